@@ -1,0 +1,52 @@
+# make demo   the main job on a real old experiment, as a user would do it
+# make test   linters, types, layers and all tests
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help demo test lint check format bench constraints clean
+
+help:
+	@sed -n 's/^# \(make .*\)/\1/p' Makefile
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' || \
+	  { echo "needs Python 3.10 to 3.13; choose one with: make PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[trainer,dev]'
+	@touch $(STAMP)
+
+demo: $(STAMP)
+	@$(BIN)/python scripts/demo.py
+
+test: lint
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+# make lint   only the linters, types and layers
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --cache-dir .import_linter_cache
+
+# make format put the code into the one format
+format: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# make bench  the benchmarks, as ratios to TensorFlow measured in the same run
+bench: $(STAMP)
+	$(BIN)/python benchmarks/inspect_startup.py
+
+# make constraints  renew constraints.txt from pyproject.toml
+constraints: $(STAMP)
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --universal --python-version 3.10 --all-extras --upgrade --quiet --no-header \
+	  --no-annotate --no-emit-index-url --no-emit-find-links pyproject.toml -o constraints.new
+	{ head -n 1 constraints.txt; cat constraints.new; } > constraints.tmp
+	mv constraints.tmp constraints.txt && rm constraints.new
+
+# make clean  remove the environment and everything built
+clean:
+	rm -rf $(VENV) build dist *.egg-info demo-output .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -1,0 +1,3 @@
+from ckpt_tools.cli import main
+
+main()

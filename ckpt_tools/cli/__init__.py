@@ -1,0 +1,49 @@
+"""The ``ckpt`` command: thin typer commands over the library; text and JSON of the same dataclasses."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from typing import Any
+
+import typer
+
+from ckpt_tools.cli.app import app
+from ckpt_tools.cli.commands import backfill, inspect, undo  # noqa: F401 (they register themselves)
+from ckpt_tools.cli.output import Output
+from ckpt_tools.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_OK, UsageError
+
+# typer carries its own copy of click in some versions: the common base of its usage errors is this.
+_UsageProblem: type[Exception] = typer.BadParameter.__mro__[1]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The entry point: run a command and exit with its code."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run a command and return its exit code; never raises."""
+    given = sys.argv[1:] if arguments is None else arguments
+    try:
+        code: Any = app(given, prog_name="ckpt", standalone_mode=False)
+        sys.stdout.flush()
+        return EXIT_OK if code is None else int(code)
+    except _UsageProblem as problem:
+        message = getattr(problem, "format_message", problem.__str__)()
+        context = getattr(problem, "ctx", None)
+        hint = f"{context.command_path if context else 'ckpt'} --help"
+        Output(None, None, json="--json" in given, quiet=False).error(UsageError(message, hint=hint))
+        return UsageError.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        print("interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader (head, a closed pager) has seen enough; Python must not complain about it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_OK
+    except Exception:
+        traceback.print_exc()
+        print("This is a bug in ckpt-tools: please report it with the lines above.", file=sys.stderr)
+        return EXIT_BUG

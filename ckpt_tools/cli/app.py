@@ -1,0 +1,65 @@
+"""What all commands share: the typer application, common options, and how a command ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+from ckpt_tools import __version__
+from ckpt_tools.cli.output import Output
+from ckpt_tools.errors import CkptError
+
+EXIT_CODES = (
+    "Exit codes: 0 fine · 1 findings (damage, difference, at risk) · 2 usage · 3 not found · "
+    "4 unsafe or over a limit · 5 storage · 6 busy · 7 unsupported · 70 bug · 130 interrupted."
+)
+
+app = typer.Typer(
+    help="Inspect, verify, repair and backfill TensorFlow checkpoints, without TensorFlow.",
+    epilog=EXIT_CODES,
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+PathArgument = Annotated[
+    str,
+    typer.Argument(
+        help="A prefix, an .index or .data-* file, a directory with a 'checkpoint' file, or an experiment.",
+        show_default=False,
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, and nothing else there.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing unless something is wrong.")]
+
+
+def epilog(*examples: str) -> str:
+    return "\n\n".join([*(f"Example: {example}" for example in examples), EXIT_CODES])
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"ckpt {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    pass
+
+
+def finish(output: Output, body: Callable[[], int]) -> None:
+    """Run a command's body and leave with its exit code; one of our errors becomes a message and its code."""
+    try:
+        code = body()
+    except CkptError as error:
+        output.error(error)
+        code = error.exit_code
+    raise typer.Exit(code)

@@ -1,0 +1,94 @@
+"""``ckpt backfill``."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import RenderableType
+from rich.text import Text
+
+from ckpt_tools.cli import render
+from ckpt_tools.cli.app import Json, Quiet, app, epilog, finish
+from ckpt_tools.cli.output import Output, safe
+from ckpt_tools.errors import EXIT_FINDINGS, EXIT_OK, CkptError, UsageError
+
+if TYPE_CHECKING:
+    from ckpt_tools.backfill import Outcome
+
+
+@app.command(
+    epilog=epilog(
+        "ckpt backfill best_model/book_ComiRec-DR_b128_lr0.005_d64_len20_test85 --data data/book_data",
+        "ckpt backfill best_model/* --data data/book_data --dry-run",
+    )
+)
+def backfill(
+    experiments: Annotated[
+        list[str], typer.Argument(help="Experiments (best_model/EXPERIMENT) or checkpoints.", show_default=False)
+    ],
+    data: Annotated[
+        str | None,
+        typer.Option(
+            "--data", metavar="DIR", help="The directory with DATASET_valid.txt and the others.", show_default=False
+        ),
+    ] = None,
+    top_n: Annotated[int, typer.Option("--top-n", "--topN", help="Length of the recommended list.")] = 50,
+    split: Annotated[str, typer.Option("--split", help="valid or test; the old trainers' best is of valid.")] = "valid",
+    value: Annotated[
+        float | None, typer.Option("--value", help="Write this value instead of evaluating.", show_default=False)
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Evaluate and print the plan; write nothing.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Evaluate and write even when a value is stored, or the log disagrees.")
+    ] = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Find the best metric of old experiments by evaluating them again, and write it into their checkpoints.
+
+    A checkpoint that has the value is left alone. The originals are kept: ckpt undo takes a backfill back.
+    """
+    output = Output("backfill", experiments[0] if len(experiments) == 1 else None, json=json, quiet=quiet)
+
+    def body() -> int:
+        # Imported here: the other commands should not wait for what only this one needs.
+        from ckpt_tools import backfill as library
+
+        if split not in ("valid", "test"):
+            raise UsageError(f"--split {split}: must be valid or test")
+        options = library.Options(data, top_n, split, value, force, dry_run)
+        outcomes = []
+        for path in experiments:
+            try:
+                with output.progress(f"evaluating {os.path.basename(os.path.normpath(path))}") as progress:
+                    outcome = library.backfill(path, options, progress)
+            except CkptError as error:
+                if len(experiments) == 1:
+                    raise
+                outcome = library.failed(path, error)
+                output.problem(error)
+            outcomes.append(outcome)
+            if outcome.error is None:
+                output.line(_line(outcome))
+        findings = [finding for outcome in outcomes for finding in outcome.findings]
+        findings += [output.error_finding(outcome.error) for outcome in outcomes if outcome.error]
+        output.document(
+            {
+                "experiments": [outcome.to_json() for outcome in outcomes],
+                "findings": [finding.to_json() for finding in findings],
+            }
+        )
+        return EXIT_FINDINGS if any(outcome.error for outcome in outcomes) else EXIT_OK
+
+    finish(output, body)
+
+
+def _line(done: Outcome) -> RenderableType:
+    """One line for each experiment."""
+    mark = Text("✓ " if done.written else "· ", style="bold green" if done.written else "dim")
+    line = mark + Text(f"{safe(done.path)}: {safe(done.sentence)}")
+    for finding in done.findings:
+        line += Text(f"\n  {finding.severity}: ", style=render.SEVERITY[finding.severity]) + Text(safe(finding.message))
+    return line

@@ -1,0 +1,150 @@
+"""``ckpt inspect``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Annotated
+
+import typer
+from rich.console import RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+from rich.tree import Tree
+
+from ckpt_tools.cli import render
+from ckpt_tools.cli.app import Json, PathArgument, Quiet, app, epilog, finish
+from ckpt_tools.cli.output import Output, safe
+from ckpt_tools.findings import exit_code
+from ckpt_tools.inspection import Inspection, Tensor
+from ckpt_tools.inspection import inspect as ask
+from ckpt_tools.lineages import Lineage
+
+_FORMATS = {
+    "bundle-object": "TensorFlow 2 checkpoint (tensor bundle with an object graph)",
+    "bundle-name": "TensorFlow 1 checkpoint (tensor bundle of named variables)",
+}
+_GROUPS = ("model", "optimizer", "state")
+_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
+
+
+@app.command(
+    epilog=epilog("ckpt inspect best_model/book_DNN_b128_lr0.005_d64_len20_test85", "ckpt inspect ckpt-3.index --stats")
+)
+def inspect(
+    path: PathArgument,
+    digest: Annotated[bool, typer.Option("--digest", help="Add the SHA-256 of each tensor's value.")] = False,
+    stats: Annotated[bool, typer.Option("--stats", help="Add minimum, maximum, mean, NaN count.")] = False,
+    tree: Annotated[bool, typer.Option("--tree", help="Show the stored names as a tree.")] = False,
+    filter: Annotated[
+        str | None,
+        typer.Option("--filter", metavar="GLOB", help="Only tensors whose name matches, e.g. '*embedding*'."),
+    ] = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Say what a checkpoint holds: format, producer, model, step, best_metric, tensors."""
+    output = Output("inspect", path, json=json, quiet=quiet)
+
+    def body() -> int:
+        found = ask(path, digest=digest, stats=stats, filter=filter)
+        output.result(found.to_json(), lambda: _text(found, tree=tree))
+        return exit_code(found.findings)
+
+    finish(output, body)
+
+
+def _text(found: Inspection, *, tree: bool) -> Iterator[RenderableType]:
+    """The header, the tensors by group, the findings with what to do next."""
+    yield Text(safe(found.prefix), style="bold")
+    header = Table.grid(padding=(0, 2))
+    header.add_column(style="dim", no_wrap=True)
+    header.add_column(overflow="fold")
+    header.add_row("format", f"{_FORMATS.get(found.format, found.format)}")
+    header.add_row("lineage", Text(safe(_lineage(found.lineage))))
+    if found.lineage:
+        header.add_row("model", Text(safe(_model(found.lineage))))
+    header.add_row("step", "unknown" if found.step is None else str(found.step))
+    header.add_row("best_metric", render.best_metric(found.best_metric))
+    header.add_row("size", f"{render.count(found.totals['tensors'], 'tensor')}, {render.size(found.totals['bytes'])}")
+    yield Padding(header, (0, 0, 0, 2), expand=False)
+    if tree:
+        yield _tree(found.tensors)
+    else:
+        for group in _GROUPS:
+            tensors = [tensor for tensor in found.tensors if tensor.group == group]
+            if tensors:
+                yield _group(group, tensors)
+    yield from render.findings(found.findings)
+
+
+def _lineage(lineage: Lineage | None) -> str:
+    return f"{lineage.id}: {lineage.producer}" if lineage else "not one of the known trainers"
+
+
+def _model(lineage: Lineage) -> str:
+    names = (
+        ("embedding_dim", "D"),
+        ("hidden_size", "H"),
+        ("num_interest", "K"),
+        ("maxlen", "L"),
+    )
+    known = [f"{label} {lineage.hyper[name]}" for name, label in names if lineage.hyper.get(name) is not None]
+    return f"{lineage.model_type} ({lineage.variant} variant), {lineage.hyper['item_count']} items, {', '.join(known)}"
+
+
+def _group(group: str, tensors: list[Tensor]) -> RenderableType:
+    total = render.size(sum(tensor.nbytes for tensor in tensors))
+    table = Table(
+        box=None,
+        padding=(0, 2, 0, 0),
+        title=f"{group}: {render.count(len(tensors), 'tensor')}, {total}",
+        title_justify="left",
+    )
+    table.title_style = "bold"
+    table.show_header = any(tensor.stats for tensor in tensors)
+    table.add_column("name", overflow="fold", ratio=None)
+    table.add_column("dtype", style="cyan", no_wrap=True)
+    table.add_column("shape", no_wrap=True)
+    if any(tensor.stats for tensor in tensors):
+        for name in ("min", "max", "mean", "NaN"):
+            table.add_column(name, justify="right", no_wrap=True)
+    if any(tensor.sha256 for tensor in tensors):
+        table.add_column("sha256", style="dim", overflow="fold")
+    for tensor in tensors:
+        row: list[RenderableType] = [Text(safe(_short(tensor))), tensor.dtype, str(list(tensor.shape))]
+        if any(other.stats for other in tensors):
+            row += _stats(tensor)
+        if any(other.sha256 for other in tensors):
+            row.append(tensor.sha256 or "")
+        table.add_row(*row)
+    return Padding(table, (1, 0, 0, 2), expand=False)
+
+
+def _short(tensor: Tensor) -> str:
+    """The canonical name where there is one: stored names move with every Keras version."""
+    return tensor.canonical or tensor.name.removesuffix(_SUFFIX)
+
+
+def _stats(tensor: Tensor) -> list[str]:
+    stats = tensor.stats
+    if stats is None:
+        return ["", "", "", ""]
+    numbers = ["" if value is None else f"{value:.4g}" for value in (stats.min, stats.max, stats.mean)]
+    return [*numbers, str(stats.nan)]
+
+
+def _tree(tensors: Iterable[Tensor]) -> RenderableType:
+    root = Tree("stored names", guide_style="dim")
+    branches: dict[tuple[str, ...], Tree] = {(): root}
+    for tensor in tensors:
+        *parents, leaf = tensor.name.removesuffix(_SUFFIX).split("/")
+        for depth in range(1, len(parents) + 1):
+            where = tuple(parents[:depth])
+            if where not in branches:
+                branches[where] = branches[where[:-1]].add(Text(safe(where[-1]), style="bold"))
+        label = Text(safe(leaf)) + Text(f"  {tensor.dtype} {list(tensor.shape)}", style="cyan")
+        if tensor.canonical and tensor.canonical != tensor.name.removesuffix(_SUFFIX):
+            label += Text(f"  = {safe(tensor.canonical)}", style="dim")
+        branches[tuple(parents)].add(label)
+    return Padding(root, (1, 0, 0, 2), expand=False)

@@ -1,0 +1,107 @@
+"""The one place of ``ckpt`` that prints: text for people, or one JSON object; errors and progress on stderr."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from rich.console import Console, RenderableType
+from rich.text import Text
+
+from ckpt_tools.errors import CkptError
+from ckpt_tools.findings import Finding
+
+SCHEMA_VERSION = 1
+# A pipe has no width: lines must not be folded for a terminal that is not there.
+_PIPE_WIDTH = 240
+
+
+def safe(text: object) -> str:
+    """Text from a file, with control characters (terminal escapes among them) made visible."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text))
+
+
+class Output:
+    """Where one command's answer goes. ``command`` and ``path`` head its JSON."""
+
+    def __init__(self, command: str | None, path: str | None, *, json: bool, quiet: bool) -> None:
+        self._head = {"schema_version": SCHEMA_VERSION, "command": command, "path": path}
+        self._json = json
+        self._quiet = quiet
+        for stream in (sys.stdout, sys.stderr):
+            # Names that are not UTF-8 come out as \udcXX, which is also how JSON writes them.
+            if hasattr(stream, "reconfigure"):
+                stream.reconfigure(errors="backslashreplace")
+
+    def line(self, *parts: RenderableType) -> None:
+        """Something for people, as soon as it is known."""
+        if not self._json and not self._quiet:
+            console = _console(stderr=False)
+            for part in parts:
+                console.print(part)
+
+    def document(self, document: Mapping[str, Any]) -> None:
+        """The JSON object, when it was asked for."""
+        if self._json:
+            print(json.dumps(_plain({**self._head, **document}), ensure_ascii=False))
+
+    def result(self, document: Mapping[str, Any], text: Callable[[], Iterable[RenderableType]]) -> None:
+        """The whole answer in the form that was asked for."""
+        if self._json:
+            self.document(document)
+        else:
+            self.line(*text())
+
+    def error(self, error: CkptError) -> None:
+        """The end of a command that failed: in words on stderr, and as JSON when that was asked for."""
+        self.problem(error)
+        finding = self.error_finding(error)
+        self.document(
+            {
+                "findings": [finding.to_json()],
+                "error": {"id": error.id, "exit_code": error.exit_code, "message": str(error), "hint": error.hint},
+            }
+        )
+
+    def problem(self, error: CkptError) -> None:
+        console = _console(stderr=True)
+        console.print(Text("error: ", style="bold red") + Text(safe(error)))
+        if error.hint:
+            console.print(Text("  next: ", style="bold") + Text(safe(error.hint)))
+
+    @staticmethod
+    def error_finding(error: CkptError) -> Finding:
+        return Finding(error.id, "damage", error.message, error.path, error.key, error.offset, error.hint)
+
+    @contextlib.contextmanager
+    def progress(self, what: str) -> Iterator[Callable[[int, int], None] | None]:
+        """A bar on stderr, on a terminal only; None elsewhere."""
+        if self._json or self._quiet or not sys.stderr.isatty():
+            yield None
+            return
+        from rich.progress import Progress
+
+        with Progress(console=_console(stderr=True), transient=True) as bar:
+            task = bar.add_task(safe(what), total=None)
+            yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _console(*, stderr: bool) -> Console:
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() else _PIPE_WIDTH
+    return Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False, soft_wrap=width is not None)
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no infinity and no NaN: they become their names."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value

@@ -1,0 +1,44 @@
+"""What several commands show in the same way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from ckpt_tools.cli.output import safe
+from ckpt_tools.findings import Finding
+from ckpt_tools.lineages import BestMetric
+
+SEVERITY = {"note": "cyan", "warning": "yellow", "damage": "bold red"}
+
+
+def best_metric(best: BestMetric) -> Text:
+    if best.status == "absent":
+        return Text("absent", style="bold yellow")
+    if best.status == "unset":
+        return Text(f"there, but never set ({best.value:g})", style="bold yellow")
+    text = Text(f"{best.value:.6f}", style="bold green")
+    return text + Text(f"  {best.meaning}", style="dim") if best.meaning else text
+
+
+def findings(found: Iterable[Finding]) -> Iterator[RenderableType]:
+    for finding in found:
+        place = " ".join(safe(part) for part in (finding.path, finding.key) if part and finding.severity == "damage")
+        text = Text(f"{finding.severity}: ", style=SEVERITY[finding.severity])
+        yield text + Text(f"{place}: " if place else "") + Text(safe(finding.message))
+        if finding.fix:
+            yield Text("  next: ", style="bold") + Text(safe(finding.fix))
+
+
+def count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def size(number: float) -> str:
+    for unit in ("B", "KB", "MB", "GB"):
+        if number < 1000 or unit == "GB":
+            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
+        number /= 1000
+    raise AssertionError("unreachable")

@@ -1,0 +1,144 @@
+"""Where a ComiRec experiment keeps its files, and what its name says.
+
+ROOT/best_model/EXPERIMENT/model.ckpt.*           the original trainer: one prefix, overwritten
+ROOT/best_model/EXPERIMENT/keras_ckpt/ckpt-N.*    the Keras port, and the best of this project's trainer
+ROOT/best_model/EXPERIMENT/latest/ckpt-N.*        the newest of this project's trainer
+ROOT/runs/EXPERIMENT/                             TensorBoard events, train.log, metrics.jsonl
+
+EXPERIMENT = {dataset}_{model_type}_b{batch_size}_lr{learning_rate}_d{embedding_dim}_len{maxlen}_{name}
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from ckpt_tools import storage
+from ckpt_tools.errors import CkptError, NotFoundError
+from ckpt_tools.format.state import FILE_NAME
+from ckpt_tools.readers.locate import latest_in, locate, prefixes_in
+
+BEST_ROOT = "best_model"
+RUNS_ROOT = "runs"
+BEST_LINE = "keras_ckpt"
+LATEST_LINE = "latest"
+
+_NAME = re.compile(
+    r"(?P<dataset>.+?)_(?P<model_type>DNN|GRU4REC|MIND|ComiRec-DR|ComiRec-SA)_b(?P<batch_size>\d+)"
+    r"_lr(?P<learning_rate>[-+.\deE]+)_d(?P<embedding_dim>\d+)_len(?P<maxlen>\d+)_(?P<name>.+)"
+)
+_CONVERT = {"batch_size": int, "learning_rate": float, "embedding_dim": int, "maxlen": int}
+
+
+def parse_name(experiment: str) -> dict[str, Any]:
+    """The hyper-parameters in an experiment's name; empty when it is not of the usual form."""
+    match = _NAME.fullmatch(experiment)
+    if match is None:
+        return {}
+    try:
+        return {key: _CONVERT.get(key, str)(text) for key, text in match.groupdict().items()}
+    except ValueError:
+        return {}
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One experiment's folder, ``ROOT/best_model/NAME``."""
+
+    path: str
+
+    @property
+    def name(self) -> str:
+        return os.path.basename(os.path.abspath(self.path))
+
+    @property
+    def root(self) -> str:
+        """The directory that holds ``best_model`` and ``runs``."""
+        return os.path.dirname(os.path.dirname(os.path.abspath(self.path)))
+
+    @property
+    def runs(self) -> str:
+        """The directory of its logs; it need not exist."""
+        return os.path.join(self.root, RUNS_ROOT, self.name)
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        return parse_name(self.name)
+
+    @property
+    def best_line(self) -> str:
+        return os.path.join(self.path, BEST_LINE)
+
+    @property
+    def latest_line(self) -> str:
+        return os.path.join(self.path, LATEST_LINE)
+
+    def best_prefix(self) -> str:
+        """The prefix of its best checkpoint. Raises NotFoundError when there is none."""
+        if _holds_checkpoint(self.best_line):
+            return latest_in(self.best_line)
+        return latest_in(self.path)
+
+    def latest_prefix(self) -> str | None:
+        """The prefix of the newest state of the trainer; None before its first save."""
+        return latest_in(self.latest_line) if _holds_checkpoint(self.latest_line) else None
+
+    @staticmethod
+    def containing(path: str | os.PathLike[str]) -> Experiment | None:
+        """The experiment whose folder is ``path`` or lies above it (at most two levels), or None."""
+        here = os.path.normpath(os.fspath(path))
+        for _ in range(3):
+            parent = os.path.dirname(os.path.abspath(here))
+            if os.path.isdir(here) and (os.path.basename(parent) == BEST_ROOT or _looks_like(here)):
+                return Experiment(here)
+            here = os.path.dirname(here) or "."
+        return None
+
+    @staticmethod
+    def at(path: str | os.PathLike[str]) -> Experiment:
+        """The experiment at a path. Raises NotFoundError when there is none."""
+        if not os.path.lexists(path) and not os.path.isdir(os.path.dirname(os.path.abspath(path))):
+            raise NotFoundError("no such experiment", path=path)
+        found = Experiment.containing(path)
+        if found is None:
+            raise NotFoundError(
+                "no experiment here: expected a folder best_model/EXPERIMENT with model.ckpt.index or keras_ckpt/",
+                path=path,
+                hint="pass the experiment's own folder, for example best_model/book_DNN_b128_lr0.005_d64_len20_test",
+            )
+        return found
+
+
+def _holds_checkpoint(directory: str) -> bool:
+    return os.path.isdir(directory) and (
+        os.path.lexists(os.path.join(directory, FILE_NAME)) or bool(prefixes_in(directory))
+    )
+
+
+def _looks_like(directory: str) -> bool:
+    """A folder away from ``best_model`` counts when its name and its contents are those of an experiment."""
+    if _holds_checkpoint(os.path.join(directory, BEST_LINE)):
+        return True
+    return bool(parse_name(os.path.basename(os.path.abspath(directory)))) and _holds_checkpoint(directory)
+
+
+def find_experiments(root: str | os.PathLike[str]) -> list[Experiment]:
+    """All experiments of ``ROOT/best_model`` that hold a checkpoint, by name; empty when there is no such folder."""
+    directory = os.path.join(os.fspath(root), BEST_ROOT)
+    try:
+        names = storage.list_directory(directory)
+    except CkptError:
+        return []
+    paths = (os.path.join(directory, name) for name in names)
+    lines = ("", BEST_LINE, LATEST_LINE)
+    return [Experiment(path) for path in paths if any(_holds_checkpoint(os.path.join(path, line)) for line in lines)]
+
+
+def resolve(path: str | os.PathLike[str]) -> str:
+    """The prefix meant by a path, which may be an experiment's folder (then its best) or anything `locate` takes."""
+    path = os.fspath(path)
+    if os.path.isdir(path) and _holds_checkpoint(os.path.join(path, BEST_LINE)):
+        return Experiment(path).best_prefix()
+    return locate(path)

@@ -1,0 +1,147 @@
+"""The messages in the index of a tensor bundle.
+
+    key ""    BundleHeaderProto  num_shards=1 endianness=2 version=3{producer=1 min_consumer=2}
+    key name  BundleEntryProto   dtype=1 shape=2 shard_id=3 offset=4 size=5 crc32c=6 (fixed32, masked) slices=7
+    shape     TensorShapeProto   dim=2{size=1} unknown_rank=3
+
+Source: tensorflow/core/protobuf/tensor_bundle.proto, tensor_shape.proto.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from ckpt_tools.errors import CorruptError, UnsupportedError
+from ckpt_tools.format import dtypes
+from ckpt_tools.format.wire import bytes_field, fields, fixed32_field, varint_field
+
+HEADER_KEY = b""
+OBJECT_GRAPH_KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"
+MAX_SHARDS = 100_000
+# TensorFlow's own limit of dimensions (TensorShapeRep::MaxDimensions).
+MAX_RANK = 254
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Header:
+    """``raw`` keeps the message as read, so that what we do not know survives a rewrite."""
+
+    num_shards: int
+    raw: bytes
+
+    @staticmethod
+    def decode(data: bytes) -> Header:
+        """Raises CorruptError, or UnsupportedError for big-endian files and files of the future."""
+        num_shards = endianness = min_consumer = 0
+        for field in fields(data):
+            if field.number == 1:
+                num_shards = field.integer()
+            elif field.number == 2:
+                endianness = field.integer()
+            elif field.number == 3:
+                min_consumer = sum(part.integer() for part in fields(field.content()) if part.number == 2)
+        if not 1 <= num_shards <= MAX_SHARDS:
+            raise CorruptError(f"impossible number of shards {num_shards}")
+        if endianness:
+            raise UnsupportedError("written on a big-endian machine; only little-endian checkpoints are read")
+        if min_consumer > _VERSION:
+            raise UnsupportedError(f"needs a reader of version {min_consumer}; this one is version {_VERSION}")
+        return Header(num_shards, data)
+
+    def with_shards(self, num_shards: int) -> Header:
+        """The same header, all other fields as they were, for another number of shards."""
+        rest = b"".join(self.raw[f.start : f.end] for f in fields(self.raw) if f.number != 1)
+        return Header(num_shards, varint_field(1, num_shards) + rest)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where a tensor lies: ``size`` bytes at ``offset`` of shard ``shard``, with the masked CRC32C of them.
+
+    ``slices`` holds the raw slice messages of a partitioned variable, whose parts are entries of their own.
+    """
+
+    dtype: dtypes.DType
+    shape: tuple[int, ...]
+    shard: int = 0
+    offset: int = 0
+    size: int = 0
+    crc: int = 0
+    slices: tuple[bytes, ...] = ()
+    unknown: bytes = b""
+
+    @property
+    def elements(self) -> int:
+        count = 1
+        for size in self.shape:
+            count *= size
+        return count
+
+    @staticmethod
+    def decode(data: bytes) -> Entry:
+        """Raises CorruptError when the numbers cannot belong to a tensor, UnsupportedError for unknown types."""
+        number = 0
+        shape: tuple[int, ...] = ()
+        values = {3: 0, 4: 0, 5: 0, 6: 0}
+        slices = []
+        unknown = b""
+        for field in fields(data):
+            if field.number == 1:
+                number = field.integer()
+            elif field.number == 2:
+                shape = _decode_shape(field.content())
+            elif field.number in values:
+                values[field.number] = field.integer()
+            elif field.number == 7:
+                slices.append(field.content())
+            else:
+                unknown += data[field.start : field.end]
+        entry = Entry(
+            dtypes.by_number(number), shape, values[3], values[4], values[5], values[6], tuple(slices), unknown
+        )
+        if min(entry.shard, entry.offset, entry.size) < 0:
+            raise CorruptError("negative shard, offset or size")
+        if entry.dtype.size and not slices and entry.size != entry.elements * entry.dtype.size:
+            raise CorruptError(f"{entry.size} bytes do not hold {entry.dtype.name} of shape {list(entry.shape)}")
+        return entry
+
+    def encode(self) -> bytes:
+        return b"".join(
+            [
+                varint_field(1, self.dtype.number),
+                bytes_field(2, _encode_shape(self.shape)),
+                varint_field(3, self.shard),
+                varint_field(4, self.offset),
+                varint_field(5, self.size),
+                fixed32_field(6, self.crc),
+                *(bytes_field(7, part) for part in self.slices),
+                self.unknown,
+            ]
+        )
+
+    def moved(self, *, shard: int, offset: int, size: int, crc: int) -> Entry:
+        """The same tensor with its bytes elsewhere."""
+        return replace(self, shard=shard, offset=offset, size=size, crc=crc)
+
+
+def _decode_shape(data: bytes) -> tuple[int, ...]:
+    shape = []
+    for field in fields(data):
+        if field.number == 2:
+            shape.append(sum(part.integer() for part in fields(field.content()) if part.number == 1))
+        elif field.number == 3 and field.integer():
+            raise CorruptError("a stored tensor of unknown rank")
+    product = 1
+    for size in shape:
+        if size < 0:
+            raise CorruptError(f"negative dimension {size}")
+        # Zeros must not hide an overflow in the other dimensions.
+        product *= max(size, 1)
+    if len(shape) > MAX_RANK or product >= 1 << 63:
+        raise CorruptError("impossible shape")
+    return tuple(shape)
+
+
+def _encode_shape(shape: tuple[int, ...]) -> bytes:
+    return b"".join(bytes_field(2, varint_field(1, size)) for size in shape)

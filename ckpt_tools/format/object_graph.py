@@ -1,0 +1,110 @@
+"""The message that says which Python object each tensor of an object-based checkpoint belongs to.
+
+    TrackableObjectGraph  nodes=1
+    node                  children=1{node_id=1 local_name=2}
+                          attributes=2{name=1 full_name=2 checkpoint_key=3}
+                          slot_variables=3{original_variable_node_id=1 slot_name=2 slot_variable_node_id=3}
+                          registered_saver=4  has_checkpoint_values=5{value=1}
+
+Node 0 is the root; an attribute named VARIABLE_VALUE is a variable's value, stored under ``checkpoint_key``.
+Source: tensorflow/core/protobuf/trackable_object_graph.proto.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ckpt_tools.errors import CorruptError
+from ckpt_tools.format.wire import bytes_field, fields, text_field, varint_field
+
+VARIABLE_VALUE = "VARIABLE_VALUE"
+MAX_NODES = 5_000_000
+
+
+@dataclass(frozen=True)
+class Attribute:
+    name: str
+    full_name: str
+    key: str
+
+
+@dataclass(frozen=True)
+class Slot:
+    """An optimizer's variable that belongs to another variable; both are node numbers."""
+
+    variable: int
+    name: str
+    node: int
+
+
+@dataclass(frozen=True)
+class Node:
+    children: dict[str, int]
+    attributes: tuple[Attribute, ...]
+    slots: tuple[Slot, ...]
+
+
+def decode_graph(data: bytes) -> tuple[Node, ...]:
+    """All nodes, the root first. Raises CorruptError when a node refers to one that is not there."""
+    nodes: list[Node] = []
+    for field in fields(data):
+        if field.number == 1:
+            if len(nodes) == MAX_NODES:
+                raise CorruptError(f"more than {MAX_NODES} nodes", offset=field.start)
+            nodes.append(_decode_node(field.content()))
+    if not nodes:
+        raise CorruptError("the object graph has no root")
+    for node in nodes:
+        references = [*node.children.values(), *(n for slot in node.slots for n in (slot.variable, slot.node))]
+        for reference in references:
+            if not 0 <= reference < len(nodes):
+                raise CorruptError(f"node {reference} of {len(nodes)} does not exist")
+    return tuple(nodes)
+
+
+def _decode_node(data: bytes) -> Node:
+    children: dict[str, int] = {}
+    attributes = []
+    slots = []
+    for field in fields(data):
+        if field.number == 1:
+            number, name = _decode_parts(field.content(), integers=(1,), texts=(2,))
+            children[str(name)] = int(number)
+        elif field.number == 2:
+            attributes.append(Attribute(*map(str, _decode_parts(field.content(), integers=(), texts=(1, 2, 3)))))
+        elif field.number == 3:
+            variable, node, name = _decode_parts(field.content(), integers=(1, 3), texts=(2,))
+            slots.append(Slot(int(variable), str(name), int(node)))
+    return Node(children, tuple(attributes), tuple(slots))
+
+
+def _decode_parts(data: bytes, *, integers: tuple[int, ...], texts: tuple[int, ...]) -> list[int | str]:
+    """The values of the numbered fields, in the order asked for, with proto3's defaults."""
+    values: dict[int, int | str] = {**dict.fromkeys(integers, 0), **dict.fromkeys(texts, "")}
+    for field in fields(data):
+        if field.number in integers:
+            values[field.number] = field.integer()
+        elif field.number in texts:
+            values[field.number] = field.text()
+    return [values[number] for number in (*integers, *texts)]
+
+
+def add_variable(data: bytes, *, name: str, key: str) -> bytes:
+    """The graph with one more variable as a child of the root; everything else stays as it was, byte for byte.
+
+    In a protocol buffer a repeated field grows by appending: the new node goes behind the last one, the new
+    child behind the root's last field.
+    """
+    count = len(decode_graph(data))
+    attribute = text_field(1, VARIABLE_VALUE) + text_field(2, name) + text_field(3, key)
+    node = bytes_field(2, attribute) + bytes_field(5, varint_field(1, 1))
+    child = varint_field(1, count) + text_field(2, name)
+    root = next(field for field in fields(data) if field.number == 1)
+    return b"".join(
+        [
+            data[: root.start],
+            bytes_field(1, root.content() + bytes_field(1, child)),
+            data[root.end :],
+            bytes_field(1, node),
+        ]
+    )

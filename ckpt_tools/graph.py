@@ -1,0 +1,93 @@
+"""Names and paths in the object graph of a checkpoint.
+
+The key of a tensor depends on the TensorFlow and Keras versions that wrote it and on which way TensorFlow
+happened to walk first; the path from the root through the attributes of the user's own objects does not.
+Under Keras 3 a kernel of the model may be stored as ``optimizer/_trainable_variables/1``: only the graph
+tells that it is ``model/gru/cell/kernel``.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+from ckpt_tools.format.object_graph import VARIABLE_VALUE, Node, Slot, decode_graph
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A variable in the graph: its path from the root, the key of its value, its full name when created."""
+
+    node: int
+    path: str
+    key: str
+    full_name: str
+
+
+class ObjectGraph:
+    """The decoded graph; all walks are iterative and tolerate cycles."""
+
+    def __init__(self, data: bytes) -> None:
+        self.nodes: tuple[Node, ...] = decode_graph(data)
+
+    def child(self, path: str) -> int | None:
+        """The node at ``a/b/c`` below the root, or None."""
+        node = 0
+        for name in path.split("/"):
+            following = self.nodes[node].children.get(name)
+            if following is None:
+                return None
+            node = following
+        return node
+
+    def variable(self, path: str) -> Variable | None:
+        """The variable at a path, or None when there is no such node or it holds no value."""
+        node = self.child(path)
+        return None if node is None else self._variable(node, path)
+
+    def variables_below(self, path: str) -> Iterator[Variable]:
+        """Every variable that can be reached from a path, nearest first, each once."""
+        start = self.child(path)
+        if start is not None:
+            for node, where in self._walk(start, path):
+                variable = self._variable(node, where)
+                if variable is not None:
+                    yield variable
+
+    @cached_property
+    def paths(self) -> dict[str, str]:
+        """For each key in the graph the shortest path to its object from the root."""
+        return {attribute.key: where for node, where in self._walk(0, "") for attribute in self.nodes[node].attributes}
+
+    @property
+    def slots(self) -> Iterator[Slot]:
+        """All slot variables of Keras 2's optimizers."""
+        for node in self.nodes:
+            yield from node.slots
+
+    def key_of(self, node: int) -> str | None:
+        """The key under which the value of a variable's node is stored."""
+        for attribute in self.nodes[node].attributes:
+            if attribute.name == VARIABLE_VALUE:
+                return attribute.key
+        return None
+
+    def _variable(self, node: int, path: str) -> Variable | None:
+        for attribute in self.nodes[node].attributes:
+            if attribute.name == VARIABLE_VALUE:
+                return Variable(node, path, attribute.key, attribute.full_name)
+        return None
+
+    def _walk(self, start: int, path: str) -> Iterator[tuple[int, str]]:
+        """Breadth first, so that the first path found is a shortest one."""
+        seen = {start}
+        queue = deque([(start, path)])
+        while queue:
+            node, where = queue.popleft()
+            yield node, where
+            for name, child in self.nodes[node].children.items():
+                if child not in seen:
+                    seen.add(child)
+                    queue.append((child, f"{where}/{name}" if where else name))

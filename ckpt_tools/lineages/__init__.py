@@ -1,0 +1,26 @@
+"""Who wrote a checkpoint: one module for each producer that is known."""
+
+from __future__ import annotations
+
+from ckpt_tools.experiments import Experiment
+from ckpt_tools.lineages import comirec_keras2_slots, comirec_keras2_vars, comirec_keras3, comirec_tf1, trainer
+from ckpt_tools.lineages.base import BestMetric, Lineage, Source
+from ckpt_tools.readers.base import Checkpoint
+
+__all__ = ["BestMetric", "Lineage", "Source", "identify"]
+
+_PRODUCERS = (trainer, comirec_keras3, comirec_keras2_vars, comirec_keras2_slots, comirec_tf1)
+
+
+def identify(checkpoint: Checkpoint) -> Lineage | None:
+    """The lineage of a checkpoint, from its names, its object graph and its shapes; None when it is not known.
+
+    The name of the experiment it lies in fills in what these do not tell.
+    """
+    experiment = Experiment.containing(checkpoint.prefix)
+    fields = experiment.fields if experiment else {}
+    for producer in _PRODUCERS:
+        lineage = producer.describe(checkpoint, fields)
+        if lineage is not None:
+            return lineage
+    return None

@@ -1,0 +1,32 @@
+"""The Keras port under TensorFlow 2.11 to 2.15: the moments are numbered, and only their full names tell whose."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ckpt_tools.graph import ObjectGraph, Variable
+from ckpt_tools.lineages import keras_port
+from ckpt_tools.lineages.base import Lineage
+from ckpt_tools.readers.base import Checkpoint
+
+ID = "comirec-keras2-vars"
+
+
+def describe(checkpoint: Checkpoint, fields: Mapping[str, Any]) -> Lineage | None:
+    graph = checkpoint.graph
+    if graph is None or graph.child("optimizer/_index_dict") is None:
+        return None
+    return keras_port.describe(
+        checkpoint,
+        fields,
+        id=ID,
+        producer="ComiRec Keras port, TensorFlow 2.11 to 2.15 (Keras 2)",
+        step_path="optimizer/_iterations",
+        moments=_moments,
+    )
+
+
+def _moments(graph: ObjectGraph, variable: Variable) -> dict[str, str | None]:
+    stored = {found.full_name: found.key for found in graph.variables_below("optimizer")}
+    return {slot: stored.get(f"Adam/{slot}/{variable.full_name}") for slot in ("m", "v")}

@@ -1,0 +1,61 @@
+"""This project's own trainer: canonical names are the keys, everything else is in ``state/config``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from ckpt_tools.errors import CorruptError
+from ckpt_tools.lineages import base
+from ckpt_tools.lineages.base import Lineage, Source
+from ckpt_tools.readers.base import Checkpoint
+
+ID = "trainer"
+SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
+_CONFIG, _METRIC = f"state/config{SUFFIX}", f"state/metric{SUFFIX}"
+
+
+def describe(checkpoint: Checkpoint, fields: Mapping[str, Any]) -> Lineage | None:  # noqa: ARG001 (config says more)
+    if checkpoint.graph is None or not {_CONFIG, _METRIC} <= checkpoint.tensors.keys():
+        return None
+    config = _read_json(checkpoint, _CONFIG)
+    metric = _read_json(checkpoint, _METRIC)
+    tensors = {key.removesuffix(SUFFIX): Source((key,)) for key in checkpoint.tensors if key.endswith(SUFFIX)}
+    model_type = base.model_type_of(tensors)
+    variant = config.pop("variant", None)
+    stated = config.pop("model_type", None)
+    if model_type is None or stated != model_type or variant not in ("paper", "keras"):
+        raise CorruptError("does not describe the model that is stored", path=checkpoint.prefix, key=_CONFIG)
+    hyper, sources = base.shape_hyper(checkpoint, tensors, model_type)
+    for key, value in config.items():
+        if hyper.get(key) is None:
+            hyper[key] = value
+            sources[key] = "state/config"
+    best = tensors.get("best_metric")
+    return Lineage(
+        id=ID,
+        producer="trainer of ckpt-tools",
+        variant=variant,
+        model_type=model_type,
+        hyper=hyper,
+        sources=sources,
+        step=int(base.scalar(checkpoint, base.STEP + SUFFIX)) if base.STEP in tensors else None,
+        tensors=tensors,
+        best_metric=base.read_best_metric(checkpoint, best.keys[0] if best else None, meaning(metric)),
+    )
+
+
+def meaning(metric: Mapping[str, Any]) -> str:
+    """A metric's identity in words."""
+    return f"{metric.get('name', 'metric')}@{metric.get('top_n', '?')} of the {metric.get('split', '?')} split"
+
+
+def _read_json(checkpoint: Checkpoint, key: str) -> dict[str, Any]:
+    try:
+        value = json.loads(checkpoint.read(key).item())
+    except (ValueError, AttributeError) as error:
+        raise CorruptError("is not JSON", path=checkpoint.prefix, key=key) from error
+    if not isinstance(value, dict):
+        raise CorruptError("is not a JSON object", path=checkpoint.prefix, key=key)
+    return value

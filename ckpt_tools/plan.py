@@ -1,0 +1,480 @@
+"""Changing a tensor bundle: a plan, one commit point, a backup, and the way back.
+
+A bundle names its data files ``PREFIX.data-I-of-N``. The rewrite leaves every byte where it is:
+
+    1. journal        what is about to happen, so that an interrupted rewrite can be cleaned up
+    2. link           PREFIX.data-I-of-N also gets the name PREFIX.data-I-of-(N+1); the index goes to the backup.
+                      A file of another save that has such a name already is moved to the backup
+    3. write, fsync   PREFIX.data-N-of-(N+1), the one small new shard; the new index under a temporary name
+    4. read back      every untouched key must name the same bytes of the same file, every new one verify
+    5. look again     the files that the plan was made from must not have changed
+    6. rename         the new index over the old one: the commit point
+    7. move           PREFIX.data-I-of-N into the backup
+    8. ledger         one line that says what was changed, why, and by which version
+
+The old index needs only the old names and the new index only the new ones, so at every moment the checkpoint
+is whole: before step 6 it is the old one, after it the new one. Undo is the same in reverse.
+
+    DIRECTORY/.ckpt-tools/ledger.jsonl   one JSON object for each change and each undo
+    DIRECTORY/.ckpt-tools/pending.json   the journal; there only while a change is under way, or was killed
+    DIRECTORY/.ckpt-tools/backup/ID/     the original files, under their own names
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+from ckpt_tools import __version__, storage
+from ckpt_tools.errors import BusyError, CkptError, CorruptError, NotFoundError, UnsafeError
+from ckpt_tools.format import checksum
+from ckpt_tools.format.bundle import HEADER_KEY, OBJECT_GRAPH_KEY, Entry, Header
+from ckpt_tools.format.dtypes import BY_NAME
+from ckpt_tools.format.object_graph import add_variable
+from ckpt_tools.format.strings import encode_strings
+from ckpt_tools.format.table import read_table, write_table
+from ckpt_tools.readers.bundle import Bundle, index_name, shard_name
+
+STATE_DIRECTORY = ".ckpt-tools"
+_LEDGER, _PENDING, _BACKUP = "ledger.jsonl", "pending.json", "backup"
+_MAX_LEDGER_BYTES = 1 << 26
+SCHEMA_VERSION = 1
+
+
+# ------------------------------------------------------------------------------------------ the plan
+
+
+@dataclass(frozen=True)
+class Change:
+    """One tensor that is added or replaced; ``value`` is for people."""
+
+    key: str
+    action: str
+    dtype: str
+    shape: tuple[int, ...]
+    value: Any
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A change of one checkpoint, computed but not yet made.
+
+    ``index`` and ``shard`` are the new files' bytes; ``sources`` are the files that it was computed from, as they
+    were then.
+    """
+
+    prefix: str
+    reason: str
+    evidence: Mapping[str, Any]
+    changes: tuple[Change, ...]
+    old_shards: int
+    old_index: bytes
+    index: bytes
+    shard: bytes
+    sources: Mapping[str, storage.Fingerprint]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "prefix": self.prefix,
+            "reason": self.reason,
+            "evidence": dict(self.evidence),
+            "changes": [{**asdict(change), "shape": list(change.shape)} for change in self.changes],
+            "writes_bytes": len(self.index) + len(self.shard),
+            "shards": [self.old_shards, self.old_shards + 1],
+        }
+
+
+def plan_scalar(bundle: Bundle, *, key: str, name: str, value: float, reason: str, evidence: Mapping[str, Any]) -> Plan:
+    """Set a float32 scalar: a child ``name`` of the root in an object-based bundle, else a tensor called ``key``.
+
+    The key alone would restore nothing: TensorFlow finds a variable by the object graph, so that a bundle that
+    has one gets the child and the node too.
+
+    Raises CorruptError when the index, the extents or the object graph are damaged.
+    """
+    import struct
+
+    put = {key: (_scalar_entry(), struct.pack("<f", value))}
+    action = "replace" if key in bundle.entries else "add"
+    changes = [Change(key, action, "float32", (), value)]
+    graph = bundle.graph
+    if graph is not None and graph.child(name) is None:
+        raw, crc = encode_strings([add_variable(bundle.graph_bytes, name=name, key=key)])
+        put[OBJECT_GRAPH_KEY] = (Entry(BY_NAME["string"], (), crc=crc), raw)
+        changes.append(Change(OBJECT_GRAPH_KEY, "replace", "string", (), f"with the child {name!r}"))
+    index, shard = _rewritten(bundle, put)
+    sources = {bundle.path: bundle.index_fingerprint}
+    for number, path in enumerate(bundle.shard_paths):
+        sources[path] = bundle.shard(number).fingerprint
+    _check_extents(bundle)
+    return Plan(
+        prefix=bundle.prefix,
+        reason=reason,
+        evidence=evidence,
+        changes=tuple(changes),
+        old_shards=bundle.header.num_shards,
+        old_index=bundle.index_bytes,
+        index=index,
+        shard=shard,
+        sources=sources,
+    )
+
+
+def _scalar_entry() -> Entry:
+    return Entry(BY_NAME["float32"], ())
+
+
+def _rewritten(bundle: Bundle, put: Mapping[str, tuple[Entry, bytes]]) -> tuple[bytes, bytes]:
+    """The new index, and the new shard with the values of ``put`` one after the other."""
+    table = read_table(bundle.index_bytes)
+    table[HEADER_KEY] = bundle.header.with_shards(bundle.header.num_shards + 1).raw
+    shard = bytearray()
+    for key, (entry, raw) in sorted(put.items()):
+        crc = entry.crc or checksum.masked(raw)
+        moved = entry.moved(shard=bundle.header.num_shards, offset=len(shard), size=len(raw), crc=crc)
+        table[key.encode()] = moved.encode()
+        shard += raw
+    return write_table(table), bytes(shard)
+
+
+def _check_extents(bundle: Bundle) -> None:
+    for key, entry in bundle.entries.items():
+        shard = bundle.shard(entry.shard)
+        if entry.offset + entry.size > shard.size:
+            raise CorruptError(f"the file is cut off at {shard.size} bytes", path=shard.path, key=key)
+
+
+# ------------------------------------------------------------------------------------------ applying
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What `apply` did: the entry's id in the ledger and the directory with the originals."""
+
+    id: str
+    backup: str
+
+
+def apply(plan: Plan) -> Applied:
+    """Make the change, durably and all at once.
+
+    Raises:
+        BusyError: somebody else works in this directory, or the checkpoint changed since the plan was made.
+        StorageError: the operating system refused; the checkpoint is as it was.
+    """
+    directory = os.path.dirname(plan.prefix) or "."
+    storage.require_writable(directory)
+    with storage.locked(directory):
+        _recover(directory)
+        _require_unchanged(plan.sources)
+        entry = _ledger_entry(plan)
+        with _journal(directory, entry):
+            _prepare(directory, plan, entry)
+            _require_unchanged(plan.sources)
+            storage.sync_directory(directory)
+            storage.rename(_temporary(plan.prefix), index_name(plan.prefix))
+            _finish(directory, entry)
+    return Applied(entry["id"], _backup_directory(directory, entry))
+
+
+def _ledger_entry(plan: Plan) -> dict[str, Any]:
+    now = datetime.now(timezone.utc)
+    after = _digest(plan.index)
+    new_count = plan.old_shards + 1
+    directory, name = os.path.split(plan.prefix)
+    created = [shard_name(name, shard, new_count) for shard in range(new_count)]
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "id": f"{now:%Y%m%dT%H%M%S}-{after[:8]}",
+        "time": now.isoformat(timespec="seconds"),
+        "tool": f"ckpt-tools {__version__}",
+        "action": plan.reason,
+        "checkpoint": name,
+        "evidence": dict(plan.evidence),
+        "changes": plan.to_json()["changes"],
+        "index_before": _digest(plan.old_index),
+        "index_after": after,
+        "moved": [shard_name(name, shard, plan.old_shards) for shard in range(plan.old_shards)],
+        "created": created,
+        "displaced": [file for file in created if os.path.lexists(os.path.join(directory, file))],
+    }
+
+
+def _prepare(directory: str, plan: Plan, entry: Mapping[str, Any]) -> None:
+    """Steps 2 to 4: everything that the new index needs, beside everything that the old one needs."""
+    backup = _backup_directory(directory, entry)
+    storage.make_directory(backup)
+    storage.link_or_copy(index_name(plan.prefix), os.path.join(backup, f"{entry['checkpoint']}.index"))
+    for name in entry["displaced"]:
+        storage.rename(os.path.join(directory, name), os.path.join(backup, name))
+    for old, new in zip(entry["moved"], entry["created"], strict=False):
+        storage.link_or_copy(os.path.join(directory, old), os.path.join(directory, new))
+    like = index_name(plan.prefix)
+    storage.create_file(os.path.join(directory, entry["created"][-1]), plan.shard, like=like)
+    storage.create_file(_temporary(plan.prefix), plan.index, like=like)
+    storage.sync_directory(backup)
+    _read_back(directory, plan, entry)
+
+
+def _read_back(directory: str, plan: Plan, entry: Mapping[str, Any]) -> None:
+    """The files on disk, not the bytes in memory, must say what the plan says."""
+    old = read_table(plan.old_index)
+    new = read_table(storage.read_file(_temporary(plan.prefix), limit=len(plan.index)))
+    changed = {change.key.encode() for change in plan.changes}
+    if {key: value for key, value in new.items() if key not in changed and key != HEADER_KEY} != {
+        key: value for key, value in old.items() if key not in changed and key != HEADER_KEY
+    }:
+        raise CorruptError("the new index does not keep the old entries", path=_temporary(plan.prefix))
+    if Header.decode(new[HEADER_KEY]).num_shards != len(entry["created"]):
+        raise CorruptError("the new index counts its shards wrong", path=_temporary(plan.prefix))
+    for before, after in zip(entry["moved"], entry["created"], strict=False):
+        source = plan.sources[os.path.join(directory, before)]
+        target = storage.fingerprint(os.path.join(directory, after))
+        if target != source and (
+            target.size != source.size or _file_digest(directory, before) != _file_digest(directory, after)
+        ):
+            raise CorruptError("differs from the file it was copied from", path=os.path.join(directory, after))
+    shard = storage.read_file(os.path.join(directory, entry["created"][-1]), limit=len(plan.shard))
+    if shard != plan.shard:
+        raise CorruptError("reads back differently", path=os.path.join(directory, entry["created"][-1]))
+
+
+def _finish(directory: str, entry: Mapping[str, Any]) -> None:
+    """Steps 7 and 8, after the commit. Every part may have been done already by a run that was killed."""
+    storage.sync_directory(directory)
+    backup = _backup_directory(directory, entry)
+    for name in entry["moved"]:
+        if os.path.lexists(os.path.join(directory, name)):
+            storage.rename(os.path.join(directory, name), os.path.join(backup, name))
+    storage.sync_directory(backup)
+    storage.sync_directory(directory)
+    if entry["id"] not in {known["id"] for known in read_ledger(directory)}:
+        storage.append_line(os.path.join(directory, STATE_DIRECTORY, _LEDGER), json.dumps(entry, ensure_ascii=False))
+
+
+def _roll_back(directory: str, entry: Mapping[str, Any]) -> None:
+    """Remove what an uncommitted change left: second names and files of its own, never an original."""
+    _remove_created(directory, entry)
+    storage.remove(_temporary(os.path.join(directory, entry["checkpoint"])))
+    _remove_backup(directory, entry)
+
+
+def _remove_created(directory: str, entry: Mapping[str, Any]) -> None:
+    """Remove the names that a change gave, and put back what was in their way."""
+    backup = _backup_directory(directory, entry)
+    for name in entry["created"]:
+        if name not in entry["displaced"]:
+            storage.remove(os.path.join(directory, name))
+        elif os.path.lexists(os.path.join(backup, name)):
+            storage.rename(os.path.join(backup, name), os.path.join(directory, name))
+
+
+# ------------------------------------------------------------------------------------------ undo
+
+
+def undo(prefix: str, *, to: str | None = None) -> list[dict[str, Any]]:
+    """Take back the last change of a checkpoint, or all back to and including the one with the id ``to``.
+
+    Returns the ledger's entries that were undone, newest first.
+
+    Raises:
+        NotFoundError: nothing to undo, or no such id.
+        BusyError: the checkpoint was written by something else since; its files win.
+    """
+    directory = os.path.dirname(prefix) or "."
+    storage.require_writable(directory)
+    with storage.locked(directory):
+        _recover(directory)
+        standing = history(prefix)
+        ids = [entry["id"] for entry in standing]
+        if not standing or (to is not None and to not in ids):
+            what = f"no change {to} to undo" if to else "nothing to undo: no change of this checkpoint is recorded"
+            known = f"known: {', '.join(ids)}" if ids else None
+            raise NotFoundError(what, path=prefix, hint=known)
+        count = len(ids) - ids.index(to) if to is not None else 1
+        chosen = standing[::-1][:count]
+        for entry in chosen:
+            _undo_one(directory, entry)
+    return chosen
+
+
+def _undo_one(directory: str, entry: dict[str, Any]) -> None:
+    index = os.path.join(directory, f"{entry['checkpoint']}.index")
+    if _file_digest(directory, os.path.basename(index)) != entry["index_after"]:
+        raise BusyError(
+            "the checkpoint was written again after this change: taking it back would lose that",
+            path=index,
+            hint=f"the originals are in {_backup_directory(directory, entry)}",
+        )
+    backup = _backup_directory(directory, entry)
+    saved = os.path.join(backup, os.path.basename(index))
+    if _file_digest(backup, os.path.basename(index)) != entry["index_before"]:
+        raise CorruptError("the backup of the index is damaged", path=saved)
+    for name in entry["moved"]:
+        if not os.path.lexists(os.path.join(backup, name)):
+            raise NotFoundError("the backup lacks a file", path=os.path.join(backup, name))
+    undoing = {**entry, "undoing": True}
+    with _journal(directory, undoing):
+        for name in entry["moved"]:
+            storage.link_or_copy(os.path.join(backup, name), os.path.join(directory, name))
+        temporary = _temporary(os.path.join(directory, entry["checkpoint"]))
+        storage.link_or_copy(saved, temporary)
+        storage.sync_directory(directory)
+        storage.rename(temporary, index)
+        _finish_undo(directory, undoing)
+
+
+def _finish_undo(directory: str, entry: Mapping[str, Any]) -> None:
+    storage.sync_directory(directory)
+    _remove_created(directory, entry)
+    if entry["id"] in {known["id"] for known in history(os.path.join(directory, entry["checkpoint"]))}:
+        now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        line = {"id": f"undo-{entry['id']}", "time": now, "action": "undo", "undoes": entry["id"]}
+        storage.append_line(os.path.join(directory, STATE_DIRECTORY, _LEDGER), json.dumps(line))
+    _remove_backup(directory, entry)
+
+
+def _roll_back_undo(directory: str, entry: Mapping[str, Any]) -> None:
+    for name in entry["moved"]:
+        storage.remove(os.path.join(directory, name))
+    storage.remove(_temporary(os.path.join(directory, entry["checkpoint"])))
+
+
+# ------------------------------------------------------------------------------------------ the ledger
+
+
+def read_ledger(directory: str) -> list[dict[str, Any]]:
+    """All lines of a directory's ledger, oldest first; empty without one.
+
+    Raises CorruptError for a line that is not JSON, unless it is a last one that was cut off.
+    """
+    path = os.path.join(directory, STATE_DIRECTORY, _LEDGER)
+    if not os.path.lexists(path):
+        return []
+    lines = storage.read_file(path, limit=_MAX_LEDGER_BYTES).decode("utf-8", "replace").split("\n")
+    entries = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            entries.append(_checked(json.loads(line), path))
+        except ValueError as error:
+            if number == len(lines):
+                break
+            raise CorruptError(f"line {number} is not JSON", path=path) from error
+    return entries
+
+
+def history(prefix: str) -> list[dict[str, Any]]:
+    """The changes of a checkpoint that stand, oldest first: those of the ledger that were not undone."""
+    entries = read_ledger(os.path.dirname(prefix) or ".")
+    undone = {entry.get("undoes") for entry in entries}
+    name = os.path.basename(prefix)
+    return [entry for entry in entries if entry.get("checkpoint") == name and entry["id"] not in undone]
+
+
+def _checked(entry: Any, path: str) -> dict[str, Any]:
+    """A line of the ledger or the journal; names in it are names, never paths."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("id"), str):
+        raise CorruptError("an entry without an id", path=path)
+    if entry.get("action") != "undo":
+        names = [entry["id"], entry.get("checkpoint")]
+        for part in ("moved", "created", "displaced"):
+            if not isinstance(entry.get(part), list):
+                raise CorruptError(f"an entry without its list of {part} files", path=path)
+            names += entry[part]
+        for name in names:
+            if not isinstance(name, str) or os.path.basename(name) != name or name in ("", os.curdir, os.pardir):
+                raise UnsafeError(f"an entry names {name!r}, which is not a plain file name", path=path)
+    return entry
+
+
+# ------------------------------------------------------------------------------------------ the journal
+
+
+@contextlib.contextmanager
+def _journal(directory: str, entry: Mapping[str, Any]) -> Iterator[None]:
+    """Announce a change before its first step; on an error take the uncommitted steps back."""
+    storage.make_directory(os.path.join(directory, STATE_DIRECTORY))
+    storage.write_atomic(_pending_path(directory), json.dumps(entry, ensure_ascii=False).encode())
+    try:
+        yield
+    except BaseException:
+        # Also for KeyboardInterrupt. What cannot be cleaned up now is left to the next run's recovery.
+        with contextlib.suppress(CkptError):
+            _recover(directory)
+        raise
+    storage.remove(_pending_path(directory))
+
+
+def _recover(directory: str) -> None:
+    """Bring a change that was killed half-way to an end: forward after its commit point, else back."""
+    path = _pending_path(directory)
+    if not os.path.lexists(path):
+        return
+    try:
+        entry = _checked(json.loads(storage.read_file(path, limit=_MAX_LEDGER_BYTES)), path)
+    except ValueError as error:
+        raise CorruptError("the journal is not JSON", path=path) from error
+    index = f"{entry['checkpoint']}.index"
+    current = _file_digest(directory, index) if os.path.lexists(os.path.join(directory, index)) else None
+    undoing = bool(entry.get("undoing"))
+    if current == entry["index_before" if undoing else "index_after"]:
+        (_finish_undo if undoing else _finish)(directory, entry)
+    else:
+        (_roll_back_undo if undoing else _roll_back)(directory, entry)
+    storage.remove(path)
+    storage.remove_directory(os.path.dirname(path))
+
+
+# ------------------------------------------------------------------------------------------ small parts
+
+
+def _pending_path(directory: str) -> str:
+    return os.path.join(directory, STATE_DIRECTORY, _PENDING)
+
+
+def _backup_directory(directory: str, entry: Mapping[str, Any]) -> str:
+    return os.path.join(directory, STATE_DIRECTORY, _BACKUP, entry["id"])
+
+
+def _remove_backup(directory: str, entry: Mapping[str, Any]) -> None:
+    """Remove the second names in a backup whose originals are in place; nothing else is ever in there."""
+    backup = _backup_directory(directory, entry)
+    for name in (*entry["moved"], f"{entry['checkpoint']}.index"):
+        storage.remove(os.path.join(backup, name))
+    for parent in (backup, os.path.dirname(backup), os.path.join(directory, STATE_DIRECTORY)):
+        storage.remove_directory(parent)
+
+
+def _temporary(prefix: str) -> str:
+    return f"{prefix}.index.ckpt-tools"
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _file_digest(directory: str, name: str) -> str:
+    digest = hashlib.sha256()
+    with storage.RandomAccessFile(os.path.join(directory, name)) as file:
+        for offset in range(0, file.size, 1 << 22):
+            digest.update(file.read(offset, min(1 << 22, file.size - offset)))
+    return digest.hexdigest()
+
+
+def _require_unchanged(sources: Mapping[str, storage.Fingerprint]) -> None:
+    for path, before in sources.items():
+        if storage.fingerprint(path) != before:
+            raise BusyError("changed while it was being worked on", path=path, hint="run the same command again")
+
+
+def written_names(entries: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The names of the files that undoing these entries put back."""
+    return [name for entry in entries for name in (*entry["moved"], f"{entry['checkpoint']}.index")]

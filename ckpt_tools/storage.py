@@ -1,0 +1,306 @@
+"""Files: bounded reads, locks, links, durable writes. Nothing else in this project writes a file.
+
+Reading never follows a device or a FIFO, and never returns fewer bytes than asked for: a short file is
+noticed here, with its path and offset. Writing is split into the steps a commit protocol is made of
+(create and fsync, link, rename, fsync the directory), so that the caller decides their order.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import shutil
+import stat
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Literal
+
+from ckpt_tools.errors import BusyError, CorruptError, NotFoundError, StorageError, UnsafeError
+
+PathLike = str | os.PathLike[str]
+
+# What a directory fsync may answer on network file systems that have no such call.
+_SYNC_UNSUPPORTED = {errno.EINVAL, errno.ENOTSUP, errno.EBADF}
+# What link() may answer where hard links do not exist (FAT, some FUSE and network file systems).
+_LINK_UNSUPPORTED = {errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS, errno.EACCES}
+
+
+@contextlib.contextmanager
+def _translated(path: PathLike, action: str) -> Iterator[None]:
+    """The one door for the operating system's errors."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise NotFoundError(f"cannot {action}: no such file or directory", path=path) from error
+    except OSError as error:
+        hint = None
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            hint = "check the permissions, or work on a copy in a directory that you may write"
+        elif error.errno in (errno.ENOSPC, errno.EDQUOT):
+            hint = "free some space and run the same command again"
+        message = f"cannot {action}: {error.strerror or error}"
+        raise StorageError(message, path=path, hint=hint) from error
+
+
+# --------------------------------------------------------------------------------------- reading
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What tells that a file is still the one that was looked at."""
+
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+
+    @staticmethod
+    def of(status: os.stat_result) -> Fingerprint:
+        return Fingerprint(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+class RandomAccessFile:
+    """A regular file opened for bounded reads at any offset; its size is taken once, when opened."""
+
+    def __init__(self, path: PathLike) -> None:
+        self.path = os.fspath(path)
+        with _translated(path, "open"):
+            # O_NONBLOCK: opening a FIFO must not wait for a writer.
+            self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        status = os.fstat(self._descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            os.close(self._descriptor)
+            kind = "a directory" if stat.S_ISDIR(status.st_mode) else "not a regular file"
+            raise UnsafeError(f"expected a file, found {kind}", path=path)
+        self.fingerprint = Fingerprint.of(status)
+
+    @property
+    def size(self) -> int:
+        return self.fingerprint.size
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Exactly ``size`` bytes from ``offset``. Raises CorruptError when the file does not have them."""
+        if offset < 0 or size < 0 or offset + size > self.size:
+            raise CorruptError(
+                f"needs bytes {offset} to {offset + size}, but the file has {self.size}: it was cut off",
+                path=self.path,
+                offset=offset,
+            )
+        parts = []
+        while size:
+            with _translated(self.path, f"read {size} bytes at {offset}"):
+                part = os.pread(self._descriptor, size, offset)
+            if not part:
+                raise BusyError("the file became shorter while it was read", path=self.path, offset=offset)
+            parts.append(part)
+            offset += len(part)
+            size -= len(part)
+        return b"".join(parts)
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def __enter__(self) -> RandomAccessFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        # A reader that failed half-way must not leave descriptors behind.
+        if getattr(self, "_descriptor", -1) >= 0:
+            os.close(self._descriptor)
+
+
+def read_file(path: PathLike, *, limit: int) -> bytes:
+    """The whole file; UnsafeError when it is larger than ``limit`` bytes."""
+    with RandomAccessFile(path) as file:
+        if file.size > limit:
+            raise UnsafeError(f"{file.size} bytes are more than the limit of {limit}", path=path)
+        return file.read(0, file.size)
+
+
+def fingerprint(path: PathLike) -> Fingerprint:
+    with _translated(path, "look at"):
+        return Fingerprint.of(os.stat(path))
+
+
+def list_directory(path: PathLike) -> list[str]:
+    """The names in a directory, sorted."""
+    with _translated(path, "list"):
+        return sorted(os.listdir(path))
+
+
+# --------------------------------------------------------------------------------------- writing
+
+
+@contextlib.contextmanager
+def locked(directory: PathLike) -> Iterator[None]:
+    """Hold the directory's lock, or raise BusyError at once.
+
+    The lock is ``flock`` on the directory itself: it leaves no file behind and ends with its process.
+    """
+    with _translated(directory, "open"):
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BusyError(
+                "another program is changing this directory",
+                path=directory,
+                hint="wait for it to finish, then run the same command again",
+            ) from error
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def make_directory(path: PathLike) -> None:
+    """Create a directory with its parents; fine when it is there."""
+    with _translated(path, "create the directory"):
+        os.makedirs(path, exist_ok=True)
+
+
+def require_writable(directory: PathLike) -> None:
+    """Raise StorageError before any work is done where the result could not be written."""
+    with _translated(directory, "write into the directory"):
+        if not os.access(directory, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        if os.statvfs(directory).f_flag & os.ST_RDONLY:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+
+def create_file(path: PathLike, data: bytes, *, like: PathLike | None = None) -> None:
+    """Write a file that is not there yet, and fsync it; ``like`` gives its mode and owner.
+
+    On any failure the file is removed again.
+    """
+    with _translated(path, "write"):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        try:
+            try:
+                if like is not None:
+                    _copy_owner(like, descriptor)
+                view = memoryview(data)
+                while view:
+                    view = view[os.write(descriptor, view) :]
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        except BaseException:
+            os.unlink(path)
+            raise
+
+
+def _copy_owner(source: PathLike, descriptor: int) -> None:
+    status = os.stat(source)
+    os.fchmod(descriptor, stat.S_IMODE(status.st_mode))
+    # Only root may give files away; for everyone else the new file is simply theirs.
+    with contextlib.suppress(PermissionError):
+        os.fchown(descriptor, status.st_uid, status.st_gid)
+
+
+def link_or_copy(source: PathLike, target: PathLike) -> Literal["link", "copy"]:
+    """Give a file a second name without moving bytes where the file system can; else copy and fsync."""
+    with _translated(target, "link"):
+        try:
+            os.link(source, target)
+            return "link"
+        except OSError as error:
+            if error.errno not in _LINK_UNSUPPORTED:
+                raise
+    with _translated(target, "copy"):
+        try:
+            # copy2 keeps the times and uses the kernel's fast path (reflink where there is one).
+            shutil.copy2(source, target)
+            sync_file(target)
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(target)
+            raise
+    return "copy"
+
+
+def rename(source: PathLike, target: PathLike) -> None:
+    """Atomically give ``source`` the name ``target``, replacing what was there."""
+    with _translated(target, "rename into place"):
+        os.replace(source, target)
+
+
+def sync_file(path: PathLike) -> None:
+    """Make the file's bytes durable."""
+    with _translated(path, "fsync"):
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def sync_directory(path: PathLike) -> None:
+    """Make the directory's names durable; silently less where the file system has no such call."""
+    with _translated(path, "fsync the directory"):
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        except OSError as error:
+            if error.errno not in _SYNC_UNSUPPORTED:
+                raise
+        finally:
+            os.close(descriptor)
+
+
+def remove(path: PathLike) -> None:
+    """Remove a file; fine when it is gone already."""
+    with _translated(path, "remove"), contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def remove_directory(path: PathLike) -> None:
+    """Remove a directory that is empty; fine when it is gone, left alone when it is not empty."""
+    with _translated(path, "remove the directory"):
+        try:
+            os.rmdir(path)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+
+
+def write_atomic(path: PathLike, data: bytes) -> None:
+    """Replace a small file as a whole, durably: temporary file, fsync, rename, fsync the directory."""
+    path = os.fspath(path)
+    directory = os.path.dirname(path) or "."
+    temporary = f"{path}.tmp-{uuid.uuid4().hex[:8]}"
+    create_file(temporary, data, like=path if os.path.exists(path) else None)
+    try:
+        rename(temporary, path)
+    except BaseException:
+        remove(temporary)
+        raise
+    sync_directory(directory)
+
+
+def append_line(path: PathLike, line: str) -> None:
+    """Append one line to a log, durably. A last line that was cut off is closed first."""
+    with _translated(path, "append to"):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        try:
+            size = os.fstat(descriptor).st_size
+            torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+            data = memoryview((("\n" if torn else "") + line + "\n").encode())
+            while data:
+                data = data[os.write(descriptor, data) :]
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
