@@ -1,0 +1,88 @@
+"""Fill the outputs in the documentation by running the commands that they show.
+
+    python scripts/generate_docs.py           renew
+    python scripts/generate_docs.py --check   exit 1 when a document is not what the commands print now
+
+In a document, ``<!-- run: COMMAND -->`` is followed by a fenced block that is replaced by what COMMAND prints (both
+streams, exit code when it is not 0). Commands of a document run one after the other, at 80 columns, in a directory
+with the real old experiments of ``fixtures/``; ``<!-- hidden: COMMAND -->`` runs without being shown.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
+
+_BLOCK = re.compile(r"<!-- (?P<kind>run|hidden): (?P<command>.*?) -->\n(?:```text\n.*?```\n)?", re.DOTALL)
+
+
+def workplace(directory: Path) -> None:
+    """The experiments of all lineages under one ``best_model`` and ``runs``, and their data."""
+    for lineage in sorted((ROOT / "fixtures" / "experiments").iterdir()):
+        if lineage.is_dir():
+            for kind in ("best_model", "runs"):
+                shutil.copytree(lineage / kind, directory / kind, dirs_exist_ok=True)
+    shutil.copytree(ROOT / "fixtures" / "data", directory / "data")
+
+
+def run(command: str, directory: Path) -> str:
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "COLUMNS": "80",
+        "NO_COLOR": "1",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "TF_ENABLE_ONEDNN_OPTS": "0",
+    }
+    environment.pop("FORCE_COLOR", None)
+    done = subprocess.run(
+        ["sh", "-c", command],
+        cwd=directory,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+    )
+    text = "\n".join(line.rstrip() for line in done.stdout.decode().splitlines())
+    return text + (f"\n(exit code {done.returncode})" if done.returncode else "")
+
+
+def rendered(document: Path) -> str:
+    with tempfile.TemporaryDirectory() as place:
+        directory = Path(place)
+        workplace(directory)
+
+        def replace(match: re.Match[str]) -> str:
+            command = match["command"]
+            output = run(command, directory).strip("\n")
+            head = f"<!-- {match['kind']}: {command} -->\n"
+            return head if match["kind"] == "hidden" else f"{head}```text\n$ {command}\n{output}\n```\n"
+
+        return _BLOCK.sub(replace, document.read_text())
+
+
+def main() -> int:
+    stale = []
+    for document in DOCUMENTS:
+        new = rendered(document)
+        if new != document.read_text():
+            stale.append(document.relative_to(ROOT))
+            if "--check" not in sys.argv:
+                document.write_text(new)
+    verb = "stale" if "--check" in sys.argv else "renewed"
+    for name in stale:
+        print(f"{verb}: {shlex.quote(str(name))}")
+    return int("--check" in sys.argv and bool(stale))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
