@@ -1,0 +1,253 @@
+"""``trainer``: the command line. It parses, calls and reports."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, Literal
+
+import typer
+
+from ckpt_tools.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_OK, CkptError, UsageError
+from ckpt_tools.experiments import Experiment
+from ckpt_tools.storage import require_writable
+from trainer.config import MODEL_TYPES, UNKNOWN_ITEM_COUNT, default_config, override
+from trainer.console import Console
+from trainer.data import default_data_dir
+from trainer.naming import existing_experiment, new_experiment
+from trainer.native import held_stderr
+from trainer.start import Start, new_run, resumed_run
+
+_EXIT_CODES = (
+    "Exit codes: 0 fine · 1 damage or difference · 2 usage · 3 not found · 4 unsafe or over a limit · 5 storage · "
+    "6 busy · 7 unsupported · 70 bug · 130 interrupted."
+)
+
+app = typer.Typer(
+    help="Train ComiRec models, and never lose the best one.",
+    epilog=_EXIT_CODES,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        # The old trainers spell their options with underscores (--model_type).
+        "token_normalize_func": lambda token: token.replace("_", "-"),
+    },
+)
+
+
+@app.callback()
+def _root() -> None:
+    pass  # with one command, typer would otherwise drop its name
+
+
+@app.command(
+    epilog="Example: trainer train --dataset book --model-type ComiRec-DR --learning-rate 0.005 --exp-name test85\n\n"
+    "Example: trainer train best_model/book_ComiRec-DR_b128_lr0.005_d64_len20_test85 --resume --max-steps +20000\n\n"
+    + _EXIT_CODES
+)
+def train(
+    experiment: Annotated[
+        str | None, typer.Argument(help="The folder of the experiment to resume: best_model/...", show_default=False)
+    ] = None,
+    dataset: Annotated[str | None, typer.Option(help="Names the data files.", show_default="book")] = None,
+    model_type: Annotated[str | None, typer.Option(help=", ".join(MODEL_TYPES) + ".", show_default=False)] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Adam's.", show_default="0.001")] = None,
+    max_iter: Annotated[
+        int | None, typer.Option(min=0, help="Train until this many thousand steps.", show_default="1000")
+    ] = None,
+    max_steps: Annotated[
+        str | None, typer.Option(help="Train until step N, or +N more steps; instead of --max-iter.")
+    ] = None,
+    test_iter: Annotated[
+        int | None, typer.Option(help="Steps between evaluations.", show_default="1000; taobao 500")
+    ] = None,
+    patience: Annotated[
+        int | None, typer.Option(help="Evaluations without improvement to put up with.", show_default="50")
+    ] = None,
+    exp_name: Annotated[
+        str | None, typer.Option(help="The run's own name; asked for on a terminal.", show_default=False)
+    ] = None,
+    data_dir: Annotated[
+        str | None, typer.Option(help="Holds the data files.", show_default="ROOT/data/DATASET_data")
+    ] = None,
+    root: Annotated[str, typer.Option(help="Holds best_model/ and runs/.")] = ".",
+    seed: Annotated[int | None, typer.Option(help="Decides every random draw.", show_default="19")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an experiment from its best checkpoint.")] = False,
+    source: Annotated[
+        Literal["best", "latest"],
+        typer.Option("--from", help="With --resume: from the best, or from where the run was."),
+    ] = "best",
+    item_count: Annotated[
+        int | None, typer.Option(min=1, help="Rows of the item table.", show_default="largest id + 1")
+    ] = None,
+    embedding_dim: Annotated[int | None, typer.Option(help="Length of an item's vector.", show_default="64")] = None,
+    hidden_size: Annotated[int | None, typer.Option(help="Length of a user's vector.", show_default="64")] = None,
+    num_interest: Annotated[int | None, typer.Option(help="Vectors for each user.", show_default="4")] = None,
+    maxlen: Annotated[
+        int | None, typer.Option(help="Items of history that a model sees.", show_default="20; taobao 50")
+    ] = None,
+    neg_num: Annotated[int | None, typer.Option(help="Negatives for each user.", show_default="10")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Users in a step.", show_default="128; taobao 256")] = None,
+    top_n: Annotated[int | None, typer.Option(help="Recall is measured at N.", show_default="50")] = None,
+    variant: Annotated[
+        Literal["paper", "keras"] | None,
+        typer.Option(help="The original's definition of a model, or the Keras port's.", show_default="paper"),
+    ] = None,
+    accept_metric: Annotated[
+        bool,
+        typer.Option("--accept-metric", help="Resume although the recall is not the stored one; believe the new one."),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout, and nothing else there.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing unless something is wrong.")] = False,
+) -> None:
+    """Train a new model, or go on with an old one from any of the known trainers."""
+    given = {
+        "dataset": dataset,
+        "model_type": model_type,
+        "variant": variant,
+        "item_count": item_count,
+        "embedding_dim": embedding_dim,
+        "hidden_size": hidden_size,
+        "num_interest": num_interest,
+        "maxlen": maxlen,
+        "batch_size": batch_size,
+        "neg_num": neg_num,
+        "learning_rate": learning_rate,
+        "seed": seed,
+        "test_iter": test_iter,
+        "patience": patience,
+        "top_n": top_n,
+    }
+    console = Console("train", as_json=as_json, quiet=quiet)
+
+    def body() -> int:
+        budget = _budget(max_iter, max_steps)
+        if resume:
+            target = existing_experiment(experiment, root, exp_name, given)
+            start = resumed_run(
+                target, source, given, data_dir=data_dir, accept_metric=accept_metric, progress=console.measured
+            )
+        else:
+            if experiment is not None:
+                raise UsageError(
+                    "an experiment's folder is given to resume it",
+                    path=experiment,
+                    hint=f"trainer train {experiment} --resume; or name a new run with --exp-name",
+                )
+            target, start = _new(given, root, exp_name, data_dir, console)
+        for directory in (target.path, target.runs):
+            require_writable(_existing_parent(directory))
+        return _run(start, target, budget.until(start.standing.step), console)
+
+    _finish(console, experiment or exp_name, body)
+
+
+@dataclass(frozen=True)
+class _Budget:
+    """``steps`` to train: in all, or from where the run starts."""
+
+    steps: int
+    relative: bool
+
+    def until(self, step: int) -> int:
+        return step + self.steps if self.relative else self.steps
+
+
+def _budget(max_iter: int | None, max_steps: str | None) -> _Budget:
+    """Raises UsageError for both at once, or for anything but N and +N."""
+    if max_steps is None:
+        return _Budget((1000 if max_iter is None else max_iter) * 1000, relative=False)
+    if max_iter is not None:
+        raise UsageError(f"--max-iter {max_iter} and --max-steps {max_steps} both limit the run", hint="give one")
+    digits = max_steps.removeprefix("+")
+    if not (digits.isascii() and digits.isdecimal()):
+        raise UsageError(f"--max-steps {max_steps} is neither N nor +N", hint="for example --max-steps +1000")
+    return _Budget(int(digits), relative=max_steps.startswith("+"))
+
+
+def _new(
+    given: Mapping[str, Any], root: str, name: str | None, data_dir: str | None, console: Console
+) -> tuple[Experiment, Start]:
+    if given["model_type"] is None:
+        raise UsageError("a new run needs --model-type", hint=f"choose one of {', '.join(MODEL_TYPES)}")
+    if name is None:
+        if not sys.stdin.isatty():
+            raise UsageError("a new run needs --exp-name", hint="to continue an old one, add --resume")
+        name = typer.prompt("Experiment name", err=True)
+    dataset = given["dataset"] or "book"
+    config = override(default_config(dataset, given["model_type"], UNKNOWN_ITEM_COUNT), given)
+    target = new_experiment(root, config, name)
+    return target, new_run(config, data_dir or default_data_dir(root, dataset), progress=console.measured)
+
+
+def _run(start: Start, target: Experiment, max_steps: int, console: Console) -> int:
+    console.end_progress()
+    console.line(f"{target.path}: {_beginning(start)}")
+    console.findings(start.findings)
+    # Everything that can be refused has been; only now is TensorFlow worth its seconds.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with held_stderr():
+        from trainer.loop import train as run
+
+    outcome = run(start, target, max_steps, console)
+    console.end_progress()
+    standing = outcome.standing
+    console.line(
+        f"stopped at step {standing.step} ({outcome.reason}); "
+        f"best recall {standing.best_metric:.6f} at step {standing.best_step}"
+    )
+    first = {key: getattr(outcome.first, key) for key in ("step", "recall", "ndcg", "hitrate")}
+    console.document(
+        target.path,
+        {
+            "findings": [finding.to_json() for finding in start.findings],
+            "experiment": target.name,
+            "resumed_from": start.resumed_from,
+            "config": asdict(start.config),
+            "first_evaluation": first,
+            "best_metric": standing.best_metric,
+            "best_step": standing.best_step,
+            "step": standing.step,
+            "trials": standing.trials,
+            "stopped": outcome.reason,
+        },
+    )
+    return EXIT_INTERRUPTED if outcome.reason == "interrupted" else EXIT_OK
+
+
+def _beginning(start: Start) -> str:
+    if start.resumed_from is None:
+        return f"a new run of {start.config.model_type} ({start.config.variant})"
+    return f"resuming from {start.resumed_from} at step {start.standing.step}, recall {start.first.recall:.6f}"
+
+
+def _existing_parent(path: str) -> str:
+    while not os.path.lexists(path):
+        path = os.path.dirname(os.path.abspath(path))
+    return path
+
+
+def _finish(console: Console, path: str | None, body: Callable[[], int]) -> None:
+    """Leave with the command's exit code; an error of ours becomes a message and its code."""
+    try:
+        code = body()
+    except CkptError as error:
+        console.error(error, path)
+        code = error.exit_code
+    except KeyboardInterrupt:
+        console.end_progress()
+        code = EXIT_INTERRUPTED
+    raise typer.Exit(code)
+
+
+def main() -> None:
+    """The console script. Anything that no class of ours stands for is a bug, and says so."""
+    try:
+        app(prog_name="trainer")
+    except Exception:
+        traceback.print_exc()
+        sys.exit(EXIT_BUG)

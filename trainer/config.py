@@ -1,0 +1,170 @@
+"""What defines a run: its hyper-parameters, their defaults, and the name of the experiment."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from ckpt_tools.errors import UnsupportedError, UsageError
+
+VARIANTS = ("paper", "keras")
+MODEL_TYPES = ("DNN", "GRU4REC", "MIND", "ComiRec-DR", "ComiRec-SA")
+MULTI_INTEREST = ("MIND", "ComiRec-DR", "ComiRec-SA")
+IMPLEMENTED = ("DNN", "ComiRec-DR")
+
+# What a resume may change without becoming another run: how often to look, and when to give up.
+ADJUSTABLE = ("test_iter", "patience")
+
+# Stands for "as many items as the data has" until the data has been read.
+UNKNOWN_ITEM_COUNT = 0
+
+_LARGEST_SEED = 2**63 - 1
+
+
+@dataclass(frozen=True)
+class DatasetDefaults:
+    """The settings that the original trainer ties to a dataset (THUDM/ComiRec, src/train.py)."""
+
+    batch_size: int
+    maxlen: int
+    test_iter: int
+
+
+_DATASET_DEFAULTS = {"taobao": DatasetDefaults(256, 50, 500)}
+_OTHER_DATASETS = DatasetDefaults(128, 20, 1000)
+
+
+def dataset_defaults(dataset: str) -> DatasetDefaults:
+    """``book``'s settings for every dataset that has none of its own."""
+    return _DATASET_DEFAULTS.get(dataset, _OTHER_DATASETS)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Every hyper-parameter of a run. Stored as JSON in each checkpoint (``state/config``).
+
+    ``variant`` picks the definition of the model: ``paper`` (the original TF 1 trainer) or ``keras`` (the
+    Keras port). ``num_interest`` is 1 for models with one vector per user. ``test_iter`` counts steps between
+    evaluations, ``patience`` the evaluations without improvement that are tolerated.
+    """
+
+    dataset: str
+    model_type: str
+    variant: str
+    item_count: int
+    embedding_dim: int
+    hidden_size: int
+    num_interest: int
+    maxlen: int
+    batch_size: int
+    neg_num: int
+    learning_rate: float
+    seed: int
+    test_iter: int
+    patience: int
+    top_n: int
+
+    @property
+    def negatives(self) -> int:
+        """Ids in one sample of negatives, shared by the batch."""
+        return self.neg_num * self.batch_size
+
+    @property
+    def multi_interest(self) -> bool:
+        return self.model_type in MULTI_INTEREST
+
+    @property
+    def adam_epsilon(self) -> float:
+        """``tf.train.AdamOptimizer`` defaults to 1e-8, ``keras.optimizers.Adam`` to 1e-7."""
+        return 1e-8 if self.variant == "paper" else 1e-7
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), sort_keys=True)
+
+
+def default_config(dataset: str, model_type: str, item_count: int) -> TrainConfig:
+    """The defaults of the original trainer for a dataset; TensorFlow's names and units are kept."""
+    by_dataset = dataset_defaults(dataset)
+    return TrainConfig(
+        dataset=dataset,
+        model_type=model_type,
+        variant="paper",
+        item_count=item_count,
+        embedding_dim=64,
+        hidden_size=64,
+        num_interest=4 if model_type in MULTI_INTEREST else 1,
+        maxlen=by_dataset.maxlen,
+        batch_size=by_dataset.batch_size,
+        neg_num=10,
+        learning_rate=0.001,
+        seed=19,
+        test_iter=by_dataset.test_iter,
+        patience=50,
+        top_n=50,
+    )
+
+
+def override(config: TrainConfig, values: Mapping[str, Any]) -> TrainConfig:
+    """``config`` with those ``values`` that are hyper-parameters and not None."""
+    known = {field.name for field in fields(TrainConfig)}
+    given = {key: value for key, value in values.items() if key in known and value is not None}
+    if not config.multi_interest:
+        given.pop("num_interest", None)  # a model with one vector has no such parameter
+    return replace(config, **given)
+
+
+def validate(config: TrainConfig) -> None:
+    """Raise UsageError for a value that no run could use, UnsupportedError for a model not built yet."""
+    if config.model_type not in MODEL_TYPES:
+        raise UsageError(
+            f"there is no model type {config.model_type!r}", hint=f"choose one of {', '.join(MODEL_TYPES)}"
+        )
+    if config.model_type not in IMPLEMENTED:
+        raise UnsupportedError(f"the trainer cannot train {config.model_type} yet; it trains {', '.join(IMPLEMENTED)}")
+    if config.variant not in VARIANTS:
+        raise UsageError(f"there is no variant {config.variant!r}", hint=f"choose {' or '.join(VARIANTS)}")
+    sizes = "item_count embedding_dim hidden_size num_interest maxlen batch_size neg_num test_iter top_n"
+    for name in sizes.split():
+        if getattr(config, name) < 1:
+            raise UsageError(f"{flag(name)} has to be at least 1, not {getattr(config, name)}")
+    if config.patience < 0:
+        raise UsageError(f"--patience has to be at least 0, not {config.patience}")
+    if not 0 <= config.seed <= _LARGEST_SEED:
+        raise UsageError(f"--seed has to lie between 0 and {_LARGEST_SEED}, not {config.seed}")
+    if not (math.isfinite(config.learning_rate) and config.learning_rate > 0):
+        raise UsageError(f"--learning-rate has to be a positive number, not {config.learning_rate}")
+    if config.hidden_size != config.embedding_dim:
+        raise UsageError(
+            f"--hidden-size {config.hidden_size} and --embedding-dim {config.embedding_dim} differ, but a "
+            "user is compared with items by inner product, so both vectors need the same length"
+        )
+    if config.negatives >= config.item_count:
+        most = (config.item_count - 1) // config.batch_size
+        hint = f"use --neg-num {most}" if most else "use a smaller --batch-size"
+        raise UsageError(
+            f"{config.neg_num} negatives for each of {config.batch_size} users are {config.negatives} "
+            f"different ids, but the item table has only {config.item_count} rows",
+            hint=hint,
+        )
+
+
+def flag(name: str) -> str:
+    """The command-line spelling of a hyper-parameter."""
+    return "--" + name.replace("_", "-")
+
+
+def experiment_name(config: TrainConfig, name: str) -> str:
+    """The folder's name, as both older trainers spell it: ``book_ComiRec-DR_b128_lr0.005_d64_len20_test85``.
+
+    Raises UsageError when ``name`` or the dataset cannot be part of a folder's name.
+    """
+    for part in (config.dataset, name):
+        if not part or "/" in part or not part.isprintable() or part != part.strip():
+            raise UsageError(f"{part!r} cannot be part of a folder's name", hint="use letters, digits, - and _")
+    return (
+        f"{config.dataset}_{config.model_type}_b{config.batch_size}_lr{config.learning_rate}"
+        f"_d{config.embedding_dim}_len{config.maxlen}_{name}"
+    )

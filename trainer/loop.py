@@ -1,0 +1,173 @@
+"""The training loop: update, evaluate, save, until there is a reason to stop. Needs TensorFlow."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from json import dumps
+from types import FrameType
+from typing import Any, Literal, Protocol
+
+from ckpt_tools import storage
+from ckpt_tools.errors import MismatchError
+from ckpt_tools.experiments import Experiment
+from trainer.config import TrainConfig
+from trainer.learner import Learner
+from trainer.metrics import Metrics
+from trainer.rows import Row
+from trainer.run_log import RunLog
+from trainer.saving import CheckpointLine
+from trainer.standing import Standing
+from trainer.start import CONFIG_KEY, METRIC_KEY, Start, measure, metric_identity
+
+Reason = Literal["max-steps", "patience", "interrupted"]
+
+
+class Listener(Protocol):
+    """Who is told how the run goes."""
+
+    def evaluated(self, row: Row) -> None: ...
+
+    def updated(self, step: int, max_steps: int) -> None: ...
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended. ``first`` is the evaluation before its first step."""
+
+    standing: Standing
+    first: Row
+    reason: Reason
+
+
+def train(start: Start, experiment: Experiment, max_steps: int, listener: Listener) -> Outcome:
+    """Train until step ``max_steps``, until patience is used up, or until a signal asks to stop.
+
+    The best weights go to ``keras_ckpt``, the newest to ``latest``: at every evaluation, and when the run ends
+    between two. After SIGINT or SIGTERM the current step is finished and saved; a second signal does not wait.
+
+    Raises MismatchError when the loss is not finite (nothing is saved from there), StorageError, and BusyError when
+    another run trains this experiment.
+    """
+    storage.make_directory(experiment.path)
+    with storage.locked(experiment.path):
+        run = _Run(start, experiment)
+        if start.save_best:
+            run.save_best()
+        with RunLog(experiment.runs, start.config) as log, _stop_requests() as stop_requested:
+            return _loop(run, start, max_steps, log, listener, stop_requested)
+
+
+def _loop(
+    run: _Run,
+    start: Start,
+    max_steps: int,
+    log: RunLog,
+    listener: Listener,
+    stop_requested: Callable[[], bool],
+) -> Outcome:
+    config = start.config
+    metrics = start.first
+    first = row = Row.of("resume" if start.resumed_from else "start", run.standing, None, metrics)
+    log.add(row)
+    listener.evaluated(row)
+    while (reason := _reason_to_stop(run.standing, max_steps, stop_requested())) is None:
+        run.update()
+        listener.updated(run.standing.step, max_steps)
+        if run.standing.step % config.test_iter == 0:
+            loss = run.standing.mean_loss
+            metrics = run.evaluate()
+            row = Row.of("eval", run.standing, loss, metrics)
+            # Saved first and logged then: a log may lack a line, but never promises a checkpoint that is not there.
+            if run.standing.is_best:
+                run.save_best()
+            run.save_latest()
+            log.add(row)
+            listener.evaluated(row)
+    if run.unsaved:
+        run.save_latest()
+    log.add(Row.of("stop", run.standing, run.standing.mean_loss, metrics))
+    return Outcome(run.standing, first, reason)
+
+
+def _reason_to_stop(standing: Standing, max_steps: int, asked: bool) -> Reason | None:
+    if asked:
+        return "interrupted"
+    if standing.stopped:
+        return "patience"
+    return "max-steps" if standing.step >= max_steps else None
+
+
+class _Run:
+    """The state that changes: the learner's variables and the standing, always of the same step."""
+
+    def __init__(self, start: Start, experiment: Experiment) -> None:
+        self._start = start
+        self._config: TrainConfig = start.config
+        self._learner = Learner(start.config, start.variables)
+        self._best = CheckpointLine(experiment.best_line)
+        self._latest = CheckpointLine(experiment.latest_line)
+        self.standing = start.standing
+        self.unsaved = False
+
+    def update(self) -> None:
+        loss = self._learner.update(self._start.sampler(self.standing.step))
+        if not math.isfinite(loss):
+            raise MismatchError(
+                f"the loss is {loss} at step {self.standing.step + 1}: training has diverged, and nothing was saved "
+                "since the last evaluation",
+                hint="start a new run with a smaller --learning-rate",
+            )
+        self.standing = self.standing.after_update(loss)
+        self.unsaved = True
+
+    def evaluate(self) -> Metrics:
+        metrics = measure(self._config, self._learner.weights(), self._start.valid)
+        self.standing = self.standing.after_evaluation(metrics.recall, self._config.patience)
+        return metrics
+
+    def save_best(self) -> None:
+        self._best.save(self._stored())
+
+    def save_latest(self) -> None:
+        self._latest.save(self._stored())
+        self.unsaved = False
+
+    def _stored(self) -> dict[str, Any]:
+        """Everything a checkpoint holds, by canonical name."""
+        identity = metric_identity(self._config, self._start.valid)
+        return {
+            **self._learner.variables,
+            **self.standing.to_tensors(),
+            METRIC_KEY: dumps(identity, sort_keys=True),
+            CONFIG_KEY: self._config.to_json(),
+        }
+
+
+@contextlib.contextmanager
+def _stop_requests() -> Iterator[Callable[[], bool]]:
+    """A question: has SIGINT or SIGTERM come? The second one acts at once, as it would have without us.
+
+    Only the main thread may handle signals; elsewhere the answer is always no.
+    """
+    asked = False
+    previous: dict[int, Any] = {}
+
+    def ask(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        nonlocal asked
+        asked = True
+        for signal_number, handler in previous.items():
+            signal.signal(signal_number, handler)
+
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            previous[number] = signal.signal(number, ask)
+    try:
+        yield lambda: asked
+    finally:
+        for signal_number, handler in previous.items():
+            signal.signal(signal_number, handler)

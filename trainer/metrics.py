@@ -1,0 +1,41 @@
+"""Recall, hit rate and NDCG from the ranks of the true items. Pure numpy.
+
+For one user: ``ranks`` are the 0-based places of the *different* true items in the ranked catalogue, and
+``truths`` is the length of the true list, repeats included, because both older trainers divide by that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Means over the users of a split. ``ndcg_hits_ideal`` is logged as ``ndcg``."""
+
+    recall: float
+    ndcg_hits_ideal: float
+    hitrate: float
+    users: int
+
+
+def metrics_at(ranks: np.ndarray, owner: np.ndarray, truths: np.ndarray, top_n: int) -> Metrics:
+    """Metrics at ``top_n`` from all users' ranks.
+
+    ``ranks`` int [P]: one for each pair (user, true item) · ``owner`` int [P]: the pair's user, 0..U-1 ·
+    ``truths`` int [U]. ``ndcg_hits_ideal`` compares with a list that has the same *number of hits* at its
+    top, as the ComiRec trainers do; the usual NDCG compares with min(top_n, truths) hits and is lower.
+    """
+    users = len(truths)
+    hit = ranks < top_n
+    hits = np.bincount(owner[hit], minlength=users)
+    gain = np.bincount(owner[hit], weights=1 / np.log2(ranks[hit] + 2.0), minlength=users)
+    ideal = np.concatenate([[0.0], np.cumsum(1 / np.log2(np.arange(top_n) + 2.0))])[hits]
+    return Metrics(
+        recall=float(np.mean(hits / truths)),
+        ndcg_hits_ideal=float(np.mean(np.divide(gain, ideal, out=np.zeros(users), where=hits > 0))),
+        hitrate=float(np.mean(hits > 0)),
+        users=users,
+    )

@@ -1,0 +1,65 @@
+"""Which experiment a command line means. Looks at names only."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from ckpt_tools.errors import NotFoundError, UsageError
+from ckpt_tools.experiments import BEST_ROOT, Experiment, find_experiments
+from trainer.config import TrainConfig, experiment_name
+
+
+def existing_experiment(path: str | None, root: str, name: str | None, given: Mapping[str, Any]) -> Experiment:
+    """The experiment to resume: at ``path``, or the one below ``root`` called ``name``.
+
+    ``name`` is a folder's full name or its last part. When several fit, hyper-parameters in ``given`` decide by the
+    folders' names. Raises UsageError (neither or both given, or several fit), NotFoundError.
+    """
+    if (path is None) == (name is None):
+        what = (
+            "both the experiment's folder and --exp-name" if path else "neither the experiment's folder nor --exp-name"
+        )
+        raise UsageError(f"a resume needs one of the two, but got {what}", hint="trainer train EXPERIMENT --resume")
+    if path is not None:
+        return Experiment.at(path)
+    everything = find_experiments(root)
+    exact = [found for found in everything if found.name == name]
+    fitting = exact or [found for found in everything if found.fields.get("name") == name]
+    if len(fitting) > 1:
+        fitting = [found for found in fitting if _agrees(found, given)] or fitting
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        paths = ", ".join(found.path for found in fitting)
+        raise UsageError(f"{len(fitting)} experiments are called {name!r}: {paths}", hint="pass one of these folders")
+    there = ", ".join(found.name for found in everything[:8]) or "none"
+    raise NotFoundError(
+        f"no experiment is called {name!r}; there are: {there}",
+        path=os.path.join(root, BEST_ROOT),
+        hint="name the directory that holds best_model with --root",
+    )
+
+
+def new_experiment(root: str, config: TrainConfig, name: str) -> Experiment:
+    """The folder of a new run. Raises UsageError when a run of that name is there already."""
+    experiment = Experiment(os.path.join(root, BEST_ROOT, experiment_name(config, name)))
+    if any(found.name == experiment.name for found in find_experiments(root)):
+        raise UsageError(
+            "this experiment exists",
+            path=experiment.path,
+            hint=f"to go on with it: trainer train {experiment.path} --resume; or choose another --exp-name",
+        )
+    if os.path.isdir(experiment.runs) and os.listdir(experiment.runs):
+        raise UsageError(
+            "there are logs of this experiment, but no checkpoint",
+            path=experiment.runs,
+            hint="choose another --exp-name, or remove that directory",
+        )
+    return experiment
+
+
+def _agrees(experiment: Experiment, given: Mapping[str, Any]) -> bool:
+    fields = experiment.fields
+    return all(value is None or key not in fields or fields[key] == value for key, value in given.items())

@@ -1,0 +1,43 @@
+"""The array operations on TensorFlow, for training. Needs TensorFlow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from trainer.arrays import Array
+
+
+class TensorArrays:
+    """float32, differentiable. The gradient of ``gather`` stays sparse (``tf.IndexedSlices``)."""
+
+    def gather(self, table: Array, ids: Array) -> Array:
+        return tf.gather(table, ids)
+
+    def matmul(self, left: Array, right: Array) -> Array:
+        return tf.matmul(left, right)
+
+    def transpose(self, array: Array, order: Sequence[int]) -> Array:
+        return tf.transpose(array, order)
+
+    def reshape(self, array: Array, shape: Sequence[int]) -> Array:
+        return tf.reshape(array, shape)
+
+    def sum(self, array: Array, axis: int, keepdims: bool = False) -> Array:
+        return tf.reduce_sum(array, axis=axis, keepdims=keepdims)
+
+    def sqrt(self, array: Array) -> Array:
+        return tf.sqrt(array)
+
+    def softmax(self, array: Array, axis: int) -> Array:
+        return tf.nn.softmax(array, axis=axis)
+
+    def stop_gradient(self, array: Array) -> Array:
+        return tf.stop_gradient(array)
+
+    def pick(self, array: Array, index: Array) -> Array:
+        return tf.gather(array, index, batch_dims=1)
+
+    def argmax(self, array: Array, axis: int) -> Array:
+        return tf.argmax(array, axis=axis, output_type=tf.int32)
