@@ -6,7 +6,7 @@ A bundle names its data files ``PREFIX.data-I-of-N``. The rewrite leaves every b
     2. link           PREFIX.data-I-of-N also gets the name PREFIX.data-I-of-(N+1); the index goes to the backup.
                       A file of another save that has such a name already is moved to the backup
     3. write, fsync   PREFIX.data-N-of-(N+1), the one small new shard; the new index under a temporary name
-    4. read back      every untouched key must name the same bytes of the same file, every new one verify
+    4. read back      the files must hold what the plan says, the second names be the same files
     5. look again     the files that the plan was made from must not have changed
     6. rename         the new index over the old one: the commit point
     7. move           PREFIX.data-I-of-N into the backup
@@ -26,6 +26,7 @@ import contextlib
 import hashlib
 import json
 import os
+import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
@@ -34,7 +35,7 @@ from typing import Any
 from ckpt_tools import __version__, storage
 from ckpt_tools.errors import BusyError, CkptError, CorruptError, NotFoundError, UnsafeError
 from ckpt_tools.format import checksum
-from ckpt_tools.format.bundle import HEADER_KEY, OBJECT_GRAPH_KEY, Entry, Header
+from ckpt_tools.format.bundle import HEADER_KEY, OBJECT_GRAPH_KEY, Entry
 from ckpt_tools.format.dtypes import BY_NAME
 from ckpt_tools.format.object_graph import add_variable
 from ckpt_tools.format.strings import encode_strings
@@ -90,6 +91,72 @@ class Plan:
         }
 
 
+@dataclass(frozen=True)
+class Value:
+    """A tensor to be written: ``raw`` is what a bundle stores, ``crc`` its masked checksum, ``shown`` for people."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    raw: bytes
+    crc: int
+    shown: Any
+
+    @staticmethod
+    def of(dtype: str, shape: tuple[int, ...], raw: bytes, shown: Any = None) -> Value:
+        """A value of a type with elements of one size, from its little-endian bytes."""
+        return Value(dtype, shape, raw, checksum.masked(raw), shown)
+
+    @staticmethod
+    def of_string(content: bytes, shown: Any = None) -> Value:
+        """A scalar string."""
+        raw, crc = encode_strings([content])
+        return Value("string", (), raw, crc, shown)
+
+
+def plan_values(
+    bundle: Bundle,
+    values: Mapping[str, Value],
+    *,
+    reason: str,
+    evidence: Mapping[str, Any],
+    keep: Mapping[str, str] | None = None,
+) -> Plan:
+    """Write some tensors; keep the others where they are.
+
+    ``values`` maps keys to what is to be stored under them. ``keep`` maps the other keys of the new checkpoint to
+    those that their bytes have now; None keeps every key under its own name.
+
+    Raises CorruptError or NotFoundError when a data file is cut off or missing.
+    """
+    old = read_table(bundle.index_bytes)
+    table = dict(old) if keep is None else {new.encode(): old[stored.encode()] for new, stored in keep.items()}
+    table[HEADER_KEY] = bundle.header.with_shards(bundle.header.num_shards + 1).raw
+    shard = bytearray()
+    changes = []
+    for key, value in sorted(values.items()):
+        entry = Entry(BY_NAME[value.dtype], value.shape)
+        place = {"shard": bundle.header.num_shards, "offset": len(shard), "size": len(value.raw), "crc": value.crc}
+        table[key.encode()] = entry.moved(**place).encode()
+        shard += value.raw
+        action = "replace" if key in bundle.entries else "add"
+        changes.append(Change(key, action, value.dtype, value.shape, value.shown))
+    _check_extents(bundle)
+    sources = {bundle.path: bundle.index_fingerprint}
+    for number, path in enumerate(bundle.shard_paths):
+        sources[path] = bundle.shard(number).fingerprint
+    return Plan(
+        prefix=bundle.prefix,
+        reason=reason,
+        evidence=evidence,
+        changes=tuple(changes),
+        old_shards=bundle.header.num_shards,
+        old_index=bundle.index_bytes,
+        index=write_table(table),
+        shard=bytes(shard),
+        sources=sources,
+    )
+
+
 def plan_scalar(bundle: Bundle, *, key: str, name: str, value: float, reason: str, evidence: Mapping[str, Any]) -> Plan:
     """Set a float32 scalar: a child ``name`` of the root in an object-based bundle, else a tensor called ``key``.
 
@@ -98,49 +165,12 @@ def plan_scalar(bundle: Bundle, *, key: str, name: str, value: float, reason: st
 
     Raises CorruptError when the index, the extents or the object graph are damaged.
     """
-    import struct
-
-    put = {key: (_scalar_entry(), struct.pack("<f", value))}
-    action = "replace" if key in bundle.entries else "add"
-    changes = [Change(key, action, "float32", (), value)]
+    values = {key: Value.of("float32", (), struct.pack("<f", value), value)}
     graph = bundle.graph
     if graph is not None and graph.child(name) is None:
-        raw, crc = encode_strings([add_variable(bundle.graph_bytes, name=name, key=key)])
-        put[OBJECT_GRAPH_KEY] = (Entry(BY_NAME["string"], (), crc=crc), raw)
-        changes.append(Change(OBJECT_GRAPH_KEY, "replace", "string", (), f"with the child {name!r}"))
-    index, shard = _rewritten(bundle, put)
-    sources = {bundle.path: bundle.index_fingerprint}
-    for number, path in enumerate(bundle.shard_paths):
-        sources[path] = bundle.shard(number).fingerprint
-    _check_extents(bundle)
-    return Plan(
-        prefix=bundle.prefix,
-        reason=reason,
-        evidence=evidence,
-        changes=tuple(changes),
-        old_shards=bundle.header.num_shards,
-        old_index=bundle.index_bytes,
-        index=index,
-        shard=shard,
-        sources=sources,
-    )
-
-
-def _scalar_entry() -> Entry:
-    return Entry(BY_NAME["float32"], ())
-
-
-def _rewritten(bundle: Bundle, put: Mapping[str, tuple[Entry, bytes]]) -> tuple[bytes, bytes]:
-    """The new index, and the new shard with the values of ``put`` one after the other."""
-    table = read_table(bundle.index_bytes)
-    table[HEADER_KEY] = bundle.header.with_shards(bundle.header.num_shards + 1).raw
-    shard = bytearray()
-    for key, (entry, raw) in sorted(put.items()):
-        crc = entry.crc or checksum.masked(raw)
-        moved = entry.moved(shard=bundle.header.num_shards, offset=len(shard), size=len(raw), crc=crc)
-        table[key.encode()] = moved.encode()
-        shard += raw
-    return write_table(table), bytes(shard)
+        grown = add_variable(bundle.graph_bytes, name=name, key=key)
+        values[OBJECT_GRAPH_KEY] = Value.of_string(grown, f"with the child {name!r}")
+    return plan_values(bundle, values, reason=reason, evidence=evidence)
 
 
 def _check_extents(bundle: Bundle) -> None:
@@ -224,15 +254,8 @@ def _prepare(directory: str, plan: Plan, entry: Mapping[str, Any]) -> None:
 
 def _read_back(directory: str, plan: Plan, entry: Mapping[str, Any]) -> None:
     """The files on disk, not the bytes in memory, must say what the plan says."""
-    old = read_table(plan.old_index)
-    new = read_table(storage.read_file(_temporary(plan.prefix), limit=len(plan.index)))
-    changed = {change.key.encode() for change in plan.changes}
-    if {key: value for key, value in new.items() if key not in changed and key != HEADER_KEY} != {
-        key: value for key, value in old.items() if key not in changed and key != HEADER_KEY
-    }:
-        raise CorruptError("the new index does not keep the old entries", path=_temporary(plan.prefix))
-    if Header.decode(new[HEADER_KEY]).num_shards != len(entry["created"]):
-        raise CorruptError("the new index counts its shards wrong", path=_temporary(plan.prefix))
+    if storage.read_file(_temporary(plan.prefix), limit=len(plan.index)) != plan.index:
+        raise CorruptError("reads back differently", path=_temporary(plan.prefix))
     for before, after in zip(entry["moved"], entry["created"], strict=False):
         source = plan.sources[os.path.join(directory, before)]
         target = storage.fingerprint(os.path.join(directory, after))

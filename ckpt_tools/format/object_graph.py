@@ -12,6 +12,7 @@ Source: tensorflow/core/protobuf/trackable_object_graph.proto.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ckpt_tools.errors import CorruptError
@@ -96,8 +97,6 @@ def add_variable(data: bytes, *, name: str, key: str) -> bytes:
     child behind the root's last field.
     """
     count = len(decode_graph(data))
-    attribute = text_field(1, VARIABLE_VALUE) + text_field(2, name) + text_field(3, key)
-    node = bytes_field(2, attribute) + bytes_field(5, varint_field(1, 1))
     child = varint_field(1, count) + text_field(2, name)
     root = next(field for field in fields(data) if field.number == 1)
     return b"".join(
@@ -105,6 +104,35 @@ def add_variable(data: bytes, *, name: str, key: str) -> bytes:
             data[: root.start],
             bytes_field(1, root.content() + bytes_field(1, child)),
             data[root.end :],
-            bytes_field(1, node),
+            bytes_field(1, _variable_node(name, key)),
         ]
     )
+
+
+def build_graph(keys: Mapping[str, str]) -> bytes:
+    """The graph of plain nested objects: ``keys`` maps the path of each variable, ``a/b/c``, to its key."""
+    children: list[dict[str, int]] = [{}]
+    variables: dict[int, tuple[str, str]] = {}
+    for path, key in keys.items():
+        node = 0
+        for name in path.split("/"):
+            if name not in children[node]:
+                children.append({})
+                children[node][name] = len(children) - 1
+            node = children[node][name]
+        variables[node] = (path, key)
+    out = bytearray()
+    for number, names in enumerate(children):
+        message = b"".join(
+            bytes_field(1, varint_field(1, child) + text_field(2, name)) for name, child in names.items()
+        )
+        if number in variables:
+            message += _variable_node(*variables[number])
+        out += bytes_field(1, message)
+    return bytes(out)
+
+
+def _variable_node(full_name: str, key: str) -> bytes:
+    """The fields of a node that holds a variable's value."""
+    attribute = text_field(1, VARIABLE_VALUE) + text_field(2, full_name) + text_field(3, key)
+    return bytes_field(2, attribute) + bytes_field(5, varint_field(1, 1))

@@ -44,6 +44,31 @@ _TELLING = {
     "model/attention/hidden/kernel": "ComiRec-SA",
 }
 
+# Every variable of each model; the biases in _PAPER_ONLY and the projection are not in every variant.
+MODEL_VARIABLES = {
+    "DNN": ("model/proj/kernel", "model/proj/bias"),
+    "GRU4REC": ("model/gru/kernel", "model/gru/recurrent_kernel", "model/gru/bias"),
+    "MIND": ("model/capsule/bilinear/kernel", "model/capsule/bilinear/bias"),
+    "ComiRec-DR": ("model/capsule/weights",),
+    "ComiRec-SA": (
+        "model/position_embedding",
+        "model/attention/hidden/kernel",
+        "model/attention/hidden/bias",
+        "model/attention/heads/kernel",
+        "model/attention/heads/bias",
+    ),
+}
+ITEM_BIAS = "model/item_bias"
+_PAPER_ONLY = {"model/capsule/bilinear/bias", "model/position_embedding"}
+
+
+def required_variables(model_type: str, variant: str) -> list[str]:
+    """The canonical names that a run cannot go on without: the model's variables, their moments, Adam's step."""
+    weights = [name for name in MODEL_VARIABLES[model_type] if variant == "paper" or name not in _PAPER_ONLY]
+    trainable = [ITEM_EMBEDDING, *weights]
+    moments = [f"optimizer/{slot}/{name.removeprefix(MODEL)}" for slot in ("m", "v") for name in trainable]
+    return [ITEM_BIAS, *trainable, *moments, STEP]
+
 
 @dataclass(frozen=True)
 class Source:
