@@ -191,14 +191,17 @@ def _judge(evidence: Evidence, value: float, measurement: Measurement | None, op
             f"{logged.step} ({logged.recall:.6f}): the better model was overwritten",
             path=prefix,
         )
-    how = f"measured {value:.6f}" if measurement else f"--value {value:.6f}"
+    if measurement is None:
+        message = f"--value {value:.6f} is in no log (logged best {best.recall:.6f})"
+        return Finding("not-in-log", "warning", message, path=prefix)
     if not options.force:
         raise MismatchError(
-            f"{how}, but the log's best is {best.recall:.6f} and no evaluation in it gave this value: nothing written",
+            f"measured {value:.6f}, but the log's best is {best.recall:.6f} and no evaluation in it gave this value: nothing written",
             path=prefix,
             hint="check --data, --split and --top-n; or add --force to write it all the same",
         )
-    return Finding("not-in-log", "warning", f"{how} is in no log (logged best {best.recall:.6f})", path=prefix)
+    message = f"the measured {value:.6f} is in no log (logged best {best.recall:.6f})"
+    return Finding("not-in-log", "warning", message, path=prefix)
 
 
 def _agreement_words(agreement: Agreement, evidence: Evidence, measurement: Measurement | None) -> str:

@@ -17,9 +17,8 @@ from ckpt_tools.findings import Finding
 from ckpt_tools.format.events import read_scalars
 
 MAX_LOG_BYTES = 1 << 30
-# Half a unit of the last digit that the old trainers print, and the relative spacing of float32.
-_PRINTED = 0.5e-6
-_FLOAT32 = 2.0**-24
+# Half a unit of the last digit that the old trainers print, and the rounding of float32 on top of it.
+SIX_DIGITS = 0.5e-6 + 1e-8
 
 _EVALUATION = re.compile(
     r"iter: (?P<step>\d+), train loss: (?P<loss>[-+.\w]+), valid recall: (?P<recall>[-+.\w]+)"
@@ -29,7 +28,7 @@ _EVALUATION = re.compile(
 
 @dataclass(frozen=True)
 class LoggedEvaluation:
-    """One evaluation as a log has it; ``precision`` is how far the true value can be from ``recall``."""
+    """One evaluation as a log has it."""
 
     step: int
     loss: float | None
@@ -37,11 +36,10 @@ class LoggedEvaluation:
     ndcg: float | None
     hitrate: float | None
     source: str
-    precision: float
 
     def agrees_with(self, recall: float) -> bool:
-        """Whether a value is the logged one, as far as the log's digits go."""
-        return abs(self.recall - recall) <= self.precision + 1e-9
+        """Whether a value is the logged one, to the six digits that logs print."""
+        return abs(self.recall - recall) <= SIX_DIGITS
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -103,7 +101,7 @@ def _from_log(text: str, source: str) -> Iterator[LoggedEvaluation]:
         recall = _number(match["recall"])
         if recall is not None:
             loss, ndcg, hitrate = (_number(match[name]) for name in ("loss", "ndcg", "hitrate"))
-            yield LoggedEvaluation(int(match["step"]), loss, recall, ndcg, hitrate, source, _PRINTED)
+            yield LoggedEvaluation(int(match["step"]), loss, recall, ndcg, hitrate, source)
 
 
 def _from_events(data: bytes, source: str) -> Iterable[LoggedEvaluation]:
@@ -118,7 +116,6 @@ def _from_events(data: bytes, source: str) -> Iterable[LoggedEvaluation]:
             scalars.get("eval/ndcg"),
             scalars.get("eval/hitrate"),
             source,
-            abs(scalars["eval/recall"]) * _FLOAT32,
         )
         for step, scalars in steps.items()
         if "eval/recall" in scalars
@@ -136,4 +133,4 @@ def _from_metrics(text: str, source: str) -> Iterator[LoggedEvaluation]:
         step, recall = row.get("step"), row.get("recall")
         if isinstance(step, int) and isinstance(recall, float):
             loss, ndcg, hitrate = row.get("loss"), row.get("ndcg"), row.get("hitrate")
-            yield LoggedEvaluation(step, loss, recall, ndcg, hitrate, source, 0.0)
+            yield LoggedEvaluation(step, loss, recall, ndcg, hitrate, source)

@@ -33,11 +33,12 @@ from datetime import datetime, timezone
 from typing import Any
 
 from ckpt_tools import __version__, storage
-from ckpt_tools.errors import BusyError, CkptError, CorruptError, NotFoundError, UnsafeError
+from ckpt_tools.errors import BusyError, CkptError, CorruptError, NotFoundError, UnsafeError, UsageError
 from ckpt_tools.format import checksum
 from ckpt_tools.format.bundle import HEADER_KEY, OBJECT_GRAPH_KEY, Entry
 from ckpt_tools.format.dtypes import BY_NAME
 from ckpt_tools.format.object_graph import add_variable
+from ckpt_tools.format.state import FILE_NAME, encode_state
 from ckpt_tools.format.strings import encode_strings
 from ckpt_tools.format.table import read_table, write_table
 from ckpt_tools.readers.bundle import Bundle, index_name, shard_name
@@ -213,6 +214,34 @@ def apply(plan: Plan) -> Applied:
     return Applied(entry["id"], _backup_directory(directory, entry))
 
 
+def apply_to(plan: Plan, prefix: str) -> str:
+    """Make the changed checkpoint under a new prefix, in a directory of its own; the source stays as it is.
+
+    Returns the prefix. Raises UsageError when a checkpoint is there already, and what `apply` raises.
+    """
+    directory, name = os.path.split(prefix)
+    storage.make_directory(directory)
+    storage.require_writable(directory)
+    with storage.locked(directory):
+        if storage.list_directory(directory):
+            raise UsageError("the output directory is not empty", path=directory, hint="name a new one")
+        created = [shard_name(prefix, shard, plan.old_shards + 1) for shard in range(plan.old_shards + 1)]
+        try:
+            for number, target in enumerate(created[:-1]):
+                storage.link_or_copy(shard_name(plan.prefix, number, plan.old_shards), target)
+            storage.create_file(created[-1], plan.shard, like=index_name(plan.prefix))
+            storage.create_file(_temporary(prefix), plan.index, like=index_name(plan.prefix))
+            _require_unchanged(plan.sources)
+            storage.sync_directory(directory)
+            storage.rename(_temporary(prefix), index_name(prefix))
+            storage.write_atomic(os.path.join(directory, FILE_NAME), encode_state(name, [name]))
+        except BaseException:
+            for path in (index_name(prefix), _temporary(prefix), *created):
+                storage.remove(path)
+            raise
+    return prefix
+
+
 def _ledger_entry(plan: Plan) -> dict[str, Any]:
     now = datetime.now(timezone.utc)
     after = _digest(plan.index)
@@ -327,6 +356,29 @@ def undo(prefix: str, *, to: str | None = None) -> list[dict[str, Any]]:
     return chosen
 
 
+def drop_backups(prefix: str) -> list[str]:
+    """Remove the originals that the standing changes of a checkpoint keep; they can then not be undone any more.
+
+    Returns the ids whose backups were removed. Raises NotFoundError when there is none.
+    """
+    directory = os.path.dirname(prefix) or "."
+    storage.require_writable(directory)
+    with storage.locked(directory):
+        _recover(directory)
+        chosen = [entry for entry in history(prefix) if has_backup(prefix, entry)]
+        if not chosen:
+            raise NotFoundError("no backup of this checkpoint", path=prefix)
+        for entry in chosen:
+            _remove_backup(directory, entry)
+    return [entry["id"] for entry in chosen]
+
+
+def has_backup(prefix: str, entry: Mapping[str, Any]) -> bool:
+    """Whether the originals of a change are still kept."""
+    backup = _backup_directory(os.path.dirname(prefix) or ".", entry)
+    return os.path.lexists(os.path.join(backup, f"{entry['checkpoint']}.index"))
+
+
 def _undo_one(directory: str, entry: dict[str, Any]) -> None:
     index = os.path.join(directory, f"{entry['checkpoint']}.index")
     if _file_digest(directory, os.path.basename(index)) != entry["index_after"]:
@@ -337,6 +389,8 @@ def _undo_one(directory: str, entry: dict[str, Any]) -> None:
         )
     backup = _backup_directory(directory, entry)
     saved = os.path.join(backup, os.path.basename(index))
+    if not os.path.lexists(saved):
+        raise NotFoundError("the backup of this change was removed: it cannot be undone", path=backup)
     if _file_digest(backup, os.path.basename(index)) != entry["index_before"]:
         raise CorruptError("the backup of the index is damaged", path=saved)
     for name in entry["moved"]:
@@ -468,9 +522,9 @@ def _backup_directory(directory: str, entry: Mapping[str, Any]) -> str:
 
 
 def _remove_backup(directory: str, entry: Mapping[str, Any]) -> None:
-    """Remove the second names in a backup whose originals are in place; nothing else is ever in there."""
+    """Remove a backup: the files that it names and, when nothing else is in them, its directories."""
     backup = _backup_directory(directory, entry)
-    for name in (*entry["moved"], f"{entry['checkpoint']}.index"):
+    for name in (*entry["moved"], *entry["displaced"], f"{entry['checkpoint']}.index"):
         storage.remove(os.path.join(backup, name))
     for parent in (backup, os.path.dirname(backup), os.path.join(directory, STATE_DIRECTORY)):
         storage.remove_directory(parent)

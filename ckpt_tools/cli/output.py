@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -41,8 +42,15 @@ class Output:
         """Something for people, as soon as it is known."""
         if not self._json and not self._quiet:
             console = _console(stderr=False)
-            for part in parts:
-                console.print(part)
+            if console.is_terminal:
+                for part in parts:
+                    console.print(part)
+                return
+            # Tables are filled up with blanks, which nobody wants in a file.
+            with console.capture() as captured:
+                for part in parts:
+                    console.print(part)
+            print("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
     def document(self, document: Mapping[str, Any]) -> None:
         """The JSON object, when it was asked for."""
@@ -92,8 +100,8 @@ class Output:
 
 def _console(*, stderr: bool) -> Console:
     stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() else _PIPE_WIDTH
-    return Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False, soft_wrap=width is not None)
+    width = None if stream.isatty() or "COLUMNS" in os.environ else _PIPE_WIDTH
+    return Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
 
 
 def _plain(value: Any) -> Any:

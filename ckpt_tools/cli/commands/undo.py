@@ -14,7 +14,12 @@ from ckpt_tools.cli.output import Output, safe
 from ckpt_tools.errors import EXIT_OK
 
 
-@app.command(epilog=epilog("ckpt undo best_model/book_ComiRec-DR_b128_lr0.005_d64_len20_test85"))
+@app.command(
+    epilog=epilog(
+        "ckpt undo best_model/book_ComiRec-DR_b128_lr0.005_d64_len20_test85",
+        "ckpt undo best_model/book_ComiRec-DR_b128_lr0.005_d64_len20_test85 --list",
+    )
+)
 def undo(
     path: PathArgument,
     to: Annotated[
@@ -23,6 +28,10 @@ def undo(
             "--to", metavar="ID", help="Take back everything since and including this change.", show_default=False
         ),
     ] = None,
+    list_only: Annotated[bool, typer.Option("--list", help="List the changes that can be taken back.")] = False,
+    drop: Annotated[
+        bool, typer.Option("--drop-backups", help="Remove the kept originals; the changes then stay for good.")
+    ] = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -34,6 +43,18 @@ def undo(
         from ckpt_tools.experiments import resolve
 
         prefix = resolve(path)
+        if list_only:
+            entries = plan.history(prefix)
+            rows = [{**entry, "backup": plan.has_backup(prefix, entry)} for entry in entries]
+            output.result({"prefix": prefix, "changes": rows, "findings": []}, lambda: _listing(prefix, rows))
+            return EXIT_OK
+        if drop:
+            dropped = plan.drop_backups(prefix)
+            output.result(
+                {"prefix": prefix, "dropped": dropped, "findings": []},
+                lambda: [Text(f"{safe(prefix)}: removed the originals of {', '.join(dropped)}")],
+            )
+            return EXIT_OK
         entries = plan.undo(prefix, to=to)
         output.result(
             {
@@ -53,3 +74,12 @@ def _text(prefix: str, entries: Iterable[Mapping[str, Any]]) -> Iterator[Rendera
     for entry in entries:
         words = f"{safe(prefix)}: took back {safe(entry['action'])} of {safe(entry['time'])} ({safe(entry['id'])})"
         yield Text("✓ ", style="bold green") + Text(words)
+
+
+def _listing(prefix: str, rows: Iterable[Mapping[str, Any]]) -> Iterator[RenderableType]:
+    yield Text(safe(prefix), style="bold")
+    if not rows:
+        yield Text("  no change is recorded")
+    for row in rows:
+        kept = "" if row["backup"] else "  (originals removed: cannot be undone)"
+        yield Text(f"  {safe(row['id'])}  {safe(row['action'])}  {safe(row['time'])}{kept}")

@@ -1,0 +1,85 @@
+"""``ckpt migrate``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from ckpt_tools.cli.app import Json, PathArgument, Quiet, app, epilog, finish
+from ckpt_tools.cli.output import Output, safe
+from ckpt_tools.errors import EXIT_OK, UsageError
+
+if TYPE_CHECKING:
+    from ckpt_tools.migrate import Migration
+
+
+@app.command(
+    epilog=epilog(
+        "ckpt migrate best_model/book_DNN_b128_lr0.005_d64_len20_test85 --to trainer --dry-run",
+        "ckpt migrate best_model/book_DNN_b128_lr0.005_d64_len20_test85 --to trainer --output migrated",
+    )
+)
+def migrate(
+    path: PathArgument,
+    to: Annotated[str, typer.Option("--to", help="The layout to write: trainer.")] = "trainer",
+    output_directory: Annotated[
+        str | None,
+        typer.Option(
+            "--output", metavar="DIR", help="Write into a new directory instead of in place.", show_default=False
+        ),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan; write nothing.")] = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Rewrite an old trainer's checkpoint into the layout of this project's trainer, optimizer state included."""
+    output = Output("migrate", path, json=json, quiet=quiet)
+
+    def body() -> int:
+        from ckpt_tools.migrate import migrate as library
+
+        if to != "trainer":
+            raise UsageError(f"--to {to}: the only layout is trainer")
+        migration, where = library(path, output=output_directory, dry_run=dry_run)
+        written = where if output_directory else None
+        output.result(
+            {
+                **migration.to_json(),
+                "written": not dry_run,
+                "output": written,
+                "backup": None if output_directory else where,
+                "findings": [],
+            },
+            lambda: _text(migration, where, output_directory is not None),
+        )
+        return EXIT_OK
+
+    finish(output, body)
+
+
+def _text(migration: Migration, where: str | None, to_output: bool) -> Iterator[RenderableType]:
+    prefix = safe(migration.plan.prefix)
+    if where is None:
+        yield Text(f"would migrate {prefix} ({migration.lineage.id})", style="bold")
+    elif to_output:
+        yield Text("✓ ", style="bold green") + Text(f"{prefix} ({migration.lineage.id}) migrated to {safe(where)}")
+    else:
+        yield Text("✓ ", style="bold green") + Text(f"{prefix} ({migration.lineage.id}) migrated in place")
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("the trainer's name", no_wrap=True)
+    table.add_column("stored as", overflow="fold")
+    for name, keys in migration.mapped.items():
+        table.add_row(safe(name), Text(safe(" + ".join(keys))))
+    for change in migration.plan.changes:
+        name = change.key.removesuffix("/.ATTRIBUTES/VARIABLE_VALUE")
+        if change.value is not None and not change.key.startswith("_"):
+            table.add_row(safe(name), Text(f"new: {safe(change.value)}", style="cyan"))
+    for key in migration.dropped:
+        table.add_row(Text("dropped", style="yellow"), Text(safe(key)))
+    yield Padding(table, (0, 0, 0, 2), expand=False)
