@@ -55,6 +55,7 @@ _ALL = (
     DType(30, "uint4", 1, "uint4"),
     DType(31, "int2", 1, "int2"),
     DType(32, "uint2", 1, "uint2"),
+    DType(33, "float4_e2m1fn", 1, "float4_e2m1fn"),
 )
 BY_NUMBER = {dtype.number: dtype for dtype in _ALL}
 BY_NAME = {dtype.name: dtype for dtype in _ALL}
