@@ -1,0 +1,71 @@
+"""The ``checkpoint`` file: protobuf's text format is the oracle."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from ckpt_tools.errors import CorruptError
+from ckpt_tools.format.state import State, decode_state, encode_state
+
+PATHS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
+
+
+@given(PATHS, st.lists(PATHS, max_size=4))
+@example('a"b\\c', ["new\nline", "tab\t", "'", "é", "\x1b[31m", "\x7f"])
+def test_round_trip(latest: str, every: list[str]) -> None:
+    assert decode_state(encode_state(latest, every)) == State(latest, tuple(every))
+
+
+@pytest.mark.tensorflow
+@given(PATHS, st.lists(PATHS, max_size=4))
+def test_the_protocol_buffer_library_agrees(latest: str, every: list[str]) -> None:
+    from google.protobuf import text_format
+    from tensorflow.python.training.checkpoint_state_pb2 import CheckpointState
+
+    message = CheckpointState(model_checkpoint_path=latest, all_model_checkpoint_paths=every)
+    assert text_format.Parse(encode_state(latest, every), CheckpointState()) == message
+    for as_utf8 in (True, False):
+        text = text_format.MessageToString(message, as_utf8=as_utf8)
+        assert decode_state(text.encode()) == State(latest, tuple(every))
+
+
+def test_fields_of_later_versions_comments_and_line_ends() -> None:
+    data = (
+        b"# a comment\r\n\r\nmodel_checkpoint_path: 'a'  # why\r\n"
+        b"all_model_checkpoint_timestamps: 1690000000.5\nlast_preserved_timestamp: 1.5\n"
+        b'all_model_checkpoint_paths: "a"\n'
+    )
+    assert decode_state(data) == State("a", ("a",))
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "names no checkpoint"),
+        (b"\n\n", "names no checkpoint"),
+        (b'all_model_checkpoint_paths: "a"\n', "names no checkpoint"),
+        (b'model_checkpoint_path: ""\n', "names no checkpoint"),
+        (b'model_checkpoint_path: "ckpt-', "line 1"),
+        (b'model_checkpoint_path: "a"\nall_model', "line 2"),
+        (b"model_checkpoint_path: 3\n", "path in quotes"),
+        (b'model_checkpoint_path: "a"\nmodel_checkpoint_path: "b"\n', "second time"),
+        (b"\xff\xfe", "not UTF-8"),
+        (b'model_checkpoint_path: "\\377"\n', "not UTF-8"),
+        (b"\x00" * 20, "line 1"),
+        (b"{}", "line 1"),
+    ],
+)
+def test_damaged_files_are_never_taken_for_no_checkpoint(data: bytes, message: str) -> None:
+    with pytest.raises(CorruptError, match=message):
+        decode_state(data)
+
+
+def test_every_truncation_of_a_real_file_is_noticed_or_still_names_the_newest() -> None:
+    data = encode_state("ckpt-3", ["ckpt-2", "ckpt-3"])
+    for length in range(len(data)):
+        try:
+            assert decode_state(data[:length]).latest == "ckpt-3"
+        except CorruptError:
+            continue
