@@ -73,7 +73,7 @@ class RandomAccessFile:
             self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         status = os.fstat(self._descriptor)
         if not stat.S_ISREG(status.st_mode):
-            os.close(self._descriptor)
+            self.close()
             kind = "a directory" if stat.S_ISDIR(status.st_mode) else "not a regular file"
             raise UnsafeError(f"expected a file, found {kind}", path=path)
         self.fingerprint = Fingerprint.of(status)
@@ -292,15 +292,28 @@ def write_atomic(path: PathLike, data: bytes) -> None:
 
 
 def append_line(path: PathLike, line: str) -> None:
-    """Append one line to a log, durably. A last line that was cut off is closed first."""
+    """Append one line to a log, durably. A last line that was cut off is taken away first: it never was one."""
     with _translated(path, "append to"):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
         try:
-            size = os.fstat(descriptor).st_size
-            torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
-            data = memoryview((("\n" if torn else "") + line + "\n").encode())
+            whole = _end_of_last_line(descriptor)
+            if whole < os.fstat(descriptor).st_size:
+                os.ftruncate(descriptor, whole)
+            data = memoryview((line + "\n").encode())
             while data:
                 data = data[os.write(descriptor, data) :]
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _end_of_last_line(descriptor: int) -> int:
+    """Where the last whole line of a file ends."""
+    end = os.fstat(descriptor).st_size
+    while end:
+        start = max(0, end - 4096)
+        found = os.pread(descriptor, end - start, start).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        end = start
+    return 0
