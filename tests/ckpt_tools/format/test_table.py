@@ -159,8 +159,9 @@ def test_a_compressed_block() -> None:
     # One literal of the whole block: the simplest stream of snappy.
     stream = encode_varint(len(plain)) + bytes([len(plain) - 1 << 2]) + plain
     assert read_table(table(stream, kind=1)) == {b"a": b"1"}
-    refused(table(stream[:-1], kind=1), "")
-    refused(table(b"", kind=1), "")
+    for broken in (stream[:-1], b""):
+        with pytest.raises(CorruptError):
+            read_table(table(broken, kind=1))
 
 
 @pytest.mark.parametrize("kind", [2, 255])

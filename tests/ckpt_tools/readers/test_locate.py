@@ -1,0 +1,104 @@
+"""From what is typed to a prefix."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from checkpoints import build_bundle
+
+from ckpt_tools.errors import CorruptError, NotFoundError, UnsafeError
+from ckpt_tools.format.state import encode_state
+from ckpt_tools.readers import locate, open_checkpoint
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("ckpt-1", "ckpt-2"):
+        build_bundle(tmp_path / name, {"a": np.zeros(1)})
+    return tmp_path
+
+
+def state(folder: Path, latest: str) -> None:
+    (folder / "checkpoint").write_bytes(encode_state(latest, [latest]))
+
+
+@pytest.mark.parametrize("suffix", ["", ".index", ".data-00000-of-00001"])
+def test_a_prefix_and_its_files(folder: Path, suffix: str) -> None:
+    assert locate(f"{folder}/ckpt-1{suffix}") == f"{folder}/ckpt-1"
+
+
+def test_the_state_file_decides_and_a_directory_means_its_newest(folder: Path) -> None:
+    state(folder, "ckpt-1")
+    assert locate(folder) == locate(folder / "checkpoint") == f"{folder}/ckpt-1"
+
+
+def test_a_single_checkpoint_needs_no_state_file(folder: Path) -> None:
+    with pytest.raises(NotFoundError, match="2 checkpoints to choose from"):
+        locate(folder)
+    (folder / "ckpt-2.index").unlink()
+    assert locate(folder) == f"{folder}/ckpt-1"
+
+
+def test_an_absolute_path_of_another_machine_means_the_file_here(folder: Path) -> None:
+    state(folder, "/home/somebody/run/ckpt-2")
+    assert locate(folder) == f"{folder}/ckpt-2"
+
+
+@pytest.mark.parametrize("stored", ["../elsewhere/ckpt-1", "..", "a/../../b"])
+def test_a_place_outside_is_never_read(folder: Path, stored: str) -> None:
+    state(folder, stored)
+    with pytest.raises(UnsafeError, match="outside"):
+        locate(folder)
+
+
+def test_a_stale_state_file_says_what_is_there(folder: Path) -> None:
+    state(folder, "ckpt-9")
+    with pytest.raises(NotFoundError) as caught:
+        locate(folder)
+    assert "ckpt-1" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("content", [b"", b"model_check", b"\xff\xff"])
+def test_a_damaged_state_file_is_not_no_checkpoint(folder: Path, content: bytes) -> None:
+    (folder / "checkpoint").write_bytes(content)
+    with pytest.raises(CorruptError) as caught:
+        locate(folder)
+    assert caught.value.path == str(folder / "checkpoint")
+    assert "ckpt-1" in (caught.value.hint or "")
+
+
+def test_a_huge_state_file_is_not_read(folder: Path) -> None:
+    with (folder / "checkpoint").open("wb") as file:
+        file.truncate(1 << 30)
+    with pytest.raises(UnsafeError, match="limit"):
+        locate(folder)
+
+
+@pytest.mark.parametrize("path", ["nowhere", "nowhere/ckpt", "ckpt-7", "ckpt-1.data-00003-of-00004"])
+def test_what_is_not_there(folder: Path, path: str) -> None:
+    with pytest.raises(NotFoundError):
+        locate(folder / path)
+
+
+def test_a_file_of_another_kind(folder: Path) -> None:
+    (folder / "notes.txt").write_text("no checkpoint")
+    with pytest.raises(NotFoundError):
+        open_checkpoint(folder / "notes.txt")
+
+
+@pytest.mark.parametrize("name", ["a[1]", "a*b?", "100%", "two words", "new\nline", "é", os.fsdecode(b"\xff"), "-n"])
+def test_names_are_names_not_patterns(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    prefix = build_bundle(tmp_path / name / "ckpt", {"a": np.zeros(1)})
+    assert locate(tmp_path / name) == prefix
+    with open_checkpoint(prefix) as checkpoint:
+        assert checkpoint.read("a") == 0
+
+
+def test_relative_paths(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    state(folder, "ckpt-1")
+    assert os.path.abspath(locate(".")) == os.path.abspath(locate("ckpt-1")) == f"{folder}/ckpt-1"
