@@ -78,9 +78,9 @@ def train(
     seed: Annotated[int | None, typer.Option(help="Decides every random draw.", show_default="19")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an experiment from its best checkpoint.")] = False,
     source: Annotated[
-        Literal["best", "latest"],
-        typer.Option("--from", help="With --resume: from the best, or from where the run was."),
-    ] = "best",
+        Literal["best", "latest"] | None,
+        typer.Option("--from", help="With --resume: the best, or where the run was.", show_default="best"),
+    ] = None,
     item_count: Annotated[
         int | None, typer.Option(min=1, help="Rows of the item table.", show_default="largest id + 1")
     ] = None,
@@ -129,7 +129,12 @@ def train(
         if resume:
             target = existing_experiment(experiment, root, exp_name, given)
             start = resumed_run(
-                target, source, given, data_dir=data_dir, accept_metric=accept_metric, progress=console.measured
+                target,
+                source or "best",
+                given,
+                data_dir=data_dir,
+                accept_metric=accept_metric,
+                progress=console.measured,
             )
         else:
             if experiment is not None:
@@ -138,6 +143,9 @@ def train(
                     path=experiment,
                     hint=f"trainer train {experiment} --resume; or name a new run with --exp-name",
                 )
+            if source is not None or accept_metric:
+                wrong = "--from" if source is not None else "--accept-metric"
+                raise UsageError(f"{wrong} means something only with --resume", hint="add --resume, or leave it out")
             target, start = _new(given, root, exp_name, data_dir, console)
         for directory in (target.path, target.runs):
             require_writable(_existing_parent(directory))

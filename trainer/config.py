@@ -129,17 +129,23 @@ def validate(config: TrainConfig) -> None:
     sizes = "item_count embedding_dim hidden_size num_interest maxlen batch_size neg_num test_iter top_n"
     for name in sizes.split():
         if getattr(config, name) < 1:
-            raise UsageError(f"{flag(name)} has to be at least 1, not {getattr(config, name)}")
+            raise UsageError(
+                f"{flag(name)} has to be at least 1, not {getattr(config, name)}",
+                hint="leave it out for its default, see trainer train --help",
+            )
     if config.patience < 0:
         raise UsageError(f"--patience has to be at least 0, not {config.patience}")
     if not 0 <= config.seed <= _LARGEST_SEED:
         raise UsageError(f"--seed has to lie between 0 and {_LARGEST_SEED}, not {config.seed}")
     if not (math.isfinite(config.learning_rate) and config.learning_rate > 0):
-        raise UsageError(f"--learning-rate has to be a positive number, not {config.learning_rate}")
+        raise UsageError(
+            f"--learning-rate has to be a positive number, not {config.learning_rate}", hint="the default is 0.001"
+        )
     if config.hidden_size != config.embedding_dim:
         raise UsageError(
             f"--hidden-size {config.hidden_size} and --embedding-dim {config.embedding_dim} differ, but a "
-            "user is compared with items by inner product, so both vectors need the same length"
+            "user is compared with items by inner product, so both vectors need the same length",
+            hint=f"use --hidden-size {config.embedding_dim}",
         )
     if config.negatives >= config.item_count:
         most = (config.item_count - 1) // config.batch_size

@@ -104,9 +104,7 @@ def find_dataset(data_dir: str | os.PathLike[str]) -> str:
     raise NotFoundError(f"expected one dataset here, found {found}", path=data_dir, hint="name it with --dataset")
 
 
-def require_ids_below(
-    split: Interactions, item_count: int, *, error: type[CkptError] = MismatchError, because: str = ""
-) -> None:
+def require_ids_below(split: Interactions, item_count: int, *, error: type[CkptError] = MismatchError) -> None:
     """Raise ``error``, naming the line, for an item id without a row in a table of ``item_count`` rows."""
     outside = (split.items < 0) | (split.items >= item_count)
     if outside.any():
@@ -115,8 +113,9 @@ def require_ids_below(
             number for number, text in _lines(split.path) if text.count(",") == 2 and int(text.split(",")[1]) == item
         )
         raise error(
-            f"line {line}: item id {item} has no row in the item table, which has {item_count}{because}",
+            f"line {line}: item id {item} has no row in the item table, which has {item_count}",
             path=split.path,
+            hint="check --data-dir and --item-count",
         )
 
 

@@ -15,13 +15,13 @@ def existing_experiment(path: str | None, root: str, name: str | None, given: Ma
     """The experiment to resume: at ``path``, or the one below ``root`` called ``name``.
 
     ``name`` is a folder's full name or its last part. When several fit, hyper-parameters in ``given`` decide by the
-    folders' names. Raises UsageError (neither or both given, or several fit), NotFoundError.
+    folders' names. Raises UsageError (neither given, both, or several fit), NotFoundError.
     """
     if (path is None) == (name is None):
-        what = (
-            "both the experiment's folder and --exp-name" if path else "neither the experiment's folder nor --exp-name"
+        raise UsageError(
+            f"a resume needs either the experiment's folder or --exp-name, not {'both' if path else 'neither'}",
+            hint="trainer train EXPERIMENT --resume",
         )
-        raise UsageError(f"a resume needs one of the two, but got {what}", hint="trainer train EXPERIMENT --resume")
     if path is not None:
         return Experiment.at(path)
     everything = find_experiments(root)

@@ -19,12 +19,12 @@ from ckpt_tools import storage
 from ckpt_tools.errors import BusyError, CkptError, StorageError
 from ckpt_tools.format.state import FILE_NAME, encode_state
 from ckpt_tools.lineages import identify
+from ckpt_tools.lineages.trainer import ID as TRAINER
+from ckpt_tools.lineages.trainer import SUFFIX
 from ckpt_tools.readers import open_checkpoint
 from ckpt_tools.readers.locate import prefixes_in
 
-TRAINER = "trainer"
 _NAME = "ckpt-"
-_SAVE_COUNTER = "save_counter"
 # Another program (a backfill, say) holds the directory for moments only; a run of hours can wait for it.
 _PATIENCE_SECONDS = 60.0
 
@@ -43,6 +43,7 @@ class CheckpointLine:
         there before is lost), BusyError.
         """
         storage.make_directory(self.directory)
+        storage.sync_directory(os.path.dirname(self.directory) or ".")
         with _held(self.directory):
             before = self._numbered()
             number = max(before, default=0) + 1
@@ -68,26 +69,38 @@ class CheckpointLine:
         return found
 
     def _write(self, prefix: str, variables: Mapping[str, Any], number: int) -> None:
+        """Write and read back; on failure nothing of it stays."""
         try:
             tree = _tree(variables)
             tree.save_counter.assign(number)
             tree.write(prefix)
+            for path in _files(prefix):
+                storage.sync_file(path)
+            storage.sync_directory(self.directory)
+            _require_whole(prefix, variables)
         except (tf.errors.OpError, OSError) as error:
             _remove(prefix)
             raise StorageError(
                 f"cannot save the checkpoint: {error}",
                 path=prefix,
-                hint="what was saved before is untouched; make room or fix the permissions, then resume",
+                hint="what was saved before is untouched: make room or fix the permissions, then resume",
             ) from error
-        for path in _files(prefix):
-            storage.sync_file(path)
-        storage.sync_directory(self.directory)
-        with open_checkpoint(prefix) as written:
-            missing = {f"{name}/.ATTRIBUTES/VARIABLE_VALUE" for name in variables} - written.tensors.keys()
-            damage = next((found for found in written.verify() if found.severity == "damage"), None)
-        if missing or damage:
-            what = damage.message if damage else f"{min(missing)} is not in it"
-            raise StorageError(f"the checkpoint does not read back: {what}", path=prefix)
+        except CkptError:
+            _remove(prefix)
+            raise
+
+
+def _require_whole(prefix: str, variables: Mapping[str, Any]) -> None:
+    """Raise StorageError unless every variable can be read back from the files, checksums and all."""
+    with open_checkpoint(prefix) as written:
+        missing = {f"{name}{SUFFIX}" for name in variables} - written.tensors.keys()
+        damage = next((found.message for found in written.verify() if found.severity == "damage"), None)
+    if missing or damage:
+        raise StorageError(
+            f"the checkpoint does not read back: {damage or f'{min(missing)} is not in it'}",
+            path=prefix,
+            hint="what was saved before is untouched: check the disk, then resume",
+        )
 
 
 def _tree(variables: Mapping[str, Any]) -> tf.train.Checkpoint:
@@ -135,14 +148,20 @@ def _is_ours(prefix: str) -> bool:
 
 
 def _files(prefix: str) -> list[str]:
-    """The files of a checkpoint, its index first."""
+    """The files of a checkpoint, its index first, and what TensorFlow leaves of one that it could not finish."""
     directory, name = os.path.split(prefix)
-    names = storage.list_directory(directory)
+    names = storage.list_directory(directory or ".")
+    index = [found for found in names if found == f"{name}.index" or found.startswith(f"{name}.index.tempstate")]
     data = [found for found in names if found.startswith(f"{name}.data-")]
-    return [os.path.join(directory, found) for found in [f"{name}.index", *data] if found in names]
+    return [os.path.join(directory, found) for found in index + data]
 
 
 def _remove(prefix: str) -> None:
     """Delete a checkpoint: the index first, so that what is left at any moment is not taken for one."""
     for path in _files(prefix):
         storage.remove(path)
+    unfinished = f"{prefix}_temp"
+    if os.path.isdir(unfinished):
+        for name in storage.list_directory(unfinished):
+            storage.remove(os.path.join(unfinished, name))
+        storage.remove_directory(unfinished)

@@ -35,6 +35,7 @@ from ckpt_tools.evidence import Evidence, collect
 from ckpt_tools.experiments import Experiment
 from ckpt_tools.findings import Finding
 from ckpt_tools.lineages import Lineage, identify
+from ckpt_tools.lineages.trainer import ID as TRAINER
 from ckpt_tools.readers import Checkpoint, open_checkpoint
 from trainer.config import UNKNOWN_ITEM_COUNT, TrainConfig, validate
 from trainer.data import Interactions, default_data_dir, read_split, require_ids_below, split_path
@@ -47,7 +48,6 @@ from trainer.variables import initial_variables, restored_variables
 
 TOLERANCE = 1e-6
 VALID = "valid"
-TRAINER = "trainer"  # the lineage of this trainer's own checkpoints
 METRIC_KEY = "state/metric"
 CONFIG_KEY = "state/config"
 
@@ -197,11 +197,12 @@ def _prefix(experiment: Experiment, line: Line) -> str:
 def _stored(checkpoint: Checkpoint, lineage: Lineage, line: Line, evidence: Evidence) -> _Stored:
     names = [name for name, _ in STORED.values()]
     if lineage.id == TRAINER:
-        tensors = {name: lineage.read(checkpoint, name) for name in names}
-        standing = Standing.from_tensors(tensors)
-        recall = standing.best_metric if line == "best" else standing.recall
+        standing = Standing.from_tensors({name: lineage.read(checkpoint, name) for name in names})
         identity = json.loads(lineage.read(checkpoint, METRIC_KEY).item())
-        return _Stored(standing, None if math.isnan(recall) else recall, identity["digest"], line)
+        recall = None if math.isnan(standing.recall) else standing.recall
+        if line == "best" and (recall is not None or lineage.best_metric.status == "present"):
+            recall = standing.best_metric  # a migrated checkpoint may have this one alone
+        return _Stored(standing, recall, identity.get("digest"), line)
     step = lineage.step
     if step is None:
         step = evidence.best.step if evidence.best else 0

@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from toys import ITEMS, tree
+from typer.testing import CliRunner, Result
+
+from trainer import cli
+
+SMALL = [
+    *("--dataset", "toys", "--embedding_dim", "4", "--hidden-size", "4", "--num-interest", "2", "--maxlen", "6"),
+    *("--batch_size", "16", "--neg-num", "3", "--learning_rate", "0.01", "--test-iter", "10", "--top-n", "10"),
+]
+NEW = [*SMALL, "--model_type", "ComiRec-DR", "--exp-name", "t"]
+NAME = "toys_ComiRec-DR_b16_lr0.01_d4_len6_t"
+
+
+def trainer(*arguments: Any) -> Result:
+    return CliRunner().invoke(cli.app, ["train", *map(str, arguments)])
+
+
+def new(root: Path, data_dir: str, *arguments: Any) -> Result:
+    return trainer(*NEW, "--root", root, "--data-dir", data_dir, *arguments)
+
+
+@pytest.mark.tensorflow
+def test_a_run_and_its_resume_in_words_and_json(tmp_path: Path, data_dir: str) -> None:
+    result = new(tmp_path, data_dir, "--max-steps", 20)
+    assert result.exit_code == 0, result.output
+    number = r"\d\.\d{6}"
+    shape = rf"step 20  loss \d\.\d{{4}}  recall {number}  ndcg {number}  hitrate {number}  best {number} \(step \d+\)"
+    assert re.search(shape, result.stdout)
+    assert sorted(path.name for path in (tmp_path / "best_model" / NAME).iterdir()) == ["keras_ckpt", "latest"]
+
+    result = trainer(tmp_path / "best_model" / NAME, "--resume", "--from", "latest", "--max-steps", "+10", "--json",
+                     "--data-dir", data_dir)  # fmt: skip
+    assert result.exit_code == 0, result.output
+    document = json.loads(result.stdout)
+    assert document["schema_version"] == 1
+    assert document["command"] == "train"
+    assert document["experiment"] == NAME
+    assert document["path"] == str(tmp_path / "best_model" / NAME)
+    assert document["resumed_from"].endswith("latest/ckpt-2")
+    assert (document["step"], document["stopped"], document["findings"]) == (30, "max-steps", [])
+    assert document["first_evaluation"]["step"] == 20
+    assert document["config"]["item_count"] <= ITEMS
+
+    logs = tmp_path / "runs" / NAME
+    assert json.loads((logs / "config.json").read_text()) == document["config"]
+    events = [json.loads(line)["event"] for line in (logs / "metrics.jsonl").read_text().splitlines()]
+    assert events == ["start", "eval", "eval", "stop", "resume", "eval", "stop"]
+    assert len(list(logs.glob("events.out.tfevents.*"))) == 2
+
+    result = trainer("--resume", "--exp-name", "t", "--root", tmp_path, "--data-dir", data_dir, "--max-steps", 0)
+    assert result.exit_code == 0, result.output
+    assert "keras_ckpt/ckpt-" in result.stdout
+
+    before = tree(tmp_path)
+    result = new(tmp_path, data_dir)
+    assert result.exit_code == 2
+    assert "this experiment exists" in result.stderr
+    assert "--resume" in result.stderr
+    assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("code", "arguments", "message"),
+    [
+        (2, ["--max-steps", "x"], "neither N nor +N"),
+        (2, ["--max-steps", "5", "--max-iter", "1"], "both limit the run"),
+        (2, ["--from", "latest"], "--from means something only with --resume"),
+        (2, ["--accept-metric"], "--accept-metric means something only with --resume"),
+        (2, ["--model-type", "BERT"], "there is no model type 'BERT'"),
+        (2, ["--hidden-size", "8"], "--hidden-size 8 and --embedding-dim 4 differ"),
+        (2, ["--batch-size", "100"], "use --neg-num 1"),
+        (2, ["--batch-size", "100", "--neg-num", "1"], "use --batch-size 60 or less"),
+        (2, ["--learning-rate", "nan"], "--learning-rate has to be a positive number"),
+        (2, ["--exp-name", "a/b"], "cannot be part of a folder's name"),
+        (2, ["--item-count", "60"], "has no row in the item table, which has 60"),
+        (2, ["--resume", "--exp-name", "", "best_model/x"], "not both"),
+        (3, ["--resume", "--exp-name", "other"], "no experiment is called 'other'; there are: none"),
+        (3, ["--dataset", "book"], "book_train.txt, book_valid.txt, book_test.txt and book_item_cate.txt"),
+        (2, ["best_model/x"], "an experiment's folder is given to resume it"),
+    ],
+)
+def test_refusals_say_what_to_do_and_write_nothing(
+    tmp_path: Path, data_dir: str, code: int, arguments: list[str], message: str
+) -> None:
+    result = new(tmp_path, data_dir, *arguments)
+    assert result.exit_code == code, result.output
+    assert message in result.stderr
+    assert result.stderr.startswith("error: ")
+    assert "\n  next: " in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_new_run_needs_a_model_and_a_name(tmp_path: Path) -> None:
+    assert "needs --model-type" in trainer("--exp-name", "t", "--root", tmp_path).stderr
+    result = trainer("--model-type", "DNN", "--root", tmp_path)
+    assert (result.exit_code, "needs --exp-name" in result.stderr) == (2, True)
+
+
+def test_several_experiments_of_one_name_are_listed(tmp_path: Path) -> None:
+    for model in ("DNN", "MIND"):
+        line = tmp_path / "best_model" / f"toys_{model}_b16_lr0.01_d4_len6_t" / "keras_ckpt"
+        line.mkdir(parents=True)
+        (line / "checkpoint").write_text('model_checkpoint_path: "ckpt-1"\n')
+    result = trainer("--resume", "--exp-name", "t", "--root", tmp_path)
+    assert result.exit_code == 2
+    assert "2 experiments are called 't'" in result.stderr
+    assert "toys_MIND_b16" in result.stderr
+    # The model decides, and then its checkpoint turns out not to be there.
+    result = trainer("--resume", "--exp-name", "t", "--root", tmp_path, "--model-type", "MIND")
+    assert result.exit_code == 3
+    assert "toys_MIND_b16" in result.stderr
+
+
+def test_an_error_as_json(tmp_path: Path, data_dir: str) -> None:
+    result = new(tmp_path, data_dir, "--max-steps", "x", "--json")
+    document = json.loads(result.stdout)
+    assert (result.exit_code, document["error"]["id"], document["error"]["exit_code"]) == (2, "usage", 2)
+    assert document["findings"][0]["severity"] == "damage"
+
+
+def test_help_has_examples_and_exit_codes() -> None:
+    result = CliRunner().invoke(cli.app, ["train", "--help"])
+    assert result.exit_code == 0
+    text = " ".join(result.output.split())
+    assert "Example: trainer train --dataset book" in text
+    assert "130 interrupted" in text
+
+
+def test_a_bug_says_so_with_its_own_exit_code(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    def broken(*arguments: Any) -> None:  # noqa: ARG001
+        raise RuntimeError("out of ideas")
+
+    monkeypatch.setattr(cli, "_budget", broken)
+    monkeypatch.setattr(sys, "argv", ["trainer", "train", *NEW])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    assert caught.value.code == 70
+    assert "out of ideas" in capsys.readouterr().err
+
+
+def test_an_interrupt_before_training_is_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*arguments: Any) -> None:  # noqa: ARG001
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_new", interrupted)
+    assert trainer(*NEW).exit_code == 130
+
+
+def test_deciding_what_to_do_needs_no_tensorflow() -> None:
+    import subprocess
+
+    code = "import sys, trainer.cli, trainer.evaluate; sys.exit('tensorflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
