@@ -246,7 +246,7 @@ def _finish(console: Console, path: str | None, body: Callable[[], int]) -> None
     except CkptError as error:
         console.error(error, path)
         code = error.exit_code
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         console.end_progress()
         code = EXIT_INTERRUPTED
     raise typer.Exit(code)
