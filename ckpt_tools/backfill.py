@@ -92,6 +92,8 @@ def backfill(path: str, options: Options, progress: Progress | None = None) -> O
         and what `open_checkpoint` and `plan.apply` raise.
     """
     prefix = resolve(path)
+    if not options.dry_run:
+        plans.recover(prefix)
     with open_checkpoint(prefix) as checkpoint:
         if not isinstance(checkpoint, Bundle):
             raise UnsupportedError(f"a {checkpoint.format} file cannot be written to", path=path)

@@ -46,6 +46,7 @@ from ckpt_tools.readers.bundle import Bundle, index_name, shard_name
 STATE_DIRECTORY = ".ckpt-tools"
 _LEDGER, _PENDING, _BACKUP = "ledger.jsonl", "pending.json", "backup"
 _MAX_LEDGER_BYTES = 1 << 26
+_PIECE = 1 << 22
 SCHEMA_VERSION = 1
 
 
@@ -197,7 +198,8 @@ def apply(plan: Plan) -> Applied:
 
     Raises:
         BusyError: somebody else works in this directory, or the checkpoint changed since the plan was made.
-        StorageError: the operating system refused; the checkpoint is as it was.
+        StorageError: the operating system refused; the checkpoint is as it was. After the commit point it is the
+            changed one, and the hint says so.
     """
     directory = os.path.dirname(plan.prefix) or "."
     storage.require_writable(directory)
@@ -210,7 +212,8 @@ def apply(plan: Plan) -> Applied:
             _require_unchanged(plan.sources)
             storage.sync_directory(directory)
             storage.rename(_temporary(plan.prefix), index_name(plan.prefix))
-            _finish(directory, entry)
+            with _after_commit():
+                _finish(directory, entry)
     return Applied(entry["id"], _backup_directory(directory, entry))
 
 
@@ -248,9 +251,12 @@ def _ledger_entry(plan: Plan) -> dict[str, Any]:
     new_count = plan.old_shards + 1
     directory, name = os.path.split(plan.prefix)
     created = [shard_name(name, shard, new_count) for shard in range(new_count)]
+    identity = f"{now:%Y%m%dT%H%M%S}-{after[:8]}"
+    # The same change, made again within the second in which it was taken back.
+    again = sum(known["id"].startswith(identity) for known in read_ledger(directory or "."))
     return {
         "schema_version": SCHEMA_VERSION,
-        "id": f"{now:%Y%m%dT%H%M%S}-{after[:8]}",
+        "id": f"{identity}-{again + 1}" if again else identity,
         "time": now.isoformat(timespec="seconds"),
         "tool": f"ckpt-tools {__version__}",
         "action": plan.reason,
@@ -285,8 +291,8 @@ def _read_back(directory: str, plan: Plan, entry: Mapping[str, Any]) -> None:
     """The files on disk, not the bytes in memory, must say what the plan says."""
     if storage.read_file(_temporary(plan.prefix), limit=len(plan.index)) != plan.index:
         raise CorruptError("reads back differently", path=_temporary(plan.prefix))
-    for before, after in zip(entry["moved"], entry["created"], strict=False):
-        source = plan.sources[os.path.join(directory, before)]
+    for number, (before, after) in enumerate(zip(entry["moved"], entry["created"], strict=False)):
+        source = plan.sources[shard_name(plan.prefix, number, plan.old_shards)]
         target = storage.fingerprint(os.path.join(directory, after))
         if target != source and (
             target.size != source.size or _file_digest(directory, before) != _file_digest(directory, after)
@@ -379,6 +385,18 @@ def has_backup(prefix: str, entry: Mapping[str, Any]) -> bool:
     return os.path.lexists(os.path.join(backup, f"{entry['checkpoint']}.index"))
 
 
+def recover(prefix: str) -> None:
+    """Bring a change that was killed half-way to an end, forward or back; does nothing when there is none.
+
+    Raises BusyError while somebody works in this directory, StorageError when it cannot be written.
+    """
+    directory = os.path.dirname(prefix) or "."
+    if os.path.lexists(os.path.join(directory, STATE_DIRECTORY, _PENDING)):
+        storage.require_writable(directory)
+        with storage.locked(directory):
+            _recover(directory)
+
+
 def _undo_one(directory: str, entry: dict[str, Any]) -> None:
     index = os.path.join(directory, f"{entry['checkpoint']}.index")
     if _file_digest(directory, os.path.basename(index)) != entry["index_after"]:
@@ -396,6 +414,12 @@ def _undo_one(directory: str, entry: dict[str, Any]) -> None:
     for name in entry["moved"]:
         if not os.path.lexists(os.path.join(backup, name)):
             raise NotFoundError("the backup lacks a file", path=os.path.join(backup, name))
+        if os.path.lexists(os.path.join(directory, name)):
+            raise BusyError(
+                "a file with the name of an original was put here after the change",
+                path=os.path.join(directory, name),
+                hint="move it somewhere else, then run the same command again",
+            )
     undoing = {**entry, "undoing": True}
     with _journal(directory, undoing):
         for name in entry["moved"]:
@@ -404,7 +428,8 @@ def _undo_one(directory: str, entry: dict[str, Any]) -> None:
         storage.link_or_copy(saved, temporary)
         storage.sync_directory(directory)
         storage.rename(temporary, index)
-        _finish_undo(directory, undoing)
+        with _after_commit():
+            _finish_undo(directory, undoing)
 
 
 def _finish_undo(directory: str, entry: Mapping[str, Any]) -> None:
@@ -418,8 +443,11 @@ def _finish_undo(directory: str, entry: Mapping[str, Any]) -> None:
 
 
 def _roll_back_undo(directory: str, entry: Mapping[str, Any]) -> None:
+    """Remove the names that an uncommitted undo gave back; a file that something else wrote since then stays."""
+    backup = _backup_directory(directory, entry)
     for name in entry["moved"]:
-        storage.remove(os.path.join(directory, name))
+        if _comes_from(os.path.join(backup, name), os.path.join(directory, name)):
+            storage.remove(os.path.join(directory, name))
     storage.remove(_temporary(os.path.join(directory, entry["checkpoint"])))
 
 
@@ -478,9 +506,9 @@ def _checked(entry: Any, path: str) -> dict[str, Any]:
 @contextlib.contextmanager
 def _journal(directory: str, entry: Mapping[str, Any]) -> Iterator[None]:
     """Announce a change before its first step; on an error take the uncommitted steps back."""
-    storage.make_directory(os.path.join(directory, STATE_DIRECTORY))
-    storage.write_atomic(_pending_path(directory), json.dumps(entry, ensure_ascii=False).encode())
     try:
+        storage.make_directory(os.path.join(directory, STATE_DIRECTORY))
+        storage.write_atomic(_pending_path(directory), json.dumps(entry, ensure_ascii=False).encode())
         yield
     except BaseException:
         # Also for KeyboardInterrupt. What cannot be cleaned up now is left to the next run's recovery.
@@ -493,6 +521,7 @@ def _journal(directory: str, entry: Mapping[str, Any]) -> Iterator[None]:
 def _recover(directory: str) -> None:
     """Bring a change that was killed half-way to an end: forward after its commit point, else back."""
     path = _pending_path(directory)
+    _sweep(directory)
     if not os.path.lexists(path):
         return
     try:
@@ -508,6 +537,26 @@ def _recover(directory: str) -> None:
         (_roll_back_undo if undoing else _roll_back)(directory, entry)
     storage.remove(path)
     storage.remove_directory(os.path.dirname(path))
+
+
+def _sweep(directory: str) -> None:
+    """Remove journals that were killed before they had their name: nothing had been done yet."""
+    state = os.path.join(directory, STATE_DIRECTORY)
+    if os.path.isdir(state):
+        for name in storage.list_directory(state):
+            if name.startswith(f"{_PENDING}.tmp-"):
+                storage.remove(os.path.join(state, name))
+        storage.remove_directory(state)
+
+
+@contextlib.contextmanager
+def _after_commit() -> Iterator[None]:
+    """What fails now fails after the change was made: the message must not let one think that it was not."""
+    try:
+        yield
+    except CkptError as error:
+        error.hint = "the change is made and the checkpoint whole: run the same command again to finish the rest"
+        raise
 
 
 # ------------------------------------------------------------------------------------------ small parts
@@ -541,9 +590,23 @@ def _digest(data: bytes) -> str:
 def _file_digest(directory: str, name: str) -> str:
     digest = hashlib.sha256()
     with storage.RandomAccessFile(os.path.join(directory, name)) as file:
-        for offset in range(0, file.size, 1 << 22):
-            digest.update(file.read(offset, min(1 << 22, file.size - offset)))
+        for offset in range(0, file.size, _PIECE):
+            digest.update(file.read(offset, min(_PIECE, file.size - offset)))
     return digest.hexdigest()
+
+
+def _comes_from(original: str, path: str) -> bool:
+    """Whether a file is a second name of another, or a copy of it, perhaps one that was cut off."""
+    if not os.path.lexists(path) or not os.path.lexists(original):
+        return False
+    if os.path.samefile(original, path):
+        return True
+    with storage.RandomAccessFile(original) as whole, storage.RandomAccessFile(path) as part:
+        return part.size <= whole.size and all(
+            whole.read(offset, size) == part.read(offset, size)
+            for offset in range(0, part.size, _PIECE)
+            for size in [min(_PIECE, part.size - offset)]
+        )
 
 
 def _require_unchanged(sources: Mapping[str, storage.Fingerprint]) -> None:

@@ -17,6 +17,8 @@ from ckpt_tools.format.dtypes import BY_NAME
 from ckpt_tools.format.strings import encode_strings
 from ckpt_tools.format.table import write_table
 from ckpt_tools.format.wire import bytes_field, varint_field
+from ckpt_tools.plan import Applied, apply, plan_scalar
+from ckpt_tools.readers import Bundle
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 BEST_KEY = "best_metric/.ATTRIBUTES/VARIABLE_VALUE"
@@ -142,3 +144,25 @@ def snapshot(directory: str | Path) -> dict[str, tuple[int, int, int, str]]:
 def contents(directory: str | Path) -> dict[str, str]:
     """All files below a directory with only their digests, for comparisons between directories."""
     return {name: row[3] for name, row in snapshot(directory).items()}
+
+
+def rewrite(prefix: str, value: float, **evidence: Any) -> Applied:
+    """Set ``best_metric`` as a backfill does."""
+    with Bundle(prefix) as bundle:
+        key = BEST_KEY if bundle.graph else "best_metric"
+        made = plan_scalar(bundle, key=key, name="best_metric", value=value, reason="backfill", evidence=evidence)
+    return apply(made)
+
+
+def stored_best(prefix: str) -> float | None:
+    """The value of ``best_metric``, None without one; every other byte is verified on the way."""
+    with Bundle(prefix) as bundle:
+        assert [finding for finding in bundle.verify() if finding.severity != "note"] == []
+        keys = [key for key in (BEST_KEY, "best_metric") if key in bundle.tensors]
+        return float(bundle.read(keys[0])) if keys else None
+
+
+def digests(prefix: str) -> dict[str, str]:
+    """The digest of every tensor but ``best_metric``."""
+    with Bundle(prefix) as bundle:
+        return {key: bundle.digest(key) for key in bundle.tensors if key not in (BEST_KEY, "best_metric")}

@@ -60,4 +60,4 @@ def assert_agrees(prefix: str) -> None:
             found = checkpoint.read(name)
             assert found.shape == expected[name].shape, name
             assert digest(found) == digest(expected[name]), name
-        assert list(checkpoint.verify()) == []
+        assert [finding for finding in checkpoint.verify() if finding.severity != "note"] == []
