@@ -13,7 +13,8 @@ from ckpt_tools.errors import CkptError
 from ckpt_tools.experiments import Experiment, resolve
 from ckpt_tools.findings import Finding
 from ckpt_tools.lineages import BestMetric, Lineage, base, identify
-from ckpt_tools.readers import Bundle, Checkpoint, open_checkpoint
+from ckpt_tools.readers import Checkpoint, open_checkpoint
+from ckpt_tools.readers.common import damage
 
 SCHEMA_VERSION = 1
 
@@ -112,7 +113,7 @@ def inspect(path: str, *, digest: bool = False, stats: bool = False, filter: str
     Raises: what `readers.open_checkpoint` raises.
     """
     with open_checkpoint(resolve(path)) as checkpoint:
-        findings = list(_extents(checkpoint))
+        findings = [found for found in checkpoint.outline() if found.severity != "note"]
         lineage = _try(lambda: identify(checkpoint), findings)
         best = lineage.best_metric if lineage else _try(lambda: _generic_best(checkpoint), findings)
         best = best or BestMetric("absent")
@@ -148,31 +149,8 @@ def _try(question: Any, findings: list[Finding]) -> Any:
     try:
         return question()
     except CkptError as error:
-        findings.append(_damage(error))
+        findings.append(damage(error))
         return None
-
-
-def _damage(error: CkptError) -> Finding:
-    return Finding(error.id, "damage", error.message, error.path, error.key, error.offset, error.hint)
-
-
-def _extents(checkpoint: Checkpoint) -> Iterable[Finding]:
-    """Cut-off and missing data files, found without reading them."""
-    if not isinstance(checkpoint, Bundle):
-        return
-    ends: dict[int, int] = {}
-    for entry in checkpoint.entries.values():
-        if entry.size:
-            ends[entry.shard] = max(ends.get(entry.shard, 0), entry.offset + entry.size)
-    for number, end in sorted(ends.items()):
-        try:
-            shard = checkpoint.shard(number)
-        except CkptError as error:
-            yield _damage(error)
-            continue
-        if shard.size < end:
-            message = f"cut off: has {shard.size} bytes of the {end} that its tensors need"
-            yield Finding("corrupt", "damage", message, shard.path, offset=shard.size)
 
 
 def _measure(checkpoint: Checkpoint, tensor: Tensor, digest: bool, stats: bool, findings: list[Finding]) -> Tensor:

@@ -176,10 +176,10 @@ def plan_scalar(bundle: Bundle, *, key: str, name: str, value: float, reason: st
 
 
 def _check_extents(bundle: Bundle) -> None:
-    for key, entry in bundle.entries.items():
-        shard = bundle.shard(entry.shard)
-        if entry.offset + entry.size > shard.size:
-            raise CorruptError(f"the file is cut off at {shard.size} bytes", path=shard.path, key=key)
+    for number, end in bundle.ends().items():
+        shard = bundle.shard(number)
+        if end > shard.size:
+            raise CorruptError(f"the file is cut off at {shard.size} bytes, its tensors need {end}", path=shard.path)
 
 
 # ------------------------------------------------------------------------------------------ applying

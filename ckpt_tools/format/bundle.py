@@ -90,7 +90,7 @@ class Entry:
             if field.number == 1:
                 number = field.integer()
             elif field.number == 2:
-                shape = _decode_shape(field.content())
+                shape = decode_shape(field.content())
             elif field.number in values:
                 values[field.number] = field.integer()
             elif field.number == 7:
@@ -125,7 +125,8 @@ class Entry:
         return replace(self, shard=shard, offset=offset, size=size, crc=crc)
 
 
-def _decode_shape(data: bytes) -> tuple[int, ...]:
+def decode_shape(data: bytes) -> tuple[int, ...]:
+    """A TensorShapeProto. Raises CorruptError for a shape that no stored tensor can have."""
     shape = []
     for field in fields(data):
         if field.number == 2:

@@ -15,12 +15,14 @@ The writer makes the same bytes as TensorFlow's, so that reading an index and wr
 
 from __future__ import annotations
 
+import bisect
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from ckpt_tools.errors import CorruptError, UnsupportedError
+from ckpt_tools.errors import CorruptError
 from ckpt_tools.format import checksum
+from ckpt_tools.format.snappy import decompress
 from ckpt_tools.format.wire import decode_varint, encode_varint
 
 MAGIC = 0xDB4775248B80FB57
@@ -28,6 +30,7 @@ FOOTER_SIZE = 48
 TRAILER_SIZE = 5
 BLOCK_SIZE = 262144
 RESTART_INTERVAL = 16
+_PLAIN, _SNAPPY = 0, 1
 
 
 @dataclass(frozen=True)
@@ -54,76 +57,119 @@ class Handle:
 # --------------------------------------------------------------------------------------- reading
 
 
-def read_table(data: bytes) -> dict[bytes, bytes]:
-    """All entries of a table, in key order.
+Read = Callable[[int, int], bytes]
+"""``read(offset, size)`` gives exactly ``size`` bytes of the table, or raises CorruptError."""
+
+
+class Table:
+    """A table of ``size`` bytes that is read block by block.
 
     Stricter than TensorFlow, which checks neither the metaindex nor the footer's padding nor the order of
-    keys: every byte of the file belongs to something that was checked.
+    keys: every byte of the file belongs to something that is checked.
 
     Raises:
         CorruptError: a rule of the grammar above is broken; ``offset`` says where.
-        UnsupportedError: a block is compressed.
     """
-    meta, index = _read_footer(data)
-    entries: dict[bytes, bytes] = {}
-    previous = b""
-    expected = 0
-    for separator, value in _read_block(data, index):
-        handle, _ = Handle.decode(value)
-        if handle.offset != expected:
-            raise CorruptError(f"data block at {handle.offset}, expected at {expected}", offset=index.offset)
-        for key, content in _read_block(data, handle):
-            if entries and key <= previous:
+
+    def __init__(self, read: Read, size: int) -> None:
+        self._read = read
+        meta, index = _read_footer(read, size)
+        self._separators: list[bytes] = []
+        self._handles: list[Handle] = []
+        expected = 0
+        for separator, value in _block_entries(self._block(index), index.offset):
+            handle, _ = Handle.decode(value)
+            if handle.offset != expected:
+                raise CorruptError(f"data block at {handle.offset}, expected at {expected}", offset=index.offset)
+            if handle.end > meta.offset:
+                raise CorruptError("a block handle points outside the file", offset=index.offset)
+            if self._separators and separator <= self._separators[-1]:
+                raise CorruptError(f"block separator {separator!r} is not in order", offset=index.offset)
+            self._separators.append(separator)
+            self._handles.append(handle)
+            expected = handle.end
+        if meta.offset != expected or index.offset != meta.end or index.end != size - FOOTER_SIZE:
+            raise CorruptError("the blocks do not fill the file", offset=expected)
+        if any(True for _ in _block_entries(self._block(meta), meta.offset)):
+            raise CorruptError("the metaindex is not empty", offset=meta.offset)
+        self._cached: tuple[int, dict[bytes, bytes]] | None = None
+
+    def items(self) -> Iterator[tuple[bytes, bytes]]:
+        """All entries in key order; no more than one block is in memory."""
+        for number in range(len(self._handles)):
+            yield from self._entries(number)
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value of a key, or None. The last block used stays in memory for the next question."""
+        number = bisect.bisect_left(self._separators, key)
+        if number == len(self._handles):
+            return None
+        if self._cached is None or self._cached[0] != number:
+            self._cached = None
+            self._cached = number, dict(self._entries(number))
+        return self._cached[1].get(key)
+
+    def _entries(self, number: int) -> Iterator[tuple[bytes, bytes]]:
+        """The entries of one block, which lie behind the separator before it and up to its own."""
+        handle = self._handles[number]
+        previous = self._separators[number - 1] if number else None
+        for key, value in _block_entries(self._block(handle), handle.offset):
+            if previous is not None and key <= previous:
                 raise CorruptError(f"key {key!r} does not come after {previous!r}", offset=handle.offset)
-            entries[key] = content
+            yield key, value
             previous = key
-        if separator < previous:
-            raise CorruptError(f"key {previous!r} lies beyond its block's separator", offset=index.offset)
-        expected = handle.end
-    if meta.offset != expected or index.offset != meta.end or index.end != len(data) - FOOTER_SIZE:
-        raise CorruptError("the blocks do not fill the file", offset=expected)
-    if any(True for _ in _read_block(data, meta)):
-        raise CorruptError("the metaindex is not empty", offset=meta.offset)
-    return entries
+        if previous is not None and self._separators[number] < previous:
+            raise CorruptError(f"key {previous!r} lies beyond its block's separator", offset=handle.offset)
+
+    def _block(self, handle: Handle) -> bytes:
+        """The content of a block, its checksum verified first."""
+        stored = self._read(handle.offset, handle.size + TRAILER_SIZE)
+        crc = int.from_bytes(stored[-4:], "little")
+        if checksum.masked(stored[:-4]) != crc:
+            raise CorruptError("checksum of a block does not match", offset=handle.offset)
+        kind, content = stored[handle.size], stored[: handle.size]
+        if kind not in (_PLAIN, _SNAPPY):
+            raise CorruptError(f"unknown block type {kind}", offset=handle.offset)
+        try:
+            return decompress(content) if kind == _SNAPPY else content
+        except CorruptError as error:
+            error.offset = handle.offset + (error.offset or 0)
+            raise
 
 
-def _read_footer(data: bytes) -> tuple[Handle, Handle]:
-    start = len(data) - FOOTER_SIZE
+def read_table(data: bytes) -> dict[bytes, bytes]:
+    """All entries of a table, in key order. Raises what `Table` raises."""
+    return dict(Table(lambda offset, size: data[offset : offset + size], len(data)).items())
+
+
+def _read_footer(read: Read, size: int) -> tuple[Handle, Handle]:
+    """The handles of the metaindex and of the index."""
+    start = size - FOOTER_SIZE
     if start < 0:
-        raise CorruptError(f"{len(data)} bytes are too few for a checkpoint index: it was cut off", offset=0)
-    if int.from_bytes(data[-8:], "little") != MAGIC:
-        raise CorruptError("not a checkpoint index (wrong magic number), or cut off", offset=len(data) - 8)
-    body = data[start:-8]
-    meta, offset = Handle.decode(body)
-    index, offset = Handle.decode(body, offset)
-    if body[offset:].strip(b"\0"):
-        raise CorruptError("the footer's padding is not zero", offset=start + offset)
-    for handle in (meta, index):
-        if handle.end > start:
-            raise CorruptError("the footer points outside the file", offset=start)
+        raise CorruptError(f"{size} bytes are too few for a checkpoint index: it was cut off", offset=0)
+    footer = read(start, FOOTER_SIZE)
+    if int.from_bytes(footer[-8:], "little") != MAGIC:
+        raise CorruptError("not a checkpoint index (wrong magic number), or cut off", offset=size - 8)
+    meta, offset = Handle.decode(footer)
+    index, _ = Handle.decode(footer, offset)
+    # Written again and compared, because the footer has no checksum: its padding and its varints have one form.
+    if _encode_footer(meta, index) != footer:
+        raise CorruptError("the footer's padding is not zero", offset=start)
+    if meta.end > start or index.end > start:
+        raise CorruptError("the footer points outside the file", offset=start)
     return meta, index
 
 
-def _read_block(data: bytes, handle: Handle) -> Iterator[tuple[bytes, bytes]]:
-    """The entries of one block, its checksum verified first."""
-    if handle.end > len(data) - FOOTER_SIZE:
-        raise CorruptError("a block handle points outside the file", offset=handle.offset)
-    content = data[handle.offset : handle.offset + handle.size]
-    trailer = data[handle.offset + handle.size : handle.end]
-    if checksum.masked(content + trailer[:1]) != int.from_bytes(trailer[1:], "little"):
-        raise CorruptError("checksum of a block does not match", offset=handle.offset)
-    if trailer[0] == 1:
-        raise UnsupportedError("a block is compressed with snappy", offset=handle.offset)
-    if trailer[0] != 0:
-        raise CorruptError(f"unknown block type {trailer[0]}", offset=handle.offset)
+def _block_entries(content: bytes, place: int) -> Iterator[tuple[bytes, bytes]]:
+    """The entries of a block; ``place`` is its offset in the file, for errors."""
     try:
-        yield from _block_entries(content)
+        yield from _parse_entries(content)
     except CorruptError as error:
-        error.offset = handle.offset + (error.offset or 0)
+        error.offset = place + (error.offset or 0)
         raise
 
 
-def _block_entries(content: bytes) -> Iterator[tuple[bytes, bytes]]:
+def _parse_entries(content: bytes) -> Iterator[tuple[bytes, bytes]]:
     if len(content) < 4:
         raise CorruptError("block without restart points", offset=0)
     count = int.from_bytes(content[-4:], "little")
@@ -228,8 +274,12 @@ def write_table(entries: Mapping[bytes, bytes]) -> bytes:
     if pending is not None:
         index_block.add(_successor(last), pending.encode())
     index = write_block(index_block.content())
-    footer = meta.encode() + index.encode()
-    return bytes(out) + footer.ljust(FOOTER_SIZE - 8, b"\0") + struct.pack("<Q", MAGIC)
+    return bytes(out) + _encode_footer(meta, index)
+
+
+def _encode_footer(meta: Handle, index: Handle) -> bytes:
+    handles = meta.encode() + index.encode()
+    return handles.ljust(FOOTER_SIZE - 8, b"\0") + struct.pack("<Q", MAGIC)
 
 
 def _separator(start: bytes, limit: bytes) -> bytes:

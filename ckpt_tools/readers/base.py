@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from ckpt_tools.findings import Finding
 from ckpt_tools.graph import ObjectGraph
@@ -18,12 +18,23 @@ Itself = TypeVar("Itself", bound="Checkpoint")
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """``name`` is the key as stored, ``dtype`` TensorFlow's name, ``nbytes`` the stored size in bytes."""
+    """``name`` is the key as stored, ``dtype`` TensorFlow's name, ``nbytes`` the size of the value in bytes.
+
+    For strings, variants and resources that is the stored size; 0 where a format does not tell it without reading.
+    """
 
     name: str
     dtype: str
     shape: tuple[int, ...]
     nbytes: int
+
+
+class Step(NamedTuple):
+    """One step of `Checkpoint.examine`: so many more bytes read; a tensor done with; what is wrong with it."""
+
+    nbytes: int = 0
+    tensor: str | None = None
+    finding: Finding | None = None
 
 
 class Checkpoint(Protocol):
@@ -65,8 +76,16 @@ class Checkpoint(Protocol):
         """SHA-256 of the raw little-endian value; of strings: each length as 8 bytes, then the bytes."""
         ...
 
+    def outline(self) -> Iterator[Finding]:
+        """What can be found without reading values: data that is missing or cut off, a broken object graph."""
+        ...
+
+    def examine(self) -> Iterator[Step]:
+        """Read every stored byte once, in the order of the files, and check it against every checksum."""
+        ...
+
     def verify(self) -> Iterator[Finding]:
-        """One finding for each thing that is damaged or missing; every byte of the data is read."""
+        """One finding for each thing that is damaged or missing: `outline`, then `examine`."""
         ...
 
     def close(self) -> None: ...

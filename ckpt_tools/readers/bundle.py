@@ -5,30 +5,32 @@ Source of the layout: tensorflow/core/util/tensor_bundle/tensor_bundle.h.
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
+import bisect
 import os
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ckpt_tools import storage
-from ckpt_tools.errors import CkptError, CorruptError, NotFoundError, StorageError, UnsafeError, UnsupportedError
+from ckpt_tools.errors import CkptError, CorruptError, NotFoundError, UnsafeError
 from ckpt_tools.findings import Finding
 from ckpt_tools.format import checksum, dtypes
 from ckpt_tools.format.bundle import HEADER_KEY, OBJECT_GRAPH_KEY, Entry, Header
+from ckpt_tools.format.slices import Box, Slice, require_cover
 from ckpt_tools.format.strings import decode_strings
 from ckpt_tools.format.table import read_table
+from ckpt_tools.format.variants import check_variants
 from ckpt_tools.graph import ObjectGraph
-from ckpt_tools.readers.base import TensorInfo
+from ckpt_tools.readers.base import Step, TensorInfo
+from ckpt_tools.readers.common import CHUNK, Reader, damage, placed
+from ckpt_tools.readers.sniff import sniff
 
 if TYPE_CHECKING:
     import numpy as np
 
 # 10^6 tensors take about 100 MB of index.
 MAX_INDEX_BYTES = 1 << 30
-_CHUNK = 1 << 22
 
 
 def index_name(prefix: str) -> str:
@@ -39,25 +41,25 @@ def shard_name(prefix: str, shard: int, num_shards: int) -> str:
     return f"{prefix}.data-{shard:05d}-of-{num_shards:05d}"
 
 
-@contextlib.contextmanager
-def _placed(path: str, key: str | None = None) -> Iterator[None]:
-    """Tell an error of the pure formats in which file it happened."""
-    try:
-        yield
-    except CkptError as error:
-        error.path = error.path or path
-        error.key = error.key or key
-        raise
+class Part(NamedTuple):
+    """A piece of a partitioned variable: where it belongs, and the entry with its bytes."""
+
+    box: Box
+    entry: Entry
 
 
-class Bundle:
-    """A tensor bundle. The index is read and checked when opened; data only when asked for."""
+class Bundle(Reader):
+    """A tensor bundle. The index is read and checked when opened; data only when asked for.
+
+    ``entries`` holds one entry for each tensor; of a partitioned variable it has no bytes of its own, they are
+    those of its ``parts``.
+    """
 
     def __init__(self, prefix: str) -> None:
         self.prefix = prefix
         self.path = index_name(prefix)
         self._shards: dict[int, storage.RandomAccessFile] = {}
-        with _placed(self.path):
+        with placed(self.path):
             with storage.RandomAccessFile(self.path) as file:
                 if file.size > MAX_INDEX_BYTES:
                     raise UnsafeError(f"an index of {file.size} bytes is over the limit of {MAX_INDEX_BYTES}")
@@ -68,13 +70,16 @@ class Bundle:
                 raise CorruptError("the index has no header")
             self.header = Header.decode(table.pop(HEADER_KEY))
             self.entries: dict[str, Entry] = {}
+            self.parts: dict[str, list[Part]] = {}
+            pieces = {key: table.pop(key) for key in [key for key in table if key.startswith(b"\0")]}
             for raw_key, value in table.items():
                 key = _decode_key(raw_key)
-                with _placed(self.path, key):
-                    entry = Entry.decode(value)
-                    if entry.shard >= self.header.num_shards:
-                        raise CorruptError(f"shard {entry.shard} of {self.header.num_shards} does not exist")
-                    self.entries[key] = entry
+                with placed(self.path, key):
+                    self.entries[key] = self._decode_entry(value)
+                    if self.entries[key].slices:
+                        self.parts[key] = self._find_parts(key, self.entries[key], pieces)
+            if pieces:
+                raise CorruptError(f"key {min(pieces)!r} belongs to no tensor")
             self._refuse_overlaps()
 
     @property
@@ -85,7 +90,7 @@ class Bundle:
     def tensors(self) -> Mapping[str, TensorInfo]:
         return MappingProxyType(
             {
-                key: TensorInfo(key, entry.dtype.name, entry.shape, entry.size)
+                key: TensorInfo(key, entry.dtype.name, entry.shape, sum(piece.size for piece in self.stored(key)))
                 for key, entry in self.entries.items()
                 if key != OBJECT_GRAPH_KEY
             }
@@ -95,21 +100,41 @@ class Bundle:
     def graph(self) -> ObjectGraph | None:
         if OBJECT_GRAPH_KEY not in self.entries:
             return None
-        with _placed(self.path, OBJECT_GRAPH_KEY):
+        with placed(self.path, OBJECT_GRAPH_KEY):
             graph = ObjectGraph(self.graph_bytes)
+            names = list(self.entries)
             for key in graph.paths:
-                if key not in self.entries:
+                # An object may store several tensors behind one key: a lookup table has KEY-keys and KEY-values.
+                following = bisect.bisect_left(names, key)
+                if following == len(names) or not names[following].startswith(key):
                     raise CorruptError(f"the object graph names {key!r}, which is not in the index")
         return graph
 
     @property
     def graph_bytes(self) -> bytes:
         """The serialized object graph."""
-        return self._strings(OBJECT_GRAPH_KEY)[0]
+        entry = self._entry(OBJECT_GRAPH_KEY)
+        if entry.dtype.name != "string" or entry.shape != () or OBJECT_GRAPH_KEY in self.parts:
+            raise CorruptError("the object graph should be one string", path=self.path, key=OBJECT_GRAPH_KEY)
+        with placed(self.path, OBJECT_GRAPH_KEY):
+            return self._strings(entry)[0]
 
     @property
     def shard_paths(self) -> list[str]:
         return [shard_name(self.prefix, shard, self.header.num_shards) for shard in range(self.header.num_shards)]
+
+    def stored(self, name: str) -> list[Entry]:
+        """The entries with the bytes of a tensor: its own, or those of its parts."""
+        return [part.entry for part in self.parts[name]] if name in self.parts else [self.entries[name]]
+
+    def ends(self) -> dict[int, int]:
+        """How many bytes each shard must have for its tensors."""
+        ends = dict.fromkeys(range(self.header.num_shards), 0)
+        for name in self.entries:
+            for entry in self.stored(name):
+                if entry.size:
+                    ends[entry.shard] = max(ends[entry.shard], entry.offset + entry.size)
+        return ends
 
     def shard(self, number: int) -> storage.RandomAccessFile:
         """The opened shard. Raises NotFoundError (with all missing names) when there is no such file."""
@@ -129,67 +154,74 @@ class Bundle:
         import numpy as np
 
         entry = self._entry(name)
-        with _placed(self.path, name):
-            if entry.dtype.name == "string":
-                array = np.empty(entry.elements, object)
-                array[:] = self._strings(name)
-                return array.reshape(entry.shape)
-            dtype = dtypes.to_numpy(entry.dtype)
-            raw = b"".join(self.chunks(name))
-            return np.frombuffer(raw, dtype).reshape(entry.shape)
-
-    def digest(self, name: str) -> str:
-        entry = self._entry(name)
-        digest = hashlib.sha256()
-        if entry.dtype.name == "string":
-            for element in self._strings(name):
-                digest.update(len(element).to_bytes(8, "little") + element)
-        elif entry.dtype.size == 0:
-            raise UnsupportedError(f"values of type {entry.dtype.name} have no digest", path=self.path, key=name)
-        else:
-            for chunk in self.chunks(name):
-                digest.update(chunk)
-        return digest.hexdigest()
+        with placed(self.path, name):
+            if name not in self.parts:
+                return self._array(entry)
+            dtype = object if entry.dtype.name == "string" else dtypes.to_numpy(entry.dtype)
+            whole = np.empty(entry.shape, dtype)
+            for box, part in self.parts[name]:
+                whole[box.index] = self._array(part)
+            return whole
 
     def chunks(self, name: str) -> Iterator[bytes]:
-        """The stored bytes of a tensor in pieces of 4 MiB; its checksum is verified behind the last one."""
+        """The stored bytes of a tensor in pieces; its checksum is verified behind the last one."""
         entry = self._entry(name)
-        if entry.slices:
-            raise UnsupportedError(
-                "a partitioned variable: its parts are not put together yet", path=self.path, key=name
-            )
-        with _placed(self.path, name):
-            shard = self.shard(entry.shard)
-            crc = 0
-            for offset in range(0, entry.size, _CHUNK):
-                chunk = shard.read(entry.offset + offset, min(_CHUNK, entry.size - offset))
-                crc = checksum.extend(crc, chunk)
-                yield chunk
-            # The checksums of strings and variants run over other bytes than the stored ones.
-            if entry.dtype.size and checksum.mask(crc) != entry.crc:
-                raise CorruptError("checksum does not match", path=shard.path, offset=entry.offset)
+        with placed(self.path, name):
+            parts = sorted(self.parts.get(name, ()), key=lambda part: part.box.start)
+            if any(box.shape[1:] != entry.shape[1:] for box, _ in parts):
+                yield self.read(name).tobytes()
+                return
+            # Cut along the first dimension only: the parts lie one behind the other in the whole.
+            for piece in [part.entry for part in parts] or [entry]:
+                yield from self._chunks(piece)
 
-    def verify(self) -> Iterator[Finding]:
-        for name, entry in self.entries.items():
+    def outline(self) -> Iterator[Finding]:
+        for number, end in self.ends().items():
             try:
-                if entry.dtype.name == "string":
-                    self._strings(name)
-                elif not entry.slices:
-                    for _ in self.chunks(name):
-                        pass
-            except (CorruptError, NotFoundError, StorageError) as error:
-                yield Finding(error.id, "damage", error.message, error.path, error.key, error.offset, error.hint)
+                shard = self.shard(number)
+            except CkptError as error:
+                yield damage(error)
+                continue
+            if shard.size < end:
+                kind = sniff(shard)
+                what = f"{kind.sentence}, not the data" if kind else "cut off"
+                message = f"{what}: has {shard.size} bytes of the {end} that its tensors need"
+                yield Finding("corrupt", "damage", message, shard.path, None, shard.size, kind.hint if kind else None)
+            elif shard.size > end:
+                message = f"{shard.size - end} bytes behind the last tensor belong to none (harmless)"
+                yield Finding("trailing-bytes", "note", message, shard.path, None, end)
+        try:
+            self.graph  # noqa: B018 (computing it is the check)
+        except CkptError as error:
+            yield damage(error)
+
+    def examine(self) -> Iterator[Step]:
+        def place(name: str) -> tuple[int, int]:
+            first = self.stored(name)[0]
+            return first.shard, first.offset
+
+        for name in sorted(self.entries, key=place):
+            yield from self._examined(name, self._pieces(name))
 
     def close(self) -> None:
         for shard in self._shards.values():
             shard.close()
         self._shards.clear()
 
-    def __enter__(self) -> Bundle:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
+    def _pieces(self, name: str) -> Iterator[int]:
+        with placed(self.path, name):
+            for entry in self.stored(name):
+                if entry.dtype.name == "string":
+                    self._strings(entry)
+                    yield entry.size
+                elif entry.dtype.name == "variant":
+                    raw = b"".join(self._chunks(entry))
+                    with placed(self.shard_paths[entry.shard]):
+                        crc = check_variants(raw, entry.elements)
+                    self._require(crc == entry.crc, entry)
+                    yield entry.size
+                else:
+                    yield from map(len, self._chunks(entry))
 
     def _entry(self, name: str) -> Entry:
         entry = self.entries.get(name)
@@ -197,22 +229,86 @@ class Bundle:
             raise NotFoundError("no such tensor", path=self.path, key=name)
         return entry
 
-    def _strings(self, name: str) -> list[bytes]:
-        entry = self._entry(name)
-        with _placed(self.path, name):
-            raw = b"".join(self.chunks(name))
-            elements, crc = decode_strings(raw, entry.elements)
-            if crc != entry.crc:
-                raise CorruptError("checksum does not match", path=self.shard_paths[entry.shard], offset=entry.offset)
+    def _array(self, entry: Entry) -> np.ndarray:
+        """The value of an entry that has bytes of its own."""
+        import numpy as np
+
+        if entry.dtype.name == "string":
+            strings = np.empty(entry.elements, object)
+            strings[:] = self._strings(entry)
+            return strings.reshape(entry.shape)
+        dtype = dtypes.to_numpy(entry.dtype)
+        self._require_extent(entry)
+        raw = np.empty(entry.size, np.uint8)
+        offset = 0
+        for chunk in self._chunks(entry):
+            raw[offset : offset + len(chunk)] = np.frombuffer(chunk, np.uint8)
+            offset += len(chunk)
+        return raw.view(dtype).reshape(entry.shape)
+
+    def _chunks(self, entry: Entry) -> Iterator[bytes]:
+        shard = self._require_extent(entry)
+        crc = 0
+        for offset in range(0, entry.size, CHUNK):
+            chunk = shard.read(entry.offset + offset, min(CHUNK, entry.size - offset))
+            crc = checksum.extend(crc, chunk)
+            yield chunk
+        # The checksums of strings and variants run over other bytes than the stored ones.
+        if entry.dtype.size:
+            self._require(checksum.mask(crc) == entry.crc, entry)
+
+    def _strings(self, entry: Entry) -> list[bytes]:
+        with placed(self.shard_paths[entry.shard]):
+            elements, crc = decode_strings(b"".join(self._chunks(entry)), entry.elements)
+        self._require(crc == entry.crc, entry)
         return elements
+
+    def _require(self, matches: bool, entry: Entry) -> None:
+        if not matches:
+            raise CorruptError("checksum does not match", path=self.shard_paths[entry.shard], offset=entry.offset)
+
+    def _require_extent(self, entry: Entry) -> storage.RandomAccessFile:
+        """The shard of an entry, which has all its bytes."""
+        shard = self.shard(entry.shard)
+        if entry.offset + entry.size > shard.size:
+            message = f"lies beyond the end of the file, which was cut off at {shard.size} bytes"
+            raise CorruptError(message, path=shard.path, offset=entry.offset)
+        return shard
+
+    def _decode_entry(self, data: bytes) -> Entry:
+        entry = Entry.decode(data)
+        if entry.shard >= self.header.num_shards:
+            raise CorruptError(f"shard {entry.shard} of {self.header.num_shards} does not exist")
+        return entry
+
+    def _find_parts(self, name: str, entry: Entry, pieces: dict[bytes, bytes]) -> list[Part]:
+        """The parts of a partitioned variable, taken out of ``pieces``."""
+        parts = []
+        for raw in entry.slices:
+            piece = Slice.decode(raw)
+            box = piece.box(entry.shape)
+            stored = pieces.pop(piece.key(name), None)
+            if stored is None:
+                raise CorruptError(f"its part that starts at {list(box.start)} is not in the index, or listed twice")
+            part = self._decode_entry(stored)
+            if part.slices or part.dtype != entry.dtype or part.shape != box.shape:
+                raise CorruptError(f"its part that starts at {list(box.start)} has another type or shape")
+            parts.append(Part(box, part))
+        require_cover([part.box for part in parts], entry.shape)
+        return parts
 
     def _refuse_overlaps(self) -> None:
         """No two tensors share bytes: a file that makes them is built to mislead."""
         ends: dict[int, int] = {}
-        stored = [(entry.shard, entry.offset, entry.size, key) for key, entry in self.entries.items() if entry.size]
-        for shard, offset, size, key in sorted(stored):
+        stored = [
+            (entry.shard, entry.offset, entry.size, name)
+            for name in self.entries
+            for entry in self.stored(name)
+            if entry.size
+        ]
+        for shard, offset, size, name in sorted(stored):
             if offset < ends.get(shard, 0):
-                raise CorruptError("its bytes overlap those of another tensor", path=self.path, key=key)
+                raise CorruptError("its bytes overlap those of another tensor", path=self.path, key=name)
             ends[shard] = offset + size
 
 

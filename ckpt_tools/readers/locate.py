@@ -1,4 +1,9 @@
-"""From what a user types to the prefix of a checkpoint.
+"""From what a user types to what identifies a checkpoint.
+
+    a bundle             the prefix: its name without ``.index``
+    version 1            the file, or ``PREFIX-?????-of-N`` of a sharded one
+    a SavedModel         its directory
+    Keras                the ``.h5``, ``.keras`` or ``.weights.json`` file
 
 Nothing here globs: names with ``[`` or ``*`` in them are names.
 """
@@ -7,47 +12,109 @@ from __future__ import annotations
 
 import os
 import re
+from typing import NoReturn
 
 from ckpt_tools import storage
 from ckpt_tools.errors import CkptError, CorruptError, NotFoundError, UnsafeError
 from ckpt_tools.format.state import FILE_NAME, MAX_BYTES, State, decode_state
+from ckpt_tools.readers import keras_zip
+from ckpt_tools.readers.saved_model import has_variables, is_saved_model
+from ckpt_tools.readers.sniff import PASS_PREFIX, Kind, sniff
+from ckpt_tools.readers.v1 import shard_set, shard_sets_in, shards_of
 
-_INDEX = re.compile(r"(?P<prefix>.+)\.index")
-_DATA = re.compile(r"(?P<prefix>.+)\.data-\d{5}-of-\d{5}")
-_META = re.compile(r"(?P<prefix>.+)\.meta")
+_INDEX = re.compile(r"(?P<prefix>.+)\.index", re.DOTALL)
+_DATA = re.compile(r"(?P<prefix>.+)\.data-\d{5}-of-\d{5}", re.DOTALL)
+_META = re.compile(r"(?P<prefix>.+)\.meta", re.DOTALL)
+_ANY_SET = re.compile(r"(?P<prefix>.+)-\?{5}-of-\?{5}", re.DOTALL)
+_KERAS = (".h5", ".hdf5", ".keras", ".weights.json")
+# Damage, not another kind of file.
+_LOST = ("empty", "zeros")
 
 
 def locate(path: str | os.PathLike[str]) -> str:
-    """The prefix meant by a path.
+    """What identifies the checkpoint that a path means; the same for what it returns.
 
-    Raises NotFoundError when there is no checkpoint, CorruptError when the ``checkpoint`` file is damaged,
-    UnsafeError when it names a place outside its directory.
+    Raises NotFoundError when there is no checkpoint (the message says what there is instead), CorruptError when
+    the ``checkpoint`` file is damaged, UnsafeError when it names a place outside its directory.
     """
     path = os.fspath(path)
-    if os.path.isdir(path):
-        return latest_in(path)
-    if os.path.basename(path) == FILE_NAME and os.path.lexists(path):
-        return latest_in(os.path.dirname(path) or ".")
+    if os.path.isdir(path) and not os.path.lexists(f"{path}.index"):
+        return _in_directory(path)
+    directory, name = os.path.split(path)
+    if name == FILE_NAME and os.path.lexists(path) and not os.path.lexists(f"{path}.index"):
+        return latest_in(directory or ".")
+    if name.startswith("saved_model.pb") and os.path.lexists(path):
+        return _in_directory(directory or ".")
     for pattern in (_INDEX, _DATA, _META):
         match = pattern.fullmatch(path)
         if match and os.path.lexists(path):
-            return _existing(match["prefix"])
+            return _of_part(path, match["prefix"])
     return _existing(path)
+
+
+def _in_directory(directory: str) -> str:
+    if not os.path.lexists(os.path.join(directory, FILE_NAME)) and is_saved_model(directory):
+        if has_variables(directory):
+            return directory
+        raise NotFoundError("a SavedModel without variables (no variables/variables.index)", path=directory)
+    return latest_in(directory)
+
+
+def _of_part(path: str, prefix: str) -> str:
+    """The checkpoint that an ``.index``, ``.data-*`` or ``.meta`` file belongs to."""
+    try:
+        return _existing(prefix)
+    except NotFoundError as error:
+        if _DATA.fullmatch(path):
+            raise NotFoundError(
+                "a data file without its index: the names, types and places of its tensors are not in it",
+                path=path,
+                hint=f"get {os.path.basename(prefix)}.index from where the checkpoint was made, then pass {prefix}",
+            ) from error
+        if _META.fullmatch(path):
+            _refuse(path)
+        raise
 
 
 def _existing(prefix: str) -> str:
     if os.path.lexists(f"{prefix}.index"):
         return prefix
-    directory = os.path.dirname(prefix) or "."
+    directory, name = os.path.split(prefix)
+    every = _ANY_SET.fullmatch(name)
+    pattern = shard_set(prefix)
+    if pattern is not None and shards_of(pattern):
+        return pattern
     if os.path.lexists(prefix):
-        raise NotFoundError(
-            "this file is not a TensorFlow checkpoint",
-            path=prefix,
-            hint="pass the prefix (the name without .index), the .index file, or the directory",
-        )
-    there = prefixes_in(directory) if os.path.isdir(directory) else []
+        _refuse(prefix)
+        return prefix
+    sets = shard_sets_in(directory or ".", every["prefix"] if every else name)
+    if len(sets) == 1:
+        return os.path.join(directory, sets[0])
+    whole_map = f"{prefix.removesuffix('.weights.h5')}.weights.json"
+    if prefix.endswith(".weights.h5") and os.path.lexists(whole_map):
+        return whole_map
+    there = sets or (checkpoints_in(directory or ".") if os.path.isdir(directory or ".") else [])
     hint = f"there is: {', '.join(os.path.join(directory, name) for name in there[:4])}" if there else None
     raise NotFoundError("no checkpoint with this prefix (no .index file)", path=prefix, hint=hint)
+
+
+def _refuse(path: str) -> None:
+    """Raise unless the file is of a kind that a reader opens."""
+    with storage.RandomAccessFile(path) as file:
+        kind = sniff(file)
+    if kind is not None and kind.id == "zip":
+        kind = keras_zip.stranger(path) or kind
+    if kind is None or not kind.readable:
+        raise_stranger(path, kind)
+
+
+def raise_stranger(path: str, kind: Kind | None) -> NoReturn:
+    """Say what a file is that holds no checkpoint."""
+    if kind is None:
+        raise NotFoundError("this file is not a TensorFlow checkpoint", path=path, hint=PASS_PREFIX)
+    if kind.id in _LOST:
+        raise CorruptError(f"this is {kind.sentence}", path=path, offset=0, hint=kind.hint)
+    raise NotFoundError(f"this is {kind.sentence}", path=path, hint=kind.hint)
 
 
 def latest_in(directory: str) -> str:
@@ -64,7 +131,9 @@ def latest_in(directory: str) -> str:
             path=directory,
             hint=f"pass one of: {', '.join(os.path.join(directory, name) for name in there[:8])}",
         )
-    raise NotFoundError("no checkpoint in this directory", path=directory)
+    files = checkpoints_in(directory)
+    hint = f"pass one of: {', '.join(os.path.join(directory, name) for name in files[:8])}" if files else None
+    raise NotFoundError("no checkpoint in this directory", path=directory, hint=hint)
 
 
 def read_state(directory: str) -> State:
@@ -104,3 +173,12 @@ def prefixes_in(directory: str) -> list[str]:
     except CkptError:
         return []
     return [match["prefix"] for match in map(_INDEX.fullmatch, names) if match]
+
+
+def checkpoints_in(directory: str) -> list[str]:
+    """What one could pass of a directory: prefixes of bundles, and Keras files by their names."""
+    try:
+        names = storage.list_directory(directory)
+    except CkptError:
+        return []
+    return prefixes_in(directory) + [name for name in names if name.endswith(_KERAS)]

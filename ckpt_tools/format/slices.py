@@ -1,0 +1,104 @@
+"""Which part of a tensor a piece of a partitioned variable is.
+
+    TensorSliceProto  extent=1{start=1 length=2}    one for each dimension; without a length: the whole dimension
+
+Source: tensorflow/core/framework/tensor_slice.proto, tensor_slice.cc.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ckpt_tools.errors import CorruptError, UnsafeError
+from ckpt_tools.format.ordered import encode_slice_key
+from ckpt_tools.format.wire import fields
+
+WHOLE = -1
+# TensorFlow's partitioners cut along one dimension; each further one doubles the corners of a part.
+_MAX_CUT_DIMENSIONS = 8
+
+
+@dataclass(frozen=True)
+class Slice:
+    """``extents`` holds (start, length) for each dimension as stored, length `WHOLE` for all of it."""
+
+    extents: tuple[tuple[int, int], ...]
+
+    @staticmethod
+    def decode(data: bytes) -> Slice:
+        """Raises CorruptError for numbers that no part can have."""
+        extents = []
+        for field in fields(data):
+            if field.number == 1:
+                start, length = 0, WHOLE
+                for part in fields(field.content()):
+                    if part.number == 1:
+                        start = part.integer()
+                    elif part.number == 2:
+                        length = part.integer()
+                if start < 0 or length < WHOLE or (length == WHOLE and start):
+                    raise CorruptError(f"impossible part: starts at {start}, length {length}", offset=field.start)
+                extents.append((start, length))
+        return Slice(tuple(extents))
+
+    def key(self, name: str) -> bytes:
+        """The key that this part of the tensor ``name`` is stored under."""
+        return encode_slice_key(name, self.extents)
+
+    def box(self, shape: tuple[int, ...]) -> Box:
+        """The part in numbers. Raises CorruptError when it does not lie inside the tensor."""
+        if len(self.extents) != len(shape):
+            raise CorruptError(f"a part of rank {len(self.extents)} of a tensor of rank {len(shape)}")
+        starts, lengths = [], []
+        for (start, length), size in zip(self.extents, shape, strict=True):
+            length = size if length == WHOLE else length
+            if start + length > size:
+                raise CorruptError(f"a part reaches to {start + length} in a dimension of {size}")
+            starts.append(start)
+            lengths.append(length)
+        return Box(tuple(starts), tuple(lengths))
+
+
+@dataclass(frozen=True)
+class Box:
+    """A part of a tensor: where it starts, and its shape."""
+
+    start: tuple[int, ...]
+    shape: tuple[int, ...]
+
+    @property
+    def elements(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def index(self) -> tuple[slice, ...]:
+        """What numpy takes to select it."""
+        return tuple(slice(start, start + length) for start, length in zip(self.start, self.shape, strict=True))
+
+
+def require_cover(boxes: Iterable[Box], shape: tuple[int, ...]) -> None:
+    """Raise CorruptError unless the parts make up the whole: no gap, no overlap.
+
+    Boxes fill a box exactly when their volumes add up to its volume and every corner occurs an even number of
+    times, but for those of the whole. (The parity of the corners says that each point is covered an odd
+    number of times; the volume then leaves room for once only.) That takes time linear in the parts, whatever
+    their order.
+    """
+    boxes = list(boxes)
+    cut = [d for d, size in enumerate(shape) if any(box.shape[d] != size for box in boxes)]
+    if len(cut) > _MAX_CUT_DIMENSIONS:
+        raise UnsafeError(f"cut along {len(cut)} dimensions, the limit is {_MAX_CUT_DIMENSIONS}")
+    odd: set[tuple[int, ...]] = set()
+    for box in [*boxes, Box((0,) * len(shape), shape)]:
+        odd ^= _corners(box, cut)
+    if odd or sum(box.elements for box in boxes) != math.prod(shape):
+        raise CorruptError(f"its {len(boxes)} parts leave a gap or overlap")
+
+
+def _corners(box: Box, dimensions: list[int]) -> set[tuple[int, ...]]:
+    if not box.elements:
+        return set()
+    return set(itertools.product(*((box.start[d], box.start[d] + box.shape[d]) for d in dimensions)))

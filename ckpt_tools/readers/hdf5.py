@@ -1,0 +1,229 @@
+"""HDF5 files, read so that a hostile one can do no harm.
+
+The library h5py follows links into other files, reads values that a dataset keeps in other files, loads code for
+filters it does not know, and believes the sizes it is told. Here a file with any of that is refused before a value
+is read, and the library only ever sees the bytes of this one file: it is given a file object, not a path.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import re
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ckpt_tools.errors import CkptError, CorruptError, UnsafeError, UnsupportedError
+from ckpt_tools.readers.base import TensorInfo
+from ckpt_tools.readers.common import CHUNK
+from ckpt_tools.readers.window import Bytes, Stream
+
+if TYPE_CHECKING:
+    import h5py
+    import numpy as np
+
+MAX_OBJECTS = 1_000_000
+MAX_DEPTH = 64
+# What compression may make of a file: so many times its size, and some for small files of zeros.
+MAX_EXPANSION = 100
+MAX_EXPANSION_FREE = 16 << 20
+
+# The filters that are part of the library: deflate, shuffle, fletcher32, and h5py's own lzf.
+_FILTERS = {1: "deflate", 2: "shuffle", 3: "fletcher32", 32000: "lzf"}
+_COMPRESSING = {1, 32000}
+_NUMBERS = {
+    *(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)),
+    *("float16", "float32", "float64", "complex64", "complex128", "bool"),
+}
+_TRUNCATED = re.compile(r"truncated file: eof = (\d+).*stored_eof = (\d+)")
+
+
+class Hdf5File:
+    """An open HDF5 file; ``tensors`` are all its datasets, by path without the leading slash, sorted.
+
+    Raises:
+        CorruptError: the library cannot make sense of the file.
+        UnsafeError: it refers to other files or to itself, needs a plug-in, or is larger inside than its bytes allow.
+    """
+
+    def __init__(self, source: Bytes) -> None:
+        import h5py
+
+        self.path = source.path
+        self._limit = MAX_EXPANSION * source.size + MAX_EXPANSION_FREE
+        self._size = source.size
+        self._stream = Stream(source)
+        self._datasets: dict[str, h5py.Dataset] = {}
+        with self._translated():
+            self._file = h5py.File(self._stream, "r")
+        try:
+            with self._translated():
+                self.legacy = "layer_names" in self._file.attrs or "model_weights" in self._file
+                self.tensors: Mapping[str, TensorInfo] = dict(sorted(self._walk()))
+        except BaseException:
+            self.close()
+            raise
+
+    def read(self, name: str) -> np.ndarray:
+        """The value; strings as an object array of bytes. Raises UnsupportedError for types that are no numbers."""
+        import numpy as np
+
+        info = self.tensors[name]
+        if info.dtype == "opaque":
+            raise UnsupportedError("its HDF5 type is not that of a tensor", path=self.path, key=name)
+        dataset = self._datasets[name]
+        with self._translated(name):
+            if dataset.shape is None:
+                return np.empty((0,), dataset.dtype)
+            value = np.asarray(dataset[()])
+            if info.dtype == "string":
+                flat = [_as_bytes(element) for element in value.reshape(-1).tolist()]
+                strings = np.empty(len(flat), object)
+                strings[:] = flat
+                return strings.reshape(info.shape)
+            return _little_endian(value, info.dtype)
+
+    def chunks(self, name: str) -> Iterator[bytes]:
+        """The raw little-endian bytes in C order, some rows at a time."""
+        dataset, info = self._datasets[name], self.tensors[name]
+        if not info.shape or dataset.shape is None or info.dtype == "string":
+            yield self.read(name).tobytes()
+            return
+        rows = max(1, CHUNK // max(1, info.nbytes // max(1, info.shape[0])))
+        for first in range(0, info.shape[0], rows):
+            with self._translated(name):
+                piece = _little_endian(dataset[first : first + rows], info.dtype).tobytes()
+            yield piece
+
+    def close(self) -> None:
+        with contextlib.suppress(Exception):
+            self._file.close()
+
+    def _walk(self) -> Iterator[tuple[str, TensorInfo]]:
+        import h5py
+
+        groups: list[tuple[str, int, h5py.Group]] = [("", 0, self._file)]
+        seen = {h5py.h5o.get_info(self._file.id).addr}
+        count = 0
+        unbacked = 0
+        while groups:
+            prefix, depth, group = groups.pop()
+            for name in group:
+                count += 1
+                path = prefix + _text(name)
+                if count > MAX_OBJECTS or depth > MAX_DEPTH:
+                    raise UnsafeError(f"more than {MAX_OBJECTS} objects, or nested deeper than {MAX_DEPTH}")
+                link = group.get(name, getlink=True)
+                if not isinstance(link, h5py.HardLink):
+                    kind = "another file" if isinstance(link, h5py.ExternalLink) else "another name"
+                    raise UnsafeError(f"is a link to {kind}, which is not followed", key=path)
+                found = group[name]
+                if isinstance(found, h5py.Group):
+                    address = h5py.h5o.get_info(found.id).addr
+                    if address in seen:
+                        raise UnsafeError("a group that contains itself or has two names", key=path)
+                    seen.add(address)
+                    groups.append((f"{path}/", depth + 1, found))
+                elif isinstance(found, h5py.Dataset):
+                    info, backed = self._describe(path, found)
+                    unbacked += 0 if backed else info.nbytes
+                    if unbacked > self._limit:
+                        raise UnsafeError(
+                            f"stands for more than {self._limit} bytes in a file of {self._size}", key=path
+                        )
+                    self._datasets[path] = found
+                    yield path, info
+
+    def _describe(self, path: str, dataset: h5py.Dataset) -> tuple[TensorInfo, bool]:
+        """What a dataset is, and whether each byte of its value is one in the file."""
+        import h5py
+
+        plan = dataset.id.get_create_plist()
+        if plan.get_external_count():
+            raise UnsafeError("keeps its values in another file, which is not read", key=path)
+        layout = plan.get_layout()
+        if layout == h5py.h5d.VIRTUAL:
+            raise UnsafeError("is put together from other datasets, which are not read", key=path)
+        filters = [plan.get_filter(number)[0] for number in range(plan.get_nfilters())]
+        for code in filters:
+            if code not in _FILTERS:
+                raise UnsafeError(f"needs filter {code}, which would be a plug-in; none is loaded", key=path)
+        if sum(code in _COMPRESSING for code in filters) > 1:
+            raise UnsafeError("is compressed twice", key=path)
+        dtype = _dtype_name(dataset)
+        if dataset.shape is None:
+            return TensorInfo(path, dtype, (0,), 0), True
+        shape = tuple(int(size) for size in dataset.shape)
+        nbytes = math.prod(shape) * dataset.id.get_type().get_size()
+        stored = int(dataset.id.get_storage_size())
+        if stored > self._size:
+            raise CorruptError(f"says that it takes {stored} bytes of a file of {self._size}", key=path)
+        if layout == h5py.h5d.CHUNKED:
+            chunk = math.prod(plan.get_chunk()) * dataset.id.get_type().get_size()
+            if chunk > self._limit:
+                raise UnsafeError(f"has chunks of {chunk} bytes", key=path)
+        return TensorInfo(path, dtype, shape, nbytes), not filters and stored >= nbytes
+
+    @contextlib.contextmanager
+    def _translated(self, key: str | None = None) -> Iterator[None]:
+        """Whatever the library raises for a damaged file becomes one of our errors."""
+        try:
+            yield
+        except CkptError as error:
+            error.path = error.path or self.path
+            error.key = error.key or key
+            raise
+        except (Exception, MemoryError) as error:
+            if self._stream.error is not None:
+                raise self._stream.error from error
+            raise _explained(error, self.path, key) from error
+
+
+def _explained(error: BaseException, path: str, key: str | None) -> CorruptError:
+    match = _TRUNCATED.search(str(error))
+    if match:
+        message = f"cut off: has {match[1]} bytes of {match[2]}"
+        return CorruptError(message, path=path, offset=int(match[1]), hint="copy or download the file again")
+    return CorruptError(f"damaged HDF5: {error}", path=path, key=key)
+
+
+def _dtype_name(dataset: h5py.Dataset) -> str:
+    """TensorFlow's name of the type; ``opaque`` for types that no tensor has."""
+    import h5py
+
+    try:
+        dtype = dataset.dtype
+    except TypeError:
+        return "opaque"
+    if h5py.check_string_dtype(dtype) is not None:
+        return "string"
+    name = dtype.newbyteorder("=").name
+    if name in _NUMBERS:
+        return name
+    # HDF5 has no bfloat16: Keras stores two opaque bytes and says so in an attribute.
+    if dtype.kind == "V" and dtype.itemsize == 2 and "dtype" in dataset.attrs:
+        return "bfloat16" if _as_bytes(dataset.attrs["dtype"]) == b"bfloat16" else "opaque"
+    return "opaque"
+
+
+def _little_endian(value: np.ndarray, dtype: str) -> np.ndarray:
+    import numpy as np
+
+    if dtype == "bfloat16":
+        import ml_dtypes
+
+        return np.ascontiguousarray(value).view(ml_dtypes.bfloat16).reshape(value.shape)
+    return value.astype(value.dtype.newbyteorder("<"), copy=False)
+
+
+def _as_bytes(value: Any) -> bytes:
+    return value.encode("utf-8", "surrogateescape") if isinstance(value, str) else bytes(value)
+
+
+def _text(name: Any) -> str:
+    try:
+        text = name.decode() if isinstance(name, bytes) else str(name)
+        text.encode()
+    except UnicodeError as error:
+        raise CorruptError(f"a name is not UTF-8: {name!r}") from error
+    return text

@@ -1,0 +1,133 @@
+"""Keras weights in HDF5: whole models and weights of Keras 1 and 2 (``.h5``), ``.weights.h5`` of Keras 3.
+
+Keras 3 may cut them into shards:
+
+    NAME.weights.json    {"metadata": {...}, "weight_map": {"/layers/dense/vars": "NAME_00000.weights.h5", ...}}
+    NAME_00000.weights.h5 ...
+
+Only values are read: no configuration of a model is ever looked at. Source: keras/src/saving/saving_lib.py.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from ckpt_tools import storage
+from ckpt_tools.errors import CkptError, CorruptError, NotFoundError, UnsafeError
+from ckpt_tools.findings import Finding
+from ckpt_tools.readers.base import Step, TensorInfo
+from ckpt_tools.readers.common import Reader, damage, placed
+from ckpt_tools.readers.hdf5 import Hdf5File
+from ckpt_tools.readers.window import Bytes
+
+if TYPE_CHECKING:
+    import numpy as np
+
+MAX_MAP_BYTES = 64 << 20
+
+NO_CHECKSUMS = "HDF5 keeps no checksums: damage that leaves the structure whole cannot be seen"
+
+
+class Hdf5Checkpoint(Reader):
+    """The datasets of one HDF5 file or of several shards; ``sources`` gives each, or raises when it is missing."""
+
+    def __init__(self, prefix: str, format: str, sources: Mapping[str, Callable[[], Bytes]]) -> None:
+        self.prefix = prefix
+        self._missing: list[CkptError] = []
+        self._files: dict[str, Hdf5File] = {}
+        self._opened: list[Hdf5File] = []
+        tensors: dict[str, TensorInfo] = {}
+        try:
+            for label, source in sources.items():
+                try:
+                    file = Hdf5File(source())
+                except NotFoundError as error:
+                    self._missing.append(error)
+                    continue
+                self._opened.append(file)
+                for name, info in file.tensors.items():
+                    if name in tensors:
+                        raise CorruptError(f"is in two shards, {label} among them", path=prefix, key=name)
+                    tensors[name] = info
+                    self._files[name] = file
+            if not self._opened:
+                raise self._missing[0]
+        except BaseException:
+            self.close()
+            raise
+        self._tensors = MappingProxyType(dict(sorted(tensors.items())))
+        self._format = "keras-h5" if format == "keras-weights-h5" and self._opened[0].legacy else format
+
+    @property
+    def format(self) -> str:
+        return self._format
+
+    @property
+    def tensors(self) -> Mapping[str, TensorInfo]:
+        return self._tensors
+
+    def read(self, name: str) -> np.ndarray:
+        self.info(name)
+        return self._files[name].read(name)
+
+    def chunks(self, name: str) -> Iterator[bytes]:
+        self.info(name)
+        return self._files[name].chunks(name)
+
+    def outline(self) -> Iterator[Finding]:
+        return map(damage, self._missing)
+
+    def examine(self) -> Iterator[Step]:
+        yield Step(finding=Finding("no-checksums", "note", NO_CHECKSUMS, self.prefix))
+        yield from super().examine()
+
+    def close(self) -> None:
+        for file in self._opened:
+            file.close()
+
+
+def open_h5(path: str) -> Hdf5Checkpoint:
+    """A single HDF5 file."""
+    return Hdf5Checkpoint(path, "keras-weights-h5", {path: lambda: storage.RandomAccessFile(path)})
+
+
+def open_shards(path: str) -> Hdf5Checkpoint:
+    """The shards that a ``.weights.json`` beside them names."""
+    with placed(path):
+        names = shards_in(storage.read_file(path, limit=MAX_MAP_BYTES))
+    directory = os.path.dirname(path)
+
+    def opener(name: str) -> Callable[[], Bytes]:
+        return lambda: storage.RandomAccessFile(os.path.join(directory, name))
+
+    return Hdf5Checkpoint(path, "keras-weights-h5", {name: opener(name) for name in names})
+
+
+def shards_in(data: bytes) -> list[str]:
+    """The files that a map of weights names.
+
+    Raises CorruptError when it is none, UnsafeError when it names a file elsewhere.
+    """
+    document: Any
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise CorruptError(f"not JSON: {error}") from error
+    weights = document.get("weight_map") if isinstance(document, dict) else None
+    if not isinstance(weights, dict):
+        raise CorruptError("not a map of sharded Keras weights (no weight_map)")
+    names: dict[str, None] = {}
+    for value in weights.values():
+        for name in value if isinstance(value, list) else [value]:
+            if not isinstance(name, str) or not name:
+                raise CorruptError(f"the map names a file {name!r}")
+            if name != os.path.basename(name) or "\\" in name or name in (".", ".."):
+                raise UnsafeError(f"the map names {name!r}, a place outside its directory")
+            names[name] = None
+    if not names:
+        raise CorruptError("the map names no files")
+    return sorted(names)

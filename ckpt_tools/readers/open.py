@@ -1,0 +1,50 @@
+"""From a path to the reader of its format, which the content decides, not the name."""
+
+from __future__ import annotations
+
+import os
+
+from ckpt_tools import storage
+from ckpt_tools.readers.base import Checkpoint
+from ckpt_tools.readers.bundle import Bundle, index_name
+from ckpt_tools.readers.keras_h5 import open_h5, open_shards
+from ckpt_tools.readers.keras_zip import KerasZip
+from ckpt_tools.readers.locate import locate, raise_stranger
+from ckpt_tools.readers.saved_model import SavedModel
+from ckpt_tools.readers.sniff import sniff
+from ckpt_tools.readers.v1 import V1Checkpoint, shard_names
+
+_READERS = {"table": V1Checkpoint, "hdf5": open_h5, "zip": KerasZip, "json": open_shards}
+
+
+def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
+    """Open whatever `locate` takes: a prefix, a file of a checkpoint, a directory, a SavedModel, a Keras file.
+
+    Raises:
+        NotFoundError: there is no checkpoint; the message says what was found instead.
+        CorruptError: the index, the header or the ``checkpoint`` file is damaged.
+        UnsafeError: the file refers to other files, or is over a limit.
+        UnsupportedError: a format or version that this program does not read.
+    """
+    where = locate(path)
+    if os.path.lexists(index_name(where)):
+        _require_table(index_name(where))
+        return Bundle(where)
+    if os.path.isdir(where):
+        return SavedModel(where)
+    if shard_names(where) != [where]:
+        return V1Checkpoint(where)
+    with storage.RandomAccessFile(where) as file:
+        kind = sniff(file)
+    if kind is None or kind.id not in _READERS:
+        raise_stranger(where, kind)
+    reader: Checkpoint = _READERS[kind.id](where)
+    return reader
+
+
+def _require_table(path: str) -> None:
+    """An ``.index`` that is no table at all is another file under its name: say which."""
+    with storage.RandomAccessFile(path) as file:
+        kind = sniff(file)
+    if kind is not None and not kind.readable:
+        raise_stranger(path, kind)

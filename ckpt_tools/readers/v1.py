@@ -1,0 +1,193 @@
+"""Checkpoints of version 1, of TensorFlow before 0.12 and of savers asked for it: one table, or one for each shard.
+
+    PREFIX                                 all in one file
+    PREFIX-00000-of-00002, ...-00001-...   sharded; TensorFlow calls the set PREFIX-?????-of-00002
+
+A tensor may be cut into parts, in one file or over several.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from ckpt_tools import storage
+from ckpt_tools.errors import CkptError, CorruptError, NotFoundError, UnsafeError, UnsupportedError
+from ckpt_tools.findings import Finding
+from ckpt_tools.format import dtypes
+from ckpt_tools.format.slices import Slice, require_cover
+from ckpt_tools.format.table import Table
+from ckpt_tools.format.v1 import HEADER_KEY, SavedTensor, decode_header, decode_value
+from ckpt_tools.readers.base import Step, TensorInfo
+from ckpt_tools.readers.common import CHUNK, Reader, damage, placed
+
+if TYPE_CHECKING:
+    import numpy as np
+
+MAX_SHARDS = 100_000
+_SHARD = re.compile(r"(?P<prefix>.+)-(?:\d{5}|\?{5})-of-(?P<count>\d{5})", re.DOTALL)
+
+
+def shard_set(path: str) -> str | None:
+    """``PREFIX-?????-of-N`` for that pattern itself and for the name of any shard of it; None for other names."""
+    match = _SHARD.fullmatch(path)
+    return f"{match['prefix']}-?????-of-{match['count']}" if match else None
+
+
+def shard_names(path: str) -> list[str]:
+    """The files that a path stands for: those of a set, or the one file."""
+    match = _SHARD.fullmatch(path)
+    if match is None or "?????" not in path[len(match["prefix"]) :]:
+        return [path]
+    count = int(match["count"])
+    if not 1 <= count <= MAX_SHARDS:
+        raise UnsafeError(f"{count} shards are outside 1 to {MAX_SHARDS}", path=path)
+    return [f"{match['prefix']}-{shard:05d}-of-{count:05d}" for shard in range(count)]
+
+
+class _Shard:
+    """One file: its table and the tensors that its header lists."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.file = storage.RandomAccessFile(path)
+        with placed(path):
+            self.table = Table(self.file.read, self.file.size)
+            header = self.table.get(HEADER_KEY)
+            if header is None:
+                raise CorruptError("a table without the header of a checkpoint", offset=0)
+            self.tensors = decode_header(header)
+
+
+class V1Checkpoint(Reader):
+    """A checkpoint of version 1. The headers are read when opened, values (a block at a time) when asked for.
+
+    ``path`` is one file, or ``PREFIX-?????-of-N``. Missing shards are found by `outline`; what the others hold can
+    be read.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.prefix = path
+        self._missing: list[CkptError] = []
+        self._shards: list[_Shard] = []
+        for name in shard_names(path):
+            try:
+                self._shards.append(_Shard(name))
+            except NotFoundError as error:
+                self._missing.append(error)
+        if not self._shards:
+            raise self._missing[0]
+        self._saved: dict[str, SavedTensor] = {}
+        self._parts: dict[str, list[tuple[_Shard, Slice]]] = {}
+        for shard in self._shards:
+            for tensor in shard.tensors:
+                known = self._saved.setdefault(tensor.name, tensor)
+                if (known.dtype, known.shape) != (tensor.dtype, tensor.shape):
+                    raise CorruptError("two parts of it disagree in type or shape", path=shard.path, key=tensor.name)
+                parts = self._parts.setdefault(tensor.name, [])
+                parts += [(shard, part) for part in tensor.slices]
+
+    @property
+    def format(self) -> str:
+        return "v1"
+
+    @cached_property
+    def tensors(self) -> Mapping[str, TensorInfo]:
+        infos = {}
+        for name, tensor in sorted(self._saved.items()):
+            nbytes = tensor.dtype.size
+            for size in tensor.shape:
+                nbytes *= size
+            infos[name] = TensorInfo(name, tensor.dtype.name, tensor.shape, nbytes)
+        return MappingProxyType(infos)
+
+    def read(self, name: str) -> np.ndarray:
+        import numpy as np
+
+        tensor = self._tensor(name)
+        parts = self._parts[name]
+        with placed(self.prefix, name):
+            boxes = [part.box(tensor.shape) for _, part in parts]
+            require_cover(boxes, tensor.shape)
+            arrays = []
+            for (shard, part), box in zip(parts, boxes, strict=True):
+                with placed(shard.path, name):
+                    stored = shard.table.get(part.key(name))
+                    if stored is None:
+                        raise CorruptError("the header lists it, but it is not there")
+                    arrays.append(decode_value(stored, tensor.dtype, box.elements).reshape(box.shape))
+            if len(arrays) == 1:
+                return arrays[0]
+            whole = np.empty(tensor.shape, object if tensor.dtype.name == "string" else dtypes.to_numpy(tensor.dtype))
+            for box, array in zip(boxes, arrays, strict=True):
+                whole[box.index] = array
+            return whole
+
+    def chunks(self, name: str) -> Iterator[bytes]:
+        if not self._tensor(name).dtype.size:
+            raise UnsupportedError("elements of varying length have no plain bytes here", path=self.prefix, key=name)
+        raw = memoryview(self.read(name).tobytes())
+        for offset in range(0, len(raw), CHUNK):
+            yield bytes(raw[offset : offset + CHUNK])
+
+    def outline(self) -> Iterator[Finding]:
+        yield from map(damage, self._missing)
+        for name, tensor in self._saved.items():
+            try:
+                with placed(self.prefix, name):
+                    require_cover([part.box(tensor.shape) for _, part in self._parts[name]], tensor.shape)
+            except CkptError as error:
+                yield damage(error)
+
+    def examine(self) -> Iterator[Step]:
+        """One pass over every table; a value that belongs to no tensor is damage, as is one that is missing."""
+        for shard in self._shards:
+            wanted = {part.key(tensor.name): (tensor, part) for tensor in shard.tensors for part in tensor.slices}
+            try:
+                with placed(shard.path):
+                    for key, value in shard.table.items():
+                        if key != HEADER_KEY and key not in wanted:
+                            raise CorruptError(f"key {key!r} belongs to no tensor")
+                        if key in wanted:
+                            yield from self._examined(
+                                wanted[key][0].name, self._decoded(shard, *wanted.pop(key), value)
+                            )
+            except CorruptError as error:
+                yield Step(finding=damage(error))
+            for tensor, _ in wanted.values():
+                lost = "lies in or behind a damaged block, or is not there"
+                yield Step(tensor=tensor.name, finding=Finding("corrupt", "damage", lost, shard.path, tensor.name))
+
+    def close(self) -> None:
+        for shard in self._shards:
+            shard.file.close()
+
+    def _decoded(self, shard: _Shard, tensor: SavedTensor, part: Slice, value: bytes) -> Iterator[int]:
+        with placed(shard.path, tensor.name):
+            decode_value(value, tensor.dtype, part.box(tensor.shape).elements)
+            yield len(value)
+
+    def _tensor(self, name: str) -> SavedTensor:
+        tensor = self._saved.get(name)
+        if tensor is None:
+            raise NotFoundError("no such tensor", path=self.prefix, key=name)
+        return tensor
+
+
+def shard_sets_in(directory: str, name: str) -> list[str]:
+    """The patterns of all sharded checkpoints called ``name`` in a directory."""
+    try:
+        files = storage.list_directory(directory)
+    except CkptError:
+        return []
+    sets = {shard_set(file) for file in files if file.startswith(f"{name}-")}
+    return sorted(found for found in sets if found is not None and found.startswith(f"{name}-?"))
+
+
+def shards_of(path: str) -> bool:
+    """Whether at least one file of a set is there."""
+    return any(os.path.lexists(name) for name in shard_names(path))
