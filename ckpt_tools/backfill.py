@@ -26,18 +26,21 @@ _OBJECT_KEY = "best_metric/.ATTRIBUTES/VARIABLE_VALUE"
 
 @dataclass(frozen=True)
 class Options:
-    """How to find the value. ``value`` is taken as it is; without it the checkpoint is evaluated on ``data_dir``."""
+    """How to find the value: given as ``value``, taken from the run's logs, or measured on ``data_dir``."""
 
     data_dir: str | None = None
     top_n: int = 50
     split: str = "valid"
     value: float | None = None
+    from_logs: bool = False
     force: bool = False
     dry_run: bool = False
 
     def __post_init__(self) -> None:
         if self.value is not None:
             _require_metric(self.value, "--value")
+            if self.from_logs:
+                raise UsageError("--value and --from-logs exclude each other")
         if self.top_n < 1:
             raise UsageError(f"--top-n {self.top_n}: a list needs at least one item")
 
@@ -114,13 +117,16 @@ def backfill(path: str, options: Options, progress: Progress | None = None) -> O
             return replace(found, sentence=sentence, value=stored.value, agreement=agreement)
 
         measurement = None
-        if options.value is None:
+        value = options.value
+        if options.from_logs:
+            value = _logged_value(evidence, lineage, prefix)
+        elif value is None:
             data_dir = options.data_dir or default_data_dir(experiment, lineage)
             measurement = find_evaluator(lineage).measure(
                 checkpoint, lineage, data_dir=data_dir, split=options.split, top_n=options.top_n, progress=progress
             )
-            _require_metric(measurement.value, "the measured value")
-        value = measurement.value if measurement else float(options.value or 0.0)
+            value = measurement.value
+        _require_metric(value, "the value found")
         agreement = _agreement(evidence, value)
         found = replace(found, measurement=measurement, value=value, agreement=agreement)
         # Compared as float64, a restored best could beat itself.
@@ -174,6 +180,19 @@ def _require_metric(value: float, what: str) -> None:
         raise UsageError(f"{what} is {value}: a recall lies between 0 and 1")
 
 
+def _logged_value(evidence: Evidence, lineage: Lineage, prefix: str) -> float:
+    """The recall that the logs give for the very step of this checkpoint: its best may be another one's."""
+    logged = evidence.at_step(lineage.step) if lineage.step is not None else None
+    if logged is None:
+        what = "nothing" if evidence.best is None else "no evaluation of the step of this checkpoint"
+        raise NotFoundError(
+            f"the run's logs hold {what} (step {lineage.step})",
+            path=prefix,
+            hint="leave --from-logs out and add --data DIR: the checkpoint is then evaluated again",
+        )
+    return logged.recall
+
+
 def _agreement(evidence: Evidence, value: float) -> Agreement:
     if evidence.best is None:
         return "no-log"
@@ -198,7 +217,8 @@ def _judge(evidence: Evidence, value: float, measurement: Measurement | None, op
         return Finding("not-in-log", "warning", message, path=prefix)
     if not options.force:
         raise MismatchError(
-            f"measured {value:.6f}, but the log's best is {best.recall:.6f} and no evaluation in it gave this value: nothing written",
+            f"measured {value:.6f}, but the log's best is {best.recall:.6f} and no evaluation in it gave this value: "
+            "nothing written",
             path=prefix,
             hint="check --data, --split and --top-n; or add --force to write it all the same",
         )
@@ -207,7 +227,11 @@ def _judge(evidence: Evidence, value: float, measurement: Measurement | None, op
 
 
 def _agreement_words(agreement: Agreement, evidence: Evidence, measurement: Measurement | None) -> str:
-    how = f"(recall@{measurement.top_n} of {measurement.users} {measurement.split} users)" if measurement else "(given)"
+    how = (
+        f"(recall@{measurement.top_n} of {measurement.users} {measurement.split} users)"
+        if measurement
+        else "(not measured)"
+    )
     best = evidence.best
     if best is None:
         return f"{how}; no log to compare with"

@@ -1,12 +1,25 @@
-"""What a run's own logs say of its metrics: ``train.log``, TensorBoard events, ``metrics.jsonl``."""
+"""What a run left behind that tells its metrics, read without TensorFlow and without running the model.
+
+Sources, the most trustworthy first:
+
+    metrics.jsonl         this project's trainer: full precision, one object for each evaluation
+    *.tfevents.*          TensorBoard events, ``eval/recall``: float32
+    train.log             what the Keras port printed: six digits
+    *.csv                 Keras' CSVLogger, a column named after recall
+    trainer_state.json    Hugging Face's Trainer, ``log_history``
+    info.json             BestCheckpointExporter of the TensorFlow model garden
+    file names            numbers that ModelCheckpoint put there, ``...recall-0.0342...`` or ``...recall=0.0342...``
+"""
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -24,11 +37,13 @@ _EVALUATION = re.compile(
     r"iter: (?P<step>\d+), train loss: (?P<loss>[-+.\w]+), valid recall: (?P<recall>[-+.\w]+)"
     r"(?:, valid ndcg: (?P<ndcg>[-+.\w]+))?(?:, valid hitrate: (?P<hitrate>[-+.\w]+))?"
 )
+_METRICS = ("recall", "ndcg", "hitrate")
+_IN_NAME = re.compile(r"(?P<step>\d+)?[^0-9]*?(?:val_)?recall[-_=:]?(?P<recall>[01]\.\d+)")
 
 
 @dataclass(frozen=True)
 class LoggedEvaluation:
-    """One evaluation as a log has it."""
+    """One evaluation as a source has it; ``step`` counts what that source counts, 0 when it does not say."""
 
     step: int
     loss: float | None
@@ -46,11 +61,29 @@ class LoggedEvaluation:
 
 
 @dataclass(frozen=True)
+class Replay:
+    """Where early stopping stands after a history: ``trials`` evaluations since the best, stopped or not."""
+
+    best: LoggedEvaluation
+    trials: int
+    stopped: bool
+
+
+@dataclass(frozen=True)
 class Evidence:
-    """All logged evaluations, source by source, and what could not be read."""
+    """All logged evaluations, the most trustworthy source first, and what could not be read."""
 
     evaluations: tuple[LoggedEvaluation, ...] = ()
     findings: tuple[Finding, ...] = field(default=())
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(evaluation.source for evaluation in self.evaluations))
+
+    @property
+    def history(self) -> tuple[LoggedEvaluation, ...]:
+        """The evaluations of the most trustworthy kind of source, in its order."""
+        return tuple(e for e in self.evaluations if _rank(e.source) == _rank(self.evaluations[0].source))
 
     @property
     def best(self) -> LoggedEvaluation | None:
@@ -61,76 +94,172 @@ class Evidence:
         """The logged evaluation that a value agrees with, None when there is none."""
         return next((evaluation for evaluation in self.evaluations if evaluation.agrees_with(recall)), None)
 
+    def at_step(self, step: int) -> LoggedEvaluation | None:
+        """The one evaluation logged for a step; None when there is none, or when a restarted count makes it unclear."""
+        found = [evaluation for evaluation in self.evaluations if evaluation.step == step]
+        agreeing = all(evaluation.agrees_with(found[0].recall) for evaluation in found)
+        return found[0] if found and agreeing else None
+
+    def replay(self, patience: int) -> Replay | None:
+        """Play the history through the old trainers' early stopping: stop after more than ``patience`` trials."""
+        best: LoggedEvaluation | None = None
+        trials = 0
+        for evaluation in self.history:
+            if best is None or evaluation.recall > best.recall:
+                best, trials = evaluation, 0
+            else:
+                trials += 1
+        return Replay(best, trials, trials > patience) if best else None
+
 
 def collect(experiment: Experiment) -> Evidence:
-    """Read every log of an experiment. A log that is damaged is a finding, never an error."""
+    """Read everything that an experiment left. What is damaged is a finding, never an error."""
     evaluations: list[LoggedEvaluation] = []
     findings: list[Finding] = []
-    try:
-        names = storage.list_directory(experiment.runs)
-    except CkptError:
-        return Evidence()
-    for name in names:
-        path = os.path.join(experiment.runs, name)
+    for path in sorted(filter(_is_source, _files(experiment)), key=_rank):
+        read = _READERS[_rank(path)][1]
         try:
-            if name == "metrics.jsonl":
-                evaluations += _from_metrics(_text(path), path)
-            elif name == "train.log":
-                evaluations += _from_log(_text(path), path)
-            elif ".tfevents." in name:
-                evaluations += _from_events(storage.read_file(path, limit=MAX_LOG_BYTES), path)
+            evaluations += [evaluation for evaluation in read(path) if math.isfinite(evaluation.recall)]
         except CkptError as error:
             findings.append(Finding("log-unreadable", "warning", error.message, path, offset=error.offset))
-    plausible = (evaluation for evaluation in evaluations if math.isfinite(evaluation.recall))
-    return Evidence(tuple(plausible), tuple(findings))
+    return Evidence(tuple(evaluations), (*findings, *_disagreements(evaluations)))
+
+
+def _files(experiment: Experiment) -> Iterator[str]:
+    for directory in (experiment.runs, experiment.path):
+        try:
+            names = storage.list_directory(directory)
+        except CkptError:
+            continue
+        yield from (path for path in (os.path.join(directory, name) for name in names) if os.path.isfile(path))
+
+
+def _disagreements(evaluations: Iterable[LoggedEvaluation]) -> Iterator[Finding]:
+    """Sources of one run that give different figures for the same step."""
+    by_step: dict[int, LoggedEvaluation] = {}
+    for evaluation in evaluations:
+        first = by_step.setdefault(evaluation.step, evaluation)
+        if evaluation.step and evaluation.source != first.source and not first.agrees_with(evaluation.recall):
+            message = (
+                f"logs disagree on step {evaluation.step}: {first.recall:.6f} in {os.path.basename(first.source)}, "
+                f"{evaluation.recall:.6f} in {os.path.basename(evaluation.source)}"
+            )
+            yield Finding("logs-disagree", "warning", message, evaluation.source)
+            return
+
+
+# ------------------------------------------------------------------------------------------ the sources
 
 
 def _text(path: str) -> str:
     return storage.read_file(path, limit=MAX_LOG_BYTES).decode("utf-8", "replace")
 
 
-def _number(text: str | None) -> float | None:
+def _number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        return None
     try:
-        return None if text is None else float(text)
+        return float(value)
     except ValueError:
         return None
 
 
-def _from_log(text: str, source: str) -> Iterator[LoggedEvaluation]:
-    for match in _EVALUATION.finditer(text):
-        recall = _number(match["recall"])
-        if recall is not None:
-            loss, ndcg, hitrate = (_number(match[name]) for name in ("loss", "ndcg", "hitrate"))
-            yield LoggedEvaluation(int(match["step"]), loss, recall, ndcg, hitrate, source)
+def _row(values: Mapping[str, object], step: object, recall: object, source: str) -> Iterator[LoggedEvaluation]:
+    """An evaluation from a row with the usual names; nothing when it holds no recall."""
+    value = _number(recall)
+    if value is not None:
+        loss, ndcg, hitrate = (_number(values.get(name)) for name in ("loss", "ndcg", "hitrate"))
+        count = _number(step)
+        yield LoggedEvaluation(int(count) if count and math.isfinite(count) else 0, loss, value, ndcg, hitrate, source)
 
 
-def _from_events(data: bytes, source: str) -> Iterable[LoggedEvaluation]:
-    steps: dict[int, dict[str, float]] = {}
-    for tag, step, value in read_scalars(data):
-        steps.setdefault(step, {})[tag] = value
-    return [
-        LoggedEvaluation(
-            step,
-            scalars.get("train/loss"),
-            scalars["eval/recall"],
-            scalars.get("eval/ndcg"),
-            scalars.get("eval/hitrate"),
-            source,
-        )
-        for step, scalars in steps.items()
-        if "eval/recall" in scalars
-    ]
-
-
-def _from_metrics(text: str, source: str) -> Iterator[LoggedEvaluation]:
-    for line in text.splitlines():
+def _objects(path: str) -> Iterator[dict[str, Any]]:
+    """The JSON objects of a file with one in each line; a last line that was cut off is left out."""
+    for line in _text(path).splitlines():
         try:
             row = json.loads(line)
         except ValueError:
-            continue  # a last line that was cut off when the run was killed
-        if not isinstance(row, dict) or row.get("event") != "eval":
             continue
-        step, recall = row.get("step"), row.get("recall")
-        if isinstance(step, int) and isinstance(recall, float):
-            loss, ndcg, hitrate = row.get("loss"), row.get("ndcg"), row.get("hitrate")
-            yield LoggedEvaluation(step, loss, recall, ndcg, hitrate, source)
+        if isinstance(row, dict):
+            yield row
+
+
+def _document(path: str) -> dict[str, Any]:
+    try:
+        document = json.loads(_text(path))
+    except ValueError:
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _from_metrics(path: str) -> Iterator[LoggedEvaluation]:
+    for row in _objects(path):
+        # "start" is the evaluation of the fresh weights, which are a new run's first best.
+        if row.get("event") in ("start", "eval"):
+            yield from _row(row, row.get("step"), row.get("recall"), path)
+
+
+def _from_events(path: str) -> Iterator[LoggedEvaluation]:
+    steps: dict[int, dict[str, float]] = {}
+    for tag, step, value in read_scalars(storage.read_file(path, limit=MAX_LOG_BYTES)):
+        steps.setdefault(step, {})[tag] = value
+    for step, scalars in steps.items():
+        row = {"loss": scalars.get("train/loss"), **{name: scalars.get(f"eval/{name}") for name in _METRICS}}
+        yield from _row(row, step, row["recall"], path)
+
+
+def _from_log(path: str) -> Iterator[LoggedEvaluation]:
+    for match in _EVALUATION.finditer(_text(path)):
+        yield from _row(match.groupdict(), match["step"], match["recall"], path)
+
+
+def _from_csv(path: str) -> Iterator[LoggedEvaluation]:
+    reader = csv.DictReader(io.StringIO(_text(path)))
+    names = [name for name in reader.fieldnames or () if "recall" in name]
+    # With both, the validation's is meant.
+    column = next((name for name in names if name.startswith("val_")), names[0] if names else None)
+    if column is not None:
+        for row in reader:
+            yield from _row(row, row.get("step") or row.get("epoch"), row.get(column), path)
+
+
+def _from_trainer_state(path: str) -> Iterator[LoggedEvaluation]:
+    history = _document(path).get("log_history")
+    for row in history if isinstance(history, list) else ():
+        if isinstance(row, dict):
+            yield from _row(row, row.get("step"), row.get("eval_recall"), path)
+
+
+def _from_info(path: str) -> Iterator[LoggedEvaluation]:
+    document = _document(path)
+    if "best_ckpt_global_step" in document:
+        recall = next((value for name, value in document.items() if "recall" in name), None)
+        yield from _row(document, document["best_ckpt_global_step"], recall, path)
+
+
+def _from_name(path: str) -> Iterator[LoggedEvaluation]:
+    match = _IN_NAME.search(os.path.basename(path))
+    if match:
+        yield from _row({}, match["step"], match["recall"], path)
+
+
+_Reader = Callable[[str], Iterable[LoggedEvaluation]]
+_READERS: tuple[tuple[Callable[[str], bool], _Reader], ...] = (
+    (lambda name: name == "metrics.jsonl", _from_metrics),
+    (lambda name: ".tfevents." in name, _from_events),
+    (lambda name: name == "train.log", _from_log),
+    (lambda name: name.endswith(".csv"), _from_csv),
+    (lambda name: name == "trainer_state.json", _from_trainer_state),
+    (lambda name: name == "info.json", _from_info),
+    (lambda name: name.endswith((".index", ".h5", ".keras")), _from_name),
+)
+
+
+def _rank(path: str) -> int:
+    """The place of a file among the sources, the most trustworthy first; their number when it is none."""
+    name = os.path.basename(path)
+    return next((rank for rank, (applies, _) in enumerate(_READERS) if applies(name)), len(_READERS))
+
+
+def _is_source(path: str) -> bool:
+    return _rank(path) < len(_READERS)

@@ -123,7 +123,8 @@ def step_from_power(power: float, beta: float) -> int | None:
     # Multiplied up again rather than by logarithm: the rounding of so many products adds up to whole steps.
     beta = current = base.float32(beta)
     step = 0
-    while current > power:
-        current = base.float32(current * beta)
+    while (following := base.float32(current * beta)) >= power:
+        current = following
         step += 1
-    return step
+    # A power that was rounded in another way lies between two of ours: the nearer one is meant.
+    return step if current / power < power / following else step + 1

@@ -39,6 +39,9 @@ def backfill(
     value: Annotated[
         float | None, typer.Option("--value", help="Write this value instead of evaluating.", show_default=False)
     ] = None,
+    from_logs: Annotated[
+        bool, typer.Option("--from-logs", help="Take the value from the run's own logs instead of evaluating.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Evaluate and print the plan; write nothing.")] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Evaluate and write even when a value is stored, or the log disagrees.")
@@ -58,7 +61,7 @@ def backfill(
 
         if split not in ("valid", "test"):
             raise UsageError(f"--split {split}: must be valid or test")
-        options = library.Options(data, top_n, split, value, force, dry_run)
+        options = library.Options(data, top_n, split, value, from_logs, force, dry_run)
         outcomes = []
         for path in experiments:
             try:
