@@ -275,6 +275,8 @@ def _prepare(directory: str, plan: Plan, entry: Mapping[str, Any]) -> None:
     """Steps 2 to 4: everything that the new index needs, beside everything that the old one needs."""
     backup = _backup_directory(directory, entry)
     storage.make_directory(backup)
+    for parent in (os.path.dirname(backup), os.path.join(directory, STATE_DIRECTORY)):
+        storage.sync_directory(parent)
     storage.link_or_copy(index_name(plan.prefix), os.path.join(backup, f"{entry['checkpoint']}.index"))
     for name in entry["displaced"]:
         storage.rename(os.path.join(directory, name), os.path.join(backup, name))
@@ -313,7 +315,7 @@ def _finish(directory: str, entry: Mapping[str, Any]) -> None:
     storage.sync_directory(backup)
     storage.sync_directory(directory)
     if entry["id"] not in {known["id"] for known in read_ledger(directory)}:
-        storage.append_line(os.path.join(directory, STATE_DIRECTORY, _LEDGER), json.dumps(entry, ensure_ascii=False))
+        _append_to_ledger(directory, entry)
 
 
 def _roll_back(directory: str, entry: Mapping[str, Any]) -> None:
@@ -438,7 +440,7 @@ def _finish_undo(directory: str, entry: Mapping[str, Any]) -> None:
     if entry["id"] in {known["id"] for known in history(os.path.join(directory, entry["checkpoint"]))}:
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
         line = {"id": f"undo-{entry['id']}", "time": now, "action": "undo", "undoes": entry["id"]}
-        storage.append_line(os.path.join(directory, STATE_DIRECTORY, _LEDGER), json.dumps(line))
+        _append_to_ledger(directory, line)
     _remove_backup(directory, entry)
 
 
@@ -474,6 +476,13 @@ def read_ledger(directory: str) -> list[dict[str, Any]]:
                 break
             raise CorruptError(f"line {number} is not JSON", path=path) from error
     return entries
+
+
+def _append_to_ledger(directory: str, entry: Mapping[str, Any]) -> None:
+    """Durable, with the file's name, before the journal may go: one of the two always tells of the change."""
+    state = os.path.join(directory, STATE_DIRECTORY)
+    storage.append_line(os.path.join(state, _LEDGER), json.dumps(entry, ensure_ascii=False))
+    storage.sync_directory(state)
 
 
 def history(prefix: str) -> list[dict[str, Any]]:
