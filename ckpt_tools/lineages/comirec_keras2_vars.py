@@ -28,5 +28,9 @@ def describe(checkpoint: Checkpoint, fields: Mapping[str, Any]) -> Lineage | Non
 
 
 def _moments(graph: ObjectGraph, variable: Variable) -> dict[str, str | None]:
-    stored = {found.full_name: found.key for found in graph.variables_below("optimizer")}
-    return {slot: stored.get(f"Adam/{slot}/{variable.full_name}") for slot in ("m", "v")}
+    stored: dict[str, list[str]] = {}
+    for found in graph.variables_below("optimizer"):
+        stored.setdefault(found.full_name, []).append(found.key)
+    keys = {slot: stored.get(f"Adam/{slot}/{variable.full_name}", []) for slot in ("m", "v")}
+    # Keras 2 lets two layers have one name: then no name tells whose moment it is.
+    return {slot: found[0] if len(found) == 1 else None for slot, found in keys.items()}
