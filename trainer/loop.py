@@ -118,9 +118,9 @@ class _Run:
         loss = self._learner.update(self._start.sampler(self.standing.step))
         if not math.isfinite(loss):
             raise MismatchError(
-                f"the loss is {loss} at step {self.standing.step + 1}: training has diverged, and nothing was saved "
-                "since the last evaluation",
-                hint="start a new run with a smaller --learning-rate",
+                f"training has diverged: the loss is {loss} at step {self.standing.step + 1}; the best and the state of "
+                "the last evaluation are kept, what came after it is not saved",
+                hint="go on from the best with a smaller --learning-rate",
             )
         self.standing = self.standing.after_update(loss)
         self.unsaved = True

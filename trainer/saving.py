@@ -21,6 +21,7 @@ from ckpt_tools.format.state import FILE_NAME, encode_state
 from ckpt_tools.lineages import identify
 from ckpt_tools.lineages.trainer import ID as TRAINER
 from ckpt_tools.lineages.trainer import SUFFIX
+from ckpt_tools.plan import history
 from ckpt_tools.readers import open_checkpoint
 from ckpt_tools.readers.locate import prefixes_in
 
@@ -138,8 +139,13 @@ def _held(directory: str) -> Iterator[None]:
 
 
 def _is_ours(prefix: str) -> bool:
-    """Whether this trainer wrote the checkpoint. What cannot be read is not ours to delete."""
+    """Whether this trainer wrote the checkpoint: what cannot be read, or was rewritten by ``ckpt``, it did not.
+
+    A checkpoint that was migrated in place looks like one of ours, but its backup and ledger are somebody's way back.
+    """
     try:
+        if history(prefix):
+            return False
         with open_checkpoint(prefix) as checkpoint:
             lineage = identify(checkpoint)
     except CkptError:

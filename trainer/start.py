@@ -44,7 +44,7 @@ from trainer.metrics import Metrics
 from trainer.restoring import config_of
 from trainer.sampling import FIRST_CUT, BatchSampler
 from trainer.standing import STORED, Standing
-from trainer.variables import initial_variables, restored_variables
+from trainer.variables import UNKNOWN_STEP, initial_variables, restored_variables
 
 TOLERANCE = 1e-6
 VALID = "valid"
@@ -199,9 +199,12 @@ def _stored(checkpoint: Checkpoint, lineage: Lineage, line: Line, evidence: Evid
     if lineage.id == TRAINER:
         standing = Standing.from_tensors({name: lineage.read(checkpoint, name) for name in names})
         identity = json.loads(lineage.read(checkpoint, METRIC_KEY).item())
+        if standing.step == UNKNOWN_STEP and evidence.best and identity.get("digest") is None:
+            # Migrated from a checkpoint that had lost Adam's step: the log still knows that of the run.
+            standing = replace(standing, step=evidence.best.step, best_step=evidence.best.step)
         recall = None if math.isnan(standing.recall) else standing.recall
-        if line == "best" and (recall is not None or lineage.best_metric.status == "present"):
-            recall = standing.best_metric  # a migrated checkpoint may have this one alone
+        if line == "best" and lineage.best_metric.status == "present":
+            recall = standing.best_metric  # after a backfill there is this one alone
         return _Stored(standing, recall, identity.get("digest"), line)
     step = lineage.step
     if step is None:

@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+from old_experiments import DATA, EXPERIMENTS, IDS, LEFT_BEHIND, path_of
 from toys import Recorder, tree
 
 from ckpt_tools.errors import MismatchError
 from ckpt_tools.experiments import Experiment
 from ckpt_tools.lineages import identify
 from ckpt_tools.readers import open_checkpoint
-from trainer.config import IMPLEMENTED
 from trainer.evaluate import ComiRecEvaluator
 from trainer.start import resumed_run
-
-FIXTURES = Path(__file__).parents[2] / "fixtures"
-EXPERIMENTS = FIXTURES / "experiments"
-DATA = str(FIXTURES / "data")
-LEFT_BEHIND = [
-    entry for entry in json.loads((EXPERIMENTS / "manifest.json").read_text()) if entry["model_type"] in IMPLEMENTED
-]
-IDS = [f"{entry['root']}-{entry['experiment'].split('_')[-2]}-{entry['model_type']}" for entry in LEFT_BEHIND]
-
-
-def path_of(entry: dict[str, Any], root: Path = EXPERIMENTS) -> Path:
-    return root / entry["root"] / "best_model" / entry["experiment"]
 
 
 @pytest.mark.parametrize("entry", LEFT_BEHIND, ids=IDS)

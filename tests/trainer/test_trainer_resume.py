@@ -262,7 +262,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_saves_nothing(
     experiment = begin(tmp_path, data_dir, 10)
     latest = tree(experiment.latest_line)
     monkeypatch.setattr(Learner, "update", lambda self, batch: float("nan"))  # noqa: ARG005
-    with pytest.raises(MismatchError, match="the loss is nan at step 11"):
+    with pytest.raises(MismatchError, match="training has diverged: the loss is nan at step 11"):
         resume(experiment, "latest", data_dir, 20)
     assert tree(experiment.latest_line) == latest
 
