@@ -20,9 +20,14 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
+DOCUMENTS = [ROOT / "README.md", ROOT / "README.zh-CN.md", *sorted((ROOT / "docs").glob("**/*.md"))]
 
 _BLOCK = re.compile(r"<!-- (?P<kind>run|hidden): (?P<command>.*?) -->\n(?:```text\n.*?```\n)?", re.DOTALL)
+# What differs from run to run: the time, and the names that are made of it.
+_VOLATILE = (
+    (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00"), "2026-01-31T12:00:00+00:00"),
+    (re.compile(r"\d{8}T\d{6}-"), "20260131T120000-"),
+)
 
 
 def workplace(directory: Path) -> None:
@@ -53,6 +58,8 @@ def run(command: str, directory: Path) -> str:
         check=False,
     )
     text = "\n".join(line.rstrip() for line in done.stdout.decode().splitlines())
+    for pattern, fixed in _VOLATILE:
+        text = pattern.sub(fixed, text)
     return text + (f"\n(exit code {done.returncode})" if done.returncode else "")
 
 
