@@ -56,12 +56,12 @@ class Experiment:
     @property
     def root(self) -> str:
         """The directory that holds ``best_model`` and ``runs``."""
-        return os.path.dirname(os.path.dirname(os.path.abspath(self.path)))
+        return os.path.normpath(os.path.join(self.path, os.pardir, os.pardir))
 
     @property
     def runs(self) -> str:
         """The directory of its logs; it need not exist."""
-        return os.path.join(self.root, RUNS_ROOT, self.name)
+        return os.path.normpath(os.path.join(self.root, RUNS_ROOT, self.name))
 
     @property
     def fields(self) -> dict[str, Any]:
@@ -90,8 +90,7 @@ class Experiment:
         """The experiment whose folder is ``path`` or lies above it (at most two levels), or None."""
         here = os.path.normpath(os.fspath(path))
         for _ in range(3):
-            parent = os.path.dirname(os.path.abspath(here))
-            if os.path.isdir(here) and (os.path.basename(parent) == BEST_ROOT or _looks_like(here)):
+            if is_experiment(here):
                 return Experiment(here)
             here = os.path.dirname(here) or "."
         return None
@@ -109,6 +108,12 @@ class Experiment:
                 hint="pass the experiment's own folder, for example best_model/book_DNN_b128_lr0.005_d64_len20_test",
             )
         return found
+
+
+def is_experiment(directory: str) -> bool:
+    """Whether a directory is an experiment's folder: any in ``best_model``, elsewhere one that looks like it."""
+    parent = os.path.dirname(os.path.abspath(directory))
+    return os.path.isdir(directory) and (os.path.basename(parent) == BEST_ROOT or _looks_like(directory))
 
 
 def _holds_checkpoint(directory: str) -> bool:

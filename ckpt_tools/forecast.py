@@ -75,13 +75,14 @@ class Forecast:
         }
 
 
-def forecast(path: str, *, trainer: str = "trainer", keras: int = 3) -> Forecast:
+def forecast(path: str, *, trainer: str = "trainer", keras: int = 3, thorough: bool = True) -> Forecast:
     """What resuming from the best checkpoint of an experiment would do.
 
     Args:
         path: an experiment or one of its checkpoints.
         trainer: one of ``TRAINERS``; ``comirec-keras-fixed`` is the port with best_metric kept in a variable.
         keras: the Keras version (2 or 3) under which the port would run.
+        thorough: read every byte before calling anything whole; else only what tells the verdict.
 
     Raises: what `open_checkpoint` raises when there is nothing to look at; UsageError for an unknown trainer.
     """
@@ -91,7 +92,7 @@ def forecast(path: str, *, trainer: str = "trainer", keras: int = 3) -> Forecast
         raise UsageError(f"--keras {keras}: must be 2 or 3")
     prefix = resolve(path)
     with open_checkpoint(prefix) as checkpoint:
-        damage = tuple(checkpoint.verify())
+        damage = _damage(checkpoint, thorough)
         if damage:
             return Forecast(
                 path,
@@ -106,11 +107,16 @@ def forecast(path: str, *, trainer: str = "trainer", keras: int = 3) -> Forecast
             sentence = "blocked: not a checkpoint of a known ComiRec trainer"
             return Forecast(path, prefix, trainer, "blocked", sentence)
         if trainer == "trainer":
-            return _with_trainer(path, checkpoint, lineage)
+            return _with_trainer(path, checkpoint, lineage, thorough)
         return _with_old(path, checkpoint, lineage, trainer, keras)
 
 
-def _with_trainer(path: str, checkpoint: Checkpoint, lineage: Lineage) -> Forecast:
+def _damage(checkpoint: Checkpoint, thorough: bool) -> tuple[Finding, ...]:
+    found = checkpoint.verify() if thorough else checkpoint.outline()
+    return tuple(finding for finding in found if finding.severity == "damage")
+
+
+def _with_trainer(path: str, checkpoint: Checkpoint, lineage: Lineage, thorough: bool) -> Forecast:
     needed = required_variables(lineage.model_type, lineage.variant)
     if lineage.step is not None or lineage.id == comirec_tf1.ID:
         needed.remove(STEP)  # TF 1 keeps it as powers of Adam's betas
@@ -118,7 +124,7 @@ def _with_trainer(path: str, checkpoint: Checkpoint, lineage: Lineage) -> Foreca
     missing = [name for name in needed if name not in lineage.tensors]
     converted = [name for name in restored if lineage.tensors[name].convert]
     best = lineage.best_metric
-    latest, findings = _latest(path)
+    latest, findings = _latest(path, thorough)
     verdict: Verdict = "safe"
     if missing:
         verdict = "blocked"
@@ -160,7 +166,7 @@ def _unused(checkpoint: Checkpoint, lineage: Lineage) -> Iterator[str]:
     return (key for key in checkpoint.tensors if key not in used)
 
 
-def _latest(path: str) -> tuple[str | None, list[Finding]]:
+def _latest(path: str, thorough: bool) -> tuple[str | None, list[Finding]]:
     """The newest state of this project's trainer when it is whole, and a finding when it is not."""
     experiment = Experiment.containing(path)
     if experiment is None:
@@ -170,11 +176,11 @@ def _latest(path: str) -> tuple[str | None, list[Finding]]:
         if prefix is None:
             return None, []
         with open_checkpoint(prefix) as checkpoint:
-            damage = next(iter(checkpoint.verify()), None)
+            damage = _damage(checkpoint, thorough)
     except CkptError as error:
         return None, [Finding("latest-unusable", "warning", error.message, error.path)]
     if damage:
-        return None, [Finding("latest-unusable", "warning", damage.message, damage.path, damage.key)]
+        return None, [Finding("latest-unusable", "warning", damage[0].message, damage[0].path, damage[0].key)]
     return prefix, []
 
 

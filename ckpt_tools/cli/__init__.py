@@ -10,7 +10,7 @@ from typing import Any
 import typer
 
 from ckpt_tools.cli.app import app
-from ckpt_tools.cli.commands import backfill, inspect, migrate, resume_check, undo, why  # noqa: F401 (they register themselves)
+from ckpt_tools.cli.commands import audit, backfill, inspect, migrate, resume_check, undo, why  # noqa: F401 (they register themselves)
 from ckpt_tools.cli.output import Output
 from ckpt_tools.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_OK, UsageError
 

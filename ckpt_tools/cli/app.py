@@ -32,6 +32,9 @@ PathArgument = Annotated[
         show_default=False,
     ),
 ]
+RootArgument = Annotated[
+    str, typer.Argument(metavar="ROOT", help="A directory, at any height above the runs.", show_default=False)
+]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, and nothing else there.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing unless something is wrong.")]
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import json
 import math
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console, RenderableType
@@ -19,6 +21,8 @@ from ckpt_tools.findings import Finding
 SCHEMA_VERSION = 1
 # A pipe has no width: lines must not be folded for a terminal that is not there.
 _PIPE_WIDTH = 240
+# Drawing more often than people can see would be the main work.
+_FRAME_SECONDS = 0.1
 
 
 def safe(text: object) -> str:
@@ -64,6 +68,19 @@ class Output:
         else:
             self.line(*text())
 
+    def csv(self, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+        """A table for spreadsheets; lists become numbers of things."""
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(columns)
+        for row in rows:
+            cells = (row[column] for column in columns)
+            writer.writerow(len(cell) if isinstance(cell, (list, tuple)) else cell for cell in cells)
+
+    @property
+    def width(self) -> int:
+        """How many columns there are for people to read."""
+        return _console(stderr=False).width
+
     def error(self, error: CkptError) -> None:
         """The end of a command that failed: in words on stderr, and as JSON when that was asked for."""
         self.problem(error)
@@ -96,6 +113,29 @@ class Output:
         with Progress(console=_console(stderr=True), transient=True) as bar:
             task = bar.add_task(safe(what), total=None)
             yield lambda done, total: bar.update(task, completed=done, total=total)
+
+    @contextlib.contextmanager
+    def live(self) -> Iterator[Callable[[Callable[[int], RenderableType]], None] | None]:
+        """A place on stderr that is drawn again and again and vanishes; None where there is no terminal.
+
+        It takes what draws the newest state in so many rows.
+        """
+        if self._json or self._quiet or not sys.stderr.isatty():
+            yield None
+            return
+        from rich.live import Live
+
+        console = _console(stderr=True)
+        last = 0.0
+        with Live(console=console, transient=True, auto_refresh=False) as place:
+
+            def show(draw: Callable[[int], RenderableType]) -> None:
+                nonlocal last
+                if time.monotonic() - last > _FRAME_SECONDS:
+                    place.update(draw(max(1, console.height - 6)), refresh=True)
+                    last = time.monotonic()
+
+            yield show
 
 
 def _console(*, stderr: bool) -> Console:

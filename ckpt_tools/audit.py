@@ -1,0 +1,338 @@
+"""Every run below a directory, one row each: what it is, whether it is whole, what it is worth, what could go.
+
+Nothing is changed. A run that cannot be opened is a row that says why.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Container, Iterable
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal
+
+from ckpt_tools import storage
+from ckpt_tools.discovery import Discovery, Kind, Run
+from ckpt_tools.errors import CkptError, NotFoundError, UnsupportedError
+from ckpt_tools.evidence import Evidence, collect
+from ckpt_tools.experiments import Experiment
+from ckpt_tools.findings import Finding
+from ckpt_tools.forecast import Verdict, forecast
+from ckpt_tools.inspection import Inspection, inspect
+from ckpt_tools.readers import open_checkpoint
+from ckpt_tools.selection import matcher, ordered
+
+# ``missing``: there is no checkpoint. ``unsupported``: whole or not, this version does not read it.
+Health = Literal["whole", "damaged", "missing", "unsupported"]
+# Whether the run still holds the best model that its log knows of.
+Best = Literal["kept", "lost", "unknown"]
+
+_MAX_INDEX_BYTES = 1 << 30
+_DAY = 86400.0
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run.
+
+    ``path`` is relative to the root, ``prefix`` and ``location`` can be opened. ``best_stored`` is the value in the
+    checkpoint, ``best_logged`` the one in its logs. ``age_days`` counts from its newest file. ``digest`` is the SHA-256
+    of the index, which holds the checksum of every tensor: equal digests are ``duplicates``. ``safe_to_delete`` says
+    which run holds all that this one does; None when it may be the only holder of a best.
+    """
+
+    path: str
+    kind: Kind
+    format: str | None = None
+    lineage: str | None = None
+    model: str | None = None
+    step: int | None = None
+    best_stored: float | None = None
+    best_logged: float | None = None
+    best: Best = "unknown"
+    health: Health = "whole"
+    problem: str | None = None
+    verdict: Verdict | None = None
+    sentence: str | None = None
+    nbytes: int = 0
+    age_days: float | None = None
+    orphans: tuple[str, ...] = ()
+    duplicates: tuple[str, ...] = ()
+    safe_to_delete: str | None = None
+    digest: str | None = None
+    location: str = ""
+    prefix: str | None = None
+    fix: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "orphans": list(self.orphans), "duplicates": list(self.duplicates)}
+
+
+@dataclass(frozen=True)
+class Audit:
+    """The answer of ``ckpt audit``. ``orphans`` lie where no run is; those beside a run are in its row."""
+
+    root: str
+    rows: tuple[Row, ...]
+    orphans: tuple[str, ...]
+    findings: tuple[Finding, ...]
+    verified: bool
+
+    @property
+    def totals(self) -> dict[str, Any]:
+        return {
+            "runs": len(self.rows),
+            "bytes": sum(row.nbytes for row in self.rows),
+            "health": dict(Counter(row.health for row in self.rows)),
+            "verdict": dict(Counter(row.verdict for row in self.rows if row.verdict)),
+            "best": dict(Counter(row.best for row in self.rows)),
+            "orphans": len(self.orphans) + sum(len(row.orphans) for row in self.rows),
+            "safe_to_delete": sum(row.safe_to_delete is not None for row in self.rows),
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "verified": self.verified,
+            "runs": [row.to_json() for row in self.rows],
+            "totals": self.totals,
+            "orphans": list(self.orphans),
+            "findings": [finding.to_json() for finding in self.findings],
+        }
+
+
+COLUMNS = tuple(field.name for field in fields(Row))
+
+
+def selector(expressions: Iterable[str] = (), sort: str | None = None) -> Callable[[Audit], Audit]:
+    """What ``--filter`` and ``--sort`` make of an audit: fewer rows, their findings, another order.
+
+    Raises UsageError for a column that there is not.
+    """
+    chosen = matcher(expressions, COLUMNS)
+    if sort is not None:
+        ordered([], sort, COLUMNS)
+
+    def select(found: Audit) -> Audit:
+        kept = [row for row in found.rows if chosen(row.to_json())]
+        left_out = {row.location for row in found.rows} - {row.location for row in kept}
+        if sort is not None:
+            kept = [kept[number] for number in ordered([row.to_json() for row in kept], sort, COLUMNS)]
+        findings = tuple(finding for finding in found.findings if finding.path not in left_out)
+        return replace(found, rows=tuple(kept), findings=findings)
+
+    return select
+
+
+def audit(root: str, *, verify: bool = False, seen: Callable[[Row], None] | None = None) -> Audit:
+    """Look at every run below a directory.
+
+    Args:
+        root: a directory, at any height above the runs.
+        verify: read every byte, not only the indexes and the sizes of the files.
+        seen: told each row as soon as it is known; duplicates are known only in the end.
+
+    Raises NotFoundError when the root is no directory; whatever is wrong below it is a row or a finding.
+    """
+    discovery = Discovery(root)
+    described: list[tuple[Run, Row]] = []
+    for run in discovery.runs():
+        row = describe(run, root, verify=verify)
+        described.append((run, row))
+        if seen is not None:
+            seen(row)
+    rows = _expendable(described, verified=verify)
+    findings = [Finding(e.id, "warning", e.message, e.path, fix=e.hint) for e in discovery.problems]
+    findings += [finding for row in rows for finding in _findings(row)]
+    orphans = tuple(os.path.relpath(path, root) for path in discovery.orphans)
+    return Audit(root, tuple(rows), orphans, tuple(findings), verify)
+
+
+def describe(run: Run, root: str, *, verify: bool = False) -> Row:
+    """One run as a row."""
+    row = Row(
+        path=os.path.relpath(run.path, root),
+        kind=run.kind,
+        nbytes=run.nbytes,
+        age_days=max(0.0, time.time() - run.modified) / _DAY if run.modified else None,
+        orphans=tuple(os.path.relpath(path, root) for path in run.orphans),
+        location=run.path,
+        prefix=run.prefix,
+    )
+    # Only an experiment's best checkpoint is what its logs are about.
+    experiment = Experiment(run.path) if run.kind == "experiment" else None
+    evidence = collect(experiment) if experiment else Evidence()
+    logged = evidence.best
+    row = replace(row, best_logged=logged.recall if logged else None)
+    if run.prefix is None:
+        error = run.problem or NotFoundError("there is no checkpoint", path=run.path)
+        health: Health = "missing" if isinstance(error, NotFoundError) else "damaged"
+        return replace(row, **_problem(error, health), best="lost" if logged and health == "missing" else "unknown")
+    try:
+        row = _opened(row, run, verify, evidence)
+    except CkptError as error:
+        row = replace(row, **_problem(error, "unsupported" if isinstance(error, UnsupportedError) else "damaged"))
+    if run.problem is not None:
+        row = replace(row, **_problem(run.problem, "damaged"), verdict="blocked")
+    return row
+
+
+def _opened(row: Row, run: Run, verify: bool, evidence: Evidence) -> Row:
+    assert run.prefix is not None
+    # With a damaged state file the experiment itself cannot be opened, but its checkpoint can.
+    target = run.path if run.problem is None else run.prefix
+    found = inspect(target)
+    digest = _digest(run.prefix)
+    row = replace(row, format=found.format, step=found.step, digest=digest, best=_standing(evidence, found))
+    if found.best_metric.status == "present":
+        row = replace(row, best_stored=found.best_metric.value)
+    damage = [finding for finding in found.findings if finding.severity == "damage"]
+    if found.lineage is not None:
+        row = replace(row, lineage=found.lineage.id, model=found.lineage.model_type)
+        outlook = forecast(target, thorough=verify)
+        row = replace(row, verdict=outlook.verdict, sentence=outlook.sentence)
+        row = replace(row, fix=next((finding.fix for finding in outlook.findings if finding.fix), None))
+        if outlook.verdict == "blocked":
+            damage += [finding for finding in outlook.findings if finding.severity == "damage"]
+    elif verify:
+        with open_checkpoint(target) as checkpoint:
+            damage += [finding for finding in checkpoint.verify() if finding.severity == "damage"]
+    if damage:
+        first = damage[0]
+        error = CkptError(first.message, path=first.path, key=first.key, offset=first.offset, hint=first.fix)
+        row = replace(row, **_problem(error, "damaged"), verdict="blocked")
+    return row
+
+
+def _problem(error: CkptError, health: Health) -> dict[str, Any]:
+    return {"health": health, "problem": str(error), "fix": error.hint}
+
+
+def _standing(evidence: Evidence, found: Inspection) -> Best:
+    """By the value that is stored; else by the step, which the logs count as the optimizer does."""
+    best = evidence.best
+    if best is None:
+        return "unknown"
+    stored = found.best_metric
+    if stored.status == "present" and stored.value is not None:
+        return "kept" if best.agrees_with(stored.value) or stored.value > best.recall else "lost"
+    held = None if found.step is None else evidence.at_step(found.step)
+    if held is None:
+        return "unknown"
+    return "kept" if best.agrees_with(held.recall) else "lost"
+
+
+def _digest(prefix: str) -> str | None:
+    """Of the index; None for formats that have none."""
+    for path in (f"{prefix}.index", os.path.join(prefix, "variables", "variables.index")):
+        if os.path.isfile(path):
+            return hashlib.sha256(storage.read_file(path, limit=_MAX_INDEX_BYTES)).hexdigest()
+    return None
+
+
+def _findings(row: Row) -> Iterable[Finding]:
+    if row.health == "damaged":
+        yield Finding("damaged-run", "damage", row.problem or "damaged", row.location, fix=row.fix)
+    elif row.health in ("missing", "unsupported"):
+        yield Finding(f"{row.health}-run", "warning", row.problem or row.health, row.location, fix=row.fix)
+    if row.best == "lost":
+        message = f"the best model of the log ({row.best_logged:.6f}) is not in the checkpoint any more"
+        yield Finding("best-lost", "warning", message, row.location)
+
+
+# ------------------------------------------------------------------------------------ what could go
+
+
+def _expendable(described: list[tuple[Run, Row]], *, verified: bool) -> list[Row]:
+    """The rows with their duplicates, and with what is held elsewhere marked as safe to delete.
+
+    A copy is named only when another one, whose every byte was read, stays; a checkpoint that was overtaken only when
+    its experiment stores a value that is at least as good, and stays.
+    """
+    groups: dict[str, list[int]] = {}
+    for number, (_, row) in enumerate(described):
+        if row.digest is not None:
+            groups.setdefault(row.digest, []).append(number)
+    rows = [row for _, row in described]
+    keepers: set[int] = set()
+    sound = _Soundness(described, verified)
+    for members in groups.values():
+        if len(members) < 2:
+            continue
+        keeper = next((number for number in sorted(members, key=lambda n: _rank(rows[n])) if sound(number)), None)
+        if keeper is not None:
+            keepers.add(keeper)
+        for number in members:
+            others = tuple(rows[other].path for other in members if other != number)
+            rows[number] = replace(rows[number], duplicates=others)
+            # The newest state of a run is not in its copies.
+            if keeper not in (None, number) and not described[number][0].latest:
+                rows[number] = replace(rows[number], safe_to_delete=f"the same as {rows[keeper or 0].path}")
+    return _overtaken(_without_full_folders(rows), keepers, sound)
+
+
+def _without_full_folders(rows: list[Row]) -> list[Row]:
+    """A folder goes with all that is in it: an experiment that holds other runs is not named."""
+    paths = {row.path for row in rows}
+    inhabited = {_holder(row.path, paths) for row in rows if row.safe_to_delete is None}
+    return [replace(row, safe_to_delete=None) if row.path in inhabited else row for row in rows]
+
+
+def _overtaken(rows: list[Row], keepers: set[int], sound: _Soundness) -> list[Row]:
+    experiments = {row.path: number for number, row in enumerate(rows) if row.kind == "experiment"}
+    marked = list(rows)
+    for number, row in enumerate(rows):
+        holder = experiments.get(_holder(row.path, experiments) or "")
+        if row.kind != "checkpoint" or row.safe_to_delete or number in keepers or holder is None:
+            continue
+        best = rows[holder]
+        if _is_better(best, row) and best.safe_to_delete is None and sound(holder):
+            words = f"{best.path} holds a better one ({best.best_stored:.6f}, this one {row.best_stored:.6f})"
+            marked[number] = replace(row, safe_to_delete=words)
+    return marked
+
+
+def _holder(path: str, paths: Container[str]) -> str | None:
+    """The nearest of some paths above a path."""
+    while path not in ("", os.curdir):
+        path = os.path.dirname(path) or os.curdir
+        if path in paths:
+            return path
+    return None
+
+
+def _is_better(best: Row, row: Row) -> bool:
+    if row.lineage is None or row.lineage != best.lineage or row.best_stored is None or best.best_stored is None:
+        return False
+    return best.best_stored >= row.best_stored
+
+
+class _Soundness:
+    """Whether a run may be the one that stays: its own files, every byte of them as it should be."""
+
+    def __init__(self, described: list[tuple[Run, Row]], verified: bool) -> None:
+        self._described = described
+        self._verified = verified
+        self._known: dict[int, bool] = {}
+
+    def __call__(self, number: int) -> bool:
+        if number not in self._known:
+            self._known[number] = self._ask(*self._described[number])
+        return self._known[number]
+
+    def _ask(self, run: Run, row: Row) -> bool:
+        if run.linked or row.health != "whole" or run.prefix is None:
+            return False
+        if self._verified:
+            return True
+        try:
+            with open_checkpoint(run.prefix) as checkpoint:
+                return not any(finding.severity == "damage" for finding in checkpoint.verify())
+        except CkptError:
+            return False
+
+
+def _rank(row: Row) -> tuple[bool, bool, int, str]:
+    """Which of several copies should stay: an experiment, one that keeps its best, the one nearest to the root."""
+    return row.kind != "experiment", row.best != "kept", row.path.count(os.sep), row.path

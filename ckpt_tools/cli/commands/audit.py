@@ -1,0 +1,155 @@
+"""``ckpt audit``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from ckpt_tools.cli import render
+from ckpt_tools.cli.app import Json, Quiet, RootArgument, app, epilog, finish
+from ckpt_tools.cli.output import Output, safe
+from ckpt_tools.errors import UsageError
+from ckpt_tools.findings import exit_code
+
+if TYPE_CHECKING:
+    from ckpt_tools.audit import Audit, Row
+
+_HEALTH = {"whole": "green", "damaged": "bold red", "missing": "yellow", "unsupported": "cyan"}
+_BEST = {"kept": "green", "lost": "bold yellow", "unknown": "dim"}
+# What a terminal has no room for is in --csv and --json.
+_WIDE = 140
+
+
+@app.command(
+    epilog=epilog(
+        "ckpt audit /data/experiments",
+        "ckpt audit . --filter model=DNN --filter 'best_logged>0.1' --sort -best_logged",
+        "ckpt audit . --verify --csv > shelf.csv",
+    )
+)
+def audit(
+    root: RootArgument,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read every byte; without it only indexes and sizes of files.")
+    ] = False,
+    sort: Annotated[
+        str | None,
+        typer.Option("--sort", metavar="COLUMN", help="Order by a column of --json; -COLUMN: descending."),
+    ] = None,
+    filter: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--filter", metavar="EXPR", help="Only runs with TEXT in the path, COLUMN=GLOB, !=, >, <. Repeatable."
+        ),
+    ] = None,
+    csv: Annotated[bool, typer.Option("--csv", help="A table for spreadsheets on stdout.")] = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """List every run below a directory: whole or damaged, what a resume would do, which copies could go.
+
+    Exit code 1 when one of the listed runs is damaged. Nothing is changed.
+    """
+    output = Output("audit", root, json=json, quiet=quiet or csv)
+
+    def body() -> int:
+        from ckpt_tools import audit as library
+
+        if csv and json:
+            raise UsageError("--csv and --json exclude each other")
+        choose = library.selector(filter or [], sort)
+        with output.live() as show:
+            seen: list[Row] = []
+
+            def look(row: Row) -> None:
+                seen.append(row)
+                if show is not None:
+                    show(lambda rows: _table(seen[-rows:], narrow=True, title=f"{len(seen)} runs so far"))
+
+            found = choose(library.audit(root, verify=verify, seen=look))
+        if csv:
+            output.csv(library.COLUMNS, (row.to_json() for row in found.rows))
+        else:
+            output.result(found.to_json(), lambda: _text(found, narrow=output.width < _WIDE))
+        return exit_code(found.findings)
+
+    finish(output, body)
+
+
+def _text(found: Audit, *, narrow: bool) -> Iterator[RenderableType]:
+    if found.rows:
+        yield _table(found.rows, narrow=narrow)
+    yield Text(_summary(found), style="bold")
+    for row in found.rows:
+        if row.problem:
+            yield Text(f"{row.health}: ", style=_HEALTH[row.health]) + Text(safe(row.problem))
+            if row.fix:
+                yield Text("  next: ", style="bold") + Text(safe(row.fix))
+        if row.best == "lost":
+            words = f"{safe(row.path)}: the best of its log, {row.best_logged:.6f}, is in no checkpoint any more"
+            yield Text("lost: ", style=_BEST["lost"]) + Text(words)
+    for row in found.rows:
+        if row.safe_to_delete:
+            yield Text("safe to delete: ", style="cyan") + Text(f"{safe(row.path)}: {safe(row.safe_to_delete)}")
+    for path in (*found.orphans, *(path for row in found.rows for path in row.orphans)):
+        yield Text("orphan: ", style="cyan") + Text(f"{safe(path)}: no checkpoint names this file")
+    yield from render.findings(finding for finding in found.findings if finding.id not in _SAID)
+
+
+_SAID = ("damaged-run", "missing-run", "unsupported-run", "best-lost")
+
+
+def _summary(found: Audit) -> str:
+    totals = found.totals
+    parts = [render.count(totals["runs"], "run"), render.size(totals["bytes"])]
+    parts += [f"{number} {name}" for name, number in (totals["health"] | totals["verdict"]).items()]
+    parts += [f"{totals['best']['lost']} lost their best"] if "lost" in totals["best"] else []
+    parts += [render.count(totals["orphans"], "orphan")] if totals["orphans"] else []
+    parts += [f"{totals['safe_to_delete']} safe to delete"] if totals["safe_to_delete"] else []
+    return ", ".join(parts) + ("" if found.verified else " (values not read: --verify reads every byte)")
+
+
+def _table(rows: tuple[Row, ...] | list[Row], *, narrow: bool, title: str | None = None) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), title=title, title_justify="left", header_style="bold")
+    table.add_column("run", overflow="fold", min_width=16)
+    if not narrow:
+        table.add_column("lineage", no_wrap=True)
+    table.add_column("model", no_wrap=True)
+    table.add_column("step", justify="right", no_wrap=True)
+    if not narrow:
+        table.add_column("stored", justify="right", no_wrap=True)
+    table.add_column("logged", justify="right", no_wrap=True)
+    table.add_column("best", no_wrap=True)
+    table.add_column("state", no_wrap=True)
+    table.add_column("resume", no_wrap=True)
+    table.add_column("size", justify="right", no_wrap=True)
+    if not narrow:
+        table.add_column("age", justify="right", no_wrap=True)
+        table.add_column("orphans", justify="right", no_wrap=True)
+        table.add_column("copies", justify="right", no_wrap=True)
+    for row in rows:
+        cells: list[RenderableType] = [Text(safe(row.path))]
+        cells += [] if narrow else [row.lineage or row.format or "-"]
+        cells += [row.model or "-", "-" if row.step is None else str(row.step)]
+        cells += [] if narrow else [_metric(row.best_stored)]
+        cells += [_metric(row.best_logged), Text(row.best, style=_BEST[row.best])]
+        cells += [Text(row.health, style=_HEALTH[row.health]), Text(row.verdict or "-")]
+        cells += [render.size(row.nbytes)]
+        cells += [] if narrow else [_age(row.age_days), str(len(row.orphans) or "-"), str(len(row.duplicates) or "-")]
+        table.add_row(*cells)
+    return table
+
+
+def _metric(value: float | None) -> str:
+    return "-" if value is None else f"{value:.6f}"
+
+
+def _age(days: float | None) -> str:
+    if days is None:
+        return "-"
+    return f"{days * 24:.0f} h" if days < 2 else f"{days:.0f} d"

@@ -1,0 +1,334 @@
+"""Which runs lie below a directory, and which files there belong to none.
+
+A run is an experiment, a checkpoint that is in none (or is not its experiment's best), a SavedModel or a file that
+Keras wrote. Whether it can be read is not asked here: a name is enough to be found.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Literal
+
+from ckpt_tools import storage
+from ckpt_tools.errors import CkptError, NotFoundError
+from ckpt_tools.experiments import BEST_ROOT, RUNS_ROOT, Experiment, is_experiment
+from ckpt_tools.format.state import FILE_NAME
+from ckpt_tools.readers.bundle import Bundle
+from ckpt_tools.readers.locate import inside, latest_in, prefixes_in, read_state
+from ckpt_tools.readers.saved_model import is_saved_model
+from ckpt_tools.readers.sniff import sniff
+from ckpt_tools.readers.v1 import shard_set
+
+Kind = Literal["experiment", "checkpoint", "saved-model", "keras"]
+Files = Mapping[str, os.stat_result]
+
+_PART = re.compile(r"(?P<prefix>.+)\.(index|meta|data-\d{5}-of-(?P<shards>\d{5}))", re.DOTALL)
+# What an interrupted save leaves: of TensorFlow's savers, its table writer, its state file, and of our own writes.
+_UNFINISHED_FOLDER = re.compile(r".+_temp(_[0-9a-f]{32})?")
+_UNFINISHED = re.compile(r".+\.tempstate\d+|checkpoint\.tmp[0-9a-f]+|.+\.tmp-[0-9a-f]{8}|.+\.index\.ckpt-tools")
+_KERAS = (".h5", ".hdf5", ".keras", ".weights.json")
+_LOGS = re.compile(r"train\.log|metrics\.jsonl|.*\.tfevents\..*")
+# The originals of rewritten checkpoints: named by their ledger.
+_BACKUPS = ".ckpt-tools"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run. ``path`` is what the other commands take, ``prefix`` its (best) checkpoint or None with ``problem``.
+
+    ``latest`` are other checkpoints that belong to it. ``nbytes`` and ``modified`` are of all its files, ``orphans``
+    those beside it that nothing names. ``linked``: its bytes lie elsewhere, behind a symbolic link.
+    """
+
+    path: str
+    kind: Kind
+    prefix: str | None
+    problem: CkptError | None = field(default=None, compare=False)
+    latest: tuple[str, ...] = ()
+    nbytes: int = 0
+    modified: float = 0.0
+    orphans: tuple[str, ...] = ()
+    linked: bool = False
+
+
+@dataclass(frozen=True)
+class _Folder:
+    """One directory: its files, the directories in it that may hold runs, the files that nothing names."""
+
+    path: str
+    files: dict[str, os.stat_result] = field(default_factory=dict)
+    below: list[str] = field(default_factory=list)
+    orphans: list[str] = field(default_factory=list)
+
+    @cached_property
+    def groups(self) -> dict[str, dict[str, int | None]]:
+        """The files of each prefix, data files with the number of shards in their names."""
+        groups: dict[str, dict[str, int | None]] = {}
+        for path in self.files:
+            match = _PART.fullmatch(path)
+            if match:
+                shards = match["shards"]
+                groups.setdefault(match["prefix"], {})[path] = int(shards) if shards else None
+        return groups
+
+    @cached_property
+    def sets(self) -> dict[str, list[str]]:
+        """The sharded checkpoints of version 1: ``PREFIX-?????-of-N`` and the files of each."""
+        sets: dict[str, list[str]] = {}
+        for path in self.files:
+            pattern = shard_set(path)
+            if pattern and not _PART.fullmatch(path):
+                sets.setdefault(pattern, []).append(path)
+        return sets
+
+    @cached_property
+    def named(self) -> set[str]:
+        """The prefixes that the state file names: without their index they are damaged, not orphans."""
+        if os.path.join(self.path, FILE_NAME) not in self.files:
+            return set()
+        try:
+            state = read_state(self.path)
+            return {inside(self.path, path) for path in (state.latest, *state.all)}
+        except CkptError:
+            return set()
+
+    def of(self, prefix: str) -> Files:
+        """The files of one checkpoint."""
+        paths = (prefix, *self.groups.get(prefix, ()))
+        return {path: self.files[path] for path in paths if path in self.files}
+
+
+class Discovery:
+    """A walk through a tree. After it ``orphans`` are the files that nothing names in directories without a run, and
+    ``problems`` the directories that could not be listed."""
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        self.root = os.fspath(root)
+        self.orphans: list[str] = []
+        self.problems: list[CkptError] = []
+        self._seen: set[tuple[int, int]] = set()
+
+    def runs(self) -> Iterator[Run]:
+        """Every run, directory by directory. Raises NotFoundError when the root is no directory."""
+        if not os.path.isdir(self.root):
+            raise NotFoundError("not a directory", path=self.root, hint="pass a directory that holds experiments")
+        # A stack, because a tree may be deeper than Python recurses.
+        waiting = [self.root]
+        while waiting:
+            directory = waiting.pop()
+            if not self._enter(directory):
+                continue
+            if is_experiment(directory):
+                yield from self._experiment(directory)
+            elif is_saved_model(directory):
+                yield self._saved_model(directory)
+            else:
+                folder = self._list(directory)
+                waiting += reversed(folder.below)
+                if os.path.basename(os.path.abspath(directory)) == RUNS_ROOT:
+                    yield from self._logs_alone(folder)
+                found = [*self._checkpoints(folder), *self._strays(folder)]
+                yield from self._with_orphans(found, folder.orphans)
+
+    def _experiment(self, directory: str) -> Iterator[Run]:
+        experiment = Experiment(directory)
+        best, problem = _best(experiment)
+        others: list[Run] = []
+        latest: list[Run] = []
+        files: dict[str, os.stat_result] = {}
+        orphans: list[str] = []
+        waiting = [directory]
+        while waiting:
+            here = waiting.pop()
+            if is_saved_model(here):
+                others.append(self._saved_model(here))
+                continue
+            folder = self._list(here)
+            waiting += [path for path in reversed(folder.below) if self._enter(path)]
+            files.update(folder.files)
+            orphans += folder.orphans
+            for run in self._checkpoints(folder):
+                if run.prefix != best:
+                    (latest if here == experiment.latest_line else others).append(run)
+        for run in others:
+            files = {path: status for path, status in files.items() if not _belongs(path, run.path)}
+        own = self._run(directory, "experiment", best, files, problem, [run.path for run in latest])
+        yield from self._with_orphans([own, *others], orphans)
+
+    def _saved_model(self, directory: str) -> Run:
+        files: dict[str, os.stat_result] = {}
+        waiting = [directory]
+        while waiting:
+            folder = self._list(waiting.pop())
+            waiting += [path for path in folder.below if self._enter(path)]
+            files.update(folder.files)
+        return self._run(directory, "saved-model", directory, files)
+
+    def _checkpoints(self, folder: _Folder) -> Iterator[Run]:
+        """The checkpoints and the Keras files of one directory."""
+        for prefix in folder.groups:
+            has_index, has_graph = f"{prefix}.index" in folder.files, f"{prefix}.meta" in folder.files
+            if _is_checkpoint(prefix, folder) if has_index else has_graph and prefix in folder.files:
+                yield self._run(prefix, "checkpoint", prefix, folder.of(prefix))
+        for pattern, paths in folder.sets.items():
+            prefix = _set_prefix(pattern)
+            if f"{prefix}.meta" in folder.files and f"{prefix}.index" not in folder.files:
+                files = {path: folder.files[path] for path in (*paths, f"{prefix}.meta")}
+                yield self._run(pattern, "checkpoint", pattern, files)
+        for path in folder.files:
+            if path.endswith(_KERAS):
+                yield self._run(path, "keras", path, {path: folder.files[path]})
+
+    def _strays(self, folder: _Folder) -> Iterator[Run]:
+        """A state file that is damaged, or names a checkpoint that is gone, stands for that checkpoint."""
+        state = os.path.join(folder.path, FILE_NAME)
+        if state in folder.files:
+            try:
+                latest_in(folder.path)
+            except CkptError as error:
+                yield self._run(folder.path, "checkpoint", None, {state: folder.files[state]}, error)
+
+    def _logs_alone(self, runs: _Folder) -> Iterator[Run]:
+        """The experiments whose checkpoints are gone, or were never saved."""
+        for logs in runs.below:
+            path = os.path.join(os.path.dirname(os.path.abspath(runs.path)), BEST_ROOT, os.path.basename(logs))
+            if not os.path.isdir(path):
+                files = self._list(logs).files
+                files = {file: status for file, status in files.items() if _LOGS.fullmatch(os.path.basename(file))}
+                if files:
+                    error = NotFoundError("there are logs of this run, but no checkpoint", path=path)
+                    yield self._run(path, "experiment", None, files, error)
+
+    def _with_orphans(self, runs: list[Run], orphans: list[str]) -> Iterator[Run]:
+        """The runs of one place; the first of them answers for what nothing names there."""
+        if runs and orphans:
+            runs[0] = replace(runs[0], orphans=tuple(sorted(orphans)))
+        elif orphans:
+            self.orphans += sorted(orphans)
+        yield from runs
+
+    def _run(
+        self,
+        path: str,
+        kind: Kind,
+        prefix: str | None,
+        files: Files,
+        problem: CkptError | None = None,
+        latest: Iterable[str] = (),
+    ) -> Run:
+        # Two names of one file take its space once.
+        sizes = {(status.st_dev, status.st_ino): status.st_size for status in files.values()}
+        return Run(
+            path=path,
+            kind=kind,
+            prefix=prefix,
+            problem=problem,
+            latest=tuple(latest),
+            nbytes=sum(sizes.values()),
+            modified=max((status.st_mtime for status in files.values()), default=0.0),
+            linked=any(self._is_linked(file) for file in files),
+        )
+
+    def _is_linked(self, path: str) -> bool:
+        """Whether a link below the root is on the way to a file."""
+        return os.path.realpath(path) != os.path.join(os.path.realpath(self.root), os.path.relpath(path, self.root))
+
+    def _enter(self, directory: str) -> bool:
+        """Whether a directory is new: links may lead to it a second time, or round in a circle."""
+        try:
+            status = os.stat(directory)
+        except OSError:
+            return False
+        key = (status.st_dev, status.st_ino)
+        new = key not in self._seen
+        self._seen.add(key)
+        return new
+
+    def _list(self, directory: str) -> _Folder:
+        folder = _Folder(directory)
+        try:
+            names = storage.list_directory(directory)
+        except CkptError as error:
+            self.problems.append(error)
+            return folder
+        for name in names:
+            path = os.path.join(directory, name)
+            try:
+                status = os.stat(path)
+            except OSError:
+                continue  # a link to nowhere, or a file that was just removed
+            if not stat.S_ISDIR(status.st_mode):
+                folder.files[path] = status
+            elif _UNFINISHED_FOLDER.fullmatch(name):
+                folder.orphans.extend(_files_below(path))
+            elif name != _BACKUPS:
+                folder.below.append(path)
+        folder.orphans.extend(path for path in folder.files if _UNFINISHED.fullmatch(os.path.basename(path)))
+        folder.orphans.extend(_nameless(folder))
+        lost = set(folder.orphans)
+        left = {path: status for path, status in folder.files.items() if path not in lost}
+        return _Folder(directory, left, folder.below, folder.orphans)
+
+
+def _best(experiment: Experiment) -> tuple[str | None, CkptError | None]:
+    """The prefix of the best checkpoint. When the state file is damaged, but only one is there, it is that one."""
+    try:
+        return experiment.best_prefix(), None
+    except CkptError as error:
+        for line in (experiment.best_line, experiment.path):
+            names = prefixes_in(line)
+            if len(names) == 1:
+                return os.path.join(line, names[0]), error
+        return None, error
+
+
+def _belongs(path: str, prefix: str) -> bool:
+    return path == prefix or path.startswith((f"{prefix}.", f"{prefix}/"))
+
+
+def _is_checkpoint(prefix: str, folder: _Folder) -> bool:
+    """Not every ``.index`` is one: other programs use the name too. Data beside it, or its content, tells."""
+    if prefix in folder.named or any(folder.groups[prefix].values()):
+        return True
+    try:
+        with storage.RandomAccessFile(f"{prefix}.index") as file:
+            kind = sniff(file)
+    except CkptError:
+        return True
+    return kind is not None and kind.id == "table"
+
+
+def _set_prefix(pattern: str) -> str:
+    return pattern[: pattern.rindex("-?????-of-")]
+
+
+def _nameless(folder: _Folder) -> list[str]:
+    """Data files and graphs of checkpoints whose index is gone, and data files that the index does not count."""
+    sets = {_set_prefix(pattern) for pattern in folder.sets}
+    found: list[str] = []
+    for prefix, parts in folder.groups.items():
+        if f"{prefix}.index" in folder.files:
+            counts = {shards for shards in parts.values() if shards}
+            if len(counts) > 1:
+                right = _shards_of(prefix)
+                found += [path for path, shards in parts.items() if right and shards and shards != right]
+        elif prefix not in folder.named | sets and prefix not in folder.files:
+            found += parts
+    return found
+
+
+def _shards_of(prefix: str) -> int | None:
+    try:
+        with Bundle(prefix) as bundle:
+            return bundle.header.num_shards
+    except CkptError:
+        return None
+
+
+def _files_below(directory: str) -> Iterator[str]:
+    return (os.path.join(where, name) for where, _, names in os.walk(directory) for name in names)
