@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from ckpt_tools.cli import COMMANDS
+
 ROOT = Path(__file__).parents[1]
-CKPT = Path(sys.executable).parent / "ckpt"
 
 
 @pytest.mark.xdist_group("docs")
@@ -34,20 +35,8 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
 
 
 def test_every_command_is_in_the_documentation() -> None:
-    listed = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            "from ckpt_tools.cli.app import app; import ckpt_tools.cli; "
-            "print(*(c.name or c.callback.__name__ for c in app.registered_commands))",
-        ],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.split()
-    assert listed
     pages = "".join(page.read_text() for page in (ROOT / "docs").rglob("*.md"))
-    assert [name for name in listed if f"ckpt {name}" not in pages] == []
+    assert [name for name in COMMANDS if f"ckpt {name}" not in pages] == []
 
 
 def test_project_files_name_no_other_machine() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 import traceback
@@ -10,9 +11,11 @@ from typing import Any
 import typer
 
 from ckpt_tools.cli.app import app
-from ckpt_tools.cli.commands import audit, backfill, inspect, migrate, resume_check, undo, why  # noqa: F401 (they register themselves)
 from ckpt_tools.cli.output import Output
 from ckpt_tools.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_OK, UsageError
+
+# One module of ckpt_tools.cli.commands each, in the order of the help.
+COMMANDS = ("inspect", "resume-check", "backfill", "migrate", "undo", "why", "audit")
 
 # typer carries its own copy of click in some versions: the common base of its usage errors is this.
 _UsageProblem: type[Exception] = typer.BadParameter.__mro__[1]
@@ -23,9 +26,20 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(run(arguments))
 
 
+def _register(arguments: list[str]) -> None:
+    """Import the module of the command that is meant; all of them when that is not clear, as for help.
+
+    An inspection should not wait for the imports of all that other commands need.
+    """
+    meant = next((argument for argument in arguments if not argument.startswith("-")), None)
+    for command in (meant,) if meant in COMMANDS else COMMANDS:
+        importlib.import_module(f"ckpt_tools.cli.commands.{command.replace('-', '_')}")
+
+
 def run(arguments: list[str] | None = None) -> int:
     """Run a command and return its exit code; never raises."""
     given = sys.argv[1:] if arguments is None else arguments
+    _register(given)
     try:
         code: Any = app(given, prog_name="ckpt", standalone_mode=False)
         sys.stdout.flush()
