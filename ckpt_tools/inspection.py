@@ -113,7 +113,9 @@ def inspect(path: str, *, digest: bool = False, stats: bool = False, filter: str
     Raises: what `readers.open_checkpoint` raises.
     """
     with open_checkpoint(resolve(path)) as checkpoint:
-        findings = [found for found in checkpoint.outline() if found.severity != "note"]
+        findings: list[Finding] = []
+        outline = _try(lambda: list(checkpoint.outline()), findings)
+        findings += [found for found in outline or () if found.severity != "note"]
         lineage = _try(lambda: identify(checkpoint), findings)
         best = lineage.best_metric if lineage else _try(lambda: _generic_best(checkpoint), findings)
         best = best or BestMetric("absent")

@@ -45,28 +45,21 @@ class Output:
     def line(self, *parts: RenderableType) -> None:
         """Something for people, as soon as it is known."""
         if not self._json and not self._quiet:
-            console = _console(stderr=False)
-            if console.is_terminal:
-                for part in parts:
-                    console.print(part)
-                return
-            # Tables are filled up with blanks, which nobody wants in a file.
-            with console.capture() as captured:
-                for part in parts:
-                    console.print(part)
-            print("\n".join(line.rstrip() for line in captured.get().splitlines()))
+            _print(parts)
 
     def document(self, document: Mapping[str, Any]) -> None:
         """The JSON object, when it was asked for."""
         if self._json:
             print(json.dumps(_plain({**self._head, **document}), ensure_ascii=False))
 
-    def result(self, document: Mapping[str, Any], text: Callable[[], Iterable[RenderableType]]) -> None:
-        """The whole answer in the form that was asked for."""
+    def result(
+        self, document: Mapping[str, Any], text: Callable[[], Iterable[RenderableType]], *, wrong: bool = False
+    ) -> None:
+        """The whole answer in the form that was asked for; what is ``wrong`` is said even when quiet."""
         if self._json:
             self.document(document)
-        else:
-            self.line(*text())
+        elif wrong or not self._quiet:
+            _print(text())
 
     def csv(self, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
         """A table for spreadsheets; lists become numbers of things."""
@@ -136,6 +129,19 @@ class Output:
                     last = time.monotonic()
 
             yield show
+
+
+def _print(parts: Iterable[RenderableType]) -> None:
+    console = _console(stderr=False)
+    if console.is_terminal:
+        for part in parts:
+            console.print(part)
+        return
+    # Tables are filled up with blanks, which nobody wants in a file.
+    with console.capture() as captured:
+        for part in parts:
+            console.print(part)
+    print("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
 def _console(*, stderr: bool) -> Console:

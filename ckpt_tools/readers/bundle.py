@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from ckpt_tools import storage
-from ckpt_tools.errors import CkptError, CorruptError, NotFoundError, UnsafeError
+from ckpt_tools.errors import CorruptError, NotFoundError, UnsafeError
 from ckpt_tools.findings import Finding
 from ckpt_tools.format import checksum, dtypes
 from ckpt_tools.format.bundle import HEADER_KEY, OBJECT_GRAPH_KEY, Entry, Header
@@ -179,20 +179,21 @@ class Bundle(Reader):
         for number, end in self.ends().items():
             try:
                 shard = self.shard(number)
-            except CkptError as error:
+            except NotFoundError as error:
                 yield damage(error)
                 continue
             if shard.size < end:
                 kind = sniff(shard)
                 what = f"{kind.sentence}, not the data" if kind else "cut off"
-                message = f"{what}: has {shard.size} bytes of the {end} that its tensors need"
+                lost = [name for name in self.entries if self._reaches_beyond(name, number, shard.size)]
+                message = f"{what}: has {shard.size} bytes of the {end} that its tensors need; {_naming(lost)} lost"
                 yield Finding("corrupt", "damage", message, shard.path, None, shard.size, kind.hint if kind else None)
             elif shard.size > end:
                 message = f"{shard.size - end} bytes behind the last tensor belong to none (harmless)"
                 yield Finding("trailing-bytes", "note", message, shard.path, None, end)
         try:
             self.graph  # noqa: B018 (computing it is the check)
-        except CkptError as error:
+        except (CorruptError, NotFoundError) as error:
             yield damage(error)
 
     def examine(self) -> Iterator[Step]:
@@ -275,6 +276,9 @@ class Bundle(Reader):
             raise CorruptError(message, path=shard.path, offset=entry.offset)
         return shard
 
+    def _reaches_beyond(self, name: str, number: int, size: int) -> bool:
+        return any(entry.shard == number and entry.offset + entry.size > size for entry in self.stored(name))
+
     def _decode_entry(self, data: bytes) -> Entry:
         entry = Entry.decode(data)
         if entry.shard >= self.header.num_shards:
@@ -310,6 +314,14 @@ class Bundle(Reader):
             if offset < ends.get(shard, 0):
                 raise CorruptError("its bytes overlap those of another tensor", path=self.path, key=name)
             ends[shard] = offset + size
+
+
+def _naming(names: list[str]) -> str:
+    """``'a', 'b' and 3 more tensors are``"""
+    shown = ", ".join(map(repr, names[:3]))
+    return (
+        f"{shown} and {len(names) - 3} more are" if len(names) > 3 else f"{shown} {'is' if len(names) == 1 else 'are'}"
+    )
 
 
 def _decode_key(raw: bytes) -> str:

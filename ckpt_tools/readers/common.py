@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
-from ckpt_tools.errors import CkptError, CorruptError, NotFoundError, StorageError, UnsupportedError
+from ckpt_tools.errors import CkptError, CorruptError, NotFoundError, UnsupportedError
 from ckpt_tools.findings import Finding, Severity
 from ckpt_tools.graph import ObjectGraph
 from ckpt_tools.readers.base import Step, TensorInfo
@@ -109,11 +109,11 @@ class Reader(ABC):
             yield from map(len, self.chunks(name))
 
     def _examined(self, name: str, pieces: Iterable[int]) -> Iterator[Step]:
-        """The steps of reading one tensor, its damage among them."""
+        """The steps of reading one tensor, its damage among them; what the system refuses is raised."""
         try:
             for nbytes in pieces:
                 yield Step(nbytes)
-        except (CorruptError, NotFoundError, StorageError, UnsupportedError) as error:
+        except (CorruptError, NotFoundError, UnsupportedError) as error:
             yield Step(tensor=name, finding=damage(error))
         else:
             yield Step(tensor=name)

@@ -26,7 +26,7 @@ _INDEX = re.compile(r"(?P<prefix>.+)\.index", re.DOTALL)
 _DATA = re.compile(r"(?P<prefix>.+)\.data-\d{5}-of-\d{5}", re.DOTALL)
 _META = re.compile(r"(?P<prefix>.+)\.meta", re.DOTALL)
 _ANY_SET = re.compile(r"(?P<prefix>.+)-\?{5}-of-\?{5}", re.DOTALL)
-_KERAS = (".h5", ".hdf5", ".keras", ".weights.json")
+_MOST_FILES = 256
 # Damage, not another kind of file.
 _LOST = ("empty", "zeros")
 
@@ -93,7 +93,7 @@ def _existing(prefix: str) -> str:
     whole_map = f"{prefix.removesuffix('.weights.h5')}.weights.json"
     if prefix.endswith(".weights.h5") and os.path.lexists(whole_map):
         return whole_map
-    there = sets or (checkpoints_in(directory or ".") if os.path.isdir(directory or ".") else [])
+    there = sets or prefixes_in(directory or ".") or files_in(directory or ".")
     hint = f"there is: {', '.join(os.path.join(directory, name) for name in there[:4])}" if there else None
     raise NotFoundError("no checkpoint with this prefix (no .index file)", path=prefix, hint=hint)
 
@@ -122,7 +122,7 @@ def latest_in(directory: str) -> str:
     if os.path.lexists(os.path.join(directory, FILE_NAME)):
         state = read_state(directory)
         return _existing(inside(directory, state.latest))
-    there = prefixes_in(directory)
+    there = prefixes_in(directory) or files_in(directory)
     if len(there) == 1:
         return os.path.join(directory, there[0])
     if there:
@@ -131,9 +131,7 @@ def latest_in(directory: str) -> str:
             path=directory,
             hint=f"pass one of: {', '.join(os.path.join(directory, name) for name in there[:8])}",
         )
-    files = checkpoints_in(directory)
-    hint = f"pass one of: {', '.join(os.path.join(directory, name) for name in files[:8])}" if files else None
-    raise NotFoundError("no checkpoint in this directory", path=directory, hint=hint)
+    raise NotFoundError("no checkpoint in this directory", path=directory)
 
 
 def read_state(directory: str) -> State:
@@ -175,10 +173,17 @@ def prefixes_in(directory: str) -> list[str]:
     return [match["prefix"] for match in map(_INDEX.fullmatch, names) if match]
 
 
-def checkpoints_in(directory: str) -> list[str]:
-    """What one could pass of a directory: prefixes of bundles, and Keras files by their names."""
+def files_in(directory: str) -> list[str]:
+    """The checkpoints of a directory that are no bundles, by the content of its files: sets of shards, single files."""
     try:
-        names = storage.list_directory(directory)
+        names = storage.list_directory(directory)[:_MOST_FILES]
     except CkptError:
         return []
-    return prefixes_in(directory) + [name for name in names if name.endswith(_KERAS)]
+    found: dict[str, None] = {}
+    for name in names:
+        try:
+            _refuse(os.path.join(directory, name))
+        except CkptError:
+            continue
+        found[shard_set(name) or name] = None
+    return list(found)

@@ -23,6 +23,11 @@ from ckpt_tools.lineages import Lineage
 _FORMATS = {
     "bundle-object": "TensorFlow 2 checkpoint (tensor bundle with an object graph)",
     "bundle-name": "TensorFlow 1 checkpoint (tensor bundle of named variables)",
+    "v1": "TensorFlow checkpoint of version 1 (before 0.12, or of a saver asked for it)",
+    "saved-model": "variables of a SavedModel (tensor bundle)",
+    "keras-h5": "Keras 1 or 2 in HDF5 (weights or a whole model)",
+    "keras-weights-h5": "Keras 3 weights in HDF5",
+    "keras-zip": "Keras 3 model (.keras archive)",
 }
 _GROUPS = ("model", "optimizer", "state")
 _SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"

@@ -1,0 +1,66 @@
+"""``ckpt verify``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import RenderableType
+from rich.text import Text
+
+from ckpt_tools.cli import render
+from ckpt_tools.cli.app import Json, PathArgument, Quiet, app, epilog, finish
+from ckpt_tools.cli.output import Output, safe
+from ckpt_tools.findings import exit_code
+
+if TYPE_CHECKING:
+    from ckpt_tools.verify import Verification
+
+# A file that is all wrong has a finding for each of its tensors; --json has them all.
+_MOST_FINDINGS = 20
+
+
+@app.command(epilog=epilog("ckpt verify best_model/book_DNN_b128_lr0.005_d64_len20_test85", "ckpt verify model.keras"))
+def verify(
+    path: PathArgument,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Check the index and that all data is there; do not read the data.")
+    ] = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Check every byte of a checkpoint against its checksums; name what is damaged, and the cause."""
+    output = Output("verify", path, json=json, quiet=quiet)
+
+    def body() -> int:
+        from ckpt_tools.verify import verify as ask
+
+        with output.progress("verifying") as progress:
+            found = ask(path, quick=quick, progress=progress)
+        output.result(found.to_json(), lambda: _text(found), wrong=not found.whole)
+        return exit_code(found.findings)
+
+    finish(output, body)
+
+
+def _text(found: Verification) -> Iterator[RenderableType]:
+    """The verdict, the cause, what is wrong with the files, and then the damaged tensors."""
+    tensors = render.count(found.tensors, "tensor")
+    if found.whole:
+        did = "all data is there (not read)" if found.quick else f"{render.size(found.bytes_checked)} read, whole"
+        yield Text("✓ ", style="bold green") + Text(f"{safe(found.prefix)}: {tensors}, {did}")
+    else:
+        broken = f"{len(found.damaged)} of {tensors} damaged" if found.damaged else "damaged"
+        yield Text("✗ ", style="bold red") + Text(f"{safe(found.prefix)}: {broken}")
+    if found.diagnosis:
+        yield Text("  cause: ", style="bold") + Text(safe(found.diagnosis.sentence))
+        if found.diagnosis.fix:
+            yield Text("  next: ", style="bold") + Text(safe(found.diagnosis.fix))
+    files = [finding for finding in found.findings if finding.key is None]
+    yield from render.findings(files[:_MOST_FINDINGS])
+    tensors_hit = [finding for finding in found.findings if finding.key is not None]
+    for finding in tensors_hit[:_MOST_FINDINGS]:
+        yield Text("  - ") + Text(safe(finding.key), style="bold") + Text(f": {safe(finding.message)}")
+    if len(tensors_hit) > _MOST_FINDINGS:
+        yield Text(f"  … and {len(tensors_hit) - _MOST_FINDINGS} more; --json lists all", style="dim")

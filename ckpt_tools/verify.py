@@ -1,0 +1,112 @@
+"""Is a checkpoint whole? Every rule of its format, every checksum of every byte, in one pass over the files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ckpt_tools.diagnosis import Diagnosis, diagnose, torn_index
+from ckpt_tools.errors import CorruptError
+from ckpt_tools.experiments import resolve
+from ckpt_tools.findings import Finding
+from ckpt_tools.readers import Checkpoint, open_checkpoint
+from ckpt_tools.readers.common import damage
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The answer of ``ckpt verify``.
+
+    ``format`` is None when the file is too damaged to be opened. ``tensors_checked`` and ``bytes_checked`` count
+    what was read; with ``quick`` the former counts tensors whose place was checked, and no data is read.
+    """
+
+    path: str
+    prefix: str
+    format: str | None
+    quick: bool
+    tensors: int = 0
+    tensors_checked: int = 0
+    bytes_checked: int = 0
+    diagnosis: Diagnosis | None = None
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def damaged(self) -> list[str]:
+        """The names of the damaged tensors, each once."""
+        return list(dict.fromkeys(f.key for f in self.findings if f.severity == "damage" and f.key is not None))
+
+    @property
+    def whole(self) -> bool:
+        return not any(finding.severity == "damage" for finding in self.findings)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "prefix": self.prefix,
+            "format": self.format,
+            "quick": self.quick,
+            "whole": self.whole,
+            "tensors": self.tensors,
+            "tensors_checked": self.tensors_checked,
+            "bytes_checked": self.bytes_checked,
+            "damaged": self.damaged,
+            "diagnosis": self.diagnosis.to_json() if self.diagnosis else None,
+            "findings": [finding.to_json() for finding in self.findings],
+        }
+
+
+def verify(path: str | os.PathLike[str], *, quick: bool = False, progress: Progress | None = None) -> Verification:
+    """Check a checkpoint. Damage is in the answer, never raised.
+
+    Args:
+        path: whatever `readers.locate` takes, or an experiment.
+        quick: check the index and that all data is there; read no data. Finds files that were cut off.
+        progress: told the bytes read and the bytes there are, often.
+
+    Raises: NotFoundError when there is no checkpoint, UnsafeError, UnsupportedError, StorageError, BusyError.
+    """
+    where = resolve(path)
+    try:
+        checkpoint = open_checkpoint(where)
+    except CorruptError as error:
+        found = Verification(os.fspath(path), where, None, quick, findings=(damage(error),))
+        return replace(found, diagnosis=torn_index(where))
+    with checkpoint:
+        found = Verification(os.fspath(path), checkpoint.prefix, checkpoint.format, quick, len(checkpoint.tensors))
+        findings = dict.fromkeys(checkpoint.outline())
+        if quick:
+            lost = {finding.key for finding in findings if finding.severity == "damage"}
+            return replace(
+                found,
+                tensors_checked=sum(name not in lost for name in checkpoint.tensors),
+                diagnosis=diagnose(checkpoint, (), findings),
+                findings=tuple(findings),
+            )
+        checked: set[str] = set()
+        total = sum(info.nbytes for info in checkpoint.tensors.values())
+        done = 0
+        for nbytes, tensor, finding in checkpoint.examine():
+            done += nbytes
+            if tensor is not None and tensor in checkpoint.tensors:
+                checked.add(tensor)
+            if finding is not None:
+                findings[finding] = None
+            if progress is not None and nbytes:
+                progress(done, total)
+        bad = {finding.key: None for finding in findings if finding.severity == "damage" and finding.key}
+        return replace(
+            found,
+            tensors_checked=len(checked),
+            bytes_checked=done,
+            diagnosis=diagnose(checkpoint, tuple(bad), findings),
+            findings=tuple(_grouped(checkpoint, findings)),
+        )
+
+
+def _grouped(checkpoint: Checkpoint, findings: dict[Finding, None]) -> Iterator[Finding]:
+    """All findings; of a file that is missing or cut off, the file's own comes first."""
+    yield from sorted(findings, key=lambda finding: (finding.key is not None, finding.key not in checkpoint.tensors))
