@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import importlib
-import os
 import sys
-import traceback
 from typing import Any
 
 import typer
 
-from ckpt_tools.cli.app import app
+from ckpt_tools.cli.app import app, reader_left
 from ckpt_tools.cli.output import Output
 from ckpt_tools.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_OK, UsageError
 
@@ -54,10 +52,10 @@ def run(arguments: list[str] | None = None) -> int:
         print("interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        # The reader (head, a closed pager) has seen enough; Python must not complain about it at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_OK
+        return reader_left()
     except Exception:
+        import traceback  # only when there is something to trace
+
         traceback.print_exc()
         print("This is a bug in ckpt-tools: please report it with the lines above.", file=sys.stderr)
         return EXIT_BUG

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable
 from typing import Annotated
 
@@ -9,7 +11,7 @@ import typer
 
 from ckpt_tools import __version__
 from ckpt_tools.cli.output import Output
-from ckpt_tools.errors import CkptError
+from ckpt_tools.errors import EXIT_OK, CkptError
 
 EXIT_CODES = (
     "Exit codes: 0 fine · 1 findings (damage, difference, at risk) · 2 usage · 3 not found · "
@@ -65,4 +67,13 @@ def finish(output: Output, body: Callable[[], int]) -> None:
     except CkptError as error:
         output.error(error)
         code = error.exit_code
+    except BrokenPipeError:
+        # Answered here already, because typer would end with 1.
+        code = reader_left()
     raise typer.Exit(code)
+
+
+def reader_left() -> int:
+    """The reader of a pipe (head, a closed pager) has seen enough; Python must not complain about it at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return EXIT_OK

@@ -50,7 +50,9 @@ class Output:
     def document(self, document: Mapping[str, Any]) -> None:
         """The JSON object, when it was asked for."""
         if self._json:
-            print(json.dumps(_plain({**self._head, **document}), ensure_ascii=False))
+            # An escape of another encoding's error handler would not be JSON.
+            utf8 = (sys.stdout.encoding or "utf-8").lower().replace("-", "") == "utf8"
+            print(json.dumps(_plain({**self._head, **document}), ensure_ascii=not utf8))
 
     def result(
         self, document: Mapping[str, Any], text: Callable[[], Iterable[RenderableType]], *, wrong: bool = False

@@ -53,8 +53,9 @@ def inspect(
 
     def body() -> int:
         found = ask(path, digest=digest, stats=stats, filter=filter)
-        output.result(found.to_json(), lambda: _text(found, tree=tree))
-        return exit_code(found.findings)
+        code = exit_code(found.findings)
+        output.result(found.to_json(), lambda: _text(found, tree=tree), wrong=bool(code))
+        return code
 
     finish(output, body)
 

@@ -1,0 +1,98 @@
+"""``ckpt`` as a process: pipes, colours, and how little it loads."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from checkpoints import build_bundle, pick
+
+CKPT = [sys.executable, "-m", "ckpt_tools"]
+
+
+def test_the_exit_code_and_both_streams() -> None:
+    done = subprocess.run([*CKPT, "inspect", "nowhere", "--json"], capture_output=True, text=True, check=False)
+    assert done.returncode == 3
+    assert json.loads(done.stdout)["error"]["id"] == "not-found"
+    assert done.stderr.startswith("error: nowhere")
+
+
+@pytest.mark.parametrize("option", ["--json", "--tree"])
+def test_a_reader_that_leaves_early(tmp_path: Path, option: str) -> None:
+    # More than a pipe holds.
+    prefix = build_bundle(tmp_path / "c", {f"scope/{number:060}": np.zeros(1) for number in range(3000)})
+    with subprocess.Popen(
+        [*CKPT, "inspect", prefix, option], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.read(10)
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait() == 0
+
+
+def test_an_inspection_loads_nothing_heavy() -> None:
+    script = (
+        "import sys; from ckpt_tools.cli import run; code = run(['inspect', sys.argv[1], '--json']);"
+        "heavy = {'tensorflow', 'keras', 'faiss', 'numpy', 'trainer', 'h5py', 'pydantic'};"
+        "print(sorted(heavy & set(sys.modules)), file=sys.stderr); sys.exit(code)"
+    )
+    arguments = [sys.executable, "-c", script, str(pick("tf2.21").path)]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"
+
+
+def in_a_terminal(**environment: str) -> str:
+    """What ``ckpt inspect`` writes to a terminal."""
+    outer, inner = pty.openpty()
+    variables = {key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "FORCE_COLOR", "COLUMNS")}
+    process = subprocess.Popen(
+        [*CKPT, "inspect", str(pick("tf2.21").path)],
+        stdout=inner,
+        stderr=inner,
+        stdin=subprocess.DEVNULL,
+        env={**variables, "TERM": "xterm-256color", **environment},
+    )
+    os.close(inner)
+    parts = []
+    while True:
+        try:
+            part = os.read(outer, 4096)
+        except OSError:
+            break
+        if not part:
+            break
+        parts.append(part)
+    os.close(outer)
+    assert process.wait() == 0
+    return b"".join(parts).decode()
+
+
+def test_colours_in_a_terminal_and_none_where_nobody_wants_them() -> None:
+    assert "\x1b[36m" in in_a_terminal()
+    assert "\x1b[36m" not in in_a_terminal(NO_COLOR="1")
+    piped = subprocess.run([*CKPT, "inspect", str(pick("tf2.21").path)], capture_output=True, text=True, check=True)
+    assert "\x1b" not in piped.stdout
+
+
+def test_names_that_are_not_utf8_are_no_reason_to_fail(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"\xff\xe9")
+    folder.mkdir()
+    prefix = build_bundle(folder / "c", {"é": np.zeros(1)})
+    for encoding in ("utf-8", "ascii"):
+        for options in ([], ["--json"]):
+            done = subprocess.run(
+                [*CKPT, "inspect", prefix, *options],
+                capture_output=True,
+                env={**os.environ, "PYTHONIOENCODING": encoding},
+                check=False,
+            )
+            assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["prefix"] == prefix
