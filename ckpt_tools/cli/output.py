@@ -10,13 +10,16 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, RenderableType
 from rich.text import Text
 
 from ckpt_tools.errors import CkptError
 from ckpt_tools.findings import Finding
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 SCHEMA_VERSION = 1
 # A pipe has no width: lines must not be folded for a terminal that is not there.
@@ -131,6 +134,45 @@ class Output:
                     last = time.monotonic()
 
             yield show
+
+    @contextlib.contextmanager
+    def bars(self) -> Iterator[Bars]:
+        """Bars on stderr for things that go on side by side; they show nothing where there is no terminal."""
+        if self._json or self._quiet or not sys.stderr.isatty():
+            yield Bars(None)
+            return
+        from rich.progress import Progress
+
+        # What goes into a pipe must not be drawn above the bars instead.
+        with Progress(console=_console(stderr=True), transient=True, redirect_stdout=sys.stdout.isatty()) as progress:
+            yield Bars(progress)
+
+
+class Bars:
+    """One bar for all, and one for each thing that is under way. Its methods may be called from any thread."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self._progress = progress
+        self._tasks: dict[int, TaskID] = {}
+        self._finished: set[int] = set()
+
+    def begin(self, total: int) -> None:
+        if self._progress is not None:
+            self._tasks[-1] = self._progress.add_task("all", total=total)
+
+    def show(self, number: int, name: str, done: int, total: int) -> None:
+        # A report may come behind the end of what it is about.
+        if self._progress is not None and number not in self._finished:
+            if number not in self._tasks:
+                self._tasks[number] = self._progress.add_task(safe(name))
+            self._progress.update(self._tasks[number], completed=done, total=total)
+
+    def finish(self, number: int) -> None:
+        self._finished.add(number)
+        if self._progress is not None:
+            self._progress.advance(self._tasks[-1])
+            if number in self._tasks:
+                self._progress.remove_task(self._tasks.pop(number))
 
 
 def _print(parts: Iterable[RenderableType]) -> None:

@@ -22,11 +22,15 @@ if TYPE_CHECKING:
     epilog=epilog(
         "ckpt backfill best_model/book_ComiRec-DR_b128_lr0.005_d64_len20_test85 --data data/book_data",
         "ckpt backfill best_model/* --data data/book_data --dry-run",
+        "ckpt backfill --all /data/experiments --data data/book_data",
     )
 )
 def backfill(
     experiments: Annotated[
-        list[str], typer.Argument(help="Experiments (best_model/EXPERIMENT) or checkpoints.", show_default=False)
+        list[str],
+        typer.Argument(
+            help="Experiments (best_model/EXPERIMENT) or checkpoints; with --all a directory.", show_default=False
+        ),
     ],
     data: Annotated[
         str | None,
@@ -46,12 +50,24 @@ def backfill(
     force: Annotated[
         bool, typer.Option("--force", help="Evaluate and write even when a value is stored, or the log disagrees.")
     ] = False,
+    every: Annotated[bool, typer.Option("--all", help="Every run below the directory that needs it.")] = False,
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", help="With --all: how many cores to use; by default all.", show_default=False),
+    ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            "--scheduler", metavar="ADDRESS", help="With --all: a Dask scheduler that does it.", show_default=False
+        ),
+    ] = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Find the best metric of old experiments by evaluating them again, and write it into their checkpoints.
 
-    A checkpoint that has the value is left alone. The originals are kept: ckpt undo takes a backfill back.
+    A checkpoint that has the value is left alone, so that --all goes on where it was interrupted. The originals are
+    kept: ckpt undo takes a backfill back.
     """
     output = Output("backfill", experiments[0] if len(experiments) == 1 else None, json=json, quiet=quiet)
 
@@ -62,6 +78,14 @@ def backfill(
         if split not in ("valid", "test"):
             raise UsageError(f"--split {split}: must be valid or test")
         options = library.Options(data, top_n, split, value, from_logs, force, dry_run)
+        if every:
+            from ckpt_tools.cli.commands import backfill_all
+
+            if len(experiments) != 1 or (workers and scheduler):
+                raise UsageError("--all takes one directory, and --workers or --scheduler")
+            return backfill_all.run(output, experiments[0], options, workers=workers, scheduler=scheduler)
+        if workers or scheduler:
+            raise UsageError("--workers and --scheduler go with --all")
         outcomes = []
         for path in experiments:
             try:

@@ -1,0 +1,88 @@
+"""``ckpt backfill --all``: what the command shows while it works and in the end."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from ckpt_tools.backfill import Options
+from ckpt_tools.backfill_all import Listener, Row, Summary, backfill_all
+from ckpt_tools.cli import render
+from ckpt_tools.cli.output import Bars, Output, safe
+from ckpt_tools.errors import EXIT_FINDINGS, EXIT_OK
+from ckpt_tools.workers import Cluster, Processes, Workers
+
+_MARKS = {
+    "written": ("✓", "bold green"),
+    "would-write": ("·", "green"),
+    "had-it": ("·", "dim"),
+    "skipped": ("-", "dim"),
+    "failed": ("✗", "bold red"),
+}
+
+
+def run(output: Output, root: str, options: Options, *, workers: int | None, scheduler: str | None) -> int:
+    """Do it and show it; returns the exit code."""
+    crew: Workers = Cluster(scheduler) if scheduler else Processes(workers)
+    with output.bars() as bars:
+        found = backfill_all(root, options, crew, _Screen(output, root, bars))
+    output.result(found.to_json(), lambda: _text(found))
+    return EXIT_FINDINGS if "failed" in found.totals else EXIT_OK
+
+
+class _Screen(Listener):
+    """A bar for each run that is being worked on, a line for each that is finished."""
+
+    def __init__(self, output: Output, root: str, bars: Bars) -> None:
+        self._output = output
+        self._root = root
+        self._bars = bars
+        self._names: list[str] = []
+
+    def begins(self, paths: Sequence[str]) -> None:
+        self._names = [os.path.basename(path) for path in paths]
+        self._bars.begin(len(paths))
+
+    def works(self, number: int, done: int, total: int) -> None:
+        self._bars.show(number, self._names[number], done, total)
+
+    def ends(self, number: int, row: Row) -> None:
+        self._bars.finish(number)
+        self._output.line(_line(row, self._root))
+
+
+def _line(row: Row, root: str) -> RenderableType:
+    mark, style = _MARKS[row.status]
+    path = os.path.relpath(row.outcome.path, os.path.abspath(root))
+    return Text(f"{mark} ", style=style) + Text(f"{safe(path)}: {safe(_words(row))}")
+
+
+def _words(row: Row) -> str:
+    error = row.outcome.error
+    if error is None:
+        return row.outcome.sentence
+    return f"{error.message}; next: {error.hint}" if error.hint else error.message
+
+
+def _text(found: Summary) -> Iterator[RenderableType]:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for name in ("run", "model", "value", "logged best", "outcome"):
+        table.add_column(name, overflow="fold", justify="right" if name in ("value", "logged best") else "left")
+    for row in found.rows:
+        outcome = row.outcome
+        table.add_row(
+            Text(safe(os.path.relpath(outcome.path, os.path.abspath(found.root)))),
+            outcome.lineage.model_type if outcome.lineage else "-",
+            "-" if outcome.value is None else f"{outcome.value:.6f}",
+            "-" if outcome.logged_best is None else f"{outcome.logged_best.recall:.6f}",
+            Text(row.status, style=_MARKS[row.status][1]),
+        )
+    if found.rows:
+        yield table
+    counts = ", ".join(f"{number} {status}" for status, number in found.totals.items())
+    yield Text(f"{render.count(len(found.rows), 'run')}: {counts or 'nothing to do'}", style="bold")
+    yield from render.findings(found.findings)
