@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from ckpt_tools.errors import CkptError
+from ckpt_tools.errors import BusyError, CkptError
 from ckpt_tools.experiments import Experiment, resolve
 from ckpt_tools.findings import Finding
 from ckpt_tools.lineages import BestMetric, Lineage, base, identify
@@ -150,6 +150,8 @@ def _try(question: Any, findings: list[Finding]) -> Any:
     """The answer, or None with a finding: one unreadable scalar must not hide the rest."""
     try:
         return question()
+    except BusyError:
+        raise  # The same question will have an answer in a moment.
     except CkptError as error:
         findings.append(damage(error))
         return None

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from ckpt_tools import storage
-from ckpt_tools.errors import CorruptError, NotFoundError, UnsafeError
+from ckpt_tools.errors import BusyError, CorruptError, NotFoundError, UnsafeError
 from ckpt_tools.findings import Finding
 from ckpt_tools.format import checksum, dtypes
 from ckpt_tools.format.bundle import HEADER_KEY, OBJECT_GRAPH_KEY, Entry, Header
@@ -137,10 +137,17 @@ class Bundle(Reader):
         return ends
 
     def shard(self, number: int) -> storage.RandomAccessFile:
-        """The opened shard. Raises NotFoundError (with all missing names) when there is no such file."""
+        """The opened shard. Raises NotFoundError (with all missing names) when there is no such file.
+
+        A rewrite gives the data files other names: then the index that is open here is not the one on disk any
+        more, and what is raised is BusyError.
+        """
         if number not in self._shards:
             path = self.shard_paths[number]
             if not os.path.lexists(path):
+                if os.path.lexists(self.path) and storage.fingerprint(self.path) != self.index_fingerprint:
+                    hint = "run the same command again"
+                    raise BusyError("written again while it was read", path=self.path, hint=hint)
                 missing = [os.path.basename(p) for p in self.shard_paths if not os.path.lexists(p)]
                 raise NotFoundError(
                     f"the data file is missing ({len(missing)} of {len(self.shard_paths)}: {', '.join(missing[:4])})",

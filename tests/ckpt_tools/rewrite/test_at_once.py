@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,9 @@ from checkpoints import build_bundle, rewrite, snapshot, stored_best
 
 from ckpt_tools import storage
 from ckpt_tools.errors import BusyError
+from ckpt_tools.inspection import inspect
 from ckpt_tools.plan import read_ledger, undo
+from ckpt_tools.readers import Checkpoint, open_checkpoint
 
 
 @pytest.fixture
@@ -74,8 +77,40 @@ def test_readers_see_the_old_or_the_new_while_it_is_rewritten(prefix: str) -> No
     process = start("rewrite", prefix, "0.5")
     seen = set()
     while process.poll() is None:
-        seen.add(stored_best(prefix))
+        with suppress(BusyError):
+            seen.add(stored_best(prefix))
     _, message = process.communicate()
     assert process.returncode == 0, message
     assert seen <= {None, 0.5}
     assert stored_best(prefix) == 0.5
+
+
+def test_a_reader_whose_index_was_replaced_says_that_it_is_busy_not_that_data_is_missing(prefix: str) -> None:
+    with open_checkpoint(prefix) as checkpoint:
+        rewrite(prefix, 0.5)
+        for question in (checkpoint.read, checkpoint.digest):
+            with pytest.raises(BusyError, match="while it was read"):
+                question("a")
+        with pytest.raises(BusyError):
+            list(checkpoint.verify())
+    with open_checkpoint(prefix) as checkpoint:
+        assert checkpoint.read("a").tolist() == [0, 1, 2]
+
+
+def test_a_reader_that_has_opened_the_data_goes_on_with_the_old(prefix: str) -> None:
+    with open_checkpoint(prefix) as checkpoint:
+        before = checkpoint.digest("a")
+        rewrite(prefix, 0.5)
+        assert checkpoint.digest("a") == before
+        assert "best_metric" not in checkpoint.tensors
+
+
+def test_an_inspection_in_the_middle_of_a_rewrite_is_busy(prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def rewritten_first(path: str) -> Checkpoint:
+        checkpoint = open_checkpoint(path)
+        rewrite(prefix, 0.5)
+        return checkpoint
+
+    monkeypatch.setattr("ckpt_tools.inspection.open_checkpoint", rewritten_first)
+    with pytest.raises(BusyError):
+        inspect(prefix, digest=True)
