@@ -55,7 +55,7 @@ def test_every_canonical_tensor_can_be_read_and_every_trained_weight_has_moments
                     assert moment.shape == value.shape
             if name.startswith("optimizer/v/"):
                 assert (value >= 0).all(), "a second moment is a mean of squares"
-        used = [key for source in lineage.tensors.values() for key in source.keys]
+        used = [key for source in lineage.tensors.values() if source.convert is None for key in source.keys]
         assert len(used) == len(set(used)), "no stored tensor has two names"
         with pytest.raises(NotFoundError):
             lineage.read(checkpoint, "model/nothing")
@@ -66,7 +66,9 @@ def test_names_and_keys_are_each_others_inverse(sample: Sample) -> None:
         lineage = identify(checkpoint)
         assert lineage is not None
         for name, source in lineage.tensors.items():
-            assert {lineage.name_of(key) for key in source.keys} == {name}
+            # TensorFlow 1 keeps both kernels of a GRU in one tensor.
+            if source.convert is None:
+                assert {lineage.name_of(key) for key in source.keys} == {name}
         assert lineage.name_of("nothing") is None
 
 
