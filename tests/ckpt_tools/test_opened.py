@@ -1,0 +1,44 @@
+"""``ckpt_tools.open``: a mapping of lazy arrays, and how it looks in a notebook."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from checkpoints import EXPERIMENTS, Sample
+
+import ckpt_tools as ct
+from ckpt_tools.errors import NotFoundError
+from ckpt_tools.readers import open_checkpoint
+
+
+def test_a_mapping_of_what_is_stored(sample: Sample) -> None:
+    with ct.open(sample.path) as opened, open_checkpoint(sample.full_prefix) as checkpoint:
+        assert dict(opened.items()).keys() == checkpoint.tensors.keys()
+        for name, tensor in opened.items():
+            assert (tensor.name, tensor.shape) == (name, checkpoint.tensors[name].shape)
+            assert np.asarray(tensor).tobytes() == checkpoint.read(name).tobytes()
+
+
+def test_canonical_names_are_understood(sample: Sample) -> None:
+    with ct.open(sample.path) as opened:
+        assert opened["model/item_embedding"].read().shape == (1400, 8)
+        assert opened.step == sample.best_step
+        assert "model/item_embedding" in {record["canonical"] for record in opened.to_records()}
+
+
+def test_an_unknown_name_is_a_key_error() -> None:
+    with ct.open(EXPERIMENTS[0].path) as opened, pytest.raises(KeyError):
+        opened["nobody"]
+
+
+def test_a_wrong_path_is_one_of_our_errors(tmp_path: object) -> None:
+    with pytest.raises(NotFoundError):
+        ct.open(f"{tmp_path}/nothing")
+
+
+def test_a_notebook_shows_a_table_and_escapes_names() -> None:
+    with ct.open(EXPERIMENTS[0].path) as opened:
+        page = opened._repr_html_()
+        assert page.count("<tr>") == len(opened) + 1
+        assert EXPERIMENTS[0].experiment in page
+        assert "checkpoint" in repr(opened)
