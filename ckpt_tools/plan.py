@@ -15,9 +15,10 @@ A bundle names its data files ``PREFIX.data-I-of-N``. The rewrite leaves every b
 The old index needs only the old names and the new index only the new ones, so at every moment the checkpoint
 is whole: before step 6 it is the old one, after it the new one. Undo is the same in reverse.
 
-    DIRECTORY/.ckpt-tools/ledger.jsonl   one JSON object for each change and each undo
+A plan with another ``target`` makes a second checkpoint beside the first, which stays as it is; one without new data
+only writes an index. They go through the same steps, with nothing to move.
+
     DIRECTORY/.ckpt-tools/pending.json   the journal; there only while a change is under way, or was killed
-    DIRECTORY/.ckpt-tools/backup/ID/     the original files, under their own names
 """
 
 from __future__ import annotations
@@ -28,26 +29,24 @@ import json
 import os
 import struct
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from ckpt_tools import __version__, storage
-from ckpt_tools.errors import BusyError, CkptError, CorruptError, NotFoundError, UnsafeError, UsageError
+from ckpt_tools import ledger, storage
+from ckpt_tools.errors import BusyError, CkptError, CorruptError, NotFoundError, UsageError
 from ckpt_tools.format import checksum
 from ckpt_tools.format.bundle import HEADER_KEY, OBJECT_GRAPH_KEY, Entry
 from ckpt_tools.format.dtypes import BY_NAME
 from ckpt_tools.format.object_graph import add_variable
+from ckpt_tools.format.slices import Slice
 from ckpt_tools.format.state import FILE_NAME, encode_state
 from ckpt_tools.format.strings import encode_strings
 from ckpt_tools.format.table import read_table, write_table
+from ckpt_tools.ledger import STATE_DIRECTORY, backup_directory, history, read_ledger  # noqa: F401 (part of this interface)
 from ckpt_tools.readers.bundle import Bundle, index_name, shard_name
 
-STATE_DIRECTORY = ".ckpt-tools"
-_LEDGER, _PENDING, _BACKUP = "ledger.jsonl", "pending.json", "backup"
-_MAX_LEDGER_BYTES = 1 << 26
+_PENDING = "pending.json"
 _PIECE = 1 << 22
-SCHEMA_VERSION = 1
 
 
 # ------------------------------------------------------------------------------------------ the plan
@@ -66,30 +65,45 @@ class Change:
 
 @dataclass(frozen=True)
 class Plan:
-    """A change of one checkpoint, computed but not yet made.
+    """A change of one checkpoint, or the making of another one from it, computed but not yet made.
 
-    ``index`` and ``shard`` are the new files' bytes; ``sources`` are the files that it was computed from, as they
-    were then.
+    ``prefix`` is the checkpoint that it was computed from, ``target`` the one that it writes: the same, or one that
+    is not there yet. ``shards`` are the data files of ``prefix`` that the new index keeps, in the order of its own;
+    ``index`` and ``shard`` are the new files' bytes (``shard`` None: no data is added); ``old_index`` is what
+    ``target`` had, None when it had none. ``sources`` are the files that all was computed from, as they were then.
     """
 
     prefix: str
+    target: str
     reason: str
     evidence: Mapping[str, Any]
     changes: tuple[Change, ...]
-    old_shards: int
-    old_index: bytes
+    shards: tuple[str, ...]
+    old_index: bytes | None
     index: bytes
-    shard: bytes
+    shard: bytes | None
     sources: Mapping[str, storage.Fingerprint]
+
+    @property
+    def in_place(self) -> bool:
+        return self.target == self.prefix
+
+    def created(self, target: str) -> list[str]:
+        """The data files that the new index names when it stands at ``target``: those kept, then the new one."""
+        if self.shard is None and self.in_place:
+            return []
+        count = len(self.shards) + (self.shard is not None)
+        return [shard_name(target, number, count) for number in range(count)]
 
     def to_json(self) -> dict[str, Any]:
         return {
             "prefix": self.prefix,
+            "target": self.target,
             "reason": self.reason,
             "evidence": dict(self.evidence),
             "changes": [{**asdict(change), "shape": list(change.shape)} for change in self.changes],
-            "writes_bytes": len(self.index) + len(self.shard),
-            "shards": [self.old_shards, self.old_shards + 1],
+            "writes_bytes": len(self.index) + len(self.shard or b""),
+            "shards": [len(self.shards), len(self.shards) + (self.shard is not None)],
         }
 
 
@@ -122,41 +136,62 @@ def plan_values(
     reason: str,
     evidence: Mapping[str, Any],
     keep: Mapping[str, str] | None = None,
+    target: str | None = None,
 ) -> Plan:
     """Write some tensors; keep the others where they are.
 
     ``values`` maps keys to what is to be stored under them. ``keep`` maps the other keys of the new checkpoint to
-    those that their bytes have now; None keeps every key under its own name.
+    those that their bytes have now; None keeps every key under its own name. With a ``target`` the result is another
+    checkpoint, of only the data files that it needs.
 
-    Raises CorruptError or NotFoundError when a data file is cut off or missing.
+    Raises CorruptError or NotFoundError when a data file that is kept is cut off or missing.
     """
-    old = read_table(bundle.index_bytes)
-    table = dict(old) if keep is None else {new.encode(): old[stored.encode()] for new, stored in keep.items()}
-    table[HEADER_KEY] = bundle.header.with_shards(bundle.header.num_shards + 1).raw
+    kept = {key: key for key in bundle.entries} if keep is None else keep
+    needed = {entry.shard for stored in kept.values() for entry in bundle.stored(stored) if entry.size}
+    shards = list(range(bundle.header.num_shards)) if target is None else sorted(needed) or [0]
+    table = dict(_kept_entries(bundle, kept, {old: new for new, old in enumerate(shards)}))
     shard = bytearray()
     changes = []
     for key, value in sorted(values.items()):
         entry = Entry(BY_NAME[value.dtype], value.shape)
-        place = {"shard": bundle.header.num_shards, "offset": len(shard), "size": len(value.raw), "crc": value.crc}
+        place = {"shard": len(shards), "offset": len(shard), "size": len(value.raw), "crc": value.crc}
         table[key.encode()] = entry.moved(**place).encode()
         shard += value.raw
         action = "replace" if key in bundle.entries else "add"
         changes.append(Change(key, action, value.dtype, value.shape, value.shown))
-    _check_extents(bundle)
+    table[HEADER_KEY] = bundle.header.with_shards(len(shards) + bool(values)).raw
+    _check_extents(bundle, kept.values())
     sources = {bundle.path: bundle.index_fingerprint}
-    for number, path in enumerate(bundle.shard_paths):
-        sources[path] = bundle.shard(number).fingerprint
+    sources |= {bundle.shard_paths[number]: bundle.shard(number).fingerprint for number in shards}
     return Plan(
         prefix=bundle.prefix,
+        target=target or bundle.prefix,
         reason=reason,
         evidence=evidence,
         changes=tuple(changes),
-        old_shards=bundle.header.num_shards,
-        old_index=bundle.index_bytes,
+        shards=tuple(bundle.shard_paths[number] for number in shards),
+        old_index=bundle.index_bytes if target is None else None,
         index=write_table(table),
-        shard=bytes(shard),
+        shard=bytes(shard) if values else None,
         sources=sources,
     )
+
+
+def _kept_entries(bundle: Bundle, kept: Mapping[str, str], numbers: Mapping[int, int]) -> Iterator[tuple[bytes, bytes]]:
+    """The keys and entries of some tensors under their new names, those of their parts among them.
+
+    ``numbers`` are the new numbers of the shards. An entry whose shard keeps its number stays byte for byte.
+    """
+    table = read_table(bundle.index_bytes)
+    for new, stored in kept.items():
+        entry = bundle.entries[stored]
+        found = [(new.encode(), stored.encode(), entry)]
+        for raw, part in zip(entry.slices, bundle.parts.get(stored, ()), strict=False):
+            piece = Slice.decode(raw)
+            found.append((piece.key(new), piece.key(stored), part.entry))
+        for new_key, key, each in found:
+            number = numbers.get(each.shard, 0)  # what has no bytes may be of any shard
+            yield new_key, table[key] if number == each.shard else replace(each, shard=number).encode()
 
 
 def plan_scalar(bundle: Bundle, *, key: str, name: str, value: float, reason: str, evidence: Mapping[str, Any]) -> Plan:
@@ -175,8 +210,8 @@ def plan_scalar(bundle: Bundle, *, key: str, name: str, value: float, reason: st
     return plan_values(bundle, values, reason=reason, evidence=evidence)
 
 
-def _check_extents(bundle: Bundle) -> None:
-    for number, end in bundle.ends().items():
+def _check_extents(bundle: Bundle, names: Iterable[str]) -> None:
+    for number, end in bundle.ends(names).items():
         shard = bundle.shard(number)
         if end > shard.size:
             raise CorruptError(f"the file is cut off at {shard.size} bytes, its tensors need {end}", path=shard.path)
@@ -201,20 +236,20 @@ def apply(plan: Plan) -> Applied:
         StorageError: the operating system refused; the checkpoint is as it was. After the commit point it is the
             changed one, and the hint says so.
     """
-    directory = os.path.dirname(plan.prefix) or "."
+    directory = os.path.dirname(plan.target) or "."
     storage.require_writable(directory)
     with storage.locked(directory):
         _recover(directory)
-        _require_unchanged(plan.sources)
+        _require_unchanged(plan)
         entry = _ledger_entry(plan)
         with _journal(directory, entry):
             _prepare(directory, plan, entry)
-            _require_unchanged(plan.sources)
+            _require_unchanged(plan)
             storage.sync_directory(directory)
-            storage.rename(_temporary(plan.prefix), index_name(plan.prefix))
+            storage.rename(_temporary(plan.target), index_name(plan.target))
             with _after_commit():
                 _finish(directory, entry)
-    return Applied(entry["id"], _backup_directory(directory, entry))
+    return Applied(entry["id"], backup_directory(directory, entry))
 
 
 def apply_to(plan: Plan, prefix: str) -> str:
@@ -228,13 +263,10 @@ def apply_to(plan: Plan, prefix: str) -> str:
     with storage.locked(directory):
         if storage.list_directory(directory):
             raise UsageError("the output directory is not empty", path=directory, hint="name a new one")
-        created = [shard_name(prefix, shard, plan.old_shards + 1) for shard in range(plan.old_shards + 1)]
+        created = plan.created(prefix)
         try:
-            for number, target in enumerate(created[:-1]):
-                storage.link_or_copy(shard_name(plan.prefix, number, plan.old_shards), target)
-            storage.create_file(created[-1], plan.shard, like=index_name(plan.prefix))
-            storage.create_file(_temporary(prefix), plan.index, like=index_name(plan.prefix))
-            _require_unchanged(plan.sources)
+            _write(plan, prefix)
+            _require_unchanged(plan)
             storage.sync_directory(directory)
             storage.rename(_temporary(prefix), index_name(prefix))
             storage.write_atomic(os.path.join(directory, FILE_NAME), encode_state(name, [name]))
@@ -246,26 +278,16 @@ def apply_to(plan: Plan, prefix: str) -> str:
 
 
 def _ledger_entry(plan: Plan) -> dict[str, Any]:
-    now = datetime.now(timezone.utc)
-    after = _digest(plan.index)
-    new_count = plan.old_shards + 1
-    directory, name = os.path.split(plan.prefix)
-    created = [shard_name(name, shard, new_count) for shard in range(new_count)]
-    identity = f"{now:%Y%m%dT%H%M%S}-{after[:8]}"
-    # The same change, made again within the second in which it was taken back.
-    again = sum(known["id"].startswith(identity) for known in read_ledger(directory or "."))
+    directory, name = os.path.split(plan.target)
+    created = [os.path.basename(path) for path in plan.created(plan.target)]
     return {
-        "schema_version": SCHEMA_VERSION,
-        "id": f"{identity}-{again + 1}" if again else identity,
-        "time": now.isoformat(timespec="seconds"),
-        "tool": f"ckpt-tools {__version__}",
-        "action": plan.reason,
+        **ledger.new_entry(directory or ".", plan.reason, plan.index),
         "checkpoint": name,
         "evidence": dict(plan.evidence),
         "changes": plan.to_json()["changes"],
-        "index_before": _digest(plan.old_index),
-        "index_after": after,
-        "moved": [shard_name(name, shard, plan.old_shards) for shard in range(plan.old_shards)],
+        "index_before": None if plan.old_index is None else _digest(plan.old_index),
+        "index_after": _digest(plan.index),
+        "moved": [os.path.basename(path) for path in plan.shards] if plan.in_place and created else [],
         "created": created,
         "displaced": [file for file in created if os.path.lexists(os.path.join(directory, file))],
     }
@@ -273,49 +295,50 @@ def _ledger_entry(plan: Plan) -> dict[str, Any]:
 
 def _prepare(directory: str, plan: Plan, entry: Mapping[str, Any]) -> None:
     """Steps 2 to 4: everything that the new index needs, beside everything that the old one needs."""
-    backup = _backup_directory(directory, entry)
-    storage.make_directory(backup)
-    for parent in (os.path.dirname(backup), os.path.join(directory, STATE_DIRECTORY)):
-        storage.sync_directory(parent)
-    storage.link_or_copy(index_name(plan.prefix), os.path.join(backup, f"{entry['checkpoint']}.index"))
+    backup = ledger.make_backup_directory(directory, entry)
+    if plan.old_index is not None:
+        storage.link_or_copy(index_name(plan.target), os.path.join(backup, f"{entry['checkpoint']}.index"))
     for name in entry["displaced"]:
         storage.rename(os.path.join(directory, name), os.path.join(backup, name))
-    for old, new in zip(entry["moved"], entry["created"], strict=False):
-        storage.link_or_copy(os.path.join(directory, old), os.path.join(directory, new))
-    like = index_name(plan.prefix)
-    storage.create_file(os.path.join(directory, entry["created"][-1]), plan.shard, like=like)
-    storage.create_file(_temporary(plan.prefix), plan.index, like=like)
+    _write(plan, plan.target)
     storage.sync_directory(backup)
-    _read_back(directory, plan, entry)
+    _read_back(plan)
 
 
-def _read_back(directory: str, plan: Plan, entry: Mapping[str, Any]) -> None:
+def _write(plan: Plan, target: str) -> None:
+    """The files of a checkpoint at ``target``, but for the last step: its index has a temporary name."""
+    created = plan.created(target)
+    like = next(iter(plan.sources))
+    for old, new in zip(plan.shards, created, strict=False):
+        storage.link_or_copy(old, new)
+    if plan.shard is not None:
+        storage.create_file(created[-1], plan.shard, like=like)
+    storage.create_file(_temporary(target), plan.index, like=like)
+
+
+def _read_back(plan: Plan) -> None:
     """The files on disk, not the bytes in memory, must say what the plan says."""
-    if storage.read_file(_temporary(plan.prefix), limit=len(plan.index)) != plan.index:
-        raise CorruptError("reads back differently", path=_temporary(plan.prefix))
-    for number, (before, after) in enumerate(zip(entry["moved"], entry["created"], strict=False)):
-        source = plan.sources[shard_name(plan.prefix, number, plan.old_shards)]
-        target = storage.fingerprint(os.path.join(directory, after))
-        if target != source and (
-            target.size != source.size or _file_digest(directory, before) != _file_digest(directory, after)
-        ):
-            raise CorruptError("differs from the file it was copied from", path=os.path.join(directory, after))
-    shard = storage.read_file(os.path.join(directory, entry["created"][-1]), limit=len(plan.shard))
-    if shard != plan.shard:
-        raise CorruptError("reads back differently", path=os.path.join(directory, entry["created"][-1]))
+    created = plan.created(plan.target)
+    if storage.read_file(_temporary(plan.target), limit=len(plan.index)) != plan.index:
+        raise CorruptError("reads back differently", path=_temporary(plan.target))
+    for before, after in zip(plan.shards, created, strict=False):
+        source, target = plan.sources[before], storage.fingerprint(after)
+        if target != source and (target.size != source.size or _file_digest(before) != _file_digest(after)):
+            raise CorruptError("differs from the file it was copied from", path=after)
+    if plan.shard is not None and storage.read_file(created[-1], limit=len(plan.shard)) != plan.shard:
+        raise CorruptError("reads back differently", path=created[-1])
 
 
 def _finish(directory: str, entry: Mapping[str, Any]) -> None:
     """Steps 7 and 8, after the commit. Every part may have been done already by a run that was killed."""
     storage.sync_directory(directory)
-    backup = _backup_directory(directory, entry)
+    backup = backup_directory(directory, entry)
     for name in entry["moved"]:
         if os.path.lexists(os.path.join(directory, name)):
             storage.rename(os.path.join(directory, name), os.path.join(backup, name))
     storage.sync_directory(backup)
     storage.sync_directory(directory)
-    if entry["id"] not in {known["id"] for known in read_ledger(directory)}:
-        _append_to_ledger(directory, entry)
+    ledger.append(directory, entry)
 
 
 def _roll_back(directory: str, entry: Mapping[str, Any]) -> None:
@@ -327,7 +350,7 @@ def _roll_back(directory: str, entry: Mapping[str, Any]) -> None:
 
 def _remove_created(directory: str, entry: Mapping[str, Any]) -> None:
     """Remove the names that a change gave, and put back what was in their way."""
-    backup = _backup_directory(directory, entry)
+    backup = backup_directory(directory, entry)
     for name in entry["created"]:
         if name not in entry["displaced"]:
             storage.remove(os.path.join(directory, name))
@@ -373,7 +396,7 @@ def drop_backups(prefix: str) -> list[str]:
     storage.require_writable(directory)
     with storage.locked(directory):
         _recover(directory)
-        chosen = [entry for entry in history(prefix) if has_backup(prefix, entry)]
+        chosen = [entry for entry in history(prefix) if entry["index_before"] and has_backup(prefix, entry)]
         if not chosen:
             raise NotFoundError("no backup of this checkpoint", path=prefix)
         for entry in chosen:
@@ -382,9 +405,9 @@ def drop_backups(prefix: str) -> list[str]:
 
 
 def has_backup(prefix: str, entry: Mapping[str, Any]) -> bool:
-    """Whether the originals of a change are still kept."""
-    backup = _backup_directory(os.path.dirname(prefix) or ".", entry)
-    return os.path.lexists(os.path.join(backup, f"{entry['checkpoint']}.index"))
+    """Whether a change can be taken back: its originals are still kept, or there were none."""
+    backup = backup_directory(os.path.dirname(prefix) or ".", entry)
+    return entry["index_before"] is None or os.path.lexists(os.path.join(backup, f"{entry['checkpoint']}.index"))
 
 
 def recover(prefix: str) -> None:
@@ -401,17 +424,18 @@ def recover(prefix: str) -> None:
 
 def _undo_one(directory: str, entry: dict[str, Any]) -> None:
     index = os.path.join(directory, f"{entry['checkpoint']}.index")
-    if _file_digest(directory, os.path.basename(index)) != entry["index_after"]:
+    if _file_digest(index) != entry["index_after"]:
         raise BusyError(
             "the checkpoint was written again after this change: taking it back would lose that",
             path=index,
-            hint=f"the originals are in {_backup_directory(directory, entry)}",
+            hint=f"the originals are in {backup_directory(directory, entry)}",
         )
-    backup = _backup_directory(directory, entry)
+    backup = backup_directory(directory, entry)
     saved = os.path.join(backup, os.path.basename(index))
-    if not os.path.lexists(saved):
+    existed = entry["index_before"] is not None
+    if existed and not os.path.lexists(saved):
         raise NotFoundError("the backup of this change was removed: it cannot be undone", path=backup)
-    if _file_digest(backup, os.path.basename(index)) != entry["index_before"]:
+    if existed and _file_digest(saved) != entry["index_before"]:
         raise CorruptError("the backup of the index is damaged", path=saved)
     for name in entry["moved"]:
         if not os.path.lexists(os.path.join(backup, name)):
@@ -426,10 +450,13 @@ def _undo_one(directory: str, entry: dict[str, Any]) -> None:
     with _journal(directory, undoing):
         for name in entry["moved"]:
             storage.link_or_copy(os.path.join(backup, name), os.path.join(directory, name))
-        temporary = _temporary(os.path.join(directory, entry["checkpoint"]))
-        storage.link_or_copy(saved, temporary)
-        storage.sync_directory(directory)
-        storage.rename(temporary, index)
+        if existed:
+            temporary = _temporary(os.path.join(directory, entry["checkpoint"]))
+            storage.link_or_copy(saved, temporary)
+            storage.sync_directory(directory)
+            storage.rename(temporary, index)
+        else:
+            storage.remove(index)
         with _after_commit():
             _finish_undo(directory, undoing)
 
@@ -438,75 +465,17 @@ def _finish_undo(directory: str, entry: Mapping[str, Any]) -> None:
     storage.sync_directory(directory)
     _remove_created(directory, entry)
     if entry["id"] in {known["id"] for known in history(os.path.join(directory, entry["checkpoint"]))}:
-        now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        line = {"id": f"undo-{entry['id']}", "time": now, "action": "undo", "undoes": entry["id"]}
-        _append_to_ledger(directory, line)
+        ledger.append(directory, ledger.undo_entry(entry))
     _remove_backup(directory, entry)
 
 
 def _roll_back_undo(directory: str, entry: Mapping[str, Any]) -> None:
     """Remove the names that an uncommitted undo gave back; a file that something else wrote since then stays."""
-    backup = _backup_directory(directory, entry)
+    backup = backup_directory(directory, entry)
     for name in entry["moved"]:
         if _comes_from(os.path.join(backup, name), os.path.join(directory, name)):
             storage.remove(os.path.join(directory, name))
     storage.remove(_temporary(os.path.join(directory, entry["checkpoint"])))
-
-
-# ------------------------------------------------------------------------------------------ the ledger
-
-
-def read_ledger(directory: str) -> list[dict[str, Any]]:
-    """All lines of a directory's ledger, oldest first; empty without one.
-
-    Raises CorruptError for a line that is not JSON, unless it is a last one that was cut off.
-    """
-    path = os.path.join(directory, STATE_DIRECTORY, _LEDGER)
-    if not os.path.lexists(path):
-        return []
-    lines = storage.read_file(path, limit=_MAX_LEDGER_BYTES).decode("utf-8", "replace").split("\n")
-    entries = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            entries.append(_checked(json.loads(line), path))
-        except ValueError as error:
-            if number == len(lines):
-                break
-            raise CorruptError(f"line {number} is not JSON", path=path) from error
-    return entries
-
-
-def _append_to_ledger(directory: str, entry: Mapping[str, Any]) -> None:
-    """Durable, with the file's name, before the journal may go: one of the two always tells of the change."""
-    state = os.path.join(directory, STATE_DIRECTORY)
-    storage.append_line(os.path.join(state, _LEDGER), json.dumps(entry, ensure_ascii=False))
-    storage.sync_directory(state)
-
-
-def history(prefix: str) -> list[dict[str, Any]]:
-    """The changes of a checkpoint that stand, oldest first: those of the ledger that were not undone."""
-    entries = read_ledger(os.path.dirname(prefix) or ".")
-    undone = {entry.get("undoes") for entry in entries}
-    name = os.path.basename(prefix)
-    return [entry for entry in entries if entry.get("checkpoint") == name and entry["id"] not in undone]
-
-
-def _checked(entry: Any, path: str) -> dict[str, Any]:
-    """A line of the ledger or the journal; names in it are names, never paths."""
-    if not isinstance(entry, dict) or not isinstance(entry.get("id"), str):
-        raise CorruptError("an entry without an id", path=path)
-    if entry.get("action") != "undo":
-        names = [entry["id"], entry.get("checkpoint")]
-        for part in ("moved", "created", "displaced"):
-            if not isinstance(entry.get(part), list):
-                raise CorruptError(f"an entry without its list of {part} files", path=path)
-            names += entry[part]
-        for name in names:
-            if not isinstance(name, str) or os.path.basename(name) != name or name in ("", os.curdir, os.pardir):
-                raise UnsafeError(f"an entry names {name!r}, which is not a plain file name", path=path)
-    return entry
 
 
 # ------------------------------------------------------------------------------------------ the journal
@@ -534,11 +503,12 @@ def _recover(directory: str) -> None:
     if not os.path.lexists(path):
         return
     try:
-        entry = _checked(json.loads(storage.read_file(path, limit=_MAX_LEDGER_BYTES)), path)
+        stored = json.loads(storage.read_file(path, limit=ledger.MAX_LEDGER_BYTES))
+        entry = ledger.checked(stored, path, of_checkpoint=True)
     except ValueError as error:
         raise CorruptError("the journal is not JSON", path=path) from error
-    index = f"{entry['checkpoint']}.index"
-    current = _file_digest(directory, index) if os.path.lexists(os.path.join(directory, index)) else None
+    index = index_name(os.path.join(directory, entry["checkpoint"]))
+    current = _file_digest(index) if os.path.lexists(index) else None
     undoing = bool(entry.get("undoing"))
     if current == entry["index_before" if undoing else "index_after"]:
         (_finish_undo if undoing else _finish)(directory, entry)
@@ -575,13 +545,9 @@ def _pending_path(directory: str) -> str:
     return os.path.join(directory, STATE_DIRECTORY, _PENDING)
 
 
-def _backup_directory(directory: str, entry: Mapping[str, Any]) -> str:
-    return os.path.join(directory, STATE_DIRECTORY, _BACKUP, entry["id"])
-
-
 def _remove_backup(directory: str, entry: Mapping[str, Any]) -> None:
     """Remove a backup: the files that it names and, when nothing else is in them, its directories."""
-    backup = _backup_directory(directory, entry)
+    backup = backup_directory(directory, entry)
     for name in (*entry["moved"], *entry["displaced"], f"{entry['checkpoint']}.index"):
         storage.remove(os.path.join(backup, name))
     for parent in (backup, os.path.dirname(backup), os.path.join(directory, STATE_DIRECTORY)):
@@ -596,9 +562,9 @@ def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _file_digest(directory: str, name: str) -> str:
+def _file_digest(path: str) -> str:
     digest = hashlib.sha256()
-    with storage.RandomAccessFile(os.path.join(directory, name)) as file:
+    with storage.RandomAccessFile(path) as file:
         for offset in range(0, file.size, _PIECE):
             digest.update(file.read(offset, min(_PIECE, file.size - offset)))
     return digest.hexdigest()
@@ -618,10 +584,13 @@ def _comes_from(original: str, path: str) -> bool:
         )
 
 
-def _require_unchanged(sources: Mapping[str, storage.Fingerprint]) -> None:
-    for path, before in sources.items():
+def _require_unchanged(plan: Plan) -> None:
+    again = "run the same command again"
+    for path, before in plan.sources.items():
         if storage.fingerprint(path) != before:
-            raise BusyError("changed while it was being worked on", path=path, hint="run the same command again")
+            raise BusyError("changed while it was being worked on", path=path, hint=again)
+    if plan.old_index is None and os.path.lexists(index_name(plan.target)):
+        raise BusyError("was made while this was being worked on", path=index_name(plan.target), hint=again)
 
 
 def written_names(entries: Iterable[Mapping[str, Any]]) -> list[str]:

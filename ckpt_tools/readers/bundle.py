@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import bisect
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
@@ -51,13 +51,15 @@ class Part(NamedTuple):
 class Bundle(Reader):
     """A tensor bundle. The index is read and checked when opened; data only when asked for.
 
+    ``index`` is the file to read it from when the prefix's own is lost.
+
     ``entries`` holds one entry for each tensor; of a partitioned variable it has no bytes of its own, they are
     those of its ``parts``.
     """
 
-    def __init__(self, prefix: str) -> None:
+    def __init__(self, prefix: str, *, index: str | None = None) -> None:
         self.prefix = prefix
-        self.path = index_name(prefix)
+        self.path = index or index_name(prefix)
         self._shards: dict[int, storage.RandomAccessFile] = {}
         with placed(self.path):
             with storage.RandomAccessFile(self.path) as file:
@@ -127,13 +129,13 @@ class Bundle(Reader):
         """The entries with the bytes of a tensor: its own, or those of its parts."""
         return [part.entry for part in self.parts[name]] if name in self.parts else [self.entries[name]]
 
-    def ends(self) -> dict[int, int]:
-        """How many bytes each shard must have for its tensors."""
-        ends = dict.fromkeys(range(self.header.num_shards), 0)
-        for name in self.entries:
+    def ends(self, names: Iterable[str] | None = None) -> dict[int, int]:
+        """How many bytes each shard must have for its tensors; for some of them: only the shards that hold them."""
+        ends = dict.fromkeys(range(self.header.num_shards), 0) if names is None else {}
+        for name in self.entries if names is None else names:
             for entry in self.stored(name):
                 if entry.size:
-                    ends[entry.shard] = max(ends[entry.shard], entry.offset + entry.size)
+                    ends[entry.shard] = max(ends.get(entry.shard, 0), entry.offset + entry.size)
         return ends
 
     def shard(self, number: int) -> storage.RandomAccessFile:

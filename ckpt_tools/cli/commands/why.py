@@ -46,7 +46,7 @@ def _text(prefix: str, entries: list[dict[str, Any]]) -> Iterator[RenderableType
                 table.add_row(f"{change['action']}s", Text(f"{safe(change['key'])} = {safe(change['value'])}"))
         for name, text in _evidence(entry["evidence"]):
             table.add_row(name, Text(safe(text)))
-        table.add_row("index", f"{entry['index_before'][:12]} → {entry['index_after'][:12]} (SHA-256)")
+        table.add_row("index", f"{(entry['index_before'] or 'none')[:12]} → {entry['index_after'][:12]} (SHA-256)")
         yield Padding(table, (0, 0, 0, 4), expand=False)
 
 
