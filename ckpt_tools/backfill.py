@@ -126,6 +126,9 @@ def backfill(path: str, options: Options, progress: Progress | None = None) -> O
                 checkpoint, lineage, data_dir=data_dir, split=options.split, top_n=options.top_n, progress=progress
             )
             value = measurement.value
+            if evidence.best and measurement.within_noise(evidence.best.recall):
+                # No measurement repeats: the run's own one is confirmed, and what it knew as its best.
+                value = evidence.best.recall
         _require_metric(value, "the value found")
         agreement = _agreement(evidence, value)
         found = replace(found, measurement=measurement, value=value, agreement=agreement)
@@ -235,6 +238,9 @@ def _agreement_words(agreement: Agreement, evidence: Evidence, measurement: Meas
     best = evidence.best
     if best is None:
         return f"{how}; no log to compare with"
+    if measurement and measurement.within_noise(best.recall):
+        low, high = measurement.details["recall_low"], measurement.details["recall_high"]
+        return f"{how}; from the log, step {best.step}: within the noise of its evaluation, {low:.6f} to {high:.6f}"
     if agreement == "match":
         return f"{how}; agrees with the log, {best.recall:.6f} at step {best.step}"
     return f"{how}; the log's best is {best.recall:.6f} at step {best.step}"

@@ -24,7 +24,9 @@ Progress = Callable[[int, int], None]
 class Measurement:
     """A metric of one checkpoint on one split, and the identity that makes two of them comparable.
 
-    ``digest`` is the SHA-256 of the split, ``details`` are other figures of the same pass.
+    ``digest`` is the SHA-256 of the split, ``details`` are other figures of the same pass. A model that draws noise
+    when it is measured has ``recall_mean``, ``recall_deviation``, ``recall_low`` and ``recall_high`` among them, over
+    several seeds.
     """
 
     metric: str
@@ -34,6 +36,15 @@ class Measurement:
     digest: str
     users: int
     details: Mapping[str, float] = field(default_factory=dict)
+
+    def within_noise(self, value: float) -> bool:
+        """Whether another measurement of the same weights may have given this value: within four deviations."""
+        if "recall_mean" not in self.details:
+            return False
+        margin = 4 * self.details["recall_deviation"]
+        low = min(self.details["recall_low"], self.details["recall_mean"] - margin)
+        high = max(self.details["recall_high"], self.details["recall_mean"] + margin)
+        return low <= value <= high
 
     def to_json(self) -> dict[str, Any]:
         row = asdict(self)

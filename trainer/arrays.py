@@ -31,6 +31,12 @@ class Arrays(Protocol):
 
     def sqrt(self, array: Array) -> Array: ...
 
+    def tanh(self, array: Array) -> Array: ...
+
+    def sigmoid(self, array: Array) -> Array: ...
+
+    def relu(self, array: Array) -> Array: ...
+
     def softmax(self, array: Array, axis: int) -> Array: ...
 
     def stop_gradient(self, array: Array) -> Array: ...
@@ -61,6 +67,15 @@ class NumpyArrays:
 
     def sqrt(self, array: Array) -> Array:
         return np.sqrt(array)
+
+    def tanh(self, array: Array) -> Array:
+        return np.tanh(array)
+
+    def sigmoid(self, array: Array) -> Array:
+        return 0.5 * (1 + np.tanh(0.5 * array))  # 1 / (1 + exp(-x)), which would overflow
+
+    def relu(self, array: Array) -> Array:
+        return np.maximum(array, 0)
 
     def softmax(self, array: Array, axis: int) -> Array:
         powers = np.exp(array - array.max(axis=axis, keepdims=True))

@@ -97,6 +97,20 @@ def train(
         Literal["paper", "keras"] | None,
         typer.Option(help="The original's definition of a model, or the Keras port's.", show_default="paper"),
     ] = None,
+    readout: Annotated[
+        Literal["hard", "soft"] | None,
+        typer.Option(
+            help="Train the interest nearest to the target, or a mixture of all.",
+            show_default="hard; soft for ComiRec-SA of the Keras port",
+        ),
+    ] = None,
+    relu_projection: Annotated[
+        bool | None,
+        typer.Option(help="Let MIND end in a dense layer.", show_default="for the dataset book"),
+    ] = None,
+    continue_after_stop: Annotated[
+        bool, typer.Option("--continue-after-stop", help="Resume a run that had run out of patience.")
+    ] = False,
     accept_metric: Annotated[
         bool,
         typer.Option("--accept-metric", help="Resume although the recall is not the stored one; believe the new one."),
@@ -113,6 +127,8 @@ def train(
         "embedding_dim": embedding_dim,
         "hidden_size": hidden_size,
         "num_interest": num_interest,
+        "readout": readout,
+        "relu_projection": relu_projection,
         "maxlen": maxlen,
         "batch_size": batch_size,
         "neg_num": neg_num,
@@ -134,6 +150,7 @@ def train(
                 given,
                 data_dir=data_dir,
                 accept_metric=accept_metric,
+                continue_after_stop=continue_after_stop,
                 progress=console.measured,
             )
         else:
@@ -143,8 +160,8 @@ def train(
                     path=experiment,
                     hint=f"trainer train {experiment} --resume; or name a new run with --exp-name",
                 )
-            if source is not None or accept_metric:
-                wrong = "--from" if source is not None else "--accept-metric"
+            stray = {"--from": source, "--accept-metric": accept_metric, "--continue-after-stop": continue_after_stop}
+            if wrong := next((flag for flag, value in stray.items() if value), None):
                 raise UsageError(f"{wrong} means something only with --resume", hint="add --resume, or leave it out")
             target, start = _new(given, root, exp_name, data_dir, console)
         for directory in (target.path, target.runs):
@@ -187,7 +204,8 @@ def _new(
             raise UsageError("a new run needs --exp-name", hint="to continue an old one, add --resume")
         name = typer.prompt("Experiment name", err=True)
     dataset = given["dataset"] or "book"
-    config = override(default_config(dataset, given["model_type"], UNKNOWN_ITEM_COUNT), given)
+    variant = given["variant"] or "paper"
+    config = override(default_config(dataset, given["model_type"], UNKNOWN_ITEM_COUNT, variant), given)
     target = new_experiment(root, config, name)
     return target, new_run(config, data_dir or default_data_dir(root, dataset), progress=console.measured)
 
@@ -208,6 +226,8 @@ def _run(start: Start, target: Experiment, max_steps: int, console: Console) -> 
         f"stopped at step {standing.step} ({outcome.reason}); "
         f"best recall {standing.best_metric:.6f} at step {standing.best_step}"
     )
+    if outcome.reason == "interrupted":
+        console.line(f"everything is saved; to go on: trainer train {target.path} --resume --from latest")
     first = {key: getattr(outcome.first, key) for key in ("step", "recall", "ndcg", "hitrate")}
     console.document(
         target.path,
@@ -216,6 +236,8 @@ def _run(start: Start, target: Experiment, max_steps: int, console: Console) -> 
             "experiment": target.name,
             "resumed_from": start.resumed_from,
             "config": asdict(start.config),
+            "sources": dict(start.sources),
+            "routing_noise": None if start.spread is None else asdict(start.spread),
             "first_evaluation": first,
             "best_metric": standing.best_metric,
             "best_step": standing.best_step,

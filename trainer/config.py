@@ -8,15 +8,15 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from ckpt_tools.errors import UnsupportedError, UsageError
+from ckpt_tools.errors import UsageError
 
 VARIANTS = ("paper", "keras")
 MODEL_TYPES = ("DNN", "GRU4REC", "MIND", "ComiRec-DR", "ComiRec-SA")
 MULTI_INTEREST = ("MIND", "ComiRec-DR", "ComiRec-SA")
-IMPLEMENTED = ("DNN", "ComiRec-DR")
+READOUTS = ("hard", "soft")
 
-# What a resume may change without becoming another run: how often to look, and when to give up.
-ADJUSTABLE = ("test_iter", "patience")
+# What a resume may change without becoming another run. With another N the best is measured again.
+ADJUSTABLE = ("learning_rate", "batch_size", "test_iter", "patience", "top_n")
 
 # Stands for "as many items as the data has" until the data has been read.
 UNKNOWN_ITEM_COUNT = 0
@@ -47,8 +47,10 @@ class TrainConfig:
     """Every hyper-parameter of a run. Stored as JSON in each checkpoint (``state/config``).
 
     ``variant`` picks the definition of the model: ``paper`` (the original TF 1 trainer) or ``keras`` (the
-    Keras port). ``num_interest`` is 1 for models with one vector per user. ``test_iter`` counts steps between
-    evaluations, ``patience`` the evaluations without improvement that are tolerated.
+    Keras port). ``num_interest`` is 1 for models with one vector per user. ``readout`` says what is trained of
+    several interests: the one nearest to the target (``hard``) or their mixture (``soft``). ``relu_projection``:
+    MIND ends in a dense layer. ``test_iter`` counts steps between evaluations, ``patience`` the evaluations without
+    improvement that are tolerated.
     """
 
     dataset: str
@@ -58,6 +60,8 @@ class TrainConfig:
     embedding_dim: int
     hidden_size: int
     num_interest: int
+    readout: str
+    relu_projection: bool
     maxlen: int
     batch_size: int
     neg_num: int
@@ -77,6 +81,11 @@ class TrainConfig:
         return self.model_type in MULTI_INTEREST
 
     @property
+    def draws_routing_noise(self) -> bool:
+        """Whether the model starts its routing from random logits: MIND of the paper does, at every call."""
+        return self.model_type == "MIND" and self.variant == "paper"
+
+    @property
     def adam_epsilon(self) -> float:
         """``tf.train.AdamOptimizer`` defaults to 1e-8, ``keras.optimizers.Adam`` to 1e-7."""
         return 1e-8 if self.variant == "paper" else 1e-7
@@ -85,17 +94,19 @@ class TrainConfig:
         return json.dumps(asdict(self), sort_keys=True)
 
 
-def default_config(dataset: str, model_type: str, item_count: int) -> TrainConfig:
-    """The defaults of the original trainer for a dataset; TensorFlow's names and units are kept."""
+def default_config(dataset: str, model_type: str, item_count: int, variant: str = "paper") -> TrainConfig:
+    """The defaults of a variant's own trainer for a dataset; its names and units are kept."""
     by_dataset = dataset_defaults(dataset)
     return TrainConfig(
         dataset=dataset,
         model_type=model_type,
-        variant="paper",
+        variant=variant,
         item_count=item_count,
         embedding_dim=64,
         hidden_size=64,
         num_interest=4 if model_type in MULTI_INTEREST else 1,
+        readout="soft" if (variant, model_type) == ("keras", "ComiRec-SA") else "hard",
+        relu_projection=model_type == "MIND" and dataset == "book",
         maxlen=by_dataset.maxlen,
         batch_size=by_dataset.batch_size,
         neg_num=10,
@@ -112,20 +123,21 @@ def override(config: TrainConfig, values: Mapping[str, Any]) -> TrainConfig:
     known = {field.name for field in fields(TrainConfig)}
     given = {key: value for key, value in values.items() if key in known and value is not None}
     if not config.multi_interest:
-        given.pop("num_interest", None)  # a model with one vector has no such parameter
+        for name in ("num_interest", "readout"):
+            given.pop(name, None)  # a model with one vector has no such parameter
     return replace(config, **given)
 
 
 def validate(config: TrainConfig) -> None:
-    """Raise UsageError for a value that no run could use, UnsupportedError for a model not built yet."""
+    """Raise UsageError for a value that no run could use."""
     if config.model_type not in MODEL_TYPES:
         raise UsageError(
             f"there is no model type {config.model_type!r}", hint=f"choose one of {', '.join(MODEL_TYPES)}"
         )
-    if config.model_type not in IMPLEMENTED:
-        raise UnsupportedError(f"the trainer cannot train {config.model_type} yet; it trains {', '.join(IMPLEMENTED)}")
     if config.variant not in VARIANTS:
         raise UsageError(f"there is no variant {config.variant!r}", hint=f"choose {' or '.join(VARIANTS)}")
+    if config.readout not in READOUTS:
+        raise UsageError(f"there is no readout {config.readout!r}", hint=f"choose {' or '.join(READOUTS)}")
     sizes = "item_count embedding_dim hidden_size num_interest maxlen batch_size neg_num test_iter top_n"
     for name in sizes.split():
         if getattr(config, name) < 1:

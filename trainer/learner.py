@@ -41,6 +41,7 @@ class Learner:
                 tf.constant(batch.sampled),
                 tf.constant(batch.target_count),
                 tf.constant(batch.sampled_count),
+                None if batch.noise is None else tf.constant(batch.noise),
             )
         )
 
@@ -56,10 +57,11 @@ class Learner:
         sampled: tf.Tensor,
         target_count: tf.Tensor,
         sampled_count: tf.Tensor,
+        noise: tf.Tensor | None,
     ) -> tf.Tensor:
         names = trainable(self._config)
         with tf.GradientTape() as tape:
-            vectors = self._model.training_vectors(history, mask, target)
+            vectors = self._model.training_vectors(history, mask, target, noise)
             loss = tf.reduce_mean(
                 tf.nn.sampled_softmax_loss(
                     weights=self.variables[ITEM_EMBEDDING],

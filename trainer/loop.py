@@ -22,7 +22,8 @@ from trainer.rows import Row
 from trainer.run_log import RunLog
 from trainer.saving import CheckpointLine
 from trainer.standing import Standing
-from trainer.start import CONFIG_KEY, METRIC_KEY, Start, measure, metric_identity
+from trainer.start import Start, measure, metric_identity
+from trainer.stored import CONFIG_KEY, METRIC_KEY
 
 Reason = Literal["max-steps", "patience", "interrupted"]
 
@@ -72,6 +73,8 @@ def _loop(
 ) -> Outcome:
     config = start.config
     metrics = start.first
+    if start.line == "latest":
+        log.rewind(run.standing.step, _row_of_state(start))
     first = row = Row.of("resume" if start.resumed_from else "start", run.standing, None, metrics)
     log.add(row)
     listener.evaluated(row)
@@ -92,6 +95,14 @@ def _loop(
         run.save_latest()
     log.add(Row.of("stop", run.standing, run.standing.mean_loss, metrics))
     return Outcome(run.standing, first, reason)
+
+
+def _row_of_state(start: Start) -> Row | None:
+    """The row of the evaluation that the state was saved at, None when it was saved between two."""
+    standing = start.standing
+    if math.isnan(standing.recall) or standing.mean_loss is None:
+        return None
+    return Row.of("eval", standing, standing.mean_loss, start.first)
 
 
 def _reason_to_stop(standing: Standing, max_steps: int, asked: bool) -> Reason | None:
@@ -118,8 +129,8 @@ class _Run:
         loss = self._learner.update(self._start.sampler(self.standing.step))
         if not math.isfinite(loss):
             raise MismatchError(
-                f"training has diverged: the loss is {loss} at step {self.standing.step + 1}; the best and the state of "
-                "the last evaluation are kept, what came after it is not saved",
+                f"training has diverged: the loss is {loss} at step {self.standing.step + 1}; the best and the state "
+                "of the last evaluation are kept, what came after it is not saved",
                 hint="go on from the best with a smaller --learning-rate",
             )
         self.standing = self.standing.after_update(loss)

@@ -2,10 +2,11 @@
 
 Two definitions of each exist in the world, and old checkpoints of both: ``paper`` is the original trainer
 (THUDM/ComiRec, src/model.py; Cen et al., KDD 2020), ``keras`` its Keras port. For DNN and ComiRec-DR they
-compute the same and differ in how they start.
+compute the same and differ in how they start; where a forward pass differs, its model says so.
 
 Shapes: B batch, L history, D embedding, H hidden (= D), K interests. ``history`` int32 [B, L] left-aligned and
-padded with 0, ``mask`` float32 [B, L] of ones and zeros, ``target`` int32 [B].
+padded with 0, ``mask`` float32 [B, L] of ones and zeros, ``target`` int32 [B], ``noise`` float32 [B, K, L] or None:
+the logits that MIND's routing starts from (zero without it).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import numpy as np
 
 from trainer.arrays import Array, Arrays
 from trainer.config import TrainConfig
-from trainer.random_streams import Stream, generator
+from trainer.random_streams import Stream, generator, truncated_normal
 
 ITEM_EMBEDDING = "model/item_embedding"
 ITEM_BIAS = "model/item_bias"
@@ -48,6 +49,10 @@ def zeros(random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:  #
     return np.zeros(shape, np.float32)
 
 
+def ones(random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:  # noqa: ARG001
+    return np.ones(shape, np.float32)
+
+
 def uniform(limit: float) -> Initializer:
     return lambda random, shape: random.uniform(-limit, limit, shape)
 
@@ -57,8 +62,23 @@ def normal(deviation: float) -> Initializer:
 
 
 def glorot_uniform(random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Uniform within sqrt(6 / (rows + columns)) (Glorot & Bengio, 2010), for a matrix."""
-    return uniform(math.sqrt(6 / sum(shape)))(random, shape)
+    """Uniform within sqrt(6 / (rows + columns)) (Glorot & Bengio, 2010); TensorFlow counts a vector as both."""
+    return uniform(math.sqrt(6 / (shape[-1] + shape[-2 if len(shape) > 1 else -1])))(random, shape)
+
+
+def orthogonal(random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Orthonormal rows (Saxe et al., 2014) for a matrix that is wider than high, as Keras starts a recurrent kernel."""
+    factor, triangle = np.linalg.qr(random.standard_normal(shape[::-1]))
+    return (factor * np.sign(np.diag(triangle))).T
+
+
+def side_by_side(*parts: tuple[Initializer, int]) -> Initializer:
+    """Columns from several initializers, each of them with its own share of the last dimension."""
+
+    def fill(random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        return np.concatenate([initializer(random, (*shape[:-1], width)) for initializer, width in parts], axis=-1)
+
+    return fill
 
 
 class Recommender:
@@ -87,23 +107,51 @@ class Recommender:
         """[n, D]"""
         return self._weights[ITEM_EMBEDDING]
 
-    def user_vectors(self, history: Array, mask: Array) -> Array:
+    def user_vectors(self, history: Array, mask: Array, noise: Array | None = None) -> Array:
         """What retrieval compares with every item: [B, K, D]; K is 1 for the models with one vector."""
         raise NotImplementedError
 
-    def training_vectors(self, history: Array, mask: Array, target: Array) -> Array:
+    def training_vectors(self, history: Array, mask: Array, target: Array, noise: Array | None = None) -> Array:
         """What the loss compares with target and negatives: [B, D]."""
         raise NotImplementedError
+
+    def noise(self, seed: int, index: int, users: int) -> np.ndarray | None:
+        """Routing noise for an evaluation, [B, K, L]: a function of the seed and of which users they are."""
+        config = self._config
+        if not config.draws_routing_noise:
+            return None
+        random = generator(seed, Stream.EVALUATION, index)
+        return truncated_normal(random, (users, config.num_interest, config.maxlen))
 
     def _embedded(self, history: Array, mask: Array) -> Array:
         """[B, L, D], zero where padded."""
         return self._arrays.gather(self.item_embedding, history) * mask[:, :, None]
 
 
-class DNN(Recommender):
-    """The mean of the history, through one dense layer without activation."""
+class SingleInterest(Recommender):
+    """One vector for each user, in training and in retrieval."""
 
     excludes_padding = False
+
+    def user_vectors(self, history: Array, mask: Array, noise: Array | None = None) -> Array:
+        return self.training_vectors(history, mask, history, noise)[:, None, :]
+
+    def training_vectors(
+        self,
+        history: Array,
+        mask: Array,
+        target: Array,  # noqa: ARG002
+        noise: Array | None = None,  # noqa: ARG002
+    ) -> Array:
+        return self._vector(history, mask)
+
+    def _vector(self, history: Array, mask: Array) -> Array:
+        """[B, H]"""
+        raise NotImplementedError
+
+
+class DNN(SingleInterest):
+    """The mean of the history, through one dense layer without activation."""
 
     @staticmethod
     def parameters(config: TrainConfig) -> dict[str, Parameter]:
@@ -112,12 +160,6 @@ class DNN(Recommender):
             "model/proj/bias": Parameter((config.hidden_size,), zeros),
         }
 
-    def user_vectors(self, history: Array, mask: Array) -> Array:
-        return self._vector(history, mask)[:, None, :]
-
-    def training_vectors(self, history: Array, mask: Array, target: Array) -> Array:  # noqa: ARG002
-        return self._vector(history, mask)
-
     def _vector(self, history: Array, mask: Array) -> Array:
         total = self._arrays.sum(self._embedded(history, mask), axis=1)
         # The tiny term keeps a user without history at zero.
@@ -125,16 +167,110 @@ class DNN(Recommender):
         return self._arrays.matmul(mean, self._weights["model/proj/kernel"]) + self._weights["model/proj/bias"]
 
 
+class GRU4REC(SingleInterest):
+    """The last state of a gated recurrent unit that reads the history.
+
+    The columns of all weights are update, reset, candidate. ``paper``: TensorFlow 1's GRUCell, whose candidate sees
+    reset * state; one bias [3H]. ``keras``: Keras's GRU with ``reset_after``, whose reset comes after the state's
+    product; a bias for the input and one for the state, [2, 3H].
+    """
+
+    @staticmethod
+    def parameters(config: TrainConfig) -> dict[str, Parameter]:
+        dim, units = config.embedding_dim, config.hidden_size
+        if config.variant == "paper":
+            # TF 1 holds one kernel for gates and one for the candidate, each for input and state together.
+            gates = uniform(math.sqrt(6 / (dim + units + 2 * units)))
+            candidate = uniform(math.sqrt(6 / (dim + units + units)))
+            kernel = recurrent = side_by_side((gates, 2 * units), (candidate, units))
+            bias = Parameter((3 * units,), side_by_side((ones, 2 * units), (zeros, units)))
+        else:
+            kernel, recurrent = glorot_uniform, orthogonal
+            bias = Parameter((2, 3 * units), zeros)
+        return Recommender.parameters(config) | {
+            "model/gru/kernel": Parameter((dim, 3 * units), kernel),
+            "model/gru/recurrent_kernel": Parameter((units, 3 * units), recurrent),
+            "model/gru/bias": bias,
+        }
+
+    def _vector(self, history: Array, mask: Array) -> Array:
+        arrays, units = self._arrays, self._config.hidden_size
+        reset_after = self._config.variant == "keras"
+        bias, recurrent = self._weights["model/gru/bias"], self._weights["model/gru/recurrent_kernel"]
+        inputs = arrays.matmul(self._embedded(history, mask), self._weights["model/gru/kernel"])
+        inputs = inputs + (bias[0] if reset_after else bias)
+        state = 0 * inputs[:, 0, :units]
+        for place in range(self._config.maxlen):
+            seen, here = inputs[:, place, :], mask[:, place, None]
+            if reset_after:
+                known = arrays.matmul(state, recurrent) + bias[1]
+            else:
+                known = arrays.matmul(state, recurrent[:, : 2 * units])
+            update = arrays.sigmoid(seen[:, :units] + known[:, :units])
+            reset = arrays.sigmoid(seen[:, units : 2 * units] + known[:, units : 2 * units])
+            if reset_after:
+                remembered = reset * known[:, 2 * units :]
+            else:
+                remembered = arrays.matmul(reset * state, recurrent[:, 2 * units :])
+            candidate = arrays.tanh(seen[:, 2 * units :] + remembered)
+            state = here * (update * state + (1 - update) * candidate) + (1 - here) * state
+        return state
+
+
 class MultiInterest(Recommender):
-    """Trains, of a user's interests, the one that fits the target best (hard readout)."""
+    """Several vectors for each user; training reads one vector out of them by the target item.
+
+    The Keras port passes item 0 instead of the target into the readout while it trains (``dummy_mid``), so that it
+    trains the interest nearest to the padding item. That is a defect of its training loop and not part of the model:
+    both variants here read out by the target.
+    """
 
     excludes_padding = True
 
-    def training_vectors(self, history: Array, mask: Array, target: Array) -> Array:
+    def training_vectors(self, history: Array, mask: Array, target: Array, noise: Array | None = None) -> Array:
+        """``hard``: the interest with the largest inner product with the target (paper, section 3.2) · ``soft``: all
+        of them, weighted by the softmax of those products."""
         arrays = self._arrays
-        interests = self.user_vectors(history, mask)
+        interests = self.user_vectors(history, mask, noise)
         wanted = arrays.gather(self.item_embedding, target)
-        return arrays.pick(interests, arrays.argmax(arrays.sum(interests * wanted[:, None, :], axis=2), axis=1))
+        scores = arrays.sum(interests * wanted[:, None, :], axis=2)
+        if self._config.readout == "soft":
+            return arrays.sum(arrays.softmax(scores, axis=1)[:, :, None] * interests, axis=1)
+        return arrays.pick(interests, arrays.argmax(scores, axis=1))
+
+
+class MIND(MultiInterest):
+    """Dynamic routing with one map for all positions and interests (Li et al., CIKM 2019), as ComiRec compares to it.
+
+    The interests differ only by where their logits start. ``paper``: from truncated normal noise, drawn anew at every
+    call; the shared map has a bias. ``keras``: from zero, so that all interests come out equal; no bias.
+    """
+
+    @staticmethod
+    def parameters(config: TrainConfig) -> dict[str, Parameter]:
+        dim = config.embedding_dim
+        parameters = Recommender.parameters(config)
+        parameters["model/capsule/bilinear/kernel"] = Parameter((dim, dim), glorot_uniform)
+        if config.variant == "paper":
+            # The original passes bias_initializer=None, which means TensorFlow's default and not zeros.
+            parameters["model/capsule/bilinear/bias"] = Parameter((dim,), glorot_uniform)
+        if config.relu_projection:
+            parameters["model/capsule/proj/kernel"] = Parameter((dim, dim), glorot_uniform)
+            parameters["model/capsule/proj/bias"] = Parameter((dim,), zeros)
+        return parameters
+
+    def user_vectors(self, history: Array, mask: Array, noise: Array | None = None) -> Array:
+        arrays, config, weights = self._arrays, self._config, self._weights
+        votes = arrays.matmul(self._embedded(history, mask), weights["model/capsule/bilinear/kernel"])
+        if config.variant == "paper":
+            votes = votes + weights["model/capsule/bilinear/bias"]
+        if noise is None:
+            noise = 0 * (mask[:, None, :] + np.zeros((1, config.num_interest, 1), np.float32))
+        capsules = route(arrays, votes[:, None, :, :], mask, noise)
+        if config.relu_projection:
+            projected = arrays.matmul(capsules, weights["model/capsule/proj/kernel"])
+            capsules = arrays.relu(projected + weights["model/capsule/proj/bias"])
+        return capsules
 
 
 class ComiRecDR(MultiInterest):
@@ -148,7 +284,7 @@ class ComiRecDR(MultiInterest):
             "model/capsule/weights": Parameter((1, config.maxlen, interests * dim, dim), normal(deviation))
         }
 
-    def user_vectors(self, history: Array, mask: Array) -> Array:
+    def user_vectors(self, history: Array, mask: Array, noise: Array | None = None) -> Array:  # noqa: ARG002
         arrays, config = self._arrays, self._config
         interests, dim = config.num_interest, config.embedding_dim
         # One matrix product for each position, [B, D] x [D, K*D]: the broadcast product of the original
@@ -156,17 +292,49 @@ class ComiRecDR(MultiInterest):
         by_position = arrays.transpose(self._embedded(history, mask), (1, 0, 2))
         maps = arrays.transpose(self._weights["model/capsule/weights"][0], (0, 2, 1))
         votes = arrays.reshape(arrays.matmul(by_position, maps), (config.maxlen, -1, interests, dim))
-        return route(arrays, arrays.transpose(votes, (1, 2, 0, 3)), mask)
+        votes = arrays.transpose(votes, (1, 2, 0, 3))
+        return route(arrays, votes, mask, 0 * arrays.stop_gradient(votes[:, :, :, 0]))
 
 
-def route(arrays: Arrays, votes: Array, mask: Array) -> Array:
-    """Dynamic routing of ``votes`` [B, K, L, D] to capsules [B, K, D], logits starting at zero.
+class ComiRecSA(MultiInterest):
+    """Self-attention: K heads each weigh the history's items, and an interest is their weighted sum.
 
-    Each position spreads its vote over the capsules by a softmax over K; padded positions have none.
-    Gradients pass only through the last iteration (Sabour et al., 2017; src/model.py).
+    ``paper``: the weights see the items with a learned embedding of their positions. ``keras``: the items alone.
+    """
+
+    @staticmethod
+    def parameters(config: TrainConfig) -> dict[str, Parameter]:
+        dim, hidden, interests = config.embedding_dim, 4 * config.hidden_size, config.num_interest
+        parameters = Recommender.parameters(config)
+        if config.variant == "paper":
+            parameters["model/position_embedding"] = Parameter((1, config.maxlen, dim), glorot_uniform)
+        return parameters | {
+            "model/attention/hidden/kernel": Parameter((dim, hidden), glorot_uniform),
+            "model/attention/hidden/bias": Parameter((hidden,), zeros),
+            "model/attention/heads/kernel": Parameter((hidden, interests), glorot_uniform),
+            "model/attention/heads/bias": Parameter((interests,), zeros),
+        }
+
+    def user_vectors(self, history: Array, mask: Array, noise: Array | None = None) -> Array:  # noqa: ARG002
+        arrays, weights = self._arrays, self._weights
+        items = self._embedded(history, mask)
+        placed = items + weights["model/position_embedding"] if self._config.variant == "paper" else items
+        hidden = arrays.matmul(placed, weights["model/attention/hidden/kernel"])
+        hidden = arrays.tanh(hidden + weights["model/attention/hidden/bias"])
+        logits = arrays.matmul(hidden, weights["model/attention/heads/kernel"]) + weights["model/attention/heads/bias"]
+        # Padded positions get the same very small logit, so that a user without history has zero vectors.
+        logits = logits * mask[:, :, None] - 1e9 * (1 - mask[:, :, None])
+        return arrays.matmul(arrays.transpose(arrays.softmax(logits, axis=1), (0, 2, 1)), items)
+
+
+def route(arrays: Arrays, votes: Array, mask: Array, logits: Array) -> Array:
+    """Dynamic routing of ``votes`` [B, K, L, D] to capsules [B, K, D], from ``logits`` [B, K, L] on.
+
+    Votes may be [B, 1, L, D], the same for all capsules. Each position spreads its vote over the capsules by a softmax
+    over K; padded positions have none. Gradients pass only through the last iteration (Sabour et al., 2017;
+    src/model.py).
     """
     fixed = arrays.stop_gradient(votes)
-    logits = 0 * fixed[:, :, :, 0]
     for _ in range(ROUTING_ITERATIONS - 1):
         capsules = _capsules(arrays, logits, fixed, mask)
         logits = logits + arrays.sum(fixed * capsules[:, :, None, :], axis=3)
@@ -180,7 +348,13 @@ def _capsules(arrays: Arrays, logits: Array, votes: Array, mask: Array) -> Array
     return capsules * (norm / (1 + norm) / arrays.sqrt(norm + 1e-9))  # squash
 
 
-_MODELS: dict[str, type[Recommender]] = {"DNN": DNN, "ComiRec-DR": ComiRecDR}
+_MODELS: dict[str, type[Recommender]] = {
+    "DNN": DNN,
+    "GRU4REC": GRU4REC,
+    "MIND": MIND,
+    "ComiRec-DR": ComiRecDR,
+    "ComiRec-SA": ComiRecSA,
+}
 
 
 def model_class(model_type: str) -> type[Recommender]:

@@ -16,6 +16,8 @@ class Stream(IntEnum):
 
     INITIAL_WEIGHTS = 0
     BATCHES = 1
+    ROUTING = 2
+    EVALUATION = 3
 
 
 def generator(seed: int, stream: Stream, index: int) -> np.random.Generator:
@@ -26,3 +28,11 @@ def generator(seed: int, stream: Stream, index: int) -> np.random.Generator:
     """
     key = np.array([seed, index], dtype=np.uint64)
     return np.random.Generator(np.random.Philox(counter=[0, 0, 0, int(stream)], key=key))
+
+
+def truncated_normal(random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """float32, standard normal without what lies beyond two deviations (``tf.random.truncated_normal``)."""
+    values = random.standard_normal(shape, dtype=np.float32)
+    while (outside := np.abs(values) > 2).any():
+        values[outside] = random.standard_normal(np.count_nonzero(outside), dtype=np.float32)
+    return values

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -14,31 +14,76 @@ from ckpt_tools.readers import Checkpoint
 from trainer.config import ADJUSTABLE, TrainConfig, default_config, flag, override
 from trainer.variables import LEARNING_RATE
 
+_PROJECTION = "model/capsule/proj/kernel"
+DEFAULT = "default"
+GIVEN = "flag"
+# How the sources of hyper-parameters begin that no checkpoint told.
+WORKED_OUT = (DEFAULT, "gives the logged recall", "the logged recall is within")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A run's configuration and where each hyper-parameter of it came from, in words.
+
+    ``changed``: what the flags make different from the run so far, one phrase each.
+    """
+
+    config: TrainConfig
+    sources: Mapping[str, str]
+    changed: tuple[str, ...] = ()
+
+    def with_found(self, name: str, value: Any, source: str) -> Settings:
+        """The settings with one hyper-parameter that was worked out."""
+        config = replace(self.config, **{name: value})
+        return replace(self, config=config, sources={**self.sources, name: source})
+
+    @property
+    def defaulted(self) -> frozenset[str]:
+        """What nobody told: neither the checkpoint nor its name nor a flag."""
+        return frozenset(name for name, source in self.sources.items() if source == DEFAULT)
+
 
 def config_of(checkpoint: Checkpoint, lineage: Lineage, given: Mapping[str, Any]) -> TrainConfig:
+    """The configuration alone; see ``settings_of``."""
+    return settings_of(checkpoint, lineage, given).config
+
+
+def settings_of(checkpoint: Checkpoint, lineage: Lineage, given: Mapping[str, Any]) -> Settings:
     """The run's hyper-parameters: from the checkpoint and the experiment's name, else ``given``, else defaults.
 
     ``given`` are flags, None where left out. Raises UsageError naming each flag that contradicts the checkpoint,
     with both values and where the checkpoint's came from; ``ADJUSTABLE`` ones may differ.
     """
     known, sources = _known(checkpoint, lineage)
-    contradictions = list(_contradictions(given, known, sources))
+    flags = {key: value for key, value in given.items() if value is not None}
+    different = {key: value for key, value in flags.items() if _differs(key, value, known, lineage)}
+    contradictions = [
+        f"{flag(name)} {value} contradicts {known[name]} ({sources.get(name, 'the checkpoint')})"
+        for name, value in different.items()
+        if name not in ADJUSTABLE
+    ]
     if contradictions:
         raise UsageError(
             "; ".join(contradictions),
             path=checkpoint.prefix,
             hint="leave these flags out to continue the run as it was, or start a new one with --exp-name",
         )
-    dataset = known.get("dataset") or given.get("dataset")
+    dataset = known.get("dataset") or flags.get("dataset")
     if dataset is None:
         raise UsageError(
             "neither the checkpoint nor the experiment's name tells the dataset",
             path=checkpoint.prefix,
             hint="name it with --dataset",
         )
-    config = default_config(dataset, lineage.model_type, known["item_count"])
-    flags = {key: value for key, value in given.items() if value is not None}
-    return override(config, {**flags, **known, **{key: flags[key] for key in ADJUSTABLE if key in flags}})
+    config = default_config(dataset, lineage.model_type, known["item_count"], lineage.variant)
+    config = override(config, {**flags, **known, **different})
+    told = dict.fromkeys(asdict(config), DEFAULT) | dict.fromkeys(flags, GIVEN) | sources
+    told |= dict.fromkeys(different, GIVEN)
+    return Settings(
+        config,
+        {name: told[name] for name in asdict(config)},
+        tuple(f"{flag(name)} {known[name]} becomes {value}" for name, value in different.items()),
+    )
 
 
 def _known(checkpoint: Checkpoint, lineage: Lineage) -> tuple[dict[str, Any], dict[str, str]]:
@@ -51,13 +96,23 @@ def _known(checkpoint: Checkpoint, lineage: Lineage) -> tuple[dict[str, Any], di
         rate = np.float32(lineage.read(checkpoint, LEARNING_RATE).item())
         known["learning_rate"] = float(str(rate))  # the shortest decimal that is this float32
         sources["learning_rate"] = LEARNING_RATE
-    return {field.name: known[field.name] for field in fields(TrainConfig) if field.name in known}, sources
+    if lineage.model_type == "MIND":
+        known["relu_projection"] = _PROJECTION in lineage.canonical()
+        sources["relu_projection"] = f"{_PROJECTION} is {'there' if known['relu_projection'] else 'not there'}"
+    names = [field.name for field in fields(TrainConfig) if field.name in known]
+    return {name: known[name] for name in names}, {name: sources.get(name, "the checkpoint") for name in names}
 
 
-def _contradictions(given: Mapping[str, Any], known: Mapping[str, Any], sources: Mapping[str, str]) -> Iterator[str]:
-    for name, value in given.items():
-        if value is None or name in ADJUSTABLE or name not in known or value == known[name]:
-            continue
-        if name == "num_interest" and known[name] == 1:
-            continue  # a model with one vector has no such parameter; old command lines give it all the same
-        yield f"{flag(name)} {value} contradicts {known[name]} ({sources.get(name, 'the checkpoint')})"
+def _differs(name: str, value: Any, known: Mapping[str, Any], lineage: Lineage) -> bool:
+    if name not in known or value == known[name]:
+        return False
+    # A model with one vector has no such parameter; old command lines give it all the same.
+    return not (name == "num_interest" and lineage.model_type in ("DNN", "GRU4REC"))
+
+
+def notes(settings: Settings) -> Iterator[str]:
+    """What was not read off the checkpoint, its name or a flag, one sentence each, for the people who resume."""
+    for name in ("num_interest", "top_n", "maxlen"):
+        source = settings.sources[name]
+        if source.startswith(WORKED_OUT) and (name != "num_interest" or settings.config.multi_interest):
+            yield f"{flag(name)} {getattr(settings.config, name)}: {source}"

@@ -6,6 +6,7 @@ import json
 import os
 from dataclasses import asdict
 from types import TracebackType
+from typing import Any
 
 import tensorflow as tf
 
@@ -15,6 +16,7 @@ from trainer.rows import Row
 
 METRICS = "metrics.jsonl"
 CONFIG = "config.json"
+_MAX_BYTES = 1 << 30
 
 
 class RunLog:
@@ -40,6 +42,21 @@ class RunLog:
             tf.summary.scalar("eval/hitrate", row.hitrate)
         self._events.flush()
 
+    def rewind(self, step: int, row: Row | None) -> None:
+        """Make the log end where the state of ``step`` does: without rows of later steps, and with that state's own.
+
+        A run that was killed may have logged what it then could not save, or saved what it did not come to log.
+        """
+        path = os.path.join(self._directory, METRICS)
+        lines = storage.read_file(path, limit=_MAX_BYTES).decode().splitlines() if os.path.exists(path) else []
+        rows = [found for found in map(_parsed, lines) if found is not None]
+        kept = [found for found in rows if found["step"] <= step]
+        if len(kept) < len(lines):
+            text = "".join(json.dumps(found) + "\n" for found in kept)
+            storage.write_atomic(path, text.encode())
+        if row is not None and not any(found["step"] == step and found["event"] == row.event for found in kept):
+            self.add(row)
+
     def __enter__(self) -> RunLog:
         return self
 
@@ -47,3 +64,12 @@ class RunLog:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._events.close()
+
+
+def _parsed(line: str) -> dict[str, Any] | None:
+    """A row of the log; None for a line that was cut off."""
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) and isinstance(row.get("step"), int) else None

@@ -10,7 +10,7 @@ import numpy as np
 from ckpt_tools.errors import UsageError
 from trainer.config import TrainConfig
 from trainer.data import Interactions
-from trainer.random_streams import Stream, generator
+from trainer.random_streams import Stream, generator, truncated_normal
 
 # The first item that may be a target: a history has at least this many items (src/data_iterator.py).
 FIRST_CUT = 4
@@ -22,7 +22,7 @@ class Batch:
 
     ``history`` int32 [B, L], ``mask`` float32 [B, L], ``target`` int32 [B], ``sampled`` int64 [S],
     ``target_count`` float32 [B, 1] and ``sampled_count`` float32 [S]: how often the sampler was expected to
-    draw each id.
+    draw each id. ``noise`` float32 [B, K, L]: where MIND's routing starts, None for the other models.
     """
 
     history: np.ndarray
@@ -31,6 +31,7 @@ class Batch:
     sampled: np.ndarray
     target_count: np.ndarray
     sampled_count: np.ndarray
+    noise: np.ndarray | None
 
 
 class BatchSampler:
@@ -65,7 +66,15 @@ class BatchSampler:
             sampled=sampled,
             target_count=self._negatives.expected_count(target, tries).astype(np.float32)[:, None],
             sampled_count=self._negatives.expected_count(sampled, tries).astype(np.float32),
+            noise=self._noise(step),
         )
+
+    def _noise(self, step: int) -> np.ndarray | None:
+        config = self._config
+        if not config.draws_routing_noise:
+            return None
+        random = generator(config.seed, Stream.ROUTING, step)
+        return truncated_normal(random, (config.batch_size, config.num_interest, config.maxlen))
 
 
 class LogUniform:

@@ -28,7 +28,8 @@ class Standing:
 
     ``best_metric`` is a float32 value: the type it is stored in, so that a restored best never beats itself.
     ``recall`` belongs to exactly these weights, NaN when they were not measured. ``loss_sum`` adds up the loss of
-    the ``loss_steps`` updates since the last evaluation.
+    the ``loss_steps`` updates since the last evaluation; measured weights still have the sum that led to them, so that
+    the row of their evaluation can be told from the checkpoint alone.
     """
 
     step: int = 0
@@ -42,7 +43,7 @@ class Standing:
 
     @property
     def mean_loss(self) -> float | None:
-        """The mean loss since the last evaluation, None when there was no update."""
+        """The mean loss since the last evaluation (before this one), None when there was no update."""
         return self.loss_sum / self.loss_steps if self.loss_steps else None
 
     @property
@@ -51,18 +52,13 @@ class Standing:
         return self.best_step == self.step and self.recall == self.best_metric
 
     def after_update(self, loss: float) -> Standing:
-        return replace(
-            self,
-            step=self.step + 1,
-            recall=math.nan,
-            loss_sum=self.loss_sum + loss,
-            loss_steps=self.loss_steps + 1,
-        )
+        total, steps = (self.loss_sum, self.loss_steps) if math.isnan(self.recall) else (0.0, 0)
+        return replace(self, step=self.step + 1, recall=math.nan, loss_sum=total + loss, loss_steps=steps + 1)
 
     def after_evaluation(self, recall: float, patience: int) -> Standing:
         """With a new measurement: the new best, or one more trial; stopped after more than ``patience`` trials."""
         measured = float(np.float32(recall))
-        evaluated = replace(self, recall=measured, loss_sum=0.0, loss_steps=0)
+        evaluated = replace(self, recall=measured)
         if measured > self.best_metric:
             return replace(evaluated, best_metric=measured, best_step=self.step, trials=0)
         return replace(evaluated, trials=self.trials + 1, stopped=self.trials + 1 > patience)

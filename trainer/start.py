@@ -3,30 +3,35 @@
 Resuming follows these rules:
 
  1. ``best`` (the default) continues from the best checkpoint, whoever wrote it; ``latest`` from the newest state of
-    this trainer. When there is none, the resume is refused.
+    this trainer. A run of this trainer that was stopped before its first such save has only its best; ``latest`` then
+    means that one. When there is neither, the resume is refused.
  2. Hyper-parameters come from the checkpoint and the experiment's name. A flag that contradicts them is refused;
-    only ``--test-iter`` and ``--patience`` may change.
- 3. Every variable and both of Adam's moments must be in the checkpoint, by name and with the same shape.
- 4. The weights are measured on the validation split before anything is trained or written.
- 5. If a recall of these weights is stored, the measured one must equal it within 1e-6, and the split must be the one
-    it was measured on (when that is stored too).
- 6. If none is stored, the run's logs must contain the measured recall, within 1e-6; without logs it is taken as it
+    learning rate, batch size, test-iter, patience and N may change, and each change is reported.
+ 3. What neither tells (N, and MIND's K) comes from flags, else from whichever usual value gives a recall that the run
+    logged, else from the defaults; which of these it was is reported.
+ 4. Every variable and both of Adam's moments must be in the checkpoint, by name and with the same shape.
+ 5. The weights are measured on the validation split before anything is trained or written.
+ 6. If a recall of these weights is stored, the measured one must equal it within 1e-6. A stored best that this trainer
+    measured on another split, or at another N, is not comparable: the best is then measured again, which is reported.
+ 7. If none is stored, the run's logs must contain the measured recall, within 1e-6; without logs it is taken as it
     is. It then becomes the best, and is saved before the first step.
- 7. ``--accept-metric`` overrides 5 and 6: what was measured now is believed. It becomes the best when the best was
-    what disagreed, or was measured on another split.
- 8. Adam's moments and step continue. A step that the checkpoint no longer tells (TensorFlow 1 after some 87,000
+ 8. MIND of the paper draws noise at each evaluation. A recall that somebody else logged or stored agrees when it is
+    within that noise over several seeds; this trainer's own measurements repeat exactly.
+ 9. ``--accept-metric`` overrides 6 and 7: what was measured now is believed, and becomes the best when the best was
+    what disagreed.
+10. Adam's moments and step continue. A step that the checkpoint no longer tells (TensorFlow 1 after some 87,000
     updates) counts as 10^6 for Adam, and the best logged step for the run.
- 9. A run that had run out of patience continues from ``latest`` only with a larger ``--patience``.
+11. A run that had run out of patience continues with a larger ``--patience``, or with ``--continue-after-stop``, which
+    starts the count again.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -34,32 +39,30 @@ from ckpt_tools.errors import CkptError, MismatchError, NotFoundError, Unsupport
 from ckpt_tools.evidence import Evidence, collect
 from ckpt_tools.experiments import Experiment
 from ckpt_tools.findings import Finding
-from ckpt_tools.lineages import Lineage, identify
+from ckpt_tools.lineages import identify
 from ckpt_tools.lineages.trainer import ID as TRAINER
-from ckpt_tools.readers import Checkpoint, open_checkpoint
+from ckpt_tools.readers import open_checkpoint
 from trainer.config import UNKNOWN_ITEM_COUNT, TrainConfig, validate
 from trainer.data import Interactions, default_data_dir, read_split, require_ids_below, split_path
-from trainer.evaluate import METRIC, Progress, evaluate, numpy_model
+from trainer.measuring import METRIC, Progress, evaluate, numpy_model, weight_names
 from trainer.metrics import Metrics
-from trainer.restoring import config_of
+from trainer.reproducing import Spread, agrees, reproduce
+from trainer.restoring import notes, settings_of
 from trainer.sampling import FIRST_CUT, BatchSampler
-from trainer.standing import STORED, Standing
-from trainer.variables import UNKNOWN_STEP, initial_variables, restored_variables
+from trainer.standing import Standing
+from trainer.stored import Line, Stored, newest_standing, read_stored
+from trainer.variables import initial_variables, restored_variables
 
-TOLERANCE = 1e-6
 VALID = "valid"
-METRIC_KEY = "state/metric"
-CONFIG_KEY = "state/config"
-
-Line = Literal["best", "latest"]
 
 
 @dataclass(frozen=True)
 class Start:
     """All that training needs to begin. ``variables`` by canonical name; ``first`` was measured on them.
 
-    ``resumed_from`` is a prefix, None for a new run. ``save_best``: these weights are the best, and no checkpoint
-    says so yet.
+    ``resumed_from`` is a prefix, None for a new run; ``line`` says which of the run's two lines it belongs to.
+    ``save_best``: these weights are the best, and no checkpoint says so yet. ``sources``: where each hyper-parameter
+    came from. ``spread``: what MIND's routing noise does to the recall.
     """
 
     config: TrainConfig
@@ -69,8 +72,11 @@ class Start:
     standing: Standing
     first: Metrics
     resumed_from: str | None
+    line: Line | None
     save_best: bool
     findings: tuple[Finding, ...] = ()
+    sources: Mapping[str, str] = field(default_factory=dict)
+    spread: Spread | None = None
 
 
 def metric_identity(config: TrainConfig, valid: Interactions) -> dict[str, Any]:
@@ -98,6 +104,7 @@ def new_run(config: TrainConfig, data_dir: str, *, progress: Progress | None = N
         standing=Standing().as_best(first.recall),
         first=first,
         resumed_from=None,
+        line=None,
         save_best=True,
         findings=_data_findings(sampler),
     )
@@ -110,13 +117,14 @@ def resumed_run(
     *,
     data_dir: str | None = None,
     accept_metric: bool = False,
+    continue_after_stop: bool = False,
     progress: Progress | None = None,
 ) -> Start:
     """A run out of one of the experiment's checkpoints, by the rules above.
 
     ``given`` are the flags that name hyper-parameters, None where left out; without ``data_dir`` the data is looked
     for where the original trainer has it. Raises NotFoundError (no checkpoint, no data), UnsupportedError (unknown
-    producer or model), UsageError (contradicting flags), MismatchError (a variable, the recall, the data),
+    producer), UsageError (contradicting flags, an early stop), MismatchError (a variable, the recall, the data),
     CorruptError (damage).
     """
     prefix = _prefix(experiment, line)
@@ -126,23 +134,33 @@ def resumed_run(
             raise UnsupportedError(
                 "the producer of this checkpoint is not known", path=prefix, hint=f"ckpt inspect {prefix}"
             )
-        config = config_of(checkpoint, lineage, given)
-        validate(config)
-        variables = restored_variables(checkpoint, lineage, config)
+        settings = settings_of(checkpoint, lineage, given)
+        validate(settings.config)
+        variables = restored_variables(checkpoint, lineage, settings.config)
         evidence = collect(experiment)
-        stored = _stored(checkpoint, lineage, line, evidence)
-    data_dir = data_dir or default_data_dir(experiment.root, config.dataset)
-    train, valid = _read_data(data_dir, config)
+        stored = read_stored(checkpoint, lineage, line, evidence)
+    stopped = _early_stop(experiment, stored, settings.config, continue_after_stop)
+    data_dir = data_dir or default_data_dir(experiment.root, settings.config.dataset)
+    train, valid = _read_data(data_dir, settings.config)
+    expected = [evaluation.recall for evaluation in evidence.evaluations] if stored.recall is None else [stored.recall]
+    if stored.measured_here:  # then nothing is left to be found out
+        expected = []
+    settings, first, spread = reproduce(settings, variables, valid, expected, progress=progress)
+    config = settings.config
     sampler = _sampler(config, train, valid, MismatchError)
-    first = measure(config, variables, valid, progress)
-    objections = list(_objections(stored, first.recall, valid.digest, evidence))
+    standing, remeasured = _comparable_standing(experiment, stored, first, config, valid)
+    objections = [] if remeasured else list(_objections(stored, first.recall, spread, evidence))
     if objections and not accept_metric:
         raise MismatchError(
             objections[0],
             path=prefix,
             hint="check --data-dir; to believe what was measured now, run again with --accept-metric",
         )
-    standing = _continued(stored, first.recall, believed=bool(objections), digest=valid.digest)
+    noisy = _noisy(stored, spread)
+    if not remeasured:
+        standing = _continued(stored, first.recall, believed=bool(objections) or noisy)
+    if stopped and continue_after_stop:
+        standing = replace(standing, trials=0)
     return Start(
         config=config,
         sampler=sampler,
@@ -151,12 +169,21 @@ def resumed_run(
         standing=replace(standing, stopped=standing.trials > config.patience),
         first=first,
         resumed_from=prefix,
-        save_best=standing.is_best and (bool(objections) or stored.recall is None),
+        line=line,
+        save_best=(standing.is_best and standing.best_metric != stored.recall)
+        or (line == "best" and (stored.recall is None or bool(remeasured))),
         findings=(
             *evidence.findings,
             *_data_findings(sampler),
+            *(Finding("changed", "note", text) for text in settings.changed),
+            *(Finding("hyper-parameter", "note", text) for text in notes(settings)),
+            *_spread_findings(spread, stored, evidence),
+            *(Finding("remeasured", "warning", text, prefix) for text in remeasured),
             *(Finding("metric-accepted", "warning", text, prefix) for text in objections),
+            *(Finding("early-stop", "note", text) for text in stopped),
         ),
+        sources=settings.sources,
+        spread=spread,
     )
 
 
@@ -170,75 +197,121 @@ def measure(
     return evaluate(numpy_model(config, variables), valid, maxlen=config.maxlen, top_n=config.top_n, progress=progress)
 
 
-@dataclass(frozen=True)
-class _Stored:
-    """What a checkpoint says of its run. ``recall`` of exactly these weights and the ``digest`` of the split it was
-    measured on are None where the checkpoint does not tell."""
-
-    standing: Standing
-    recall: float | None
-    digest: str | None
-    line: Line
-
-
 def _prefix(experiment: Experiment, line: Line) -> str:
     if line == "best":
         return experiment.best_prefix()
     prefix = experiment.latest_prefix()
+    if prefix is None and _is_of_this_trainer(experiment):
+        prefix = experiment.best_prefix()
     if prefix is None:
         raise NotFoundError(
-            "this experiment has no newest state: its trainer kept only the best, or saved nothing yet",
+            "this experiment has no newest state: its trainer kept only the best",
             path=experiment.latest_line,
             hint=f"trainer train {experiment.path} --resume",
         )
     return prefix
 
 
-def _stored(checkpoint: Checkpoint, lineage: Lineage, line: Line, evidence: Evidence) -> _Stored:
-    names = [name for name, _ in STORED.values()]
-    if lineage.id == TRAINER:
-        standing = Standing.from_tensors({name: lineage.read(checkpoint, name) for name in names})
-        identity = json.loads(lineage.read(checkpoint, METRIC_KEY).item())
-        if standing.step == UNKNOWN_STEP and evidence.best and identity.get("digest") is None:
-            # Migrated from a checkpoint that had lost Adam's step: the log still knows that of the run.
-            standing = replace(standing, step=evidence.best.step, best_step=evidence.best.step)
-        recall = None if math.isnan(standing.recall) else standing.recall
-        if line == "best" and lineage.best_metric.status == "present":
-            recall = standing.best_metric  # after a backfill there is this one alone
-        return _Stored(standing, recall, identity.get("digest"), line)
-    step = lineage.step
-    if step is None:
-        step = evidence.best.step if evidence.best else 0
-    best = lineage.best_metric
-    if best.status != "present" or best.value is None:
-        return _Stored(Standing(step), None, None, line)
-    return _Stored(Standing(step).as_best(best.value), best.value, None, line)
+def _is_of_this_trainer(experiment: Experiment) -> bool:
+    try:
+        with open_checkpoint(experiment.best_prefix()) as checkpoint:
+            lineage = identify(checkpoint)
+    except CkptError:
+        return False
+    return lineage is not None and lineage.id == TRAINER
 
 
-def _objections(stored: _Stored, recall: float, digest: str, evidence: Evidence) -> Iterator[str]:
+def _early_stop(experiment: Experiment, stored: Stored, config: TrainConfig, continue_after_stop: bool) -> list[str]:
+    """What to say of a run that had run out of patience. Raises UsageError unless it is to continue all the same."""
+    standing = stored.standing if stored.line == "latest" else newest_standing(experiment)
+    if standing is None or not standing.stopped or standing.trials <= config.patience:
+        return []
+    text = (
+        f"this run stopped early at step {standing.step}: {standing.trials} evaluations in a row did not beat the "
+        f"{standing.best_metric:.6f} of step {standing.best_step}"
+    )
+    if not continue_after_stop:
+        raise UsageError(
+            text,
+            path=experiment.path,
+            hint=f"to train on all the same: --continue-after-stop, or a --patience larger than {config.patience}",
+        )
+    return [text]
+
+
+def _comparable_standing(
+    experiment: Experiment, stored: Stored, first: Metrics, config: TrainConfig, valid: Interactions
+) -> tuple[Standing, list[str]]:
+    """The stored standing; where its best cannot be compared, with the best measured again, and what to say then."""
+    standing = stored.standing
+    identity = metric_identity(config, valid)
+    if stored.comparable(identity):
+        return standing, []
+    text = f"the stored best {standing.best_metric:.6f} is {_in_words(stored.identity)}, not {_in_words(identity)}"
+    if stored.line == "best":
+        standing = standing.as_best(first.recall)
+        return standing, [f"{text}: measured again, it is {standing.best_metric:.6f}"]
+    # These weights are not the best: another N or split says nothing about which are, so the best stays what it was.
+    recall = standing.recall if math.isnan(standing.recall) else float(np.float32(first.recall))
+    best = recall if standing.is_best else _recall_of_best(experiment, config, valid)
+    if best is None:
+        return standing.as_best(first.recall), [f"{text}, and cannot be measured again: these weights are the best now"]
+    standing = replace(standing, recall=recall, best_metric=best)
+    return standing, [f"{text}: measured again, it is {best:.6f}"]
+
+
+def _recall_of_best(experiment: Experiment, config: TrainConfig, valid: Interactions) -> float | None:
+    """float32 recall of the best checkpoint's weights on this split; None when they cannot be read."""
+    try:
+        with open_checkpoint(experiment.best_prefix()) as checkpoint:
+            lineage = identify(checkpoint)
+            if lineage is None:
+                return None
+            weights = {name: lineage.read(checkpoint, name) for name in weight_names(config)}
+    except CkptError:
+        return None
+    return float(np.float32(measure(config, weights, valid).recall))
+
+
+def _in_words(identity: Mapping[str, Any]) -> str:
+    digest = str(identity.get("digest"))[:8]
+    return f"{identity.get('name')}@{identity.get('top_n')} of a {identity.get('split')} split {digest}"
+
+
+def _objections(stored: Stored, recall: float, spread: Spread | None, evidence: Evidence) -> Iterator[str]:
     """Why the measured recall cannot be that of the run so far, one sentence each."""
-    if stored.digest not in (None, digest):
-        yield "the validation split is not the one that the stored recall was measured on"
+    noise = None if stored.measured_here else spread
     if stored.recall is not None:
-        if abs(float(np.float32(recall)) - stored.recall) > TOLERANCE:
+        if not agrees(float(np.float32(recall)), [stored.recall], noise):
             yield f"the stored recall is {stored.recall:.6f}, but these weights on this data give {recall:.6f}"
         return
     logged = [evaluation.recall for evaluation in evidence.evaluations]
-    if stored.line == "best" and logged and min(abs(value - recall) for value in logged) > TOLERANCE:
+    if stored.line == "best" and logged and not agrees(recall, logged, noise):
         yield (
             f"these weights give recall {recall:.6f}, which the run never logged (its best is {max(logged):.6f}): "
             "this is probably not the data that it was trained on"
         )
 
 
-def _continued(stored: _Stored, recall: float, *, believed: bool, digest: str) -> Standing:
+def _noisy(stored: Stored, spread: Spread | None) -> bool:
+    """Whether the stored recall was drawn with noise that cannot be drawn again."""
+    return spread is not None and not stored.measured_here
+
+
+def _spread_findings(spread: Spread | None, stored: Stored, evidence: Evidence) -> Iterator[Finding]:
+    if spread is None or not _noisy(stored, spread):
+        return
+    logged = f"; logged was {evidence.best.recall:.6f}" if evidence.best else ""
+    text = f"MIND draws routing noise at each evaluation, so no single recall repeats: here it is {spread}{logged}"
+    yield Finding("routing-noise", "note", text)
+
+
+def _continued(stored: Stored, recall: float, *, believed: bool) -> Standing:
     if stored.line == "best" and (believed or stored.recall is None):
         return stored.standing.as_best(recall)
-    if not believed:
-        return stored.standing
-    if stored.digest != digest:  # the best was measured on another split: it says nothing here
-        return stored.standing.as_best(recall)
-    return replace(stored.standing, recall=float(np.float32(recall)))
+    if believed and stored.recall is not None:
+        return replace(stored.standing, recall=float(np.float32(recall)))
+    return stored.standing
 
 
 def _read_data(data_dir: str, config: TrainConfig) -> tuple[Interactions, Interactions]:

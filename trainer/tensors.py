@@ -30,6 +30,15 @@ class TensorArrays:
     def sqrt(self, array: Array) -> Array:
         return tf.sqrt(array)
 
+    def tanh(self, array: Array) -> Array:
+        return tf.tanh(array)
+
+    def sigmoid(self, array: Array) -> Array:
+        return tf.sigmoid(array)
+
+    def relu(self, array: Array) -> Array:
+        return tf.nn.relu(array)
+
     def softmax(self, array: Array, axis: int) -> Array:
         return tf.nn.softmax(array, axis=axis)
 

@@ -256,12 +256,12 @@ class TestSelection:
         ("expression", "count"),
         [
             ("DNN", 5),
-            ("*tf1.15*", 2),
+            ("*tf1.15*", 5),
             ("model=DNN", 5),
             ("model!=DNN", len(EXPERIMENTS) - 5),
             ("best_stored=", sum(not sample.has_best_metric for sample in EXPERIMENTS)),
-            ("best_logged>0.1", 5),
-            ("step<=50", 2),
+            ("best_logged>0.1", 17),
+            ("step<=50", 8),
             ("duplicates>0", 0),
         ],
     )

@@ -13,7 +13,7 @@ from toys import ITEMS, small_config, write_split
 
 from ckpt_tools.errors import MismatchError
 from trainer.data import read_split
-from trainer.evaluate import evaluate, numpy_model
+from trainer.measuring import evaluate, numpy_model
 from trainer.metrics import metrics_at
 from trainer.models import ITEM_EMBEDDING
 from trainer.retrieval import ranks_of
@@ -45,7 +45,7 @@ def slow_metrics(lists: list[list[int]], truths: list[list[int]]) -> tuple[float
     return recall / len(truths), ndcg / len(truths), hitrate / len(truths)
 
 
-@pytest.mark.parametrize("model_type", ["DNN", "ComiRec-DR"])
+@pytest.mark.parametrize("model_type", ["DNN", "GRU4REC", "ComiRec-DR", "ComiRec-SA"])
 def test_an_evaluation_is_the_literal_one(data_dir: str, model_type: str) -> None:
     config = small_config(model_type)
     model = numpy_model(config, initial_variables(config))

@@ -11,7 +11,8 @@ from trainer.arrays import NumpyArrays
 from trainer.models import ITEM_EMBEDDING, model_class
 from trainer.variables import initial_variables
 
-MODELS = ["DNN", "ComiRec-DR"]
+MODELS = ["DNN", "GRU4REC", "MIND", "ComiRec-DR", "ComiRec-SA"]
+SINGLE = ("DNN", "GRU4REC")
 
 
 def batch(config: Any, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -21,16 +22,27 @@ def batch(config: Any, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarra
     return history.astype(np.int32), mask, random.integers(1, ITEMS, 9).astype(np.int32)
 
 
-def slow_user_vectors(config: Any, weights: dict[str, np.ndarray], items: list[int]) -> np.ndarray:
+def slow_user_vectors(
+    config: Any, weights: dict[str, np.ndarray], items: list[int], noise: np.ndarray | None
+) -> np.ndarray:
     """One user, loop by loop, from the definition."""
     embedded = [weights[ITEM_EMBEDDING][item].astype(np.float64) for item in items]
     if config.model_type == "DNN":
         mean = sum(embedded, np.zeros(config.embedding_dim)) / (len(items) + 1e-9)
         return (mean @ weights["model/proj/kernel"] + weights["model/proj/bias"])[None]
+    if config.model_type == "GRU4REC":
+        return slow_gru(config, weights, embedded)[None]
+    if config.model_type == "ComiRec-SA":
+        return slow_attention(config, weights, embedded)
     count, dim = config.num_interest, config.embedding_dim
-    maps = weights["model/capsule/weights"][0]
-    votes = [[maps[place, k * dim : (k + 1) * dim] @ e for k in range(count)] for place, e in enumerate(embedded)]
-    logits = [[0.0] * count for _ in items]
+    if config.model_type == "MIND":
+        kernel = weights["model/capsule/bilinear/kernel"]
+        bias = weights.get("model/capsule/bilinear/bias", np.zeros(dim))
+        votes = [[e @ kernel + bias] * count for e in embedded]
+    else:
+        maps = weights["model/capsule/weights"][0]
+        votes = [[maps[place, k * dim : (k + 1) * dim] @ e for k in range(count)] for place, e in enumerate(embedded)]
+    logits = [[0.0 if noise is None else float(noise[k, place]) for k in range(count)] for place in range(len(items))]
     capsules = np.zeros((count, dim))
     for _ in range(3):
         for k in range(count):
@@ -43,37 +55,103 @@ def slow_user_vectors(config: Any, weights: dict[str, np.ndarray], items: list[i
         for place in range(len(items)):
             for k in range(count):
                 logits[place][k] += float(votes[place][k] @ capsules[k])
+    if config.relu_projection:
+        return np.maximum(capsules @ weights["model/capsule/proj/kernel"] + weights["model/capsule/proj/bias"], 0)
     return capsules
+
+
+def sigmoid(values: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-values))
+
+
+def slow_gru(config: Any, weights: dict[str, np.ndarray], embedded: list[np.ndarray]) -> np.ndarray:
+    z, r, h = (slice(i * config.hidden_size, (i + 1) * config.hidden_size) for i in range(3))
+    w, u, b = (weights[f"model/gru/{name}"].astype(np.float64) for name in ("kernel", "recurrent_kernel", "bias"))
+    state = np.zeros(config.hidden_size)
+    for e in embedded:
+        if config.variant == "paper":
+            update, reset = sigmoid(e @ w[:, z] + state @ u[:, z] + b[z]), sigmoid(e @ w[:, r] + state @ u[:, r] + b[r])
+            candidate = np.tanh(e @ w[:, h] + (reset * state) @ u[:, h] + b[h])
+        else:
+            update = sigmoid(e @ w[:, z] + b[0, z] + state @ u[:, z] + b[1, z])
+            reset = sigmoid(e @ w[:, r] + b[0, r] + state @ u[:, r] + b[1, r])
+            candidate = np.tanh(e @ w[:, h] + b[0, h] + reset * (state @ u[:, h] + b[1, h]))
+        state = update * state + (1 - update) * candidate
+    return state
+
+
+def slow_attention(config: Any, weights: dict[str, np.ndarray], embedded: list[np.ndarray]) -> np.ndarray:
+    scores = []
+    for place, e in enumerate(embedded):
+        seen = e + (weights["model/position_embedding"][0, place] if config.variant == "paper" else 0)
+        hidden = np.tanh(seen @ weights["model/attention/hidden/kernel"] + weights["model/attention/hidden/bias"])
+        scores.append(hidden @ weights["model/attention/heads/kernel"] + weights["model/attention/heads/bias"])
+    interests = np.zeros((config.num_interest, config.embedding_dim))
+    for k in range(config.num_interest):
+        for e, score in zip(embedded, scores, strict=True):
+            interests[k] += math.exp(score[k]) / sum(math.exp(other[k]) for other in scores) * e
+    return interests
 
 
 @pytest.mark.parametrize("variant", ["paper", "keras"])
 @pytest.mark.parametrize("model_type", MODELS)
 def test_user_vectors_are_the_literal_ones(model_type: str, variant: str) -> None:
-    config = small_config(model_type, variant=variant)
-    weights = initial_variables(config)
+    config = small_config(model_type, variant=variant, relu_projection=model_type == "MIND")
+    weights = {
+        name: value + 0.1 if name.endswith("bias") else value for name, value in initial_variables(config).items()
+    }
     history, mask, _ = batch(config)
-    vectors = model_class(model_type)(config, weights, NumpyArrays()).user_vectors(history, mask)
-    assert vectors.shape == (9, 2 if model_type == "ComiRec-DR" else 1, 4)
-    for row, length, found in zip(history, mask.sum(axis=1).astype(int), vectors, strict=True):
-        np.testing.assert_allclose(found, slow_user_vectors(config, weights, row[:length].tolist()), atol=1e-12)
+    model = model_class(model_type)(config, weights, NumpyArrays())
+    noise = model.noise(3, 0, len(history))
+    assert (noise is not None) is ((model_type, variant) == ("MIND", "paper"))
+    vectors = model.user_vectors(history, mask, noise)
+    assert vectors.shape == (9, 1 if model_type in SINGLE else 2, 4)
+    for user, (row, length) in enumerate(zip(history, mask.sum(axis=1).astype(int), strict=True)):
+        expected = slow_user_vectors(config, weights, row[:length].tolist(), None if noise is None else noise[user])
+        np.testing.assert_allclose(vectors[user], expected, atol=1e-7)
+
+
+def test_routing_noise_is_truncated_and_repeats() -> None:
+    config = small_config("MIND")
+    model = model_class("MIND")(config, initial_variables(config), NumpyArrays())
+    one, again, other = (model.noise(seed, 0, 200) for seed in (1, 1, 2))
+    assert one is not None
+    assert np.array_equal(one, again)
+    assert not np.array_equal(one, other)
+    assert np.abs(one).max() <= 2
+    assert one.std() == pytest.approx(0.88, abs=0.03)  # that of a normal cut at two deviations
+
+
+@pytest.mark.parametrize("model_type", ["MIND", "ComiRec-DR", "ComiRec-SA"])
+def test_the_soft_readout_is_a_mixture(model_type: str) -> None:
+    config = small_config(model_type, readout="soft")
+    weights = initial_variables(config)
+    history, mask, target = batch(config)
+    model = model_class(model_type)(config, weights, NumpyArrays())
+    interests, mixed = model.user_vectors(history, mask), model.training_vectors(history, mask, target)
+    for row in range(9):
+        powers = np.exp(interests[row] @ weights[ITEM_EMBEDDING][target[row]])
+        np.testing.assert_allclose(mixed[row], powers / powers.sum() @ interests[row], atol=1e-12)
 
 
 @pytest.mark.tensorflow
+@pytest.mark.parametrize("variant", ["paper", "keras"])
 @pytest.mark.parametrize("model_type", MODELS)
-def test_tensorflow_and_numpy_run_one_definition(model_type: str) -> None:
+def test_tensorflow_and_numpy_run_one_definition(model_type: str, variant: str) -> None:
     from trainer.tensors import TensorArrays
 
-    config = small_config(model_type)
+    config = small_config(model_type, variant=variant, relu_projection=model_type == "MIND")
     weights = initial_variables(config)
     history, mask, target = batch(config)
     ours = model_class(model_type)(config, weights, NumpyArrays())
     theirs = model_class(model_type)(config, weights, TensorArrays())
-    vectors = theirs.user_vectors(history, mask).numpy()
+    noise = ours.noise(1, 0, len(history))
+    vectors = theirs.user_vectors(history, mask, noise).numpy()
     assert vectors.dtype == np.float32
-    np.testing.assert_allclose(vectors, ours.user_vectors(history, mask), atol=1e-6)
+    np.testing.assert_allclose(vectors, ours.user_vectors(history, mask, noise), atol=1e-6)
     np.testing.assert_allclose(
-        theirs.training_vectors(history, mask, target).numpy(),
-        ours.training_vectors(history, mask, target),
+        theirs.training_vectors(history, mask, target, noise).numpy(),
+        ours.training_vectors(history, mask, target, noise),
         atol=1e-6,
     )
 
@@ -90,6 +168,25 @@ def test_training_takes_the_interest_nearest_to_the_target() -> None:
 
 
 @pytest.mark.tensorflow
+def test_the_keras_gru_is_that_of_keras() -> None:
+    import tensorflow as tf
+
+    config = small_config("GRU4REC", variant="keras")
+    weights = initial_variables(config)
+    random = np.random.default_rng(4)
+    weights["model/gru/bias"] = random.standard_normal((2, 12)).astype(np.float32)
+    history, mask, _ = batch(config)
+    mask[0] = [1, 1, 0, 0, 0, 0]
+    gru = tf.keras.layers.GRU(4)
+    embedded = tf.constant(weights[ITEM_EMBEDDING][history] * mask[:, :, None])
+    gru.build(embedded.shape)
+    gru.set_weights([weights[f"model/gru/{name}"] for name in ("kernel", "recurrent_kernel", "bias")])
+    expected = gru(embedded, mask=tf.constant(mask > 0)).numpy()
+    found = model_class("GRU4REC")(config, weights, NumpyArrays()).user_vectors(history, mask)[:, 0]
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.tensorflow
 def test_gradients_pass_through_the_last_routing_iteration_only() -> None:
     """The gradient is that of fixed shares times the votes: earlier iterations are constants."""
     import tensorflow as tf
@@ -103,7 +200,7 @@ def test_gradients_pass_through_the_last_routing_iteration_only() -> None:
     direction = tf.constant(random.standard_normal((3, 2, 4)), tf.float64)
     with tf.GradientTape() as tape:
         tape.watch(votes)
-        value = tf.reduce_sum(route(TensorArrays(), votes, mask) * direction)
+        value = tf.reduce_sum(route(TensorArrays(), votes, mask, tf.zeros((3, 2, 5), tf.float64)) * direction)
     found = tape.gradient(value, votes).numpy()
 
     logits = np.zeros((3, 2, 5))
@@ -129,10 +226,19 @@ def test_gradients_pass_through_the_last_routing_iteration_only() -> None:
         ("paper", "model/proj/kernel", -math.sqrt(6 / 8), math.sqrt(6 / 8)),
         ("paper", "model/proj/bias", 0, 0),
         ("paper", "model/item_bias", 0, 0),
+        ("paper", "model/gru/recurrent_kernel", -math.sqrt(6 / 12), math.sqrt(6 / 12)),
+        ("keras", "model/gru/kernel", -math.sqrt(6 / 16), math.sqrt(6 / 16)),
+        ("paper", "model/gru/bias", 0, 1),
+        ("keras", "model/gru/bias", 0, 0),
+        ("paper", "model/capsule/bilinear/kernel", -math.sqrt(6 / 8), math.sqrt(6 / 8)),
+        ("paper", "model/position_embedding", -math.sqrt(6 / 10), math.sqrt(6 / 10)),
+        ("paper", "model/attention/hidden/kernel", -math.sqrt(6 / 20), math.sqrt(6 / 20)),
     ],
 )
 def test_initial_weights_fill_their_range(variant: str, name: str, low: float, high: float) -> None:
-    value = initial_variables(small_config("DNN", variant=variant))[name]
+    models = {"gru": "GRU4REC", "capsule": "MIND", "position_embedding": "ComiRec-SA", "attention": "ComiRec-SA"}
+    model_type = models.get(name.split("/")[1], "DNN")
+    value = initial_variables(small_config(model_type, variant=variant))[name]
     assert value.dtype == np.float32
     assert low <= value.min() <= 0.6 * low
     assert 0.6 * high <= value.max() <= high
@@ -143,6 +249,11 @@ def test_capsule_weights_start_normal(variant: str, deviation: float) -> None:
     value = initial_variables(small_config(maxlen=50, variant=variant))["model/capsule/weights"]
     assert value.shape == (1, 50, 8, 4)
     assert value.std() == pytest.approx(deviation, rel=0.05)
+
+
+def test_the_recurrent_kernel_of_keras_starts_orthogonal() -> None:
+    kernel = initial_variables(small_config("GRU4REC", variant="keras"))["model/gru/recurrent_kernel"]
+    np.testing.assert_allclose(kernel @ kernel.T, np.eye(4), atol=1e-6)
 
 
 def test_initial_weights_are_a_function_of_the_seed() -> None:

@@ -78,7 +78,7 @@ def edit(experiment: Experiment, change: Callable[[dict[str, Any]], None]) -> No
 # ------------------------------------------------------------------------------------ bit-exactness
 
 
-@pytest.mark.parametrize("model_type", ["DNN", "ComiRec-DR"])
+@pytest.mark.parametrize("model_type", ["DNN", "GRU4REC", "MIND", "ComiRec-DR", "ComiRec-SA"])
 def test_an_interrupted_run_ends_with_the_bits_of_an_uninterrupted_one(
     tmp_path: Path, data_dir: str, model_type: str
 ) -> None:
@@ -141,14 +141,22 @@ def test_resuming_an_untouched_best_does_not_save_it_again(tmp_path: Path, data_
     assert tree(experiment.best_line) == before
 
 
-def test_a_run_out_of_patience_stays_stopped_until_it_gets_more(tmp_path: Path, data_dir: str) -> None:
+@pytest.mark.parametrize("line", ["best", "latest"])
+def test_a_run_out_of_patience_says_so_and_needs_leave_to_go_on(tmp_path: Path, data_dir: str, line: Any) -> None:
     experiment = begin(tmp_path, data_dir, 500, learning_rate=0.3, patience=1)
     stopped = tensors(experiment.latest_prefix())
     assert stopped["state/stopped"]
-    step = int(stopped["state/step"])
-    outcome = resume(experiment, "latest", data_dir, 500)
-    assert (outcome.reason, outcome.standing.step) == ("patience", step)
-    outcome = resume(experiment, "latest", data_dir, step + 10, given={"patience": 5})
+    before = tree(tmp_path)
+    with pytest.raises(UsageError, match=r"this run stopped early at step .*: 2 evaluations in a row") as caught:
+        resumed_run(experiment, line, {}, data_dir=data_dir)
+    assert "--continue-after-stop" in (caught.value.hint or "")
+    assert tree(tmp_path) == before
+    resumed_run(experiment, line, {"patience": 5}, data_dir=data_dir)
+    start = resumed_run(experiment, line, {}, data_dir=data_dir, continue_after_stop=True)
+    assert (start.standing.trials, start.standing.stopped) == (0, False)
+    assert any(finding.id == "early-stop" for finding in start.findings)
+    step = start.standing.step
+    outcome = resume(experiment, line, data_dir, step + 10, continue_after_stop=True)
     assert (outcome.reason, outcome.standing.step) == ("max-steps", step + 10)
 
 
@@ -164,12 +172,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory, data_dir: str) -> Experim
 @pytest.mark.parametrize(
     ("flag", "value", "message"),
     [
-        ("learning_rate", 0.5, r"--learning-rate 0.5 contradicts 0.01 \(state/config\)"),
+        ("neg_num", 2, r"--neg-num 2 contradicts 3 \(state/config\)"),
         ("embedding_dim", 8, r"--embedding-dim 8 contradicts 4 \(shape of model/item_embedding"),
         ("model_type", "DNN", "--model-type DNN contradicts ComiRec-DR"),
         ("variant", "keras", "--variant keras contradicts paper"),
         ("seed", 8, "--seed 8 contradicts 7"),
-        ("top_n", 20, "--top-n 20 contradicts 10"),
+        ("readout", "soft", "--readout soft contradicts hard"),
     ],
 )
 def test_a_contradicting_flag_is_refused(
@@ -181,31 +189,42 @@ def test_a_contradicting_flag_is_refused(
     assert tree(finished.root) == before
 
 
-def test_flags_that_agree_or_may_change_are_taken(finished: Experiment, data_dir: str) -> None:
-    given = {"learning_rate": 0.01, "dataset": "toys", "test_iter": 5, "patience": 9}
-    config = resumed_run(finished, "best", given, data_dir=data_dir).config
-    assert (config.test_iter, config.patience, config.learning_rate) == (5, 9, 0.01)
+def test_flags_that_agree_or_may_change_are_taken_and_reported(finished: Experiment, data_dir: str) -> None:
+    given = {"learning_rate": 0.02, "dataset": "toys", "test_iter": 5, "patience": 9, "batch_size": 8}
+    start = resumed_run(finished, "best", given, data_dir=data_dir)
+    config = start.config
+    assert (config.test_iter, config.patience, config.learning_rate, config.batch_size) == (5, 9, 0.02, 8)
+    assert start.variables["optimizer/learning_rate"] == np.float32(0.02)
+    assert [finding.message for finding in start.findings if finding.id == "changed"] == [
+        "--learning-rate 0.01 becomes 0.02",
+        "--test-iter 10 becomes 5",
+        "--patience 50 becomes 9",
+        "--batch-size 16 becomes 8",
+    ]
 
 
 @pytest.mark.parametrize("line", ["best", "latest"])
-def test_another_validation_split_is_refused_or_believed(tmp_path: Path, data_dir: str, line: Any) -> None:
-    experiment = begin(tmp_path / "root", data_dir, 20)
-    other = tmp_path / "other"
+@pytest.mark.parametrize("what", ["another N", "another split"])
+def test_a_best_that_is_not_comparable_is_measured_again(tmp_path: Path, data_dir: str, line: Any, what: str) -> None:
+    experiment = begin(tmp_path / "root", data_dir, 40, learning_rate=0.1)
+    other, given = tmp_path / "other", {}
     other.mkdir()
     for name in os.listdir(data_dir):
         (other / name).write_bytes(Path(data_dir, name).read_bytes())
-    write_split(other / "toys_valid.txt", {1: [5, 9, 13, 17, 21, 25], 2: [6, 10, 14, 18, 22, 26]})
+    if what == "another N":
+        given = {"top_n": 20}
+    else:
+        write_split(other / "toys_valid.txt", {1: [5, 9, 13, 17, 21, 25], 2: [6, 10, 14, 18, 22, 26]})
     before = tree(tmp_path)
-    with pytest.raises(MismatchError, match="the validation split is not the one"):
-        resumed_run(experiment, line, {}, data_dir=str(other))
+    best = resumed_run(experiment, "best", given, data_dir=str(other))
+    start = resumed_run(experiment, line, given, data_dir=str(other))
     assert tree(tmp_path) == before
-    start = resumed_run(experiment, line, {}, data_dir=str(other), accept_metric=True)
-    assert (start.standing.best_metric, start.standing.best_step) == (
-        float(np.float32(start.first.recall)),
-        start.standing.step,
-    )
-    assert start.save_best
-    assert any(finding.id == "metric-accepted" for finding in start.findings)
+    assert start.standing.best_metric == float(np.float32(best.first.recall))
+    assert start.standing.best_step == best.standing.step
+    (said,) = (finding.message for finding in start.findings if finding.id == "remeasured")
+    assert said.startswith("the stored best 0.")
+    assert f"measured again, it is {best.first.recall:.6f}" in said
+    assert best.save_best
 
 
 def test_a_recall_that_is_not_the_stored_one_is_refused_or_believed(tmp_path: Path, data_dir: str) -> None:
@@ -240,10 +259,12 @@ def test_a_missing_variable_is_refused_by_name(tmp_path: Path, data_dir: str, na
     assert tree(tmp_path) == before
 
 
-def test_there_may_be_no_newest_state(tmp_path: Path, data_dir: str) -> None:
-    experiment = begin(tmp_path, data_dir, 0)
-    with pytest.raises(NotFoundError, match="no newest state"):
-        resumed_run(experiment, "latest", {}, data_dir=data_dir)
+def test_without_a_newest_state_the_best_is_where_the_run_was(tmp_path: Path, data_dir: str) -> None:
+    experiment = begin(tmp_path / "new", data_dir, 0, "DNN")
+    assert resumed_run(experiment, "latest", {}, data_dir=data_dir).resumed_from == experiment.best_prefix()
+    old = as_old_experiment(tmp_path / "old", experiment, beta2_power=0.9)
+    with pytest.raises(NotFoundError, match="no newest state: its trainer kept only the best"):
+        resumed_run(old, "latest", OLD_FLAGS, data_dir=data_dir)
 
 
 def test_two_runs_of_one_experiment_are_refused(tmp_path: Path, data_dir: str) -> None:
@@ -352,4 +373,4 @@ def test_data_that_gives_no_logged_recall_is_refused(tmp_path: Path, data_dir: s
     assert tree(tmp_path) == before
     assert resumed_run(old, "best", OLD_FLAGS, data_dir=data_dir, accept_metric=True).save_best
     log.unlink()
-    assert not resumed_run(old, "best", OLD_FLAGS, data_dir=data_dir).findings
+    assert not resumed_run(old, "best", {**OLD_FLAGS, "maxlen": 6}, data_dir=data_dir).findings

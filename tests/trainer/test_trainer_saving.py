@@ -37,7 +37,17 @@ STATE = {
 }
 MODELS = {
     "DNN": {"item_embedding": (120, 4), "proj/kernel": (4, 4), "proj/bias": (4,)},
+    "GRU4REC": {"item_embedding": (120, 4), "gru/kernel": (4, 12), "gru/recurrent_kernel": (4, 12), "gru/bias": (12,)},
+    "MIND": {"item_embedding": (120, 4), "capsule/bilinear/kernel": (4, 4), "capsule/bilinear/bias": (4,)},
     "ComiRec-DR": {"item_embedding": (120, 4), "capsule/weights": (1, 6, 8, 4)},
+    "ComiRec-SA": {
+        "item_embedding": (120, 4),
+        "position_embedding": (1, 6, 4),
+        "attention/hidden/kernel": (4, 16),
+        "attention/hidden/bias": (16,),
+        "attention/heads/kernel": (16, 2),
+        "attention/heads/bias": (2,),
+    },
 }
 
 

@@ -1,0 +1,79 @@
+"""What a checkpoint says of the run that it belongs to, beside its variables. Needs no TensorFlow."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from ckpt_tools.errors import CkptError
+from ckpt_tools.evidence import Evidence
+from ckpt_tools.experiments import Experiment
+from ckpt_tools.lineages import Lineage, identify
+from ckpt_tools.lineages.trainer import ID as TRAINER
+from ckpt_tools.readers import Checkpoint, open_checkpoint
+from trainer.standing import STORED, Standing
+from trainer.variables import UNKNOWN_STEP
+
+METRIC_KEY = "state/metric"
+CONFIG_KEY = "state/config"
+
+Line = Literal["best", "latest"]
+
+
+@dataclass(frozen=True)
+class Stored:
+    """``recall`` of exactly these weights, None where the checkpoint does not tell. ``identity``: what makes a recall
+    comparable (name, N, split, digest of the split), empty where it is not stored."""
+
+    standing: Standing
+    recall: float | None
+    identity: Mapping[str, Any]
+    line: Line
+
+    @property
+    def measured_here(self) -> bool:
+        """Whether this trainer measured the stored recall: then it repeats exactly, routing noise and all."""
+        return self.identity.get("digest") is not None
+
+    def comparable(self, identity: Mapping[str, Any]) -> bool:
+        """Whether a recall measured as ``identity`` says can be compared with the stored one."""
+        return not self.measured_here or dict(self.identity) == dict(identity)
+
+
+def read_stored(checkpoint: Checkpoint, lineage: Lineage, line: Line, evidence: Evidence) -> Stored:
+    """The standing of any lineage; the run's log helps out where an old trainer did not store its step."""
+    if lineage.id == TRAINER:
+        standing = Standing.from_tensors({name: lineage.read(checkpoint, name) for name, _ in STORED.values()})
+        identity = json.loads(lineage.read(checkpoint, METRIC_KEY).item())
+        if standing.step == UNKNOWN_STEP and evidence.best and identity.get("digest") is None:
+            # Migrated from a checkpoint that had lost Adam's step: the log still knows that of the run.
+            standing = replace(standing, step=evidence.best.step, best_step=evidence.best.step)
+        recall = None if math.isnan(standing.recall) else standing.recall
+        if line == "best" and lineage.best_metric.status == "present":
+            recall = standing.best_metric  # after a backfill there is this one alone
+        return Stored(standing, recall, identity, line)
+    step = lineage.step
+    if step is None:
+        step = evidence.best.step if evidence.best else 0
+    best = lineage.best_metric
+    if best.status != "present" or best.value is None:
+        return Stored(Standing(step), None, {}, line)
+    return Stored(Standing(step).as_best(best.value), best.value, {}, line)
+
+
+def newest_standing(experiment: Experiment) -> Standing | None:
+    """Where the run was when it last saved; None when it has no newest state of this trainer, or it cannot be read."""
+    prefix = experiment.latest_prefix()
+    if prefix is None:
+        return None
+    try:
+        with open_checkpoint(prefix) as checkpoint:
+            lineage = identify(checkpoint)
+            if lineage is None or lineage.id != TRAINER:
+                return None
+            return Standing.from_tensors({name: lineage.read(checkpoint, name) for name, _ in STORED.values()})
+    except CkptError:
+        return None
