@@ -44,7 +44,6 @@ def require_logged_recalls(found: Summary) -> None:
         (row,) = (row for row in found.rows if os.path.relpath(row.outcome.path, found.root) == where)
         assert row.status == ("had-it" if sample.has_best_metric else "written")
         assert row.outcome.value == pytest.approx(sample.best_recall, abs=6e-7)
-        assert row.outcome.agreement == "match"
 
 
 class Record(Listener):
@@ -144,7 +143,10 @@ class TestCommand:
         assert run(["backfill", "--all", str(shelf), "--data", DATA, "--json"]) == 0
         document = json.loads(capsys.readouterr().out)
         assert len(document["experiments"]) == len(EXPERIMENTS)
-        assert document["totals"] == {"written": len(EXPERIMENTS) - 2, "had-it": 2}
+        assert document["totals"] == {
+            "written": sum(not sample.has_best_metric for sample in EXPERIMENTS),
+            "had-it": sum(sample.has_best_metric for sample in EXPERIMENTS),
+        }
 
     def test_text_and_exit_code(self, copy: Copy, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         copy(pick("tf2.21"))

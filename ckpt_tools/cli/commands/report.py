@@ -1,0 +1,42 @@
+"""``ckpt report``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from ckpt_tools.cli.app import Json, Quiet, app, epilog, finish
+from ckpt_tools.cli.output import Output, safe
+from ckpt_tools.errors import EXIT_OK
+
+
+@app.command(
+    epilog=epilog(
+        "ckpt report best_model/book_DNN_b128_lr0.005_d64_len20_test85 -o run.html",
+        "ckpt report /data/experiments -o shelf.html",
+    )
+)
+def report(
+    path: Annotated[str, typer.Argument(metavar="PATH", help="An experiment or checkpoint, or a directory with many.")],
+    output_path: Annotated[str, typer.Option("--output", "-o", metavar="FILE", help="Where to write the page.")],
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write one self-contained HTML page: the history, anatomy and weights of a run, or a shelf of all runs."""
+    output = Output("report", path, json=json, quiet=quiet)
+
+    def body() -> int:
+        from ckpt_tools import report as library
+
+        page = library.render(library.contents(path))
+        library.write(page, output_path)
+        size = len(page.encode("utf-8", "backslashreplace"))
+        output.result(
+            {"written": output_path, "bytes": size, "findings": []},
+            lambda: [Text("✓ ", style="bold green") + Text(f"{safe(output_path)}: written")],
+        )
+        return EXIT_OK
+
+    finish(output, body)

@@ -1,0 +1,41 @@
+"""One self-contained page about a run, or about all runs below a directory. Needs the extra ``report``."""
+
+from __future__ import annotations
+
+import os
+
+from ckpt_tools import storage
+from ckpt_tools.discovery import Discovery
+from ckpt_tools.errors import NotFoundError, UnsupportedError
+from ckpt_tools.experiments import is_experiment
+from ckpt_tools.report.contents import RunContents, ShelfContents, run_contents, shelf_contents
+
+__all__ = ["RunContents", "ShelfContents", "contents", "render", "write"]
+
+
+def contents(path: str) -> RunContents | ShelfContents:
+    """What a page about this path says: of one run, or of a directory with several (or none).
+
+    Raises what `inspect` raises for one run that cannot be opened.
+    """
+    if not os.path.isdir(path) or is_experiment(path):
+        return run_contents(path)
+    runs = [run for _, run in zip(range(2), Discovery(path).runs(), strict=False)]
+    return run_contents(runs[0].path) if len(runs) == 1 and runs[0].prefix else shelf_contents(path)
+
+
+def render(found: RunContents | ShelfContents) -> str:
+    """The page. Raises UnsupportedError when the packages of the extra are not installed."""
+    try:
+        from ckpt_tools.report.page import run_page, shelf_page
+    except ImportError as error:
+        raise UnsupportedError(f"a report needs {error.name}", hint="pip install 'ckpt-tools[report]'") from error
+    return run_page(found) if isinstance(found, RunContents) else shelf_page(found)
+
+
+def write(page: str, output: str) -> None:
+    """Write a page, replacing what was there. Raises NotFoundError when there is no such directory."""
+    directory = os.path.dirname(output) or os.curdir
+    if not os.path.isdir(directory):
+        raise NotFoundError("no such directory", path=directory)
+    storage.write_atomic(output, page.encode("utf-8", "backslashreplace"))

@@ -1,0 +1,178 @@
+"""Charts as inline SVG, drawn by pygal. Their colours are variables of the page's style, for light and dark."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import pygal
+from pygal.style import Style
+
+from ckpt_tools.evidence import LoggedEvaluation
+from ckpt_tools.inspection import Tensor
+from ckpt_tools.report.contents import Histogram, NormBand
+
+_STYLE = Style(
+    background="transparent",
+    plot_background="transparent",
+    foreground="var(--text)",
+    foreground_strong="var(--text)",
+    foreground_subtle="var(--line)",
+    guide_stroke_color="var(--line)",
+    major_guide_stroke_color="var(--line)",
+    colors=("var(--one)", "var(--two)", "var(--three)", "var(--four)"),
+    font_family="inherit",
+    label_font_size=12,
+    major_label_font_size=12,
+    legend_font_size=13,
+    title_font_size=14,
+    opacity=".85",
+    opacity_hover="1",
+    value_colors=("var(--on)",) * 4,
+)
+_LARGEST = 30
+_PRINTED_SHARE = 0.06
+
+
+def _options(**more: Any) -> dict[str, Any]:
+    # Without js: pygal would load its script from the network.
+    base = {"style": _STYLE, "js": (), "disable_xml_declaration": True, "width": 760, "height": 280}
+    return {**base, "legend_at_bottom": True, "x_label_rotation": 0, "truncate_label": -1, **more}
+
+
+def _svg(chart: Any) -> str:
+    chart.add_xml_filter(_hover_titles)
+    return _without_comments(chart.render(is_unicode=True))
+
+
+def _without_comments(svg: str) -> str:
+    """Without the generator's name, its site and the date, which stand in comments side by side."""
+    start, end = svg.index("<!--"), svg.rindex("-->") + 3
+    return svg[:start] + svg[end:]
+
+
+def _hover_titles(root: Any) -> Any:
+    """pygal's notes for its script become the titles that browsers show by themselves; the script itself goes."""
+    for element in list(root.iter()):
+        notes = {note.get("class"): note.text for note in element.findall("desc")}
+        words = ": ".join(text for text in (notes.get("label"), notes.get("value")) if text)
+        for child in [child for child in element if child.tag in ("desc", "script")]:
+            element.remove(child)
+        if words:
+            title = element.makeelement("title", {})
+            title.text = words
+            element.insert(0, title)
+    return _silent(root)
+
+
+def _bare(root: Any) -> Any:
+    """Without pygal's own style and script: the page has one style for all its sparklines."""
+    for element in [child for child in root if child.tag in ("defs", "title")]:
+        root.remove(element)
+    return _silent(root)
+
+
+def _silent(root: Any) -> Any:
+    """The page says in words what a chart shows: a screen reader need not spell out its parts."""
+    root.set("aria-hidden", "true")
+    return root
+
+
+def positions(history: Sequence[LoggedEvaluation]) -> tuple[str, list[int]]:
+    """Where each evaluation stands on the axis: at its step, unless a resumed run counted from the start again."""
+    steps = [evaluation.step for evaluation in history]
+    if all(before < after for before, after in itertools.pairwise(steps)):
+        return "step", steps
+    return "evaluation", list(range(1, len(steps) + 1))
+
+
+def curve(
+    history: Sequence[LoggedEvaluation], name: str, best: LoggedEvaluation | None, resumed: Sequence[int]
+) -> str | None:
+    """Recall or loss over the run, the best evaluation and the resumes marked; None when there are no values."""
+    axis, places = positions(history)
+    values = [getattr(evaluation, name) for evaluation in history]
+    points = [(x, y) for x, y in zip(places, values, strict=True) if y is not None]
+    if not points:
+        return None
+    chart = pygal.XY(**_options(x_title=axis, dots_size=3, value_formatter=lambda value: f"{value:.4g}"))
+    chart.add(name, [{"value": (x, y), "label": f"{axis} {x}: {name} {y:.6f}"} for x, y in points])
+    marks = [n for n, e in enumerate(history) if best is not None and e.agrees_with(best.recall)][:1]
+    for label, numbers in (("best", marks), ("resumed", resumed)):
+        shown = [n for n in numbers if values[n] is not None]
+        if shown:
+            dots = [{"value": (places[n], values[n]), "label": f"{label}: {axis} {places[n]}"} for n in shown]
+            chart.add(label, dots, stroke=False, dots_size=7)
+    return _svg(chart)
+
+
+def anatomy(tensors: Sequence[Tensor]) -> str:
+    """A treemap of the bytes: model, optimizer, state."""
+    chart = pygal.Treemap(**_options(height=340, print_labels=True))
+    total = sum(tensor.nbytes for tensor in tensors)
+    for group in ("model", "optimizer", "state"):
+        members = sorted((t for t in tensors if t.group == group and t.nbytes), key=lambda tensor: -tensor.nbytes)
+        tiles = [(tensor.canonical or tensor.name, tensor.nbytes) for tensor in members[:_LARGEST]]
+        if len(members) > _LARGEST:
+            rest = sum(tensor.nbytes for tensor in members[_LARGEST:])
+            tiles.append((f"{len(members) - _LARGEST} smaller ones", rest))
+        if tiles:
+            chart.add(group, [_tile(name, nbytes, nbytes / total) for name, nbytes in tiles])
+    return _svg(chart)
+
+
+def _tile(name: str, nbytes: int, share: float) -> dict[str, Any]:
+    """A name is printed where there is room for it; all have it as their title."""
+    words = f"{name}, {nbytes:,} bytes"
+    label = {"label": name.removeprefix("model/").removeprefix("optimizer/")} if share > _PRINTED_SHARE else {}
+    return {"value": nbytes, "formatter": lambda _: words, **label}
+
+
+def histogram(found: Histogram) -> str:
+    low, high = found.edges[0], found.edges[-1]
+    chart = pygal.Histogram(
+        **_options(
+            width=380,
+            height=200,
+            show_legend=False,
+            x_labels=[low, (low + high) / 2, high],
+            x_value_formatter=lambda value: f"{value:.4g}",
+            value_formatter=lambda value: f"{value:,g}",
+        )
+    )
+    chart.add(found.name, list(zip(found.counts, found.edges[:-1], found.edges[1:], strict=True)))
+    return _svg(chart)
+
+
+def norms(bands: Sequence[NormBand]) -> str:
+    """The norm of embeddings against how frequent their items are."""
+    chart = pygal.XY(
+        **_options(
+            x_title="item id, most frequent first",
+            x_labels=list(range(math.ceil(math.log10(bands[-1].last)) + 1)),
+            dots_size=2,
+            value_formatter=lambda value: f"{value:.4g}",
+            x_value_formatter=lambda value: f"{10**value:,.0f}",
+        )
+    )
+    for label, name in (("90 %", "high"), ("median", "middle"), ("10 %", "low")):
+        points = [
+            {
+                "value": (math.log10(math.sqrt(band.first * band.last)), getattr(band, name)),
+                "label": f"items {band.first} to {band.last}, {label}",
+            }
+            for band in bands
+        ]
+        chart.add(label, points)
+    return _svg(chart)
+
+
+def sparkline(values: Sequence[float]) -> str:
+    """A line without axes, as high as a line of text."""
+    chart = pygal.Line(**_options(), show_dots=False)
+    chart.add("", list(values))
+    chart.add_xml_filter(_bare)
+    svg = chart.render_sparkline(width=110, height=24, is_unicode=True, js=(), disable_xml_declaration=True)
+    return _without_comments(svg)

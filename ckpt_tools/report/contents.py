@@ -1,0 +1,193 @@
+"""What a report says, before it is a page."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from ckpt_tools import storage
+from ckpt_tools.audit import Audit, audit
+from ckpt_tools.errors import CkptError
+from ckpt_tools.evidence import MAX_LOG_BYTES, Evidence, LoggedEvaluation, collect
+from ckpt_tools.experiments import Experiment
+from ckpt_tools.findings import Finding
+from ckpt_tools.forecast import Forecast, forecast
+from ckpt_tools.inspection import Inspection, inspect
+from ckpt_tools.lineages.base import ITEM_EMBEDDING
+from ckpt_tools.readers import Checkpoint, TensorInfo, open_checkpoint
+from ckpt_tools.readers.common import damage
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_BINS = 40
+_BANDS = 40
+# So many values of a tensor tell its distribution; more would only take memory.
+_SAMPLE = 1_000_000
+_MAX_TABLE_BYTES = 2 << 30
+_FLOATS = ("float16", "bfloat16", "float32", "float64")
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """The values of one tensor: ``counts[i]`` lie between ``edges[i]`` and ``edges[i + 1]``; ``odd`` are not finite."""
+
+    name: str
+    counts: tuple[int, ...]
+    edges: tuple[float, ...]
+    odd: int = 0
+
+
+@dataclass(frozen=True)
+class NormBand:
+    """The norms of the embeddings of the items ``first`` to ``last``: their tenths and their middle."""
+
+    first: int
+    last: int
+    low: float
+    middle: float
+    high: float
+
+
+@dataclass(frozen=True)
+class RunContents:
+    """Everything about one run. ``resumed`` are numbers of evaluations of the history that came after a resume."""
+
+    path: str
+    inspection: Inspection
+    outlook: Forecast | None
+    evidence: Evidence
+    resumed: tuple[int, ...]
+    histograms: tuple[Histogram, ...]
+    norms: tuple[NormBand, ...]
+    findings: tuple[Finding, ...]
+
+    @property
+    def history(self) -> tuple[LoggedEvaluation, ...]:
+        return self.evidence.history
+
+
+@dataclass(frozen=True)
+class ShelfContents:
+    """All runs below a directory; ``histories`` maps the path of a row to its recalls."""
+
+    path: str
+    audit: Audit
+    histories: Mapping[str, Sequence[float]]
+
+
+def shelf_contents(root: str) -> ShelfContents:
+    """Raises NotFoundError when the root is no directory."""
+    found = audit(root)
+    experiments = {row.path: Experiment(row.location) for row in found.rows if row.kind == "experiment"}
+    histories = {path: [e.recall for e in collect(experiment).history] for path, experiment in experiments.items()}
+    return ShelfContents(root, found, {path: recalls for path, recalls in histories.items() if recalls})
+
+
+def run_contents(path: str) -> RunContents:
+    """Raises what `inspect` raises. Tensors that cannot be read are findings."""
+    found = inspect(path)
+    findings = list(found.findings)
+    outlook = None
+    if found.lineage is not None:
+        outlook = forecast(path)
+        # Advice on the missing best is in both; the forecast says more.
+        known = {finding.id for finding in outlook.findings}
+        findings = [*map(_as_told, outlook.findings), *(finding for finding in findings if finding.id not in known)]
+    evidence = collect(found.experiment) if found.experiment else Evidence()
+    findings += evidence.findings
+    histograms: list[Histogram] = []
+    norms: tuple[NormBand, ...] = ()
+    with open_checkpoint(found.prefix) as checkpoint:
+        for tensor in found.tensors:
+            if tensor.group != "model" or tensor.dtype not in _FLOATS or not tensor.nbytes:
+                continue
+            name = tensor.canonical or tensor.name.removesuffix("/.ATTRIBUTES/VARIABLE_VALUE")
+            try:
+                histograms.append(replace(_histogram(checkpoint, checkpoint.tensors[tensor.name]), name=name))
+                if tensor.canonical == ITEM_EMBEDDING and tensor.nbytes <= _MAX_TABLE_BYTES:
+                    norms = _norms(checkpoint.read(tensor.name))
+            except CkptError as error:
+                findings.append(damage(error))
+    return RunContents(
+        path=path,
+        inspection=found,
+        outlook=outlook,
+        evidence=evidence,
+        resumed=_resumed(found.experiment, evidence.history),
+        histograms=tuple(histograms),
+        norms=norms,
+        findings=tuple(dict.fromkeys(findings)),
+    )
+
+
+def _as_told(finding: Finding) -> Finding:
+    """At risk is damage to an exit code, but not to a reader."""
+    return replace(finding, severity="warning") if finding.id.startswith("best-metric-") else finding
+
+
+def _histogram(checkpoint: Checkpoint, info: TensorInfo) -> Histogram:
+    import numpy as np
+
+    from ckpt_tools.format import dtypes
+
+    dtype = dtypes.to_numpy(dtypes.BY_NAME[info.dtype])
+    stride = max(1, info.nbytes // dtype.itemsize // _SAMPLE)
+    parts = [
+        np.frombuffer(chunk, dtype)[::stride].astype(np.float64)
+        for chunk in checkpoint.chunks(info.name)
+        if len(chunk) % dtype.itemsize == 0
+    ]
+    values = np.concatenate(parts) if parts else np.empty(0)
+    finite = values[np.isfinite(values)]
+    if not finite.size:
+        return Histogram(info.name, (), (), int(values.size))
+    counts, edges = np.histogram(finite, bins=_BINS)
+    return Histogram(info.name, tuple(counts.tolist()), tuple(edges.tolist()), int(values.size - finite.size))
+
+
+def _norms(table: np.ndarray) -> tuple[NormBand, ...]:
+    """Bands of ids that grow by a factor: ids fall in frequency, which falls as a power of them. 0 is padding."""
+    import numpy as np
+
+    if table.ndim != 2 or len(table) < 3:
+        return ()
+    norms = np.linalg.norm(table.astype(np.float32, copy=False), axis=1)
+    edges = np.unique(np.geomspace(1, len(norms), _BANDS + 1).astype(int))
+    bands = []
+    for first, end in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
+        low, middle, high = np.quantile(norms[first:end], [0.1, 0.5, 0.9]).tolist()
+        if np.isfinite([low, middle, high]).all():
+            bands.append(NormBand(first, end - 1, low, middle, high))
+    return tuple(bands)
+
+
+def _resumed(experiment: Experiment | None, history: Sequence[LoggedEvaluation]) -> tuple[int, ...]:
+    """By what this project's trainer logs; else where the log begins a new file or counts from the start again."""
+    steps = _logged_resumes(experiment) if experiment else []
+    if steps:
+        found = (next((n for n, e in enumerate(history) if e.step > step), None) for step in steps)
+        return tuple(sorted({number for number in found if number}))
+    pairs = enumerate(itertools.pairwise(history), start=1)
+    return tuple(n for n, (before, after) in pairs if after.source != before.source or after.step <= before.step)
+
+
+def _logged_resumes(experiment: Experiment) -> list[int]:
+    path = os.path.join(experiment.runs, "metrics.jsonl")
+    try:
+        lines = storage.read_file(path, limit=MAX_LOG_BYTES).decode("utf-8", "replace").splitlines()
+    except CkptError:
+        return []
+    return [row["step"] for row in map(_parsed, lines) if row.get("event") == "resume" and "step" in row]
+
+
+def _parsed(line: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return {}
+    return row if isinstance(row, dict) else {}
