@@ -231,7 +231,7 @@ def test_the_number_of_restart_points(data: bytes) -> None:
     refused(table(data), "restart")
 
 
-@pytest.mark.parametrize("restarts", [(1,), (0, 0), (0, 4, 4), (4, 0), (0, 3), (0, 2**32 - 1), (0, 8)])
+@pytest.mark.parametrize("restarts", [(1,), (4,), (0, 0), (0, 4, 4), (4, 0), (0, 3), (0, 2**32 - 1), (0, 8)])
 def test_restart_points_are_at_entries_without_shared_part(restarts: tuple[int, ...]) -> None:
     # Entries at 0 and 4 share nothing; the one at 8 does.
     entries = (entry(b"a", b""), entry(b"b", b""), entry(b"c", b"", shared=1))
