@@ -65,6 +65,10 @@ class _Folder:
     below: list[str] = field(default_factory=list)
     orphans: list[str] = field(default_factory=list)
 
+    @property
+    def state(self) -> str:
+        return os.path.normpath(os.path.join(self.path, FILE_NAME))
+
     @cached_property
     def groups(self) -> dict[str, dict[str, int | None]]:
         """The files of each prefix, data files with the number of shards in their names."""
@@ -89,7 +93,7 @@ class _Folder:
     @cached_property
     def named(self) -> set[str]:
         """The prefixes that the state file names: without their index they are damaged, not orphans."""
-        if os.path.join(self.path, FILE_NAME) not in self.files:
+        if self.state not in self.files:
             return set()
         try:
             state = read_state(self.path)
@@ -108,7 +112,8 @@ class Discovery:
     ``problems`` the directories that could not be listed."""
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
-        self.root = os.fspath(root)
+        # All paths below are normal, as those that a state file leads to are: equal paths are equal texts.
+        self.root = os.path.normpath(os.fspath(root))
         self.orphans: list[str] = []
         self.problems: list[CkptError] = []
         self._seen: set[tuple[int, int]] = set()
@@ -154,7 +159,7 @@ class Discovery:
             orphans += folder.orphans
             for run in self._checkpoints(folder):
                 if run.prefix != best:
-                    (latest if here == experiment.latest_line else others).append(run)
+                    (latest if here == os.path.normpath(experiment.latest_line) else others).append(run)
         for run in others:
             files = {path: status for path, status in files.items() if not _belongs(path, run.path)}
         own = self._run(directory, "experiment", best, files, problem, [run.path for run in latest])
@@ -186,12 +191,11 @@ class Discovery:
 
     def _strays(self, folder: _Folder) -> Iterator[Run]:
         """A state file that is damaged, or names a checkpoint that is gone, stands for that checkpoint."""
-        state = os.path.join(folder.path, FILE_NAME)
-        if state in folder.files:
+        if folder.state in folder.files:
             try:
                 latest_in(folder.path)
             except CkptError as error:
-                yield self._run(folder.path, "checkpoint", None, {state: folder.files[state]}, error)
+                yield self._run(folder.path, "checkpoint", None, {folder.state: folder.files[folder.state]}, error)
 
     def _logs_alone(self, runs: _Folder) -> Iterator[Run]:
         """The experiments whose checkpoints are gone, or were never saved."""
@@ -257,7 +261,7 @@ class Discovery:
             self.problems.append(error)
             return folder
         for name in names:
-            path = os.path.join(directory, name)
+            path = os.path.normpath(os.path.join(directory, name))
             try:
                 status = os.stat(path)
             except OSError:
@@ -278,12 +282,12 @@ class Discovery:
 def _best(experiment: Experiment) -> tuple[str | None, CkptError | None]:
     """The prefix of the best checkpoint. When the state file is damaged, but only one is there, it is that one."""
     try:
-        return experiment.best_prefix(), None
+        return os.path.normpath(experiment.best_prefix()), None
     except CkptError as error:
         for line in (experiment.best_line, experiment.path):
             names = prefixes_in(line)
             if len(names) == 1:
-                return os.path.join(line, names[0]), error
+                return os.path.normpath(os.path.join(line, names[0])), error
         return None, error
 
 

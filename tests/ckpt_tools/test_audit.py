@@ -9,6 +9,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -246,6 +247,18 @@ def test_the_root_may_be_at_any_height(copy: Copy, tmp_path: Path) -> None:
         assert only(root).best == "kept"
     with pytest.raises(NotFoundError):
         audit(str(tmp_path / "nowhere"))
+
+
+def test_how_the_root_is_written_does_not_matter(copy: Copy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment = copy(SAMPLE)
+    (experiment / "keras_ckpt" / "ckpt-9.data-00000-of-00001").write_bytes(b"")
+    build_bundle(tmp_path / "loose", {"w": np.zeros(2, np.float32)})
+    rows = [replace(row, location="", prefix="", fix="", age_days=None) for row in audit(str(tmp_path)).rows]
+    monkeypatch.chdir(tmp_path)
+    for root in (".", "./", "root/..", f"{tmp_path}/"):
+        assert [replace(r, location="", prefix="", fix="", age_days=None) for r in audit(root).rows] == rows
+    monkeypatch.chdir(experiment)
+    assert [(row.path, row.health) for row in audit(".").rows] == [(".", "whole")]
 
 
 def test_each_row_is_told_as_soon_as_it_is_known(copy: Copy, tmp_path: Path, sample: Sample) -> None:
