@@ -17,7 +17,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Literal
+from typing import BinaryIO, Literal
 
 from ckpt_tools.errors import BusyError, CorruptError, NotFoundError, StorageError, UnsafeError
 
@@ -289,6 +289,31 @@ def write_atomic(path: PathLike, data: bytes) -> None:
         remove(temporary)
         raise
     sync_directory(directory)
+
+
+@contextlib.contextmanager
+def created(path: PathLike, *, replace: bool = False) -> Iterator[BinaryIO]:
+    """A new file to write into, readable too; it gets its name, durably, only when the block ends well.
+
+    Raises StorageError when there is such a file and it shall not be replaced.
+    """
+    path = os.fspath(path)
+    temporary = f"{path}.tmp-{uuid.uuid4().hex[:8]}"
+    with _translated(path, "write"):
+        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    try:
+        with _translated(path, "write"), os.fdopen(descriptor, "w+b") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        if replace:
+            rename(temporary, path)
+        else:
+            # link() does not replace, so that a file made in the meantime is not lost.
+            link_or_copy(temporary, path)
+    finally:
+        remove(temporary)
+    sync_directory(os.path.dirname(path) or ".")
 
 
 def append_line(path: PathLike, line: str) -> None:

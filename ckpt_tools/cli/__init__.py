@@ -13,7 +13,20 @@ from ckpt_tools.cli.output import Output
 from ckpt_tools.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_OK, UsageError
 
 # One module of ckpt_tools.cli.commands each, in the order of the help.
-COMMANDS = ("inspect", "verify", "resume-check", "backfill", "migrate", "undo", "why", "audit", "report")
+COMMANDS = (
+    "inspect",
+    "verify",
+    "diff",
+    "resume-check",
+    "backfill",
+    "migrate",
+    "export",
+    "undo",
+    "why",
+    "explain",
+    "audit",
+    "report",
+)
 
 # typer carries its own copy of click in some versions: the common base of its usage errors is this.
 _UsageProblem: type[Exception] = typer.BadParameter.__mro__[1]

@@ -1,0 +1,43 @@
+"""``ckpt explain``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from ckpt_tools.cli.app import Json, Quiet, app, epilog, finish
+from ckpt_tools.cli.output import Output, safe
+from ckpt_tools.errors import EXIT_OK
+
+
+@app.command(
+    epilog=epilog(
+        'ckpt explain "Data loss: not an sstable (bad magic number)" model.ckpt-1000.data-00000-of-00001',
+        'ckpt explain "Key best_metric not found in checkpoint" best_model/book_DNN_b128_lr0.005_d64_len20_test85',
+    )
+)
+def explain(
+    message: Annotated[str, typer.Argument(help="What TensorFlow, Keras or HDF5 said.", show_default=False)],
+    path: Annotated[
+        str | None, typer.Argument(help="The checkpoint that it was said of, to be looked at.", show_default=False)
+    ] = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Say what is behind an error of TensorFlow, Keras or HDF5, and which command fixes it."""
+    output = Output("explain", path, json=json, quiet=quiet)
+
+    def body() -> int:
+        from ckpt_tools.explain import explain as ask
+
+        found = ask(message, path)
+        rows = (("cause", found.cause), ("here", found.checked), ("next", found.fix))
+        output.result(
+            found.to_json(),
+            lambda: (Text(f"{label:>5}: ", style="bold") + Text(safe(text)) for label, text in rows if text),
+        )
+        return EXIT_OK
+
+    finish(output, body)

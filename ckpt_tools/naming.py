@@ -1,0 +1,96 @@
+"""The tensors of any checkpoint under names that two checkpoints can be compared by.
+
+A known lineage gives canonical names. For everything else the name is the path in the object graph, or the stored
+name, without what only tells how it was stored:
+
+    dense/kernel/.ATTRIBUTES/VARIABLE_VALUE      dense/kernel      TensorFlow 2
+    dense/kernel:0                               dense/kernel      TensorFlow 1
+    model_weights/dense/dense/kernel:0           dense/kernel      Keras 2 in HDF5
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ckpt_tools.lineages import Lineage, identify
+from ckpt_tools.readers import Checkpoint
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
+_HDF5_ROOTS = ("model_weights/", "optimizer_weights/")
+_TWICE = re.compile(r"(?P<layer>[^/]+)/(?P=layer)/")
+
+
+@dataclass(frozen=True)
+class Named:
+    """A tensor under a name: where it is stored, its stored type and shape, and how to read its value.
+
+    ``read`` may convert (one canonical tensor of several stored ones): then its type and shape are those of the
+    result, and ``stored`` is False.
+    """
+
+    name: str
+    keys: tuple[str, ...]
+    dtype: str
+    shape: tuple[int, ...]
+    stored: bool
+    read: Callable[[], np.ndarray]
+    aliases: tuple[str, ...] = ()
+
+
+def by_canonical_name(checkpoint: Checkpoint) -> dict[str, Named]:
+    """All tensors, canonical names first; the rest under the names described above. Sorted."""
+    lineage = identify(checkpoint)
+    found: dict[str, Named] = {}
+    taken: set[str] = set()
+    for name, source in lineage.tensors.items() if lineage else ():
+        taken |= set(source.keys)
+        info = checkpoint.tensors[source.keys[0]]
+        read = _reader(checkpoint, lineage, name)
+        stored = source.convert is None
+        aliases = (neutral(source.keys[0]),) if stored else ()
+        found[name] = Named(name, source.keys, info.dtype, info.shape, stored, read, aliases)
+    graph = checkpoint.graph
+    paths = graph.paths if graph else {}
+    for key, info in checkpoint.tensors.items():
+        if key not in taken:
+            # A key that is its own path says more than another, shorter way to the same object.
+            path = key.removesuffix(_VALUE) if graph and graph.child(key.removesuffix(_VALUE)) else paths.get(key, key)
+            name = neutral(path)
+            name = name if name not in found else key
+            read = _stored_reader(checkpoint, key)
+            found[name] = Named(name, (key,), info.dtype, info.shape, True, read, (neutral(key),))
+    return dict(sorted(found.items()))
+
+
+def by_stored_name(checkpoint: Checkpoint) -> dict[str, Named]:
+    """All tensors under their keys."""
+    return {
+        key: Named(key, (key,), info.dtype, info.shape, True, _stored_reader(checkpoint, key))
+        for key, info in checkpoint.tensors.items()
+    }
+
+
+def neutral(key: str) -> str:
+    """A stored name without what tells only how it was stored."""
+    name = key.removesuffix(_VALUE)
+    name = re.sub(r":\d+$", "", name)
+    for root in _HDF5_ROOTS:
+        if name.startswith(root):
+            name = name.removeprefix(root)
+            return _TWICE.sub(r"\g<layer>/", name, count=1)
+    return name
+
+
+def _reader(checkpoint: Checkpoint, lineage: Lineage | None, name: str) -> Callable[[], np.ndarray]:
+    assert lineage is not None
+    return lambda: lineage.read(checkpoint, name)
+
+
+def _stored_reader(checkpoint: Checkpoint, key: str) -> Callable[[], np.ndarray]:
+    return lambda: checkpoint.read(key)
