@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ckpt_tools.version import __version__
+
 if TYPE_CHECKING:
     import os
 
     from ckpt_tools.opened import OpenedCheckpoint
 
-__version__ = "0.1.0"
 __all__ = ["__version__", "open"]
 
 

@@ -16,8 +16,9 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
 
-from ckpt_tools import __version__, storage
+from ckpt_tools import storage
 from ckpt_tools.errors import CorruptError, UnsafeError
+from ckpt_tools.version import __version__
 
 STATE_DIRECTORY = ".ckpt-tools"
 SCHEMA_VERSION = 1

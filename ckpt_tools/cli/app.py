@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
-from ckpt_tools import __version__
 from ckpt_tools.cli.output import Output
 from ckpt_tools.errors import EXIT_OK, CkptError
+from ckpt_tools.version import __version__
 
 EXIT_CODES = (
     "Exit codes: 0 fine · 1 findings (damage, difference, at risk) · 2 usage · 3 not found · "
