@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from rich.console import RenderableType
 from rich.text import Text
@@ -34,6 +34,17 @@ def findings(found: Iterable[Finding]) -> Iterator[RenderableType]:
 
 def count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+_BLOCKS = "▁▂▃▄▅▆▇█"
+
+
+def sparkline(values: Sequence[float], width: int = 24) -> str:
+    """A history in one line of text; of a longer one the highest value of each stretch."""
+    count = min(width, len(values))
+    tops = [max(values[n * len(values) // count : (n + 1) * len(values) // count]) for n in range(count)]
+    low, span = min(tops, default=0.0), max(tops, default=0.0) - min(tops, default=0.0)
+    return "".join(_BLOCKS[round((top - low) / span * (len(_BLOCKS) - 1)) if span else 0] for top in tops)
 
 
 def size(number: float) -> str:

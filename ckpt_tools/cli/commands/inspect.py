@@ -15,6 +15,7 @@ from rich.tree import Tree
 from ckpt_tools.cli import render
 from ckpt_tools.cli.app import Json, PathArgument, Quiet, app, epilog, finish
 from ckpt_tools.cli.output import Output, safe
+from ckpt_tools.experiments import Experiment
 from ckpt_tools.findings import exit_code
 from ckpt_tools.inspection import Inspection, Tensor
 from ckpt_tools.inspection import inspect as ask
@@ -72,6 +73,9 @@ def _text(found: Inspection, *, tree: bool) -> Iterator[RenderableType]:
         header.add_row("model", Text(safe(_model(found.lineage))))
     header.add_row("step", "unknown" if found.step is None else str(found.step))
     header.add_row("best_metric", render.best_metric(found.best_metric))
+    history = _history(found.experiment)
+    if history:
+        header.add_row("recall", Text(history))
     header.add_row("size", f"{render.count(found.totals['tensors'], 'tensor')}, {render.size(found.totals['bytes'])}")
     yield Padding(header, (0, 0, 0, 2), expand=False)
     if tree:
@@ -82,6 +86,18 @@ def _text(found: Inspection, *, tree: bool) -> Iterator[RenderableType]:
             if tensors:
                 yield _group(group, tensors)
     yield from render.findings(found.findings)
+
+
+def _history(experiment: Experiment | None) -> str:
+    """The recalls that the run's logs tell, the best with its step."""
+    from ckpt_tools.evidence import collect
+
+    evidence = collect(experiment) if experiment else None
+    if evidence is None or evidence.best is None:
+        return ""
+    best = evidence.best
+    where = f" at step {best.step}" if best.step else ""
+    return f"{render.sparkline([e.recall for e in evidence.history])}  best logged {best.recall:.6f}{where}"
 
 
 def _lineage(lineage: Lineage | None) -> str:
