@@ -10,10 +10,10 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from ckpt_tools.version import __version__
 from ckpt_tools.audit import Row
 from ckpt_tools.report import charts
 from ckpt_tools.report.contents import RunContents, ShelfContents
+from ckpt_tools.version import __version__
 
 _ENVIRONMENT = Environment(
     loader=PackageLoader("ckpt_tools.report"),
