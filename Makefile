@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test test-slow lint check format bench constraints clean
+.PHONY: help demo test test-slow lint check format bench fuzz constraints clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -43,6 +43,12 @@ format: $(STAMP)
 # make bench  the benchmarks, as ratios to TensorFlow measured in the same run
 bench: $(STAMP)
 	$(BIN)/python benchmarks/inspect_startup.py
+
+# make fuzz   a million damaged files; CASES=N for another number, KINDS="h5 zip" for some kinds
+CASES ?= 1000000
+KINDS ?= bundle v1 h5 zip any
+fuzz: $(STAMP)
+	PYTHONPATH=tests/ckpt_tools:tests/ckpt_tools/formats $(BIN)/python -m fuzz_formats --cases $(CASES) --kinds $(KINDS)
 
 # make constraints  renew constraints.txt from pyproject.toml
 constraints: $(STAMP)
