@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from ckpt_tools.cli.completion import complete_path
 from ckpt_tools.cli.output import Output
 from ckpt_tools.errors import EXIT_OK, CkptError
 from ckpt_tools.version import __version__
@@ -32,10 +33,17 @@ PathArgument = Annotated[
     typer.Argument(
         help="A prefix, an .index or .data-* file, a directory with a 'checkpoint' file, or an experiment.",
         show_default=False,
+        autocompletion=complete_path,
     ),
 ]
 RootArgument = Annotated[
-    str, typer.Argument(metavar="ROOT", help="A directory, at any height above the runs.", show_default=False)
+    str,
+    typer.Argument(
+        metavar="ROOT",
+        help="A directory, at any height above the runs.",
+        show_default=False,
+        autocompletion=complete_path,
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, and nothing else there.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing unless something is wrong.")]

@@ -14,6 +14,7 @@ from rich.tree import Tree
 
 from ckpt_tools.cli import render
 from ckpt_tools.cli.app import Json, PathArgument, Quiet, app, epilog, finish
+from ckpt_tools.cli.completion import complete_tensor
 from ckpt_tools.cli.output import Output, safe
 from ckpt_tools.experiments import Experiment
 from ckpt_tools.findings import exit_code
@@ -44,7 +45,12 @@ def inspect(
     tree: Annotated[bool, typer.Option("--tree", help="Show the stored names as a tree.")] = False,
     filter: Annotated[
         str | None,
-        typer.Option("--filter", metavar="GLOB", help="Only tensors whose name matches, e.g. '*embedding*'."),
+        typer.Option(
+            "--filter",
+            metavar="GLOB",
+            help="Only tensors whose name matches, e.g. '*embedding*'.",
+            autocompletion=complete_tensor,
+        ),
     ] = None,
     json: Json = False,
     quiet: Quiet = False,

@@ -1,0 +1,59 @@
+"""What a shell offers when a path or the name of a tensor is completed: only what the commands take."""
+
+from __future__ import annotations
+
+import os
+
+import typer
+
+from ckpt_tools.errors import CkptError
+
+_KERAS = (".h5", ".hdf5", ".keras", ".weights.json")
+
+
+def complete_path(incomplete: str) -> list[str]:
+    """Directories, prefixes of checkpoints and Keras files that begin so.
+
+    A shell puts a blank behind the only answer, and a directory is not the end of a path: when there is only one, what
+    is in it is offered instead.
+    """
+    found = _matching(incomplete)
+    while len(found) == 1 and found[0].endswith(os.sep):
+        below = _matching(found[0])
+        if not below:
+            break
+        found = below
+    return found
+
+
+def complete_tensor(context: typer.Context, incomplete: str) -> list[str]:
+    """The names of the tensors of the checkpoint that stands before it on the line."""
+    from ckpt_tools.inspection import inspect
+
+    # While the line is not complete, what is no option stays in args.
+    path = context.params.get("path") or next(iter(context.args), None)
+    try:
+        tensors = inspect(path).tensors if path else ()
+    except CkptError:
+        return []
+    names = (name for tensor in tensors for name in (tensor.canonical, tensor.name) if name)
+    return sorted({name for name in names if name.startswith(incomplete)})
+
+
+def _matching(incomplete: str) -> list[str]:
+    from ckpt_tools.readers.locate import prefixes_in
+
+    directory, start = os.path.split(incomplete)
+    # A tilde stays as it was typed.
+    place = os.path.expanduser(directory) or os.curdir
+    names = set(prefixes_in(place))
+    try:
+        for entry in os.scandir(place):
+            if entry.is_dir():
+                names.add(f"{entry.name}{os.sep}")
+            elif entry.name.endswith(_KERAS):
+                names.add(entry.name)
+    except OSError:
+        return []
+    shown = (name for name in names if name.startswith(start) and (start or not name.startswith(".")))
+    return sorted(os.path.join(directory, name) for name in shown)
