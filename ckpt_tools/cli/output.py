@@ -92,9 +92,10 @@ class Output:
 
     def problem(self, error: CkptError) -> None:
         console = _console(stderr=True)
-        console.print(Text("error: ", style="bold red") + Text(safe(error)))
+        lines = [Text("error: ", style="bold red") + Text(safe(error))]
         if error.hint:
-            console.print(Text("  next: ", style="bold") + Text(safe(error.hint)))
+            lines.append(Text("  next: ", style="bold") + Text(safe(error.hint)))
+        _print_on(console, lines)
 
     @staticmethod
     def error_finding(error: CkptError) -> Finding:
@@ -178,14 +179,18 @@ class Bars:
 def _print(parts: Iterable[RenderableType]) -> None:
     console = _console(stderr=False)
     if console.is_terminal:
-        for part in parts:
-            console.print(part)
+        _print_on(console, parts)
         return
     # Tables are filled up with blanks, which nobody wants in a file.
     with console.capture() as captured:
-        for part in parts:
-            console.print(part)
+        _print_on(console, parts)
     print("\n".join(line.rstrip() for line in captured.get().splitlines()))
+
+
+def _print_on(console: Console, parts: Iterable[RenderableType]) -> None:
+    for part in parts:
+        # A sentence is left for the terminal to break: a command in it can then be copied as one.
+        console.print(part, soft_wrap=isinstance(part, Text))
 
 
 def _console(*, stderr: bool) -> Console:
