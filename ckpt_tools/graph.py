@@ -67,6 +67,26 @@ class ObjectGraph:
         for node in self.nodes:
             yield from node.slots
 
+    def optimizer_keys(self) -> set[str]:
+        """The keys of what belongs to an optimizer alone: it cannot be reached but through one.
+
+        Under Keras 3 an optimizer also holds the model's own weights, which are not meant.
+        """
+        seen = {0}
+        queue = deque([0])
+        while queue:
+            for name, child in self.nodes[queue.popleft()].children.items():
+                if child not in seen and not self._is_optimizer(name, child):
+                    seen.add(child)
+                    queue.append(child)
+        every = {number: {attribute.key for attribute in node.attributes} for number, node in enumerate(self.nodes)}
+        of_others = {key for number in seen for key in every[number]}
+        return {key for keys in every.values() for key in keys} - of_others
+
+    def _is_optimizer(self, name: str, node: int) -> bool:
+        found = self.nodes[node]
+        return name.endswith("optimizer") or bool(found.slots) or "_iterations" in found.children
+
     def key_of(self, node: int) -> str | None:
         """The key under which the value of a variable's node is stored."""
         for attribute in self.nodes[node].attributes:

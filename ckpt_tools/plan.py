@@ -43,7 +43,7 @@ from ckpt_tools.format.state import FILE_NAME, encode_state
 from ckpt_tools.format.strings import encode_strings
 from ckpt_tools.format.table import read_table, write_table
 from ckpt_tools.ledger import STATE_DIRECTORY, backup_directory, history, read_ledger  # noqa: F401 (part of this interface)
-from ckpt_tools.readers.bundle import Bundle, index_name, shard_name
+from ckpt_tools.readers.bundle import MAX_INDEX_BYTES, Bundle, index_name, shard_name
 
 _PENDING = "pending.json"
 _PIECE = 1 << 22
@@ -208,6 +208,26 @@ def plan_scalar(bundle: Bundle, *, key: str, name: str, value: float, reason: st
         grown = add_variable(bundle.graph_bytes, name=name, key=key)
         values[OBJECT_GRAPH_KEY] = Value.of_string(grown, f"with the child {name!r}")
     return plan_values(bundle, values, reason=reason, evidence=evidence)
+
+
+def plan_index(bundle: Bundle, *, reason: str, evidence: Mapping[str, Any]) -> Plan:
+    """Give a checkpoint whose own index is lost the index that ``bundle`` was opened with; no data is touched."""
+    own = index_name(bundle.prefix)
+    there = os.path.lexists(own)
+    sources = {path: bundle.shard(number).fingerprint for number, path in enumerate(bundle.shard_paths)}
+    sources |= {path: storage.fingerprint(path) for path in (own, bundle.path) if os.path.lexists(path)}
+    return Plan(
+        prefix=bundle.prefix,
+        target=bundle.prefix,
+        reason=reason,
+        evidence=evidence,
+        changes=(),
+        shards=tuple(bundle.shard_paths),
+        old_index=storage.read_file(own, limit=MAX_INDEX_BYTES) if there else None,
+        index=bundle.index_bytes,
+        shard=None,
+        sources=sources,
+    )
 
 
 def _check_extents(bundle: Bundle, names: Iterable[str]) -> None:

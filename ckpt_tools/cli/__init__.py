@@ -20,6 +20,7 @@ COMMANDS = (
     "resume-check",
     "backfill",
     "migrate",
+    "repair",
     "export",
     "undo",
     "why",

@@ -12,11 +12,11 @@ Source: tensorflow/core/protobuf/trackable_object_graph.proto.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from ckpt_tools.errors import CorruptError
-from ckpt_tools.format.wire import bytes_field, fields, text_field, varint_field
+from ckpt_tools.format.wire import Field, bytes_field, fields, text_field, varint_field
 
 VARIABLE_VALUE = "VARIABLE_VALUE"
 MAX_NODES = 5_000_000
@@ -107,6 +107,37 @@ def add_variable(data: bytes, *, name: str, key: str) -> bytes:
             bytes_field(1, _variable_node(name, key)),
         ]
     )
+
+
+def without_keys(data: bytes, lost: Collection[str]) -> bytes:
+    """The graph without the values stored under some keys; every other field stays as it was, byte for byte.
+
+    The references to an object go with the last of its values: TensorFlow believes every object that it finds in the
+    graph to be restored, also one whose value is not there.
+    """
+    nodes = decode_graph(data)
+    gone = {
+        number
+        for number, node in enumerate(nodes)
+        if number and node.attributes and all(attribute.key in lost for attribute in node.attributes)
+    }
+
+    def stays(part: Field) -> bool:
+        if part.number == 1:
+            return _decode_parts(part.content(), integers=(1,), texts=())[0] not in gone
+        if part.number == 2:
+            return _decode_parts(part.content(), integers=(), texts=(3,))[0] not in lost
+        return part.number != 3 or _decode_parts(part.content(), integers=(3,), texts=())[0] not in gone
+
+    out = bytearray()
+    for field in fields(data):
+        if field.number == 1:
+            content = field.content()
+            kept = b"".join(content[part.start : part.end] for part in fields(content) if stays(part))
+            out += data[field.start : field.end] if kept == content else bytes_field(1, kept)
+        else:
+            out += data[field.start : field.end]
+    return bytes(out)
 
 
 def build_graph(keys: Mapping[str, str]) -> bytes:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ckpt_tools.errors import CkptError, CorruptError
-from ckpt_tools.format.object_graph import Attribute, Slot, add_variable, decode_graph
+from ckpt_tools.format.object_graph import Attribute, Node, Slot, add_variable, build_graph, decode_graph, without_keys
 from ckpt_tools.format.wire import bytes_field, fields, text_field, varint_field
 from ckpt_tools.graph import ObjectGraph
 
@@ -123,3 +123,19 @@ def test_the_protocol_buffer_library_agrees(extra: int, name: str) -> None:
     node.attributes.add(name="VARIABLE_VALUE", full_name=name, checkpoint_key="k")
     node.has_checkpoint_values.value = True
     assert TrackableObjectGraph.FromString(add_variable(before, name=name, key="k")) == message
+
+
+def test_keys_that_are_taken_out_take_the_references_to_their_objects_along() -> None:
+    unknown = varint_field(900, 7)
+    root, *others = [field.content() for field in fields(build_graph({"a": "key-a", "b": "key-b"}))]
+    made = graph(root + slot(1, "m", 2) + unknown, *others) + unknown
+    found = without_keys(made, {"key-b"})
+    assert decode_graph(found) == (
+        Node({"a": 1}, (), ()),
+        Node({}, (Attribute("VARIABLE_VALUE", "a", "key-a"),), ()),
+        Node({}, (), ()),
+    )
+    assert found.endswith(unknown)
+    assert unknown in next(fields(found)).content()
+    assert without_keys(made, set()) == made
+    assert without_keys(made, {"key-c"}) == made

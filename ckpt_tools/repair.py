@@ -1,0 +1,373 @@
+"""Putting right what is wrong with a directory of checkpoints: first a plan, then its steps one by one.
+
+    rebuild-index  an index that is lost, from another one whose checksums all fit the data
+    salvage        the whole tensors of a damaged checkpoint, as a checkpoint of their own
+    rewrite-state  a ``checkpoint`` file that is absent or damaged, or names what is not here or not whole
+    set-aside      what unfinished saves left behind
+
+Nothing is deleted, and nothing that was whole is touched: what goes is kept in ``.ckpt-tools/backup``. A salvaged
+checkpoint is never named in the ``checkpoint`` file: a program that restores "the newest" would take what is lost
+for freshly initialised, and say nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from ckpt_tools import plan as plans
+from ckpt_tools import storage
+from ckpt_tools.errors import CorruptError, NotFoundError, UnsafeError, UnsupportedError
+from ckpt_tools.experiments import BEST_LINE, LATEST_LINE
+from ckpt_tools.findings import Finding, Severity
+from ckpt_tools.format.state import FILE_NAME, encode_state
+from ckpt_tools.ledger import STATE_DIRECTORY
+from ckpt_tools.leftovers import leftovers_in
+from ckpt_tools.plan import Plan
+from ckpt_tools.readers import Bundle, locate
+from ckpt_tools.readers.bundle import index_name
+from ckpt_tools.readers.locate import inside, prefixes_in, read_state
+from ckpt_tools.readers.saved_model import is_saved_model
+from ckpt_tools.salvage import SUFFIX, Lost, plan_salvage
+from ckpt_tools.tidying import Tidying, apply_tidying
+from ckpt_tools.verify import Verification, verify
+
+REBUILD_INDEX, SALVAGE, REWRITE_STATE, SET_ASIDE = "rebuild-index", "salvage", "rewrite-state", "set-aside"
+
+# Their tensors are whole, only not where they should be, or of two saves: half of them would be no checkpoint.
+_NOT_FOR_SALVAGE = ("mixed-saves", "wrong-shard")
+_DATA = re.compile(r"(?P<prefix>.+)\.data-\d{5}-of-\d{5}", re.DOTALL)
+_NUMBER = re.compile(r".*-(\d+)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Action:
+    """One step of a repair: ``path`` is the file or prefix that it makes or moves."""
+
+    kind: str
+    path: str
+    sentence: str
+    change: Plan | Tidying
+
+    def to_json(self) -> dict[str, Any]:
+        return {"action": self.kind, "path": self.path, "sentence": self.sentence, "change": self.change.to_json()}
+
+
+@dataclass(frozen=True)
+class Repair:
+    """What to do, what is lost for good, and what no repair changes."""
+
+    path: str
+    actions: tuple[Action, ...]
+    lost: tuple[Lost, ...]
+    findings: tuple[Finding, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "actions": [action.to_json() for action in self.actions],
+            "lost": [lost.to_json() for lost in self.lost],
+            "findings": [finding.to_json() for finding in self.findings],
+        }
+
+
+def repair(path: str, *, dry_run: bool = False, now: float | None = None) -> Repair:
+    """Plan the repair of a checkpoint, a directory of them or an experiment, and do it unless it is a dry run.
+
+    Raises NotFoundError when there is nothing of a checkpoint, BusyError (also when something changes meanwhile),
+    StorageError, UnsafeError.
+    """
+    if not dry_run:
+        for directory in _directories(path):
+            plans.recover(os.path.join(directory, FILE_NAME))
+    made = plan_repair(path, now=time.time() if now is None else now)
+    if not dry_run:
+        for action in made.actions:
+            if isinstance(action.change, Plan):
+                plans.apply(action.change)
+            else:
+                apply_tidying(action.change)
+    return made
+
+
+def plan_repair(path: str, *, now: float) -> Repair:
+    """The plan alone; reads every byte of every checkpoint, and writes nothing."""
+    named = None if os.path.isdir(path) or os.path.basename(path) == FILE_NAME else _prefix_of(path)
+    actions: list[Action] = []
+    lost: list[Lost] = []
+    findings: list[Finding] = []
+    surveys = [_survey(directory) for directory in _directories(path)]
+    names = [survey.path(name) for survey in surveys for name in survey.names]
+    if named not in (None, *names) or not (names or any(survey.has_state or survey.left for survey in surveys)):
+        locate(path)  # raises what explains it best
+        raise UnsupportedError("only tensor bundles can be repaired", path=path)
+    for survey in surveys:
+        planner = _Planner(survey, named, now)
+        planner.run(surveys)
+        actions += planner.actions
+        lost += planner.lost
+        findings += planner.findings
+    return Repair(path, tuple(actions), tuple(lost), tuple(findings))
+
+
+def _prefix_of(path: str) -> str:
+    """The prefix that a path means, though its index or its data may be missing."""
+    match = _DATA.fullmatch(path)
+    return match["prefix"] if match else path.removesuffix(".index")
+
+
+def _directories(path: str) -> list[str]:
+    """Where to look: the directory that is meant, and the lines of checkpoints when it is an experiment's folder."""
+    if is_saved_model(path):
+        return [os.path.join(path, "variables")]
+    if not os.path.isdir(path):
+        return [os.path.dirname(path) or "."]
+    lines = [os.path.join(path, line) for line in (BEST_LINE, LATEST_LINE)]
+    return [path, *filter(os.path.isdir, lines)]
+
+
+# ------------------------------------------------------------------------------------------ what is there
+
+
+@dataclass(frozen=True)
+class _Survey:
+    """The bundles of a directory by name: verified, or only their data files are there."""
+
+    directory: str
+    verified: dict[str, Verification]
+    without_index: tuple[str, ...]
+    has_state: bool
+    left: bool
+
+    @property
+    def names(self) -> list[str]:
+        return [*self.verified, *self.without_index]
+
+    @property
+    def whole(self) -> list[str]:
+        """What a resume may take: all that is whole and complete, oldest first by number."""
+        found = [name for name, answer in self.verified.items() if answer.whole and not _is_salvaged(name)]
+        return sorted(found, key=_by_number)
+
+    def path(self, name: str) -> str:
+        return os.path.join(self.directory, name)
+
+
+def _survey(directory: str) -> _Survey:
+    names = storage.list_directory(directory)
+    verified = {}
+    for name in prefixes_in(directory):
+        try:
+            verified[name] = verify(os.path.join(directory, name))
+        except (NotFoundError, UnsupportedError):
+            continue  # another kind of file under this name, or of another version: not ours to judge
+    data = {match["prefix"] for match in map(_DATA.fullmatch, names) if match}
+    return _Survey(
+        directory,
+        verified,
+        tuple(sorted(name for name in data if not os.path.lexists(index_name(os.path.join(directory, name))))),
+        os.path.isfile(os.path.join(directory, FILE_NAME)),
+        any(True for _ in leftovers_in(directory, 0)),
+    )
+
+
+def _is_salvaged(name: str) -> bool:
+    return SUFFIX in name
+
+
+def _by_number(name: str) -> tuple[int, str]:
+    match = _NUMBER.fullmatch(name)
+    return (int(match[1]) if match else -1), name
+
+
+# ------------------------------------------------------------------------------------------ what to do
+
+
+class _Planner:
+    """The plan for one directory; ``named`` is the prefix that was asked for, if one was."""
+
+    def __init__(self, survey: _Survey, named: str | None, now: float) -> None:
+        self.actions: list[Action] = []
+        self.lost: list[Lost] = []
+        self.findings: list[Finding] = []
+        self._survey = survey
+        self._named = named
+        self._now = now
+        self._whole = survey.whole
+
+    def run(self, surveys: Iterable[_Survey]) -> None:
+        damaged = {name: answer for name, answer in self._survey.verified.items() if not answer.whole}
+        unreadable = [name for name, answer in damaged.items() if answer.format is None]
+        indexes = list(_indexes(surveys))
+        for name in sorted((*self._survey.without_index, *unreadable), key=_by_number):
+            self._rebuild(name, indexes)
+        for name in sorted(damaged.keys() - set(unreadable), key=_by_number):
+            self._salvage(name, damaged[name])
+        self._state()
+        self._set_aside()
+
+    def _rebuild(self, name: str, indexes: Iterable[str]) -> None:
+        """Give a prefix an index that all its data agrees with; without one, say that it is lost."""
+        prefix = self._survey.path(name)
+        for index in indexes:
+            if index != index_name(prefix) and _fits(prefix, index):
+                with Bundle(prefix, index=index) as bundle:
+                    change = plans.plan_index(bundle, reason=REBUILD_INDEX, evidence={"rebuilt_from": index})
+                self._act(
+                    REBUILD_INDEX, prefix, f"its index is made anew from {index}, which all data agrees with", change
+                )
+                self._whole = sorted([*self._whole, name], key=_by_number)
+                return
+        answer = self._survey.verified.get(name)
+        if answer is None:
+            why = "its index is missing, and no other index here fits its data"
+        else:
+            why = answer.diagnosis.sentence if answer.diagnosis else answer.findings[0].message
+        self._report(name, why)
+
+    def _salvage(self, name: str, answer: Verification) -> None:
+        """Keep the whole tensors of a damaged checkpoint that was asked for, or when there is nothing better."""
+        prefix = self._survey.path(name)
+        cause = answer.diagnosis
+        self._report(name, cause.sentence if cause else answer.findings[0].message, cause.fix if cause else None)
+        asked = self._named == prefix
+        if not asked and (self._whole or _is_salvaged(name) or (cause and cause.id in _NOT_FOR_SALVAGE)):
+            return
+        target = f"{prefix}{SUFFIX}"
+        number = 2
+        while (before := self._survey.verified.get(os.path.basename(target))) is not None:
+            if before.whole:
+                self._note("salvaged", f"what is whole of {name} has been salvaged before", target)
+                return
+            target, number = f"{prefix}{SUFFIX}-{number}", number + 1
+        reasons = {f.key: f.message for f in answer.findings if f.severity == "damage" and f.key is not None}
+        with Bundle(prefix) as bundle:
+            made = plan_salvage(bundle, reasons, target=target)
+            count = len(bundle.entries)
+        if made is None:
+            self._note("nothing-to-salvage", f"nothing of {name} can be used", prefix)
+            return
+        kept = count - len(made.lost)
+        self._act(SALVAGE, target, f"{kept} of {count} tensors of {name} are whole and become a checkpoint", made.plan)
+        self.lost += made.lost
+
+    def _state(self) -> None:
+        directory = self._survey.directory
+        if not self._survey.has_state and (self._named is not None or is_saved_model(os.path.dirname(directory))):
+            return
+        path = os.path.join(directory, FILE_NAME)
+        latest, problem, hostile = self._judge_state(path)
+        if problem is None:
+            return
+        sources = {path: storage.fingerprint(path) if os.path.lexists(path) else None}
+        if self._whole:
+            newest = latest if latest is not None else self._whole[-1]
+            every = [*(name for name in self._whole if name != newest), newest]
+            change = Tidying(directory, REWRITE_STATE, (), encode_state(newest, every), sources)
+            self._act(REWRITE_STATE, path, f"{problem}: it will name {newest} as the newest", change)
+        elif hostile:
+            change = Tidying(directory, SET_ASIDE, (FILE_NAME,), None, sources)
+            self._act(SET_ASIDE, path, f"{problem}, and there is no whole checkpoint to name instead", change)
+        elif self._survey.has_state:
+            self._note("state", f"{problem}, and there is no whole checkpoint to name instead", path)
+
+    def _judge_state(self, path: str) -> tuple[str | None, str | None, bool]:
+        """The checkpoint that a ``checkpoint`` file rightly names as its newest; what is wrong with the file; whether
+        it leads out of its directory."""
+        if not os.path.lexists(path):
+            return None, "the file is absent" if self._whole else None, False
+        if not self._survey.has_state:
+            return None, None, False  # a directory of that name, or a link into nowhere
+        try:
+            state = read_state(self._survey.directory)
+        except (CorruptError, UnsafeError) as error:
+            return None, error.message, False
+        problems = []
+        hostile = False
+        named = []
+        for stored in dict.fromkeys((state.latest, *state.all)):
+            try:
+                name = os.path.relpath(inside(self._survey.directory, stored), self._survey.directory)
+            except UnsafeError as error:
+                problems.append(error.message)
+                hostile = True
+                continue
+            if os.path.isabs(stored) and not _same_directory(os.path.dirname(stored), self._survey.directory):
+                problems.append(f"names {stored}, a path of another place")
+            if name in self._whole or (name not in self._survey.names and self._is_whole(name)):
+                named.append((stored, name))
+            elif _is_salvaged(name):
+                problems.append(f"names {name}, which is not complete")
+            else:
+                gone = name not in self._survey.names
+                problems.append(f"names {name}, which is {'gone' if gone else 'damaged'}")
+        latest = next((name for stored, name in named if stored == state.latest), None)
+        return latest, problems[0] if problems else None, hostile
+
+    def _is_whole(self, name: str) -> bool:
+        """Whether a checkpoint of another format, or below this directory, is whole."""
+        try:
+            return verify(self._survey.path(name)).whole
+        except UnsupportedError:
+            return True  # nothing speaks against it
+        except (NotFoundError, UnsafeError, CorruptError):
+            return False
+
+    def _set_aside(self) -> None:
+        directory = self._survey.directory
+        old = []
+        for left in leftovers_in(directory, self._now):
+            if left.fresh:
+                message = "looks left over, but was changed in the last minutes: a save may be under way"
+                self._note("fresh", message, left.path)
+            else:
+                old.append(left.path)
+        if old:
+            names = tuple(os.path.basename(path) for path in old)
+            change = Tidying(directory, SET_ASIDE, names, None, {path: storage.fingerprint(path) for path in old})
+            self._act(SET_ASIDE, directory, f"left over by saves that were killed: {', '.join(names)}", change)
+
+    def _act(self, kind: str, path: str, sentence: str, change: Plan | Tidying) -> None:
+        self.actions.append(Action(kind, path, sentence, change))
+
+    def _note(self, kind: str, message: str, path: str) -> None:
+        self.findings.append(Finding(kind, "note", message, path))
+
+    def _report(self, name: str, why: str, fix: str | None = None) -> None:
+        """A checkpoint that stays damaged: a warning where others are whole, damage where nothing is."""
+        others = [self._survey.path(other) for other in self._whole if other != name]
+        if others:
+            fix = f"go on from {others[-1]}, which is whole"
+        message = f"{name} is damaged: {why}"
+        severity: Severity = "warning" if others else "damage"
+        self.findings.append(Finding("damaged", severity, message, self._survey.path(name), fix=fix))
+
+
+def _same_directory(one: str, other: str) -> bool:
+    try:
+        return os.path.samefile(one, other)
+    except OSError:
+        return False
+
+
+def _indexes(surveys: Iterable[_Survey]) -> Iterator[str]:
+    """Every index that could belong to another prefix: those beside it, and the originals of earlier changes."""
+    for survey in surveys:
+        for name in survey.verified:
+            yield index_name(survey.path(name))
+        backups = os.path.join(survey.directory, STATE_DIRECTORY, "backup")
+        for kept in storage.list_directory(backups) if os.path.isdir(backups) else ():
+            for name in prefixes_in(os.path.join(backups, kept)):
+                yield index_name(os.path.join(backups, kept, name))
+
+
+def _fits(prefix: str, index: str) -> bool:
+    """Whether every byte of a prefix's data is what an index says."""
+    try:
+        with Bundle(prefix, index=index) as bundle:
+            return bool(bundle.entries) and not any(bundle.verify())
+    except (CorruptError, NotFoundError, UnsupportedError, UnsafeError):
+        return False
