@@ -27,6 +27,7 @@ COMMANDS = (
     "explain",
     "audit",
     "report",
+    "browse",
 )
 
 # typer carries its own copy of click in some versions: the common base of its usage errors is this.

@@ -87,17 +87,17 @@ def _text(found: Audit, *, narrow: bool) -> Iterator[RenderableType]:
     yield Text(_summary(found), style="bold")
     for row in found.rows:
         if row.problem:
-            yield Text(f"{row.health}: ", style=_HEALTH[row.health]) + Text(safe(row.problem))
+            yield Text.assemble((f"{row.health}: ", _HEALTH[row.health]), safe(row.problem))
             if row.fix:
-                yield Text("  next: ", style="bold") + Text(safe(row.fix))
+                yield Text.assemble(("  next: ", "bold"), safe(row.fix))
         if row.best == "lost":
             words = f"{safe(row.path)}: the best of its log, {row.best_logged:.6f}, is in no checkpoint any more"
-            yield Text("lost: ", style=_BEST["lost"]) + Text(words)
+            yield Text.assemble(("lost: ", _BEST["lost"]), words)
     for row in found.rows:
         if row.safe_to_delete:
-            yield Text("safe to delete: ", style="cyan") + Text(f"{safe(row.path)}: {safe(row.safe_to_delete)}")
+            yield Text.assemble(("safe to delete: ", "cyan"), f"{safe(row.path)}: {safe(row.safe_to_delete)}")
     for path in (*found.orphans, *(path for row in found.rows for path in row.orphans)):
-        yield Text("orphan: ", style="cyan") + Text(f"{safe(path)}: no checkpoint names this file")
+        yield Text.assemble(("orphan: ", "cyan"), f"{safe(path)}: no checkpoint names this file")
     yield from render.findings(finding for finding in found.findings if finding.id not in _SAID)
 
 

@@ -58,7 +58,7 @@ class _Screen(Listener):
 def _line(row: Row, root: str) -> RenderableType:
     mark, style = _MARKS[row.status]
     path = os.path.relpath(row.outcome.path, os.path.abspath(root))
-    return Text(f"{mark} ", style=style) + Text(f"{safe(path)}: {safe(_words(row))}")
+    return Text.assemble((f"{mark} ", style), f"{safe(path)}: {safe(_words(row))}")
 
 
 def _words(row: Row) -> str:

@@ -35,7 +35,7 @@ def report(
         size = len(page.encode("utf-8", "backslashreplace"))
         output.result(
             {"written": output_path, "bytes": size, "findings": []},
-            lambda: [Text("✓ ", style="bold green") + Text(f"{safe(output_path)}: written")],
+            lambda: [Text.assemble(("✓ ", "bold green"), f"{safe(output_path)}: written")],
         )
         return EXIT_OK
 
