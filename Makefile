@@ -54,7 +54,7 @@ fuzz: $(STAMP)
 constraints: $(STAMP)
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --universal --python-version 3.10 --all-extras --upgrade --quiet --no-header \
-	  --no-annotate --no-emit-index-url --no-emit-find-links pyproject.toml -o constraints.new
+	  --no-annotate pyproject.toml -o constraints.new
 	{ head -n 1 constraints.txt; cat constraints.new; } > constraints.tmp
 	mv constraints.tmp constraints.txt && rm constraints.new
 
