@@ -330,7 +330,8 @@ class TestCommand:
         monkeypatch.setenv("COLUMNS", columns)
         assert run(["audit", str(FIXTURES)]) == 0
         text = capsys.readouterr().out
-        assert max(map(len, text.splitlines())) <= int(columns)
+        table, _, _ = text.partition(f"{len(EXPERIMENTS)} runs")
+        assert max(map(len, table.splitlines())) <= int(columns)
         assert f"{len(EXPERIMENTS)} runs" in text
 
     def test_damage_is_an_exit_code(self, copy: Copy, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
