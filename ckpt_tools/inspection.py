@@ -63,7 +63,8 @@ class Tensor:
     stats: Stats | None = None
 
     def to_json(self) -> dict[str, Any]:
-        row = {**asdict(self), "shape": list(self.shape)}
+        # vars() and not asdict(), which copies deeply: there may be 10^5 of these.
+        row = {**vars(self), "shape": list(self.shape), "stats": asdict(self.stats) if self.stats else None}
         return {key: value for key, value in row.items() if value is not None or key == "canonical"}
 
 
@@ -129,7 +130,7 @@ def inspect(path: str, *, digest: bool = False, stats: bool = False, filter: str
                 continue
             group = _group(name or paths.get(info.name, info.name), info.name)
             tensors.append(
-                _measure(checkpoint, Tensor(**asdict(info), group=group, canonical=name), digest, stats, findings)
+                _measure(checkpoint, Tensor(**vars(info), group=group, canonical=name), digest, stats, findings)
             )
         experiment = Experiment.containing(checkpoint.prefix)
         findings += _advice(path, lineage, best)
@@ -158,11 +159,13 @@ def _try(question: Any, findings: list[Finding]) -> Any:
 
 
 def _measure(checkpoint: Checkpoint, tensor: Tensor, digest: bool, stats: bool, findings: list[Finding]) -> Tensor:
+    if not digest and not stats:
+        return tensor
     sha256 = _try(lambda: checkpoint.digest(tensor.name), findings) if digest else None
     summary = None
     if stats and tensor.dtype not in ("string", "variant", "resource", "bool"):
         summary = _try(lambda: _stats(checkpoint, tensor.name), findings)
-    return Tensor(**{**tensor.__dict__, "sha256": sha256, "stats": summary})
+    return Tensor(**{**vars(tensor), "sha256": sha256, "stats": summary})
 
 
 def _stats(checkpoint: Checkpoint, name: str) -> Stats:

@@ -9,6 +9,7 @@ Source: tensorflow/core/protobuf/tensor_bundle.proto, tensor_shape.proto.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, replace
 
 from ckpt_tools.errors import CorruptError, UnsupportedError
@@ -125,6 +126,7 @@ class Entry:
         return replace(self, shard=shard, offset=offset, size=size, crc=crc)
 
 
+@functools.lru_cache(maxsize=4096)  # the tensors of a model share a few shapes
 def decode_shape(data: bytes) -> tuple[int, ...]:
     """A TensorShapeProto. Raises CorruptError for a shape that no stored tensor can have."""
     shape = []

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from ckpt_tools import storage
-from ckpt_tools.errors import BusyError, CorruptError, NotFoundError, UnsafeError
+from ckpt_tools.errors import BusyError, CkptError, CorruptError, NotFoundError, UnsafeError
 from ckpt_tools.findings import Finding
 from ckpt_tools.format import checksum, dtypes
 from ckpt_tools.format.bundle import HEADER_KEY, OBJECT_GRAPH_KEY, Entry, Header
@@ -76,10 +76,13 @@ class Bundle(Reader):
             pieces = {key: table.pop(key) for key in [key for key in table if key.startswith(b"\0")]}
             for raw_key, value in table.items():
                 key = _decode_key(raw_key)
-                with placed(self.path, key):
-                    self.entries[key] = self._decode_entry(value)
-                    if self.entries[key].slices:
-                        self.parts[key] = self._find_parts(key, self.entries[key], pieces)
+                try:
+                    entry = self.entries[key] = self._decode_entry(value)
+                    if entry.slices:
+                        self.parts[key] = self._find_parts(key, entry, pieces)
+                except CkptError as error:
+                    error.key = key
+                    raise
             if pieces:
                 raise CorruptError(f"key {min(pieces)!r} belongs to no tensor")
             self._refuse_overlaps()
@@ -123,7 +126,7 @@ class Bundle(Reader):
 
     @property
     def shard_paths(self) -> list[str]:
-        return [shard_name(self.prefix, shard, self.header.num_shards) for shard in range(self.header.num_shards)]
+        return [self._shard_path(shard) for shard in range(self.header.num_shards)]
 
     def stored(self, name: str) -> list[Entry]:
         """The entries with the bytes of a tensor: its own, or those of its parts."""
@@ -145,14 +148,14 @@ class Bundle(Reader):
         more, and what is raised is BusyError.
         """
         if number not in self._shards:
-            path = self.shard_paths[number]
+            path = self._shard_path(number)
             if not os.path.lexists(path):
                 if os.path.lexists(self.path) and storage.fingerprint(self.path) != self.index_fingerprint:
                     hint = "run the same command again"
                     raise BusyError("written again while it was read", path=self.path, hint=hint)
-                missing = [os.path.basename(p) for p in self.shard_paths if not os.path.lexists(p)]
+                names = ", ".join(os.path.basename(self._shard_path(lost)) for lost in self._missing[:4])
                 raise NotFoundError(
-                    f"the data file is missing ({len(missing)} of {len(self.shard_paths)}: {', '.join(missing[:4])})",
+                    f"the data file is missing ({len(self._missing)} of {self.header.num_shards}: {names})",
                     path=path,
                     hint="an .index needs its .data files beside it: copy them from where the checkpoint was made",
                 )
@@ -189,7 +192,9 @@ class Bundle(Reader):
             try:
                 shard = self.shard(number)
             except NotFoundError as error:
-                yield damage(error)
+                # It names all that are missing: one finding, however many shards the index claims.
+                if number in self._missing[:1]:
+                    yield damage(error)
                 continue
             if shard.size < end:
                 kind = sniff(shard)
@@ -226,12 +231,20 @@ class Bundle(Reader):
                     yield entry.size
                 elif entry.dtype.name == "variant":
                     raw = b"".join(self._chunks(entry))
-                    with placed(self.shard_paths[entry.shard]):
+                    with placed(self._shard_path(entry.shard)):
                         crc = check_variants(raw, entry.elements)
                     self._require(crc == entry.crc, entry)
                     yield entry.size
                 else:
                     yield from map(len, self._chunks(entry))
+
+    def _shard_path(self, number: int) -> str:
+        return shard_name(self.prefix, number, self.header.num_shards)
+
+    @cached_property
+    def _missing(self) -> list[int]:
+        """The shards without a file, looked up once: an index may claim 10^5 of them."""
+        return [number for number in range(self.header.num_shards) if not os.path.lexists(self._shard_path(number))]
 
     def _entry(self, name: str) -> Entry:
         entry = self.entries.get(name)
@@ -268,14 +281,14 @@ class Bundle(Reader):
             self._require(checksum.mask(crc) == entry.crc, entry)
 
     def _strings(self, entry: Entry) -> list[bytes]:
-        with placed(self.shard_paths[entry.shard]):
+        with placed(self._shard_path(entry.shard)):
             elements, crc = decode_strings(b"".join(self._chunks(entry)), entry.elements)
         self._require(crc == entry.crc, entry)
         return elements
 
     def _require(self, matches: bool, entry: Entry) -> None:
         if not matches:
-            raise CorruptError("checksum does not match", path=self.shard_paths[entry.shard], offset=entry.offset)
+            raise CorruptError("checksum does not match", path=self._shard_path(entry.shard), offset=entry.offset)
 
     def _require_extent(self, entry: Entry) -> storage.RandomAccessFile:
         """The shard of an entry, which has all its bytes."""

@@ -6,7 +6,12 @@ import time
 from pathlib import Path
 
 import pytest
+from checkpoints import header
+from formats_support import table
 from fuzz_formats import KINDS, SECONDS, case, exercise
+
+from ckpt_tools.format.bundle import Entry
+from ckpt_tools.format.dtypes import BY_NAME
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -21,3 +26,12 @@ def test_no_file_does_harm(tmp_path: Path, kind: str) -> None:
 def test_a_case_is_its_number(kind: str) -> None:
     assert case(kind, 7) == case(kind, 7)
     assert len({str(case(kind, number)) for number in range(50)}) > 30
+
+
+def test_an_index_that_claims_very_many_shards(tmp_path: Path) -> None:
+    # Found by the fuzzer: the names of all missing files were looked up once for each of them.
+    start = time.process_time()
+    exercise(tmp_path, case("bundle", 9100))
+    entries = {b"": header(100_000), b"v": Entry(BY_NAME["float32"], ()).encode()}
+    exercise(tmp_path, {"many.index": table(entries)})
+    assert time.process_time() - start < 5 * SECONDS
