@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
+from functools import lru_cache
 
 from ckpt_tools.evaluators import Measurement
 from ckpt_tools.evidence import collect
 from ckpt_tools.experiments import Experiment
 from ckpt_tools.lineages import Lineage
 from ckpt_tools.readers import Checkpoint
+from ckpt_tools.storage import Fingerprint, fingerprint
 from trainer.config import MODEL_TYPES
-from trainer.data import find_dataset, read_split
+from trainer.data import Interactions, find_dataset, read_split, split_path
 from trainer.measuring import METRIC, Progress, weight_names
 from trainer.reproducing import reproduce
 from trainer.restoring import settings_of
@@ -41,7 +44,7 @@ class ComiRecEvaluator:
         """
         dataset = lineage.hyper.get("dataset") or find_dataset(data_dir)
         settings = settings_of(checkpoint, lineage, {"dataset": dataset, "top_n": top_n})
-        interactions = read_split(data_dir, settings.config.dataset, split)
+        interactions = _read_once(data_dir, settings.config.dataset, split)
         weights = {name: lineage.read(checkpoint, name) for name in weight_names(settings.config)}
         experiment = Experiment.containing(checkpoint.prefix)
         logged = [row.recall for row in collect(experiment).evaluations] if experiment else []
@@ -60,3 +63,14 @@ class ComiRecEvaluator:
             users=metrics.users,
             details=details,
         )
+
+
+def _read_once(data_dir: str, dataset: str, split: str) -> Interactions:
+    """A split as it is now; many checkpoints, one after the other, are measured on the same one."""
+    path = split_path(data_dir, dataset, split)
+    return _kept(data_dir, dataset, split, fingerprint(path) if os.path.isfile(path) else None)
+
+
+@lru_cache(maxsize=2)
+def _kept(data_dir: str, dataset: str, split: str, version: Fingerprint | None) -> Interactions:  # noqa: ARG001
+    return read_split(data_dir, dataset, split)

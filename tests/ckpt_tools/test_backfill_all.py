@@ -17,11 +17,12 @@ import pytest
 from checkpoints import EXPERIMENTS, FIXTURES, build_bundle, pick, snapshot
 
 from ckpt_tools.audit import audit
-from ckpt_tools.backfill import Options
+from ckpt_tools.backfill import Options, backfill
 from ckpt_tools.backfill_all import Listener, Row, Summary, backfill_all
 from ckpt_tools.cli import run
 from ckpt_tools.errors import MismatchError, NotFoundError, StorageError, UsageError
 from ckpt_tools.workers import Cluster, Processes, Report, available_cores
+from trainer import evaluate
 
 Copy = Callable[..., Path]
 DATA = str(FIXTURES / "data")
@@ -75,6 +76,22 @@ def test_every_run_gets_the_logged_recall_and_only_once(shelf: Path) -> None:
     again = backfill_all(str(shelf), Options(DATA), Processes(2))
     assert set(statuses(again).values()) == {"had-it"}
     assert snapshot(shelf) == before
+
+
+def test_a_process_reads_the_data_once(copy: Copy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = shutil.copytree(DATA, tmp_path / "data")
+    reads: list[str] = []
+    read = evaluate.read_split
+    monkeypatch.setattr(evaluate, "read_split", lambda *what: reads.append(what[2]) or read(*what))
+    options = Options(str(data), dry_run=True)
+    for sample in (pick("tf2.21"), pick("tf2.10"), pick("tf2.15", "ComiRec-DR")):
+        assert backfill(str(copy(sample)), options).agreement == "match"
+    assert reads == ["valid"]
+    valid = data / "book_valid.txt"
+    valid.write_text("".join(reversed(valid.read_text().splitlines(keepends=True)[:-20])))
+    with pytest.raises(MismatchError):
+        backfill(str(tmp_path / "root" / "best_model" / pick("tf2.21").experiment), options)
+    assert reads == ["valid", "valid"]
 
 
 def test_from_logs_needs_no_data(shelf: Path) -> None:
