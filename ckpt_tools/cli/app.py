@@ -31,7 +31,7 @@ app = typer.Typer(
 PathArgument = Annotated[
     str,
     typer.Argument(
-        help="A prefix, an .index or .data-* file, a directory with a 'checkpoint' file, or an experiment.",
+        help="A prefix, a file of a checkpoint, a directory, an experiment, a SavedModel, a .h5 or .keras file.",
         show_default=False,
         autocompletion=complete_path,
     ),

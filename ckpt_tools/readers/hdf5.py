@@ -35,6 +35,8 @@ _NUMBERS = {
     *(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)),
     *("float16", "float32", "float64", "complex64", "complex128", "bool"),
 }
+# What an element of varying length takes where the others lie.
+_VARYING = 16
 _TRUNCATED = re.compile(r"truncated file: eof = (\d+).*stored_eof = (\d+)")
 
 
@@ -52,6 +54,7 @@ class Hdf5File:
         self.path = source.path
         self._limit = MAX_EXPANSION * source.size + MAX_EXPANSION_FREE
         self._size = source.size
+        self._source = source
         self._stream = Stream(source)
         self._datasets: dict[str, h5py.Dataset] = {}
         with self._translated():
@@ -75,6 +78,8 @@ class Hdf5File:
         with self._translated(name):
             if dataset.shape is None:
                 return np.empty((0,), dataset.dtype)
+            if dataset.dtype.kind == "O":
+                self._check_lengths(dataset)
             value = np.asarray(dataset[()])
             if info.dtype == "string":
                 flat = [_as_bytes(element) for element in value.reshape(-1).tolist()]
@@ -98,6 +103,21 @@ class Hdf5File:
     def close(self) -> None:
         with contextlib.suppress(Exception):
             self._file.close()
+
+    def _check_lengths(self, dataset: h5py.Dataset) -> None:
+        """Refuse strings that say they are longer than the file: the library would take memory for them first.
+
+        Each element is stored as the length (u32) of the string and its place elsewhere in the file (12 bytes).
+        """
+        start, count = dataset.id.get_offset(), dataset.size
+        if not count:
+            return
+        if start is None:
+            raise UnsupportedError("strings of varying length are read from one piece only, not from chunks")
+        raw = self._source.read(start, _VARYING * count)
+        lengths = [int.from_bytes(raw[at : at + 4], "little") for at in range(0, len(raw), _VARYING)]
+        if sum(lengths) > self._limit or max(lengths) > self._size:
+            raise CorruptError(f"a string of {max(lengths)} bytes in a file of {self._size}")
 
     def _walk(self) -> Iterator[tuple[str, TensorInfo]]:
         import h5py

@@ -35,3 +35,10 @@ def test_an_index_that_claims_very_many_shards(tmp_path: Path) -> None:
     entries = {b"": header(100_000), b"v": Entry(BY_NAME["float32"], ()).encode()}
     exercise(tmp_path, {"many.index": table(entries)})
     assert time.process_time() - start < 5 * SECONDS
+
+
+def test_a_string_that_says_it_is_longer_than_its_file(tmp_path: Path) -> None:
+    # Found by the fuzzer: HDF5 took gigabytes of memory for it before it looked.
+    start = time.process_time()
+    exercise(tmp_path, case("h5", 4819))
+    assert time.process_time() - start < SECONDS
