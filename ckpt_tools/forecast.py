@@ -26,6 +26,7 @@ from ckpt_tools.lineages import (
 )
 from ckpt_tools.lineages.base import STEP, required_variables
 from ckpt_tools.readers import Checkpoint, open_checkpoint
+from ckpt_tools.steady import steady
 
 SCHEMA_VERSION = 1
 TRAINERS = ("trainer", "comirec-keras", "comirec-keras-fixed", "comirec-tf1")
@@ -75,6 +76,7 @@ class Forecast:
         }
 
 
+@steady
 def forecast(path: str, *, trainer: str = "trainer", keras: int = 3, thorough: bool = True) -> Forecast:
     """What resuming from the best checkpoint of an experiment would do.
 

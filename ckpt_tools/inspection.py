@@ -15,6 +15,7 @@ from ckpt_tools.findings import Finding
 from ckpt_tools.lineages import BestMetric, Lineage, base, identify
 from ckpt_tools.readers import Checkpoint, open_checkpoint
 from ckpt_tools.readers.common import damage
+from ckpt_tools.steady import steady
 
 SCHEMA_VERSION = 1
 
@@ -102,6 +103,7 @@ class Inspection:
         }
 
 
+@steady
 def inspect(path: str, *, digest: bool = False, stats: bool = False, filter: str | None = None) -> Inspection:
     """Open a checkpoint and describe it. What can be read is read; the rest becomes findings.
 

@@ -264,8 +264,8 @@ def apply(plan: Plan) -> Applied:
         entry = _ledger_entry(plan)
         with _journal(directory, entry):
             _prepare(directory, plan, entry)
-            _require_unchanged(plan)
             storage.sync_directory(directory)
+            _require_unchanged(plan)
             storage.rename(_temporary(plan.target), index_name(plan.target))
             with _after_commit():
                 _finish(directory, entry)
@@ -286,8 +286,8 @@ def apply_to(plan: Plan, prefix: str) -> str:
         created = plan.created(prefix)
         try:
             _write(plan, prefix)
-            _require_unchanged(plan)
             storage.sync_directory(directory)
+            _require_unchanged(plan)
             storage.rename(_temporary(prefix), index_name(prefix))
             storage.write_atomic(os.path.join(directory, FILE_NAME), encode_state(name, [name]))
         except BaseException:
@@ -353,12 +353,19 @@ def _finish(directory: str, entry: Mapping[str, Any]) -> None:
     """Steps 7 and 8, after the commit. Every part may have been done already by a run that was killed."""
     storage.sync_directory(directory)
     backup = backup_directory(directory, entry)
-    for name in entry["moved"]:
-        if os.path.lexists(os.path.join(directory, name)):
-            storage.rename(os.path.join(directory, name), os.path.join(backup, name))
+    for name, second in zip(entry["moved"], entry["created"], strict=False):
+        _move_original(os.path.join(directory, second), os.path.join(directory, name), os.path.join(backup, name))
     storage.sync_directory(backup)
     storage.sync_directory(directory)
     ledger.append(directory, entry)
+
+
+def _move_original(second: str, original: str, target: str) -> None:
+    """Move a data file away that has a second name, unless it is not that file: a trainer that saves takes no lock."""
+    if _comes_from(second, original):
+        storage.rename(original, target)
+        if not _comes_from(second, target):  # saved between the look and the rename
+            storage.rename(target, original)
 
 
 def _roll_back(directory: str, entry: Mapping[str, Any]) -> None:

@@ -13,6 +13,7 @@ from ckpt_tools.experiments import resolve
 from ckpt_tools.findings import Finding
 from ckpt_tools.readers import Checkpoint, open_checkpoint
 from ckpt_tools.readers.common import damage
+from ckpt_tools.steady import steady
 
 Progress = Callable[[int, int], None]
 
@@ -59,6 +60,7 @@ class Verification:
         }
 
 
+@steady
 def verify(path: str | os.PathLike[str], *, quick: bool = False, progress: Progress | None = None) -> Verification:
     """Check a checkpoint. Damage is in the answer, never raised.
 
