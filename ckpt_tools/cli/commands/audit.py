@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -114,9 +115,11 @@ def _summary(found: Audit) -> str:
     return ", ".join(parts) + ("" if found.verified else " (values not read: --verify reads every byte)")
 
 
-def _table(rows: tuple[Row, ...] | list[Row], *, narrow: bool, title: str | None = None) -> Table:
+def _table(rows: Sequence[Row], *, narrow: bool, title: str | None = None) -> Table:
+    # What all paths begin with says nothing on each line, and takes the room.
+    shared = os.path.commonpath([os.path.dirname(row.path) for row in rows]) if rows else ""
     table = Table(box=None, padding=(0, 2, 0, 0), title=title, title_justify="left", header_style="bold")
-    table.add_column("run", overflow="fold", min_width=16)
+    table.add_column(f"run (in {safe(shared)})" if shared else "run", overflow="fold", min_width=16)
     if not narrow:
         table.add_column("lineage", no_wrap=True)
     table.add_column("model", no_wrap=True)
@@ -133,7 +136,7 @@ def _table(rows: tuple[Row, ...] | list[Row], *, narrow: bool, title: str | None
         table.add_column("orphans", justify="right", no_wrap=True)
         table.add_column("copies", justify="right", no_wrap=True)
     for row in rows:
-        cells: list[RenderableType] = [Text(safe(row.path))]
+        cells: list[RenderableType] = [Text(safe(os.path.relpath(row.path, shared or os.curdir)))]
         cells += [] if narrow else [row.lineage or row.format or "-"]
         cells += [row.model or "-", "-" if row.step is None else str(row.step)]
         cells += [] if narrow else [_metric(row.best_stored)]
