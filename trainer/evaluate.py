@@ -38,9 +38,10 @@ class ComiRecEvaluator:
         """Recall at ``top_n`` on ``split`` of the data in ``data_dir``.
 
         For MIND of the paper, whose routing draws noise at each evaluation, ``details`` hold what its recall is over
-        several seeds: ``recall_mean``, ``recall_deviation``, ``recall_low``, ``recall_high``, ``recall_seeds``. Raises NotFoundError (no such data),
-        MismatchError (the data has items that the checkpoint has not), CorruptError (a malformed line, a damaged
-        tensor).
+        several seeds: ``recall_mean``, ``recall_deviation``, ``recall_low``, ``recall_high``, ``recall_seeds``.
+
+        Raises NotFoundError (no such data), MismatchError (the data has items that the checkpoint has not),
+        CorruptError (a malformed line, a damaged tensor).
         """
         dataset = lineage.hyper.get("dataset") or find_dataset(data_dir)
         settings = settings_of(checkpoint, lineage, {"dataset": dataset, "top_n": top_n})

@@ -9,12 +9,13 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from json import dumps
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any, Literal, Protocol
 
 from ckpt_tools import storage
 from ckpt_tools.errors import MismatchError
 from ckpt_tools.experiments import Experiment
+from trainer.ahead import Ahead
 from trainer.config import TrainConfig
 from trainer.learner import Learner
 from trainer.metrics import Metrics
@@ -59,7 +60,7 @@ def train(start: Start, experiment: Experiment, max_steps: int, listener: Listen
         run = _Run(start, experiment)
         if start.save_best:
             run.save_best()
-        with RunLog(experiment.runs, start.config) as log, _stop_requests() as stop_requested:
+        with run, RunLog(experiment.runs, start.config) as log, _stop_requests() as stop_requested:
             return _loop(run, start, max_steps, log, listener, stop_requested)
 
 
@@ -120,13 +121,22 @@ class _Run:
         self._start = start
         self._config: TrainConfig = start.config
         self._learner = Learner(start.config, start.variables)
+        self._batches = Ahead(start.sampler)
         self._best = CheckpointLine(experiment.best_line)
         self._latest = CheckpointLine(experiment.latest_line)
         self.standing = start.standing
         self.unsaved = False
 
+    def __enter__(self) -> _Run:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._batches.close()
+
     def update(self) -> None:
-        loss = self._learner.update(self._start.sampler(self.standing.step))
+        loss = self._learner.update(self._batches(self.standing.step))
         if not math.isfinite(loss):
             raise MismatchError(
                 f"training has diverged: the loss is {loss} at step {self.standing.step + 1}; the best and the state "
@@ -137,6 +147,7 @@ class _Run:
         self.unsaved = True
 
     def evaluate(self) -> Metrics:
+        self._learner.catch_up()
         metrics = measure(self._config, self._learner.weights(), self._start.valid)
         self.standing = self.standing.after_evaluation(metrics.recall, self._config.patience)
         return metrics
@@ -152,7 +163,7 @@ class _Run:
         """Everything a checkpoint holds, by canonical name."""
         identity = metric_identity(self._config, self._start.valid)
         return {
-            **self._learner.variables,
+            **self._learner.stored(),
             **self.standing.to_tensors(),
             METRIC_KEY: dumps(identity, sort_keys=True),
             CONFIG_KEY: self._config.to_json(),

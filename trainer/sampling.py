@@ -20,15 +20,19 @@ FIRST_CUT = 4
 class Batch:
     """B users, each cut before one target, and S negatives that they share.
 
-    ``history`` int32 [B, L], ``mask`` float32 [B, L], ``target`` int32 [B], ``sampled`` int64 [S],
-    ``target_count`` float32 [B, 1] and ``sampled_count`` float32 [S]: how often the sampler was expected to
-    draw each id. ``noise`` float32 [B, K, L]: where MIND's routing starts, None for the other models.
+    ``history`` int32 [B, L], ``mask`` float32 [B, L], ``target`` int32 [B], ``sampled`` int64 [S]: ids.
+    ``rows`` int64 [R]: the different ids among them, ascending; ``places`` int32 [B*L + B + S]: where in ``rows`` the
+    ids of history, target and sample stand, one after the other.
+    ``target_count`` float32 [B, 1] and ``sampled_count`` float32 [S]: how often the sampler was expected to draw each.
+    ``noise`` float32 [B, K, L]: where MIND's routing starts, None for the other models.
     """
 
     history: np.ndarray
     mask: np.ndarray
     target: np.ndarray
     sampled: np.ndarray
+    rows: np.ndarray
+    places: np.ndarray
     target_count: np.ndarray
     sampled_count: np.ndarray
     noise: np.ndarray | None
@@ -59,11 +63,14 @@ class BatchSampler:
         history, mask = self._split.windows(users, cuts, self._config.maxlen)
         target = self._split.items[self._split.offsets[users] + cuts]
         sampled, tries = self._negatives.draw(random)
+        rows, places = np.unique(np.concatenate([history.ravel(), target, sampled]), return_inverse=True)
         return Batch(
             history=history,
             mask=mask,
             target=target,
             sampled=sampled,
+            rows=rows,
+            places=places.ravel().astype(np.int32),
             target_count=self._negatives.expected_count(target, tries).astype(np.float32)[:, None],
             sampled_count=self._negatives.expected_count(sampled, tries).astype(np.float32),
             noise=self._noise(step),

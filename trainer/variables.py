@@ -14,6 +14,8 @@ MODEL = "model/"
 ADAM_STEP = "optimizer/step"
 LEARNING_RATE = "optimizer/learning_rate"
 MOMENTS = ("m", "v")
+# Rows of the item table that were not up to date when a run was saved between two evaluations, as they were.
+IDLE = "state/idle/"
 
 # Stands for a step that is not known any more: 0.999^1e6 is 0, so Adam's bias correction is 1.
 UNKNOWN_STEP = 10**6
@@ -42,14 +44,19 @@ def restored_variables(checkpoint: Checkpoint, lineage: Lineage, config: TrainCo
     """Every variable of the run out of a checkpoint of any lineage, its bytes verified.
 
     Raises MismatchError naming the first variable that is missing or has another shape, CorruptError for
-    damage. Nothing is ever left at its initial value.
+    damage. Nothing is ever left at its initial value. A state saved between two evaluations also has the rows that were
+    behind (``IDLE``), unless the learning rate changes: they would catch up with the wrong one.
     """
     parameters = model_class(config.model_type).parameters(config)
     shapes = {name: parameter.shape for name, parameter in parameters.items()}
     for name in trainable(config):
         shapes |= {moment_name(moment, name): shapes[name] for moment in MOMENTS}
     variables = {name: _restored(checkpoint, lineage, name, shape) for name, shape in shapes.items()}
-    return variables | _scalars(config, step=UNKNOWN_STEP if lineage.step is None else lineage.step)
+    variables |= _scalars(config, step=UNKNOWN_STEP if lineage.step is None else lineage.step)
+    idle = [name for name in lineage.canonical() if name.startswith(IDLE)]
+    if idle and lineage.read(checkpoint, LEARNING_RATE) == variables[LEARNING_RATE]:
+        variables |= {name: lineage.read(checkpoint, name) for name in idle}
+    return variables
 
 
 def _restored(checkpoint: Checkpoint, lineage: Lineage, name: str, shape: tuple[int, ...]) -> np.ndarray:
