@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from ckpt_tools.errors import CorruptError, UnsupportedError
 from ckpt_tools.format import dtypes
-from ckpt_tools.format.wire import bytes_field, fields, fixed32_field, varint_field
+from ckpt_tools.format.wire import bytes_field, fields, fixed32_field, require_once, varint_field
 
 HEADER_KEY = b""
 OBJECT_GRAPH_KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"
@@ -22,6 +22,7 @@ MAX_SHARDS = 100_000
 # TensorFlow's own limit of dimensions (TensorShapeRep::MaxDimensions).
 MAX_RANK = 254
 _VERSION = 1
+_ENTRY_FIELDS = range(1, 7)
 
 
 @dataclass(frozen=True)
@@ -35,13 +36,15 @@ class Header:
     def decode(data: bytes) -> Header:
         """Raises CorruptError, or UnsupportedError for big-endian files and files of the future."""
         num_shards = endianness = min_consumer = 0
+        seen: set[int] = set()
         for field in fields(data):
+            require_once(field, seen, (1, 2, 3))
             if field.number == 1:
                 num_shards = field.integer()
             elif field.number == 2:
                 endianness = field.integer()
             elif field.number == 3:
-                min_consumer = sum(part.integer() for part in fields(field.content()) if part.number == 2)
+                min_consumer = max((part.integer() for part in fields(field.content()) if part.number == 2), default=0)
         if not 1 <= num_shards <= MAX_SHARDS:
             raise CorruptError(f"impossible number of shards {num_shards}")
         if endianness:
@@ -87,7 +90,9 @@ class Entry:
         values = {3: 0, 4: 0, 5: 0, 6: 0}
         slices = []
         unknown = b""
+        seen: set[int] = set()
         for field in fields(data):
+            require_once(field, seen, _ENTRY_FIELDS)
             if field.number == 1:
                 number = field.integer()
             elif field.number == 2:
@@ -132,7 +137,10 @@ def decode_shape(data: bytes) -> tuple[int, ...]:
     shape = []
     for field in fields(data):
         if field.number == 2:
-            shape.append(sum(part.integer() for part in fields(field.content()) if part.number == 1))
+            sizes = [part.integer() for part in fields(field.content()) if part.number == 1]
+            if len(sizes) > 1:
+                raise CorruptError("a dimension of several sizes", offset=field.start)
+            shape.append(sizes[0] if sizes else 0)
         elif field.number == 3 and field.integer():
             raise CorruptError("a stored tensor of unknown rank")
     product = 1

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from ckpt_tools.errors import CorruptError, UnsafeError
 from ckpt_tools.format.ordered import encode_slice_key
-from ckpt_tools.format.wire import fields
+from ckpt_tools.format.wire import fields, require_once
 
 WHOLE = -1
 # TensorFlow's partitioners cut along one dimension; each further one doubles the corners of a part.
@@ -34,7 +34,9 @@ class Slice:
         for field in fields(data):
             if field.number == 1:
                 start, length = 0, WHOLE
+                seen: set[int] = set()
                 for part in fields(field.content()):
+                    require_once(part, seen, (1, 2))
                     if part.number == 1:
                         start = part.integer()
                     elif part.number == 2:

@@ -16,7 +16,7 @@ from ckpt_tools.errors import CorruptError, UnsupportedError
 from ckpt_tools.format import dtypes
 from ckpt_tools.format.bundle import decode_shape
 from ckpt_tools.format.slices import Slice
-from ckpt_tools.format.wire import BYTES, FIXED32, FIXED64, VARINT, encode_varint, fields
+from ckpt_tools.format.wire import BYTES, FIXED32, FIXED64, VARINT, encode_varint, fields, require_once
 
 if TYPE_CHECKING:
     import numpy as np
@@ -64,7 +64,7 @@ def decode_header(data: bytes) -> list[SavedTensor]:
         if field.number == 1:
             tensors.append(_decode_tensor(field.content()))
         elif field.number == 2:
-            needed = sum(part.integer() for part in fields(field.content()) if part.number == 2)
+            needed = max((part.integer() for part in fields(field.content()) if part.number == 2), default=0)
             if needed > _VERSION:
                 raise UnsupportedError(f"needs a reader of version {needed}; this one is version {_VERSION}")
     return tensors
@@ -74,7 +74,9 @@ def _decode_tensor(data: bytes) -> SavedTensor:
     name, number = "", 0
     shape: tuple[int, ...] = ()
     slices = []
+    seen: set[int] = set()
     for field in fields(data):
+        require_once(field, seen, (1, 2, 3))
         if field.number == 1:
             name = field.text()
         elif field.number == 2:

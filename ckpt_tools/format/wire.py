@@ -11,7 +11,7 @@ message must end in an error of ours with the offset in it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import NamedTuple
 
 from ckpt_tools.errors import CorruptError
@@ -113,6 +113,13 @@ def fields(data: bytes) -> Iterator[Field]:
             offset += size
             value = raw if kind == BYTES else int.from_bytes(raw, "little")
         yield Field(number, kind, value, start, offset)
+
+
+def require_once(field: Field, seen: set[int], numbers: Container[int]) -> None:
+    """Refuse a field that is there twice: parsers differ in which they believe, and no writer writes it."""
+    if field.number in numbers and field.number in seen:
+        raise CorruptError(f"field {field.number} is there twice", offset=field.start)
+    seen.add(field.number)
 
 
 def varint_field(number: int, value: int) -> bytes:

@@ -10,8 +10,10 @@ from checkpoints import header
 from formats_support import table
 from fuzz_formats import KINDS, SECONDS, case, exercise
 
+from ckpt_tools.errors import CorruptError
 from ckpt_tools.format.bundle import Entry
 from ckpt_tools.format.dtypes import BY_NAME
+from ckpt_tools.format.wire import bytes_field
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -42,3 +44,12 @@ def test_a_string_that_says_it_is_longer_than_its_file(tmp_path: Path) -> None:
     start = time.process_time()
     exercise(tmp_path, case("h5", 4819))
     assert time.process_time() - start < SECONDS
+
+
+def test_an_entry_that_is_there_twice(tmp_path: Path) -> None:
+    # Found with TensorFlow as second opinion: it puts the two shapes together, where the last one counted here.
+    exercise(tmp_path, case("bundle", 1364))
+    once = Entry(BY_NAME["float32"], (3,), size=12).encode()
+    for twice in (once + once, bytes_field(2, bytes_field(2, b"\x08\x01\x08\x02"))):
+        with pytest.raises(CorruptError):
+            Entry.decode(twice)
