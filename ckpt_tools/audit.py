@@ -30,6 +30,7 @@ Health = Literal["whole", "damaged", "missing", "unsupported"]
 Best = Literal["kept", "lost", "unknown"]
 
 _MAX_INDEX_BYTES = 1 << 30
+_CHUNK = 1 << 22
 _DAY = 86400.0
 
 
@@ -39,8 +40,9 @@ class Row:
 
     ``path`` is relative to the root, ``prefix`` and ``location`` can be opened. ``best_stored`` is the value in the
     checkpoint, ``best_logged`` the one in its logs. ``age_days`` counts from its newest file. ``digest`` is the SHA-256
-    of the index, which holds the checksum of every tensor: equal digests are ``duplicates``. ``safe_to_delete`` says
-    which run holds all that this one does; None when it may be the only holder of a best.
+    of the index, which holds the checksum of every tensor, or (when every byte is read) of a single file: equal digests
+    are ``duplicates``. ``safe_to_delete`` says which run holds all that this one does; None when it may be the only
+    holder of a best.
     """
 
     path: str
@@ -183,7 +185,7 @@ def _opened(row: Row, run: Run, verify: bool, evidence: Evidence) -> Row:
     # With a damaged state file the experiment itself cannot be opened, but its checkpoint can.
     target = run.path if run.problem is None else run.prefix
     found = inspect(target)
-    digest = _digest(run.prefix)
+    digest = _digest(run.prefix, verify=verify)
     row = replace(row, format=found.format, step=found.step, digest=digest, best=_standing(evidence, found))
     if found.best_metric.status == "present":
         row = replace(row, best_stored=found.best_metric.value)
@@ -223,12 +225,18 @@ def _standing(evidence: Evidence, found: Inspection) -> Best:
     return "kept" if best.agrees_with(held.recall) else "lost"
 
 
-def _digest(prefix: str) -> str | None:
-    """Of the index; None for formats that have none."""
+def _digest(prefix: str, *, verify: bool) -> str | None:
+    """Of the index, or of the only file, which is read in full; None for what is neither."""
     for path in (f"{prefix}.index", os.path.join(prefix, "variables", "variables.index")):
         if os.path.isfile(path):
             return hashlib.sha256(storage.read_file(path, limit=_MAX_INDEX_BYTES)).hexdigest()
-    return None
+    if not verify or not os.path.isfile(prefix):
+        return None
+    digest = hashlib.sha256()
+    with storage.RandomAccessFile(prefix) as file:
+        for offset in range(0, file.size, _CHUNK):
+            digest.update(file.read(offset, min(_CHUNK, file.size - offset)))
+    return digest.hexdigest()
 
 
 def _findings(row: Row) -> Iterable[Finding]:

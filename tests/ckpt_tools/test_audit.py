@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from checkpoints import EXPERIMENTS, FIXTURES, Sample, build_bundle, pick, snapshot
@@ -199,6 +200,15 @@ class TestSafeToDelete:
         assert rows[os.path.relpath(second, tmp_path)].safe_to_delete is None
         _flip(second / "keras_ckpt" / DATA, 20000)
         assert not any(row.safe_to_delete for row in rows_of(tmp_path).values())
+
+    def test_single_files_are_compared_when_every_byte_is_read(self, tmp_path: Path) -> None:
+        with h5py.File(tmp_path / "a.h5", "w") as file:
+            file["layers/dense/vars/0"] = np.arange(6, dtype=np.float32)
+        shutil.copy(tmp_path / "a.h5", tmp_path / "b.h5")
+        assert not any(row.duplicates for row in rows_of(tmp_path).values())
+        rows = rows_of(tmp_path, verify=True)
+        assert rows["a.h5"].health == "whole"
+        assert (rows["a.h5"].safe_to_delete, rows["b.h5"].safe_to_delete) == (None, "the same as a.h5")
 
     def test_links_hold_nothing(self, copy: Copy, tmp_path: Path) -> None:
         original = copy(SAMPLE) / "keras_ckpt"
