@@ -75,15 +75,23 @@ class Experiment:
     def latest_line(self) -> str:
         return os.path.join(self.path, LATEST_LINE)
 
+    @property
+    def best_directory(self) -> str:
+        """Where its best is: a line of its own, or its folder itself."""
+        return self.best_line if _holds_checkpoint(self.best_line) else self.path
+
     def best_prefix(self) -> str:
         """The prefix of its best checkpoint. Raises NotFoundError when there is none."""
-        if _holds_checkpoint(self.best_line):
-            return latest_in(self.best_line)
-        return latest_in(self.path)
+        return latest_in(self.best_directory)
+
+    @property
+    def has_latest(self) -> bool:
+        """Whether the trainer has saved a newest state."""
+        return _holds_checkpoint(self.latest_line)
 
     def latest_prefix(self) -> str | None:
         """The prefix of the newest state of the trainer; None before its first save."""
-        return latest_in(self.latest_line) if _holds_checkpoint(self.latest_line) else None
+        return latest_in(self.latest_line) if self.has_latest else None
 
     @staticmethod
     def containing(path: str | os.PathLike[str]) -> Experiment | None:

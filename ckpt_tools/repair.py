@@ -27,12 +27,13 @@ from ckpt_tools.findings import Finding, Severity
 from ckpt_tools.format.state import FILE_NAME, encode_state
 from ckpt_tools.ledger import STATE_DIRECTORY
 from ckpt_tools.leftovers import leftovers_in
+from ckpt_tools.newest import SALVAGED, by_number, is_salvaged
 from ckpt_tools.plan import Plan
 from ckpt_tools.readers import Bundle, locate
 from ckpt_tools.readers.bundle import index_name
 from ckpt_tools.readers.locate import inside, prefixes_in, read_state
 from ckpt_tools.readers.saved_model import is_saved_model
-from ckpt_tools.salvage import SUFFIX, Lost, plan_salvage
+from ckpt_tools.salvage import Lost, plan_salvage
 from ckpt_tools.tidying import Tidying, apply_tidying
 from ckpt_tools.verify import Verification, verify
 
@@ -41,7 +42,6 @@ REBUILD_INDEX, SALVAGE, REWRITE_STATE, SET_ASIDE = "rebuild-index", "salvage", "
 # Their tensors are whole, only not where they should be, or of two saves: half of them would be no checkpoint.
 _NOT_FOR_SALVAGE = ("mixed-saves", "wrong-shard")
 _DATA = re.compile(r"(?P<prefix>.+)\.data-\d{5}-of-\d{5}", re.DOTALL)
-_NUMBER = re.compile(r".*-(\d+)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -149,8 +149,8 @@ class _Survey:
     @property
     def whole(self) -> list[str]:
         """What a resume may take: all that is whole and complete, oldest first by number."""
-        found = [name for name, answer in self.verified.items() if answer.whole and not _is_salvaged(name)]
-        return sorted(found, key=_by_number)
+        found = [name for name, answer in self.verified.items() if answer.whole and not is_salvaged(name)]
+        return sorted(found, key=by_number)
 
     def path(self, name: str) -> str:
         return os.path.join(self.directory, name)
@@ -174,15 +174,6 @@ def _survey(directory: str) -> _Survey:
     )
 
 
-def _is_salvaged(name: str) -> bool:
-    return SUFFIX in name
-
-
-def _by_number(name: str) -> tuple[int, str]:
-    match = _NUMBER.fullmatch(name)
-    return (int(match[1]) if match else -1), name
-
-
 # ------------------------------------------------------------------------------------------ what to do
 
 
@@ -202,9 +193,9 @@ class _Planner:
         damaged = {name: answer for name, answer in self._survey.verified.items() if not answer.whole}
         unreadable = [name for name, answer in damaged.items() if answer.format is None]
         indexes = list(_indexes(surveys))
-        for name in sorted((*self._survey.without_index, *unreadable), key=_by_number):
+        for name in sorted((*self._survey.without_index, *unreadable), key=by_number):
             self._rebuild(name, indexes)
-        for name in sorted(damaged.keys() - set(unreadable), key=_by_number):
+        for name in sorted(damaged.keys() - set(unreadable), key=by_number):
             self._salvage(name, damaged[name])
         self._state()
         self._set_aside()
@@ -219,7 +210,7 @@ class _Planner:
                 self._act(
                     REBUILD_INDEX, prefix, f"its index is made anew from {index}, which all data agrees with", change
                 )
-                self._whole = sorted([*self._whole, name], key=_by_number)
+                self._whole = sorted([*self._whole, name], key=by_number)
                 return
         answer = self._survey.verified.get(name)
         if answer is None:
@@ -234,15 +225,15 @@ class _Planner:
         cause = answer.diagnosis
         self._report(name, cause.sentence if cause else answer.findings[0].message, cause.fix if cause else None)
         asked = self._named == prefix
-        if not asked and (self._whole or _is_salvaged(name) or (cause and cause.id in _NOT_FOR_SALVAGE)):
+        if not asked and (self._whole or is_salvaged(name) or (cause and cause.id in _NOT_FOR_SALVAGE)):
             return
-        target = f"{prefix}{SUFFIX}"
+        target = f"{prefix}{SALVAGED}"
         number = 2
         while (before := self._survey.verified.get(os.path.basename(target))) is not None:
             if before.whole:
                 self._note("salvaged", f"what is whole of {name} has been salvaged before", target)
                 return
-            target, number = f"{prefix}{SUFFIX}-{number}", number + 1
+            target, number = f"{prefix}{SALVAGED}-{number}", number + 1
         reasons = {f.key: f.message for f in answer.findings if f.severity == "damage" and f.key is not None}
         with Bundle(prefix) as bundle:
             made = plan_salvage(bundle, reasons, target=target)
@@ -299,7 +290,7 @@ class _Planner:
                 problems.append(f"names {stored}, a path of another place")
             if name in self._whole or (name not in self._survey.names and self._is_whole(name)):
                 named.append((stored, name))
-            elif _is_salvaged(name):
+            elif is_salvaged(name):
                 problems.append(f"names {name}, which is not complete")
             else:
                 gone = name not in self._survey.names

@@ -18,7 +18,6 @@ from ckpt_tools.plan import Plan, Value, plan_values
 from ckpt_tools.readers import Bundle
 
 REASON = "salvage"
-SUFFIX = "-salvaged"
 
 # The state of optimizers where no object graph tells: the names of TensorFlow 1's slots, and Keras' keys.
 _OPTIMIZER_NAMES = re.compile(

@@ -41,6 +41,7 @@ from ckpt_tools.experiments import Experiment
 from ckpt_tools.findings import Finding
 from ckpt_tools.lineages import identify
 from ckpt_tools.lineages.trainer import ID as TRAINER
+from ckpt_tools.newest import newest_whole
 from ckpt_tools.readers import open_checkpoint
 from trainer.config import UNKNOWN_ITEM_COUNT, TrainConfig, validate
 from trainer.data import Interactions, default_data_dir, read_split, require_ids_below, split_path
@@ -127,7 +128,7 @@ def resumed_run(
     producer), UsageError (contradicting flags, an early stop), MismatchError (a variable, the recall, the data),
     CorruptError (damage).
     """
-    prefix = _prefix(experiment, line)
+    prefix, fallback = _prefix(experiment, line)
     with open_checkpoint(prefix) as checkpoint:
         lineage = identify(checkpoint)
         if lineage is None:
@@ -173,6 +174,7 @@ def resumed_run(
         save_best=(standing.is_best and standing.best_metric != stored.recall)
         or (line == "best" and (stored.recall is None or bool(remeasured))),
         findings=(
+            *fallback,
             *evidence.findings,
             *_data_findings(sampler),
             *(Finding("changed", "note", text) for text in settings.changed),
@@ -197,19 +199,19 @@ def measure(
     return evaluate(numpy_model(config, variables), valid, maxlen=config.maxlen, top_n=config.top_n, progress=progress)
 
 
-def _prefix(experiment: Experiment, line: Line) -> str:
+def _prefix(experiment: Experiment, line: Line) -> tuple[str, tuple[Finding, ...]]:
+    """The checkpoint to go on from, verified, and what to say when it is not the one that should be there."""
     if line == "best":
-        return experiment.best_prefix()
-    prefix = experiment.latest_prefix()
-    if prefix is None and _is_of_this_trainer(experiment):
-        prefix = experiment.best_prefix()
-    if prefix is None:
-        raise NotFoundError(
-            "this experiment has no newest state: its trainer kept only the best",
-            path=experiment.latest_line,
-            hint=f"trainer train {experiment.path} --resume",
-        )
-    return prefix
+        return newest_whole(experiment.best_directory)
+    if experiment.has_latest:
+        return newest_whole(experiment.latest_line)
+    if _is_of_this_trainer(experiment):
+        return newest_whole(experiment.best_directory)
+    raise NotFoundError(
+        "this experiment has no newest state: its trainer kept only the best",
+        path=experiment.latest_line,
+        hint=f"trainer train {experiment.path} --resume",
+    )
 
 
 def _is_of_this_trainer(experiment: Experiment) -> bool:

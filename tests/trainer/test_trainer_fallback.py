@@ -1,0 +1,93 @@
+"""A newest or best checkpoint that is damaged: the run goes on from the next that is whole, and says so."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_trainer_resume import begin
+from toys import tree
+
+from ckpt_tools.errors import CorruptError, UnsafeError
+from ckpt_tools.newest import newest_whole
+from trainer.start import resumed_run
+
+pytestmark = pytest.mark.tensorflow
+
+
+def flip_first_byte(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[0] ^= 1
+    path.write_bytes(data)
+
+
+def damage(prefix: str) -> None:
+    flip_first_byte(Path(f"{prefix}.data-00000-of-00001"))
+
+
+def copy_prefix(prefix: str, target: str) -> None:
+    for suffix in ("index", "data-00000-of-00001"):
+        shutil.copy(f"{prefix}.{suffix}", f"{target}.{suffix}")
+
+
+@pytest.mark.parametrize("line", ["best", "latest"])
+@pytest.mark.parametrize("what", ["damaged", "gone", "state empty", "state of a moved directory"])
+def test_it_goes_on_from_the_newest_that_is_whole(tmp_path: Path, data_dir: str, line: Any, what: str) -> None:
+    experiment = begin(tmp_path, data_dir, 20)
+    folder = experiment.best_line if line == "best" else experiment.latest_line
+    named = experiment.best_prefix() if line == "best" else experiment.latest_prefix()
+    assert named is not None
+    for number in (2, 10):  # the larger number is newer, though the name sorts before
+        copy_prefix(named, os.path.join(folder, f"old-{number}"))
+    expected = os.path.join(folder, "old-10")
+    if what == "damaged":
+        damage(named)
+    elif what == "gone":
+        os.unlink(f"{named}.index")
+    elif what == "state empty":
+        Path(folder, "checkpoint").write_bytes(b"")
+        os.unlink(f"{named}.index")
+    else:
+        Path(folder, "checkpoint").write_text('model_checkpoint_path: "/gone/old-2"\n')
+        expected = os.path.join(folder, "old-2")
+    before = tree(tmp_path)
+    start = resumed_run(experiment, line, {}, data_dir=data_dir)
+    assert start.resumed_from == expected
+    found = [finding for finding in start.findings if finding.id == "fallback"]
+    if what == "state of a moved directory":
+        assert found == [], "its own name is here"
+    else:
+        assert found[0].severity == "warning"
+        assert expected in found[0].message
+        assert found[0].fix == f"ckpt repair {folder}"
+    assert tree(tmp_path) == before
+
+
+def test_without_a_whole_one_the_damage_is_said(tmp_path: Path, data_dir: str) -> None:
+    experiment = begin(tmp_path, data_dir, 20)
+    latest = experiment.latest_prefix()
+    assert latest is not None
+    damage(latest)
+    with pytest.raises(CorruptError, match="checksum") as caught:
+        resumed_run(experiment, "latest", {}, data_dir=data_dir)
+    assert caught.value.hint == f"ckpt repair {latest}"
+
+
+def test_a_salvaged_one_is_never_taken_by_itself(tmp_path: Path, data_dir: str) -> None:
+    experiment = begin(tmp_path, data_dir, 20)
+    latest = experiment.latest_prefix()
+    assert latest is not None
+    copy_prefix(latest, f"{latest}-salvaged")
+    damage(latest)
+    with pytest.raises(CorruptError):
+        newest_whole(experiment.latest_line)
+
+
+def test_a_state_file_that_leads_elsewhere_is_never_followed(tmp_path: Path, data_dir: str) -> None:
+    experiment = begin(tmp_path, data_dir, 20)
+    Path(experiment.latest_line, "checkpoint").write_text('model_checkpoint_path: "../keras_ckpt/ckpt-1"\n')
+    with pytest.raises(UnsafeError):
+        resumed_run(experiment, "latest", {}, data_dir=data_dir)
