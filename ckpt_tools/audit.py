@@ -198,7 +198,7 @@ def _opened(row: Row, run: Run, verify: bool, evidence: Evidence) -> Row:
         if outlook.verdict == "blocked":
             damage += [finding for finding in outlook.findings if finding.severity == "damage"]
     elif verify:
-        with open_checkpoint(target) as checkpoint:
+        with open_checkpoint(run.prefix) as checkpoint:
             damage += [finding for finding in checkpoint.verify() if finding.severity == "damage"]
     if damage:
         first = damage[0]

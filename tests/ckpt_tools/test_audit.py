@@ -109,6 +109,13 @@ def test_a_broken_run_is_a_row_that_says_why(copy: Copy, tmp_path: Path, name: s
     assert ("damage" in severities) == (health == "damaged")
 
 
+@pytest.mark.parametrize("name", [name for name, (_, _, hidden) in DAMAGE.items() if not hidden])
+def test_reading_every_byte_finds_what_a_quick_look_finds(copy: Copy, tmp_path: Path, name: str) -> None:
+    DAMAGE[name][0](copy(SAMPLE) / "keras_ckpt")
+    quick, thorough = only(tmp_path), only(tmp_path, verify=True)
+    assert replace(quick, age_days=None) == replace(thorough, age_days=None)
+
+
 def test_a_damaged_state_file_does_not_hide_the_checkpoint(copy: Copy, tmp_path: Path) -> None:
     (copy(SAMPLE) / "keras_ckpt" / "checkpoint").write_bytes(b"\xff")
     row = only(tmp_path)
