@@ -1,7 +1,7 @@
 """What a save leaves behind when it is killed. Only what carries one of the names that TensorFlow and this project
 give to unfinished files counts, and nothing that changed lately: somebody may be writing it now.
 
-    NAME_temp/ NAME_temp_HEX/    parts of a bundle, before they are put together
+    NAME_temp/ NAME_temp_HEX/    parts of a bundle, before they are put together; this project's unfinished saves
     *.tempstateN                 a file that TensorFlow 1 had not yet given its name
     checkpoint.tmpHEX            the ``checkpoint`` file, or NAME.meta, before it is put into place
 """
@@ -18,7 +18,7 @@ from ckpt_tools import storage
 FRESH_SECONDS = 600
 
 _FOLDER = re.compile(r".+_temp(_[0-9a-f]{32})?", re.DOTALL)
-_PART = re.compile(r"part-\d{5}-of-\d{5}\.(index|data-\d{5}-of-\d{5})(\.tempstate\d+)?")
+_PART = re.compile(r"(part-\d{5}-of-\d{5}|ckpt-\d+)\.(index|data-\d{5}-of-\d{5})(\.tempstate\d+)?|ckpt-\d+_temp")
 _FILE = re.compile(r".+\.tempstate\d+|(checkpoint|.+\.meta)\.tmp-?[0-9a-f]{8,32}", re.DOTALL)
 
 

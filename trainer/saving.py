@@ -1,8 +1,9 @@
 """Saving a line of checkpoints: each a new prefix, verified before anything points to it. Needs TensorFlow.
 
 A checkpoint is a plain ``tf.train.Checkpoint`` whose keys are the canonical names. The order of a save is
-what makes it safe at any moment of a crash: write under a fresh name, fsync, read everything back, only then replace
-the ``checkpoint`` file, only then delete what this trainer wrote before.
+what makes it safe at any moment of a crash: write into a directory of its own, fsync, read everything back, only then
+move it under a fresh name, the index last; only then replace the ``checkpoint`` file, only then delete what this
+trainer wrote before. TensorFlow writes an index in place: a save that is killed leaves a torn one, which nobody may see.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from ckpt_tools.readers import open_checkpoint
 from ckpt_tools.readers.locate import prefixes_in
 
 _NAME = "ckpt-"
+# Where a checkpoint is written before it is whole. What is in it is nothing but the rest of a save that was killed.
+_UNFINISHED = "unfinished_temp"
 # Another program (a backfill, say) holds the directory for moments only; a run of hours can wait for it.
 _PATIENCE_SECONDS = 60.0
 
@@ -70,15 +73,21 @@ class CheckpointLine:
         return found
 
     def _write(self, prefix: str, variables: Mapping[str, Any], number: int) -> None:
-        """Write and read back; on failure nothing of it stays."""
+        """Write, read back, and give it its name; on failure nothing of it stays."""
+        unfinished = os.path.join(self.directory, _UNFINISHED)
+        draft = os.path.join(unfinished, os.path.basename(prefix))
         try:
+            _clear(unfinished)
+            storage.make_directory(unfinished)
             tree = _tree(variables)
             tree.save_counter.assign(number)
-            tree.write(prefix)
-            for path in _files(prefix):
+            tree.write(draft)
+            for path in _files(draft):
                 storage.sync_file(path)
+            _require_whole(draft, variables)
+            for path in reversed(_files(draft)):
+                storage.rename(path, os.path.join(self.directory, os.path.basename(path)))
             storage.sync_directory(self.directory)
-            _require_whole(prefix, variables)
         except (tf.errors.OpError, OSError) as error:
             _remove(prefix)
             raise StorageError(
@@ -89,6 +98,9 @@ class CheckpointLine:
         except CkptError:
             _remove(prefix)
             raise
+        finally:
+            with contextlib.suppress(CkptError):  # the next save tries again
+                _clear(unfinished)
 
 
 def _require_whole(prefix: str, variables: Mapping[str, Any]) -> None:
@@ -154,10 +166,10 @@ def _is_ours(prefix: str) -> bool:
 
 
 def _files(prefix: str) -> list[str]:
-    """The files of a checkpoint, its index first, and what TensorFlow leaves of one that it could not finish."""
+    """The files of a checkpoint, its index first."""
     directory, name = os.path.split(prefix)
     names = storage.list_directory(directory or ".")
-    index = [found for found in names if found == f"{name}.index" or found.startswith(f"{name}.index.tempstate")]
+    index = [found for found in names if found == f"{name}.index"]
     data = [found for found in names if found.startswith(f"{name}.data-")]
     return [os.path.join(directory, found) for found in index + data]
 
@@ -166,8 +178,11 @@ def _remove(prefix: str) -> None:
     """Delete a checkpoint: the index first, so that what is left at any moment is not taken for one."""
     for path in _files(prefix):
         storage.remove(path)
-    unfinished = f"{prefix}_temp"
-    if os.path.isdir(unfinished):
-        for name in storage.list_directory(unfinished):
-            storage.remove(os.path.join(unfinished, name))
-        storage.remove_directory(unfinished)
+
+
+def _clear(directory: str) -> None:
+    """Remove a directory and all that is below it; fine when there is none."""
+    for folder, _, names in os.walk(directory, topdown=False):
+        for name in names:
+            storage.remove(os.path.join(folder, name))
+        storage.remove_directory(folder)
