@@ -92,9 +92,9 @@ class Output:
 
     def problem(self, error: CkptError) -> None:
         console = _console(stderr=True)
-        lines = [Text("error: ", style="bold red") + Text(safe(error))]
+        lines = [Text.assemble(("error: ", "bold red"), safe(error))]
         if error.hint:
-            lines.append(Text("  next: ", style="bold") + Text(safe(error.hint)))
+            lines.append(Text.assemble(("  next: ", "bold"), safe(error.hint)))
         _print_on(console, lines)
 
     @staticmethod

@@ -20,16 +20,17 @@ def best_metric(best: BestMetric) -> Text:
     if best.status == "unset":
         return Text(f"there, but never set ({best.value:g})", style="bold yellow")
     text = Text(f"{best.value:.6f}", style="bold green")
-    return text + Text(f"  {best.meaning}", style="dim") if best.meaning else text
+    return text.append(f"  {best.meaning}", style="not bold dim") if best.meaning else text
 
 
 def findings(found: Iterable[Finding]) -> Iterator[RenderableType]:
     for finding in found:
         place = " ".join(safe(part) for part in (finding.path, finding.key) if part and finding.severity == "damage")
-        text = Text(f"{finding.severity}: ", style=SEVERITY[finding.severity])
-        yield text + Text(f"{place}: " if place else "") + Text(safe(finding.message))
+        # assemble, not +: a sum of Texts has the style of the first all over.
+        label = (f"{finding.severity}: ", SEVERITY[finding.severity])
+        yield Text.assemble(label, f"{place}: " if place else "", safe(finding.message))
         if finding.fix:
-            yield Text("  next: ", style="bold") + Text(safe(finding.fix))
+            yield Text.assemble(("  next: ", "bold"), safe(finding.fix))
 
 
 def count(number: int, noun: str) -> str:

@@ -114,8 +114,8 @@ def backfill(
 
 def _line(done: Outcome) -> RenderableType:
     """One line for each experiment."""
-    mark = Text("✓ " if done.written else "· ", style="bold green" if done.written else "dim")
-    line = mark + Text(f"{safe(done.path)}: {safe(done.sentence)}")
+    mark = ("✓ ", "bold green") if done.written else ("· ", "dim")
+    line = Text.assemble(mark, f"{safe(done.path)}: {safe(done.sentence)}")
     for finding in done.findings:
-        line += Text(f"\n  {finding.severity}: ", style=render.SEVERITY[finding.severity]) + Text(safe(finding.message))
+        line.append(f"\n  {finding.severity}: ", style=render.SEVERITY[finding.severity]).append(safe(finding.message))
     return line

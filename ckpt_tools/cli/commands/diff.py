@@ -46,17 +46,17 @@ def diff(
 
 
 def _text(found: Difference) -> Iterator[RenderableType]:
-    yield Text("A ", style="bold") + Text(safe(found.a))
-    yield Text("B ", style="bold") + Text(safe(found.b))
+    yield Text.assemble(("A ", "bold"), safe(found.a))
+    yield Text.assemble(("B ", "bold"), safe(found.b))
     for mark, style, names in (("- only in A", "red", found.only_a), ("+ only in B", "green", found.only_b)):
         for name in names:
-            yield Text(f"{mark}: ", style=style) + Text(safe(name))
+            yield Text.assemble((f"{mark}: ", style), safe(name))
     for change in found.changed:
-        yield Text("~ ", style="yellow") + Text(safe(change.name), style="bold") + Text(f": {_words(change)}")
+        yield Text.assemble(("~ ", "yellow"), (safe(change.name), "bold"), f": {_words(change)}")
     yield from render.findings(found.findings)
     same = render.count(found.same, "tensor")
     if found.equal:
-        yield Text("= ", style="bold green") + Text(f"{same}, all the same")
+        yield Text.assemble(("= ", "bold green"), f"{same}, all the same")
     else:
         yield Text(f"{same} the same, {len(found.changed)} changed", style="dim")
 

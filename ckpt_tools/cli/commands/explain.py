@@ -36,7 +36,7 @@ def explain(
         rows = (("cause", found.cause), ("here", found.checked), ("next", found.fix))
         output.result(
             found.to_json(),
-            lambda: (Text(f"{label:>5}: ", style="bold") + Text(safe(text)) for label, text in rows if text),
+            lambda: (Text.assemble((f"{label:>5}: ", "bold"), safe(text)) for label, text in rows if text),
         )
         return EXIT_OK
 

@@ -52,5 +52,5 @@ def export(
 
 def _text(done: Export) -> Iterator[RenderableType]:
     tensors = render.count(len(done.written), "tensor")
-    yield Text("✓ ", style="bold green") + Text(f"{safe(done.output)}: {tensors} of {safe(done.prefix)}")
+    yield Text.assemble(("✓ ", "bold green"), f"{safe(done.output)}: {tensors} of {safe(done.prefix)}")
     yield from render.findings(done.findings)

@@ -171,8 +171,8 @@ def _tree(tensors: Iterable[Tensor]) -> RenderableType:
             where = tuple(parents[:depth])
             if where not in branches:
                 branches[where] = branches[where[:-1]].add(Text(safe(where[-1]), style="bold"))
-        label = Text(safe(leaf)) + Text(f"  {tensor.dtype} {list(tensor.shape)}", style="cyan")
+        label = Text.assemble(safe(leaf), (f"  {tensor.dtype} {list(tensor.shape)}", "cyan"))
         if tensor.canonical and tensor.canonical != tensor.name.removesuffix(_SUFFIX):
-            label += Text(f"  = {safe(tensor.canonical)}", style="dim")
+            label.append(f"  = {safe(tensor.canonical)}", style="dim")
         branches[tuple(parents)].add(label)
     return Padding(root, (1, 0, 0, 2), expand=False)

@@ -68,9 +68,9 @@ def _text(migration: Migration, where: str | None, to_output: bool) -> Iterator[
     if where is None:
         yield Text(f"would migrate {prefix} ({migration.lineage.id})", style="bold")
     elif to_output:
-        yield Text("✓ ", style="bold green") + Text(f"{prefix} ({migration.lineage.id}) migrated to {safe(where)}")
+        yield Text.assemble(("✓ ", "bold green"), f"{prefix} ({migration.lineage.id}) migrated to {safe(where)}")
     else:
-        yield Text("✓ ", style="bold green") + Text(f"{prefix} ({migration.lineage.id}) migrated in place")
+        yield Text.assemble(("✓ ", "bold green"), f"{prefix} ({migration.lineage.id}) migrated in place")
     table = Table(box=None, padding=(0, 2, 0, 0))
     table.add_column("the trainer's name", no_wrap=True)
     table.add_column("stored as", overflow="fold")

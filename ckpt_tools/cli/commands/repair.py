@@ -49,12 +49,12 @@ def repair(
 
 def _text(made: Repair, dry_run: bool) -> Iterator[RenderableType]:
     if not made.actions:
-        yield Text("✓ ", style="bold green") + Text(f"{safe(made.path)}: nothing to repair")
+        yield Text.assemble(("✓ ", "bold green"), f"{safe(made.path)}: nothing to repair")
     for action in made.actions:
         head = Text("would ", style="bold") if dry_run else Text("✓ ", style="bold green")
-        yield head + Text(safe(action.kind), style="bold") + Text(f" {safe(action.path)}: {safe(action.sentence)}")
+        yield Text.assemble(head, (safe(action.kind), "bold"), f" {safe(action.path)}: {safe(action.sentence)}")
     for lost in made.lost[:_MOST_LOST]:
-        yield Text("  lost ", style="bold red") + Text(f"{safe(lost.key)}: {safe(lost.reason)}")
+        yield Text.assemble(("  lost ", "bold red"), f"{safe(lost.key)}: {safe(lost.reason)}")
     if len(made.lost) > _MOST_LOST:
         yield Text(f"  … and {len(made.lost) - _MOST_LOST} more; --json lists all", style="dim")
     yield from render.findings(made.findings)

@@ -76,7 +76,7 @@ def _text(found: Forecast) -> Iterator[RenderableType]:
     for finding in found.findings:
         if finding.message == found.sentence:
             if finding.fix:
-                yield Text("  next: ", style="bold") + Text(safe(finding.fix))
+                yield Text.assemble(("  next: ", "bold"), safe(finding.fix))
         else:
             yield from render.findings([finding])
 

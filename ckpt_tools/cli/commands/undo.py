@@ -73,7 +73,7 @@ def undo(
 def _text(prefix: str, entries: Iterable[Mapping[str, Any]]) -> Iterator[RenderableType]:
     for entry in entries:
         words = f"{safe(prefix)}: took back {safe(entry['action'])} of {safe(entry['time'])} ({safe(entry['id'])})"
-        yield Text("✓ ", style="bold green") + Text(words)
+        yield Text.assemble(("✓ ", "bold green"), words)
 
 
 def _listing(prefix: str, rows: Iterable[Mapping[str, Any]]) -> Iterator[RenderableType]:

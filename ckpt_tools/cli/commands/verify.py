@@ -49,18 +49,18 @@ def _text(found: Verification) -> Iterator[RenderableType]:
     tensors = render.count(found.tensors, "tensor")
     if found.whole:
         did = "all data is there (not read)" if found.quick else f"{render.size(found.bytes_checked)} read, whole"
-        yield Text("✓ ", style="bold green") + Text(f"{safe(found.prefix)}: {tensors}, {did}")
+        yield Text.assemble(("✓ ", "bold green"), f"{safe(found.prefix)}: {tensors}, {did}")
     else:
         broken = f"{len(found.damaged)} of {tensors} damaged" if found.damaged else "damaged"
-        yield Text("✗ ", style="bold red") + Text(f"{safe(found.prefix)}: {broken}")
+        yield Text.assemble(("✗ ", "bold red"), f"{safe(found.prefix)}: {broken}")
     if found.diagnosis:
-        yield Text("  cause: ", style="bold") + Text(safe(found.diagnosis.sentence))
+        yield Text.assemble(("  cause: ", "bold"), safe(found.diagnosis.sentence))
         if found.diagnosis.fix:
-            yield Text("  next: ", style="bold") + Text(safe(found.diagnosis.fix))
+            yield Text.assemble(("  next: ", "bold"), safe(found.diagnosis.fix))
     files = [finding for finding in found.findings if finding.key is None]
     yield from render.findings(files[:_MOST_FINDINGS])
     tensors_hit = [finding for finding in found.findings if finding.key is not None]
     for finding in tensors_hit[:_MOST_FINDINGS]:
-        yield Text("  - ") + Text(safe(finding.key), style="bold") + Text(f": {safe(finding.message)}")
+        yield Text.assemble("  - ", (safe(finding.key), "bold"), f": {safe(finding.message)}")
     if len(tensors_hit) > _MOST_FINDINGS:
         yield Text(f"  … and {len(tensors_hit) - _MOST_FINDINGS} more; --json lists all", style="dim")

@@ -43,7 +43,7 @@ def test_a_single_checkpoint_needs_no_state_file(folder: Path) -> None:
 
 
 def test_an_absolute_path_of_another_machine_means_the_file_here(folder: Path) -> None:
-    state(folder, "/home/somebody/run/ckpt-2")
+    state(folder, "/mnt/somebody/run/ckpt-2")
     assert locate(folder) == f"{folder}/ckpt-2"
 
 
