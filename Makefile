@@ -43,6 +43,7 @@ format: $(STAMP)
 # make bench  the benchmarks, as ratios to TensorFlow measured in the same run
 bench: $(STAMP)
 	$(BIN)/python benchmarks/inspect_startup.py
+	$(BIN)/python benchmarks/backfill_cost.py
 	$(BIN)/python benchmarks/backfill_workers.py
 
 # make fuzz   a million damaged files; CASES=N for another number, KINDS="h5 zip" for some kinds

@@ -3,7 +3,7 @@
 A checkpoint is a plain ``tf.train.Checkpoint`` whose keys are the canonical names. The order of a save is
 what makes it safe at any moment of a crash: write into a directory of its own, fsync, read everything back, only then
 move it under a fresh name, the index last; only then replace the ``checkpoint`` file, only then delete what this
-trainer wrote before. TensorFlow writes an index in place: a save that is killed leaves a torn one, which nobody may see.
+trainer wrote before. TensorFlow writes an index in place: a save that is killed leaves a torn one, which nobody sees.
 """
 
 from __future__ import annotations
