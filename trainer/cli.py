@@ -11,14 +11,18 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from ckpt_tools.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_OK, CkptError, UsageError
+from ckpt_tools.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_OK, CkptError, NotFoundError, UsageError
 from ckpt_tools.experiments import Experiment
+from ckpt_tools.findings import Finding
 from ckpt_tools.storage import require_writable
 from trainer.config import MODEL_TYPES, UNKNOWN_ITEM_COUNT, default_config, override
 from trainer.console import Console
-from trainer.data import default_data_dir
+from trainer.data import default_data_dir, read_categories, read_split
+from trainer.exporting import export as write_vectors
 from trainer.naming import existing_experiment, new_experiment
 from trainer.native import held_stderr
+from trainer.opening import open_model
+from trainer.report import report
 from trainer.start import Start, new_run, resumed_run
 
 _EXIT_CODES = (
@@ -169,6 +173,122 @@ def train(
         return _run(start, target, budget.until(start.standing.step), console)
 
     _finish(console, experiment or exp_name, body)
+
+
+_Path = Annotated[str, typer.Argument(help="An experiment (best_model/...), or a checkpoint.", show_default=False)]
+_DataDir = Annotated[str | None, typer.Option(help="Holds the data files.", show_default="ROOT/data/DATASET_data")]
+_Dataset = Annotated[str | None, typer.Option(help="Names the data files.", show_default="from the checkpoint")]
+_NumInterest = Annotated[
+    int | None, typer.Option(help="Vectors for each user, where the weights do not tell (MIND).", show_default=False)
+]
+_Maxlen = Annotated[int | None, typer.Option(help="Items of history, where nothing tells.", show_default=False)]
+_Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, and nothing else there.")]
+_Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing unless something is wrong.")]
+
+
+@app.command(
+    epilog="Example: trainer evaluate best_model/book_DNN_b128_lr0.001_d64_len20_a --split test --top-n 50\n\n"
+    + _EXIT_CODES
+)
+def evaluate(
+    path: _Path,
+    data_dir: _DataDir = None,
+    dataset: _Dataset = None,
+    split: Annotated[Literal["valid", "test"], typer.Option(help="The users to measure on.")] = "valid",
+    top_n: Annotated[list[int] | None, typer.Option(min=1, help="Repeat for several.", show_default="50")] = None,
+    coef: Annotated[
+        float | None,
+        typer.Option(min=0.0, help="Re-rank: this much less for each item of the same category.", show_default=False),
+    ] = None,
+    num_interest: _NumInterest = None,
+    maxlen: _Maxlen = None,
+    as_json: _Json = False,
+    quiet: _Quiet = False,
+) -> None:
+    """Measure a checkpoint of any known trainer: recall, NDCG in both definitions, hit rate, diversity."""
+    console = Console("evaluate", as_json=as_json, quiet=quiet)
+
+    def body() -> int:
+        given = {"dataset": dataset, "num_interest": num_interest, "maxlen": maxlen}
+        opened = open_model(path, given, data_dir, needs_data=True)
+        assert opened.data_dir is not None
+        interactions = read_split(opened.data_dir, opened.config.dataset, split)
+        try:
+            categories = read_categories(opened.data_dir, opened.config.dataset)
+        except NotFoundError:
+            if coef is not None:
+                raise
+            categories = None
+        lines = report(
+            opened.model,
+            interactions,
+            maxlen=opened.config.maxlen,
+            top_n=sorted(set(top_n or [50])),
+            categories=categories,
+            coef=coef,
+            progress=console.measured,
+        )
+        console.end_progress()
+        findings = [Finding("hyper-parameter", "note", text) for text in opened.notes]
+        if opened.spread is not None:
+            text = f"MIND draws routing noise at each evaluation: its recall is {opened.spread}"
+            findings.append(Finding("routing-noise", "note", text))
+        console.findings(findings)
+        kind = f"{opened.config.model_type} ({opened.config.variant})"
+        console.line(f"{opened.prefix}: {kind}, {len(interactions.users)} {split} users")
+        for line in lines:
+            found = line.metrics
+            shown = "" if line.diversity is None else f"  diversity {line.diversity:.6f}"
+            console.line(
+                f"@{line.top_n}  recall {found.recall:.6f}  ndcg_hits_ideal {found.ndcg_hits_ideal:.6f}  "
+                f"ndcg_truth_ideal {found.ndcg_truth_ideal:.6f}  hitrate {found.hitrate:.6f}{shown}"
+            )
+        console.document(
+            path,
+            {
+                "findings": [finding.to_json() for finding in findings],
+                "prefix": opened.prefix,
+                "config": asdict(opened.config),
+                "sources": dict(opened.settings.sources),
+                "routing_noise": None if opened.spread is None else asdict(opened.spread),
+                "split": split,
+                "digest": interactions.digest,
+                "coef": coef,
+                "metrics": [line.to_json() for line in lines],
+            },
+        )
+        return EXIT_OK
+
+    _finish(console, path, body)
+
+
+@app.command(
+    epilog="Example: trainer export best_model/book_DNN_b128_lr0.001_d64_len20_a out --index\n\n" + _EXIT_CODES
+)
+def export(
+    path: _Path,
+    out: Annotated[str, typer.Argument(help="The directory to write to.", show_default=False)],
+    index: Annotated[bool, typer.Option("--index", help="Also write a faiss index of the items.")] = False,
+    users: Annotated[
+        str | None, typer.Option(help="Also write user vectors, for this file of user,item,time lines.")
+    ] = None,
+    num_interest: _NumInterest = None,
+    maxlen: _Maxlen = None,
+    as_json: _Json = False,
+    quiet: _Quiet = False,
+) -> None:
+    """Write a checkpoint's item vectors as .npy, and what else is asked for."""
+    console = Console("export", as_json=as_json, quiet=quiet)
+
+    def body() -> int:
+        opened = open_model(path, {"num_interest": num_interest, "maxlen": maxlen}, None, needs_data=False)
+        written = write_vectors(opened.model, out, maxlen=opened.config.maxlen, index=index, histories=users)
+        for file in written:
+            console.line(f"written: {file}")
+        console.document(path, {"findings": [], "prefix": opened.prefix, "written": written})
+        return EXIT_OK
+
+    _finish(console, path, body)
 
 
 @dataclass(frozen=True)

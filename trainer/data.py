@@ -76,7 +76,13 @@ def read_split(data_dir: str | os.PathLike[str], dataset: str, split: str) -> In
 
     Raises NotFoundError (naming the files that belong here), CorruptError (with the line's number).
     """
-    path = _existing(split_path(data_dir, dataset, split), data_dir, dataset)
+    return read_interactions(_existing(split_path(data_dir, dataset, split), data_dir, dataset))
+
+
+def read_interactions(path: str) -> Interactions:
+    """Read a file of ``user,item,time`` lines. Raises NotFoundError, CorruptError (with the line's number)."""
+    if not os.path.isfile(path):
+        raise NotFoundError("no such file", path=path)
     user, item, time = _read_integers(path, "user,item,time")
     order = np.lexsort((time, user))  # stable: equal times keep the order of the file
     user, item = user[order], item[order]

@@ -16,7 +16,7 @@ from trainer.config import TrainConfig
 from trainer.data import Interactions, require_ids_below
 from trainer.metrics import Metrics, metrics_at
 from trainer.models import Recommender, model_class
-from trainer.retrieval import ranks_of
+from trainer.retrieval import Catalogue, ranks_of
 
 METRIC = "recall"
 _USERS_AT_ONCE = 512
@@ -59,7 +59,8 @@ def rank(
     require_ids_below(split, len(items))
     cuts = first_true(split)
     truths = split.lengths - cuts
-    owner, wanted = _true_pairs(split, cuts)
+    owner, wanted = true_pairs(split, cuts)
+    catalogue = Catalogue.of(items)
     ranks = np.empty(len(wanted), np.int64)
     for start in range(0, len(truths), _USERS_AT_ONCE):
         users = np.arange(start, min(start + _USERS_AT_ONCE, len(truths)))
@@ -67,7 +68,7 @@ def rank(
         pairs = slice(*np.searchsorted(owner, [users[0], users[-1] + 1]))
         ranks[pairs] = ranks_of(
             vectors,
-            items,
+            catalogue,
             owner[pairs] - start,
             wanted[pairs],
             limit=limit,
@@ -98,7 +99,7 @@ def evaluate(
     return rank(model, split, maxlen=maxlen, limit=top_n, progress=progress).at(top_n)
 
 
-def _true_pairs(split: Interactions, cuts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def true_pairs(split: Interactions, cuts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Each user's different true items: (owner, wanted), both [P], by user and then by item."""
     user = np.repeat(np.arange(len(cuts)), split.lengths)
     true = np.arange(len(split.items)) - split.offsets[user] >= cuts[user]

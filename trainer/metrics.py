@@ -13,10 +13,11 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Metrics:
-    """Means over the users of a split. ``ndcg_hits_ideal`` is logged as ``ndcg``."""
+    """Means over the users of a split. ``ndcg_hits_ideal`` is logged as ``ndcg``; ``ndcg_truth_ideal`` is usual."""
 
     recall: float
     ndcg_hits_ideal: float
+    ndcg_truth_ideal: float
     hitrate: float
     users: int
 
@@ -26,16 +27,19 @@ def metrics_at(ranks: np.ndarray, owner: np.ndarray, truths: np.ndarray, top_n: 
 
     ``ranks`` int [P]: one for each pair (user, true item) · ``owner`` int [P]: the pair's user, 0..U-1 ·
     ``truths`` int [U]. ``ndcg_hits_ideal`` compares with a list that has the same *number of hits* at its
-    top, as the ComiRec trainers do; the usual NDCG compares with min(top_n, truths) hits and is lower.
+    top, as the ComiRec trainers do; ``ndcg_truth_ideal`` with min(top_n, different true items) hits, and is lower.
     """
     users = len(truths)
     hit = ranks < top_n
     hits = np.bincount(owner[hit], minlength=users)
     gain = np.bincount(owner[hit], weights=1 / np.log2(ranks[hit] + 2.0), minlength=users)
-    ideal = np.concatenate([[0.0], np.cumsum(1 / np.log2(np.arange(top_n) + 2.0))])[hits]
+    ideals = np.concatenate([[0.0], np.cumsum(1 / np.log2(np.arange(top_n) + 2.0))])
+    ideal = ideals[hits]
+    possible = ideals[np.minimum(np.bincount(owner, minlength=users), top_n)]
     return Metrics(
         recall=float(np.mean(hits / truths)),
         ndcg_hits_ideal=float(np.mean(np.divide(gain, ideal, out=np.zeros(users), where=hits > 0))),
+        ndcg_truth_ideal=float(np.mean(np.divide(gain, possible, out=np.zeros(users), where=possible > 0))),
         hitrate=float(np.mean(hits > 0)),
         users=users,
     )

@@ -2,15 +2,37 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
-# 4,096 items keep a block of scores for 512 users and 4 interests at 64 MiB.
-_ITEM_BLOCK = 4096
+# Scores that are computed at once: 8 MB of float32, which the caches of most processors hold.
+_SCORES_AT_ONCE = 1 << 21
+_SMALLEST_BLOCK, _LARGEST_BLOCK = 512, 1 << 16
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """The items of a model, longest first: ``ids`` int64 [n], ``vectors`` float32 [n, D], ``norms`` float32 [n], and
+    ``places`` int64 [n], where each id stands."""
+
+    ids: np.ndarray
+    vectors: np.ndarray
+    norms: np.ndarray
+    places: np.ndarray
+
+    @staticmethod
+    def of(vectors: np.ndarray) -> Catalogue:
+        norms = np.sqrt(np.einsum("nd,nd->n", vectors, vectors))
+        ids = np.argsort(-norms, kind="stable")
+        places = np.empty(len(ids), np.int64)
+        places[ids] = np.arange(len(ids))
+        return Catalogue(ids, vectors[ids].astype(np.float32, copy=False), norms[ids], places)
 
 
 def ranks_of(
     vectors: np.ndarray,
-    items: np.ndarray,
+    items: Catalogue,
     owner: np.ndarray,
     wanted: np.ndarray,
     *,
@@ -20,45 +42,75 @@ def ranks_of(
     """How many items score higher than each wanted item: int64 [P], cut off at ``limit``.
 
     ``vectors`` float64 [U, K, D]: an item's score for a user is its largest inner product with the K ·
-    ``items`` float32 [n, D] · ``owner`` [P] and ``wanted`` [P]: the pairs (row of the user, item id) ·
-    equal scores rank by id · ``exclude_first``: id 0 is padding and ranks last.
+    ``owner`` [P] and ``wanted`` [P]: the pairs (row of the user, item id) · equal scores rank by id ·
+    ``exclude_first``: id 0 is padding and ranks last.
 
-    The catalogue is scanned in blocks from id 0 on. Ids are in order of frequency, so most pairs are beaten
-    ``limit`` times early on, and a user whose pairs are all settled costs nothing from there.
+    The catalogue is scanned in blocks, longest vectors first. Most pairs are beaten ``limit`` times early on, and no
+    item shorter than its score over the user's length can beat a pair any more (Cauchy-Schwarz): a user whose pairs are
+    all settled costs nothing from there. Scores are float32 products; where one is closer to the wanted item's
+    than their rounding may be, both are computed again in float64, so the ranks are those of exact arithmetic.
     """
     interests, dim = vectors.shape[1:]
     ranks = np.zeros(len(wanted), np.int64)
     if exclude_first:
         ranks[wanted == 0] = limit
-    own = np.einsum("pkd,pd->pk", vectors[owner], items[wanted].astype(np.float64)).max(axis=1)
-    for start in range(0, len(items), _ITEM_BLOCK):
-        pending = np.flatnonzero(ranks < limit)
+    singles = vectors.astype(np.float32)
+    lengths = np.sqrt(np.einsum("ukd,ukd->uk", vectors, vectors)).max(axis=1)
+    own = _scores(vectors[owner], items.vectors[items.places[wanted]])
+    rounding = (dim + 4) * 2.0**-23
+    start, count = 0, len(items.ids)
+    pending = np.flatnonzero(ranks < limit)
+    while start < count:
+        reach = lengths[owner[pending]] * items.norms[start]
+        pending = pending[(ranks[pending] < limit) & (reach * (1 + rounding) >= own[pending])]
         if not len(pending):
             break
         users, row = np.unique(owner[pending], return_inverse=True)
-        block = items[start : start + _ITEM_BLOCK].astype(np.float64)
-        scores = (vectors[users].reshape(-1, dim) @ block.T).reshape(len(users), interests, -1).max(axis=1)
-        if exclude_first and start == 0:
-            scores[:, 0] = -np.inf
-        for pairs, rows in _chunks(pending, row):
-            ranks[pairs] += _beaten(scores[rows], start, own[pairs], wanted[pairs])
+        width = max(_SMALLEST_BLOCK, min(_SCORES_AT_ONCE // (len(users) * interests), _LARGEST_BLOCK))
+        end = min(start + width, count)
+        products = singles[users].reshape(-1, dim) @ items.vectors[start:end].T
+        scores = products.reshape(len(users), interests, -1).max(axis=1)
+        if exclude_first and start <= items.places[0] < end:
+            scores[:, items.places[0] - start] = -np.inf
+        margin = lengths[owner[pending]] * items.norms[start] * rounding + 1e-30
+        for pairs, rows, slack in _chunks(pending, row.ravel(), margin):
+            beaten = _beaten(scores[rows], start, vectors, items, own[pairs], slack, owner[pairs], wanted[pairs])
+            ranks[pairs] += beaten
+        start = end
     return np.minimum(ranks, limit)
 
 
-def _beaten(scores: np.ndarray, start: int, own: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """How many of a block's items come before each wanted one. ``scores`` [P, b] is the caller's to spoil."""
-    width = scores.shape[1]
-    place = wanted - start
-    inside = np.flatnonzero((place >= 0) & (place < width))
-    scores[inside, place[inside]] = -np.inf  # an item never beats itself, however its score was rounded
-    higher = np.count_nonzero(scores > own[:, None], axis=1)
-    tied = scores == own[:, None]
-    if not tied.any():
-        return higher
-    return higher + np.count_nonzero(tied & (np.arange(width) < place[:, None]), axis=1)
+def _beaten(
+    scores: np.ndarray,
+    start: int,
+    vectors: np.ndarray,
+    items: Catalogue,
+    own: np.ndarray,
+    margin: np.ndarray,
+    owner: np.ndarray,
+    wanted: np.ndarray,
+) -> np.ndarray:
+    """How many of a block's items come before each wanted one."""
+    surely = scores > (own + margin).astype(np.float32)[:, None]
+    perhaps = scores > (own - margin).astype(np.float32)[:, None]
+    beaten = np.count_nonzero(surely, axis=1)
+    unclear = np.flatnonzero(np.count_nonzero(perhaps, axis=1) != beaten)
+    pair, place = np.nonzero(perhaps[unclear] & ~surely[unclear])
+    pair, item = unclear[pair], items.ids[place + start]
+    other = item != wanted[pair]  # an item never beats itself
+    pair, item = pair[other], item[other]
+    exact = _scores(vectors[owner[pair]], items.vectors[items.places[item]])
+    higher = (exact > own[pair]) | ((exact == own[pair]) & (item < wanted[pair]))
+    return beaten + np.bincount(pair[higher], minlength=len(own))
 
 
-def _chunks(pairs: np.ndarray, rows: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Pairs a thousand at a time: each takes a row of scores of its own."""
-    size = 1024
-    return [(pairs[i : i + size], rows[i : i + size]) for i in range(0, len(pairs), size)]
+def _scores(vectors: np.ndarray, items: np.ndarray) -> np.ndarray:
+    """float64 [P]: the largest product of [P, K, D] with [P, D]; the same whatever else is computed with it."""
+    return np.einsum("pkd,pd->pk", vectors, items.astype(np.float64)).max(axis=1)
+
+
+def _chunks(pairs: np.ndarray, rows: np.ndarray, margin: np.ndarray) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Pairs a few hundred at a time: each takes a row of scores of its own."""
+    size = 256
+    parts = [slice(i, i + size) for i in range(0, len(pairs), size)]
+    return [(pairs[part], rows[part], margin[part]) for part in parts]

@@ -16,7 +16,7 @@ from trainer.data import read_split
 from trainer.measuring import evaluate, numpy_model
 from trainer.metrics import metrics_at
 from trainer.models import ITEM_EMBEDDING
-from trainer.retrieval import ranks_of
+from trainer.retrieval import Catalogue, ranks_of
 from trainer.variables import initial_variables
 
 
@@ -84,8 +84,9 @@ def test_ranks_are_exact_whatever_the_blocks(
     owner = np.repeat(np.arange(users), 3)
     wanted = random.integers(0, count, users * 3)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("trainer.retrieval._ITEM_BLOCK", block)
-        ranks = ranks_of(vectors, items, owner, wanted, limit=limit, exclude_first=exclude_first)
+        patch.setattr("trainer.retrieval._SMALLEST_BLOCK", block)
+        patch.setattr("trainer.retrieval._LARGEST_BLOCK", block)
+        ranks = ranks_of(vectors, Catalogue.of(items), owner, wanted, limit=limit, exclude_first=exclude_first)
     for user, item, rank in zip(owner, wanted, ranks, strict=True):
         found = retrieved(vectors[user], items, limit, exclude_first)
         assert rank == (found.index(item) if item in found else limit)

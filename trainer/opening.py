@@ -1,0 +1,72 @@
+"""A checkpoint of any lineage as a model that can be measured and exported. Needs no TensorFlow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ckpt_tools.errors import UnsupportedError
+from ckpt_tools.evidence import collect
+from ckpt_tools.experiments import Experiment, resolve
+from ckpt_tools.lineages import identify
+from ckpt_tools.readers import open_checkpoint
+from trainer.config import TrainConfig, validate
+from trainer.data import default_data_dir, find_dataset, read_split
+from trainer.measuring import numpy_model, weight_names
+from trainer.models import Recommender
+from trainer.reproducing import Spread, reproduce
+from trainer.restoring import Settings, notes, settings_of
+
+
+@dataclass(frozen=True)
+class Opened:
+    """``spread``: what MIND's routing noise does to its recall. ``data_dir`` is where its data was found, or None."""
+
+    prefix: str
+    settings: Settings
+    model: Recommender
+    data_dir: str | None
+    spread: Spread | None = None
+
+    @property
+    def config(self) -> TrainConfig:
+        return self.settings.config
+
+    @property
+    def notes(self) -> list[str]:
+        return list(notes(self.settings))
+
+
+def open_model(path: str, given: Mapping[str, Any], data_dir: str | None, *, needs_data: bool) -> Opened:
+    """The model at ``path``: an experiment, a directory or a prefix.
+
+    Hyper-parameters that its weights do not tell come from ``given``, else from the value that gives a recall the run
+    logged, when there is data to measure it on. Raises NotFoundError, UnsupportedError (unknown producer), UsageError
+    (contradicting flags), CorruptError.
+    """
+    prefix = resolve(path)
+    experiment = Experiment.containing(prefix)
+    with open_checkpoint(prefix) as checkpoint:
+        lineage = identify(checkpoint)
+        if lineage is None:
+            raise UnsupportedError(
+                "the producer of this checkpoint is not known", path=prefix, hint=f"ckpt inspect {prefix}"
+            )
+        flags = dict(given)
+        if lineage.hyper.get("dataset") is None and flags.get("dataset") is None and data_dir:
+            flags["dataset"] = find_dataset(data_dir)
+        if not needs_data and lineage.hyper.get("dataset") is None:
+            flags["dataset"] = flags.get("dataset") or "unknown"
+        settings = settings_of(checkpoint, lineage, flags)
+        validate(settings.config)
+        weights = {name: lineage.read(checkpoint, name) for name in weight_names(settings.config)}
+    if data_dir is None and needs_data:
+        data_dir = default_data_dir(experiment.root if experiment else ".", settings.config.dataset)
+    spread = None
+    if data_dir is not None:
+        logged = [row.recall for row in collect(experiment).evaluations] if experiment else []
+        valid = read_split(data_dir, settings.config.dataset, "valid")
+        if logged and "num_interest" in settings.defaulted and settings.config.multi_interest:
+            settings, _, spread = reproduce(settings, weights, valid, logged)
+    return Opened(prefix, settings, numpy_model(settings.config, weights), data_dir, spread)
