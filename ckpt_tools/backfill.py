@@ -239,8 +239,9 @@ def _agreement_words(agreement: Agreement, evidence: Evidence, measurement: Meas
     if best is None:
         return f"{how}; no log to compare with"
     if measurement and measurement.within_noise(best.recall):
-        low, high = measurement.details["recall_low"], measurement.details["recall_high"]
-        return f"{how}; from the log, step {best.step}: within the noise of its evaluation, {low:.6f} to {high:.6f}"
+        mean, deviation = measurement.details["recall_mean"], measurement.details["recall_deviation"]
+        noise = f"within the noise of its evaluation, {mean:.6f} ± {deviation:.6f} (one standard deviation)"
+        return f"{how}; from the log, step {best.step}: {noise}"
     if agreement == "match":
         return f"{how}; agrees with the log, {best.recall:.6f} at step {best.step}"
     return f"{how}; the log's best is {best.recall:.6f} at step {best.step}"
