@@ -74,7 +74,7 @@ def append(directory: str, entry: Mapping[str, Any]) -> None:
     if entry["id"] in {known["id"] for known in read_ledger(directory)}:
         return
     state = os.path.join(directory, STATE_DIRECTORY)
-    storage.append_line(os.path.join(state, _LEDGER), json.dumps(entry, ensure_ascii=False))
+    storage.append_line(os.path.join(state, _LEDGER), json.dumps(entry))
     storage.sync_directory(state)
 
 

@@ -513,7 +513,7 @@ def _journal(directory: str, entry: Mapping[str, Any]) -> Iterator[None]:
     """Announce a change before its first step; on an error take the uncommitted steps back."""
     try:
         storage.make_directory(os.path.join(directory, STATE_DIRECTORY))
-        storage.write_atomic(_pending_path(directory), json.dumps(entry, ensure_ascii=False).encode())
+        storage.write_atomic(_pending_path(directory), json.dumps(entry).encode())
         yield
     except BaseException:
         # Also for KeyboardInterrupt. What cannot be cleaned up now is left to the next run's recovery.

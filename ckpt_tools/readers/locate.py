@@ -155,13 +155,17 @@ def inside(directory: str, stored: str) -> str:
     if os.path.isabs(stored):
         return os.path.join(directory, os.path.basename(stored))
     path = os.path.normpath(os.path.join(directory, stored))
-    if os.path.relpath(path, directory).split(os.sep)[0] == os.pardir:
+    if _leaves(path, directory) or _leaves(os.path.realpath(os.path.dirname(path)), os.path.realpath(directory)):
         raise UnsafeError(
             f"names {stored!r}, a place outside its directory",
             path=os.path.join(directory, FILE_NAME),
             hint="pass the checkpoint that you mean by its own path",
         )
     return path
+
+
+def _leaves(path: str, directory: str) -> bool:
+    return os.path.relpath(path, directory).split(os.sep)[0] == os.pardir
 
 
 def prefixes_in(directory: str) -> list[str]:

@@ -1,0 +1,295 @@
+"""What a file system or another program can do to a rewrite, a question or a repair, one fault each."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rewrite_worker
+from checkpoints import build_bundle, digests, rewrite, snapshot, stored_best
+
+from ckpt_tools import storage
+from ckpt_tools.errors import StorageError, UnsafeError
+from ckpt_tools.inspection import inspect
+from ckpt_tools.plan import undo
+from ckpt_tools.readers.locate import latest_in
+from ckpt_tools.repair import repair
+from ckpt_tools.verify import verify
+
+
+@pytest.fixture
+def prefix(tmp_path: Path) -> str:
+    (tmp_path / "run").mkdir()
+    return build_bundle(tmp_path / "run" / "x", {"a": np.arange(3), "b": np.arange(5000.0)})
+
+
+@pytest.fixture
+def mounted(tmp_path: Path) -> Iterator[Callable[..., Path]]:
+    """Mount a small file system of its own; skipped where that is not allowed."""
+    done: list[Path] = []
+
+    def mount(size: str) -> Path:
+        place = tmp_path / "mounted"
+        place.mkdir()
+        made = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", place], capture_output=True)
+        if made.returncode:
+            pytest.skip("may not mount a file system")
+        done.append(place)
+        return place
+
+    if shutil.which("mount") is None:
+        pytest.skip("needs mount")
+    yield mount
+    for place in done:
+        subprocess.run(["umount", "-l", place], check=True)
+
+
+# ------------------------------------------------------------------------------------------ space, permission, media
+
+
+def test_a_full_disk_at_every_amount_of_room(mounted: Callable[..., Path]) -> None:
+    """From no room at all to enough, one page more each time."""
+    place = mounted("256k")
+    prefix = build_bundle(place / "x", {"a": np.arange(3), "b": np.arange(5000.0)})
+    ballast = place / "ballast"
+    free = os.statvfs(place).f_bavail
+    refused = 0
+    messages: list[str] = []
+    for pages in range(free + 1):
+        ballast.write_bytes(bytes((free - pages) * os.statvfs(place).f_frsize))
+        before = {name: row[1:] for name, row in snapshot(place).items() if name != "ballast"}
+        try:
+            rewrite(prefix, 0.5)
+        except StorageError as error:
+            messages.append(f"{error} {error.hint}")
+            after = {name: row[1:] for name, row in snapshot(place).items() if name != "ballast"}
+            if error.hint and "the change is made" in error.hint:
+                assert stored_best(prefix) == 0.5
+                break
+            assert after == before, pages
+            refused += 1
+        else:
+            assert stored_best(prefix) == 0.5
+            break
+    else:
+        pytest.fail("never enough room")
+    assert refused > 2
+    assert all("space" in message for message in messages)
+
+
+def test_a_file_system_that_is_read_only(mounted: Callable[..., Path]) -> None:
+    place = mounted("1m")
+    prefix = build_bundle(place / "x", {"a": np.arange(3)})
+    (place / "checkpoint").write_bytes(b"")
+    subprocess.run(["mount", "-o", "remount,ro", place], check=True)
+    assert verify(prefix).whole
+    assert len(inspect(prefix).tensors) == 1
+    for change in (lambda: rewrite(prefix, 0.5), lambda: undo(prefix), lambda: repair(str(place))):
+        with pytest.raises(StorageError, match=r"Read-only|Permission denied"):
+            change()
+    assert [action.kind for action in repair(str(place), dry_run=True).actions] == ["rewrite-state"]
+
+
+def traced(
+    strace: str, call: str, fault: str, *command: str, path: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a command with a fault at some calls, with ``path`` only at those on this file."""
+    options = ["-f", "-o", os.devnull, "-e", f"trace={call}", "-e", f"inject={call}:{fault}"]
+    options += ["-P", path] if path else []
+    return subprocess.run([strace, *options, *command], capture_output=True, text=True, check=False)
+
+
+def test_a_disk_that_cannot_be_read_is_not_called_damage(prefix: str, require_tool: Callable[..., str]) -> None:
+    ckpt = str(Path(sys.executable).parent / "ckpt")
+    for suffix in ("index", "data-00000-of-00001"):
+        path = f"{prefix}.{suffix}"
+        done = traced(require_tool("strace"), "pread64", "error=EIO", ckpt, "verify", prefix, path=path)
+        assert done.returncode == 5, done.stderr
+        assert path in done.stderr
+        assert "Input/output error" in done.stderr
+        assert "bytes at" in done.stderr
+
+
+def test_a_read_that_is_interrupted_is_tried_again(prefix: str, require_tool: Callable[..., str]) -> None:
+    ckpt = str(Path(sys.executable).parent / "ckpt")
+    path = f"{prefix}.data-00000-of-00001"
+    done = traced(require_tool("strace"), "pread64", "error=EINTR:when=1+2", ckpt, "verify", prefix, path=path)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("error", ["EXDEV", "EIO", "EPERM"])
+def test_a_rename_that_is_refused(prefix: str, error: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = snapshot(os.path.dirname(prefix))
+
+    def refuse(*_: object) -> None:
+        raise OSError(getattr(errno, error), os.strerror(getattr(errno, error)))
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(StorageError):
+        rewrite(prefix, 0.5)
+    assert snapshot(os.path.dirname(prefix)) == before
+
+
+@pytest.mark.parametrize("error", ["EINVAL", "ENOTSUP"])
+def test_a_directory_that_cannot_be_synced_is_no_failure(
+    prefix: str, error: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        if os.path.isdir(f"/proc/self/fd/{descriptor}"):
+            raise OSError(getattr(errno, error), os.strerror(getattr(errno, error)))
+        original(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    rewrite(prefix, 0.5)
+    undo(prefix)
+    assert stored_best(prefix) is None
+
+
+def test_other_names_of_the_files_keep_the_old_bytes(prefix: str, tmp_path: Path) -> None:
+    (tmp_path / "linked").mkdir()
+    for name in os.listdir(tmp_path / "run"):
+        os.link(tmp_path / "run" / name, tmp_path / "linked" / name)
+    before = {name: row[3] for name, row in snapshot(tmp_path / "linked").items()}
+    rewrite(prefix, 0.5)
+    assert {name: row[3] for name, row in snapshot(tmp_path / "linked").items()} == before
+    assert stored_best(str(tmp_path / "linked" / "x")) is None
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
+@pytest.mark.parametrize("call", ["link", "replace", "fsync", "open", "mkdir"])
+def test_interrupted_before_each_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, error: type[BaseException]
+) -> None:
+    original = getattr(os, call)
+    point = 0
+    while True:
+        folder = tmp_path / str(point)
+        folder.mkdir()
+        prefix = build_bundle(folder / "x", {"a": np.arange(3)})
+        kept = digests(prefix)
+        calls = 0
+
+        def interrupt(*arguments: object, _at: int = point, **options: object) -> object:
+            nonlocal calls
+            calls += 1
+            if calls == _at + 1:
+                raise error
+            return original(*arguments, **options)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, call, interrupt)
+            try:
+                rewrite(prefix, 0.5)
+                done = True
+            except error:
+                done = False
+        assert stored_best(prefix) in ((0.5,) if done else (None, 0.5)), point
+        assert digests(prefix) == kept
+        with storage.locked(folder):
+            pass  # it was released
+        if done:
+            break
+        rewrite(prefix, 0.25)
+        assert stored_best(prefix) == 0.25
+        assert sorted(os.listdir(folder / ".ckpt-tools")) == ["backup", "ledger.jsonl"]
+        point += 1
+    assert point > 0
+
+
+@pytest.mark.parametrize("number", [15, 2])
+def test_a_signal_while_it_waits_for_nothing(prefix: str, number: int, require_tool: Callable[..., str]) -> None:
+    """SIGTERM and SIGINT before the rename that commits: nothing is changed, or the next run cleans up."""
+    command = [sys.executable, rewrite_worker.__file__, "rewrite", prefix, "0.5"]
+    done = traced(require_tool("strace"), "rename", f"signal={number}:when=2", *command)
+    assert done.returncode != 0
+    assert stored_best(prefix) in (None, 0.5)
+    rewrite(prefix, 0.25)
+    assert stored_best(prefix) == 0.25
+
+
+# ------------------------------------------------------------------------------------------ names
+
+
+NAMES = ["[1]", "a*b?", "100%d", "new\nline", " two  spaces ", "-rf", "ünï", "x" * 200]
+
+
+@pytest.mark.parametrize("name", [*NAMES, os.fsdecode(b"\xff\xfe")])
+def test_a_directory_of_any_name(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    prefix = build_bundle(folder / "ckpt-1", {"a": np.arange(3)})
+    for path in (str(folder), prefix, f"{folder}//ckpt-1"):
+        assert verify(path).whole
+        assert len(inspect(path).tensors) == 1
+    rewrite(prefix, 0.5)
+    undo(prefix)
+    assert [action.kind for action in repair(str(folder)).actions] == ["rewrite-state"]
+    assert latest_in(str(folder)) == prefix
+
+
+# ------------------------------------------------------------------------------------------ hostile state files
+
+
+WATCHED = """
+import os, sys
+victim = sys.argv[2]
+touched = []
+from ckpt_tools.errors import CkptError
+from ckpt_tools.forecast import forecast
+from ckpt_tools.inspection import inspect
+from ckpt_tools.newest import newest_whole
+from ckpt_tools.repair import repair
+from ckpt_tools.verify import verify
+def watch(event, arguments):
+    if event == "open" or event.startswith("os."):
+        for part in arguments:
+            if isinstance(part, (str, bytes)) and os.path.realpath(os.fsdecode(part)).startswith(victim):
+                touched.append((event, part))
+sys.addaudithook(watch)
+codes = []
+for ask in (inspect, verify, forecast, newest_whole, lambda path: repair(path, dry_run=True), repair):
+    try:
+        ask(sys.argv[1])
+        codes.append(0)
+    except CkptError as error:
+        codes.append(error.exit_code)
+assert not touched, touched
+print(*codes)
+"""
+
+
+@pytest.mark.parametrize("stored", ["../victim/keep", "sub/../../victim/keep", "link/keep", "{victim}/keep"])
+@pytest.mark.parametrize("field", ["model_checkpoint_path", "all_model_checkpoint_paths"])
+def test_a_hostile_state_file_leads_nowhere(tmp_path: Path, stored: str, field: str) -> None:
+    """An audit hook sees every file that is opened, listed, renamed or removed."""
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    build_bundle(victim / "keep", {"a": np.arange(3)})
+    before = snapshot(victim)
+    folder = tmp_path / "run"
+    folder.mkdir()
+    build_bundle(folder / "ckpt-1", {"a": np.arange(3)})
+    (folder / "sub").mkdir()
+    (folder / "link").symlink_to(victim)
+    lines = [f'{field}: "{stored.format(victim=victim)}"']
+    if field != "model_checkpoint_path":
+        lines.append('model_checkpoint_path: "ckpt-1"')
+    (folder / "checkpoint").write_text("\n".join(lines) + "\n")
+    done = subprocess.run([sys.executable, "-c", WATCHED, folder, victim], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    codes = list(map(int, done.stdout.split()))
+    assert codes[-2:] == [0, 0]
+    if field == "model_checkpoint_path":
+        expected = 3 if stored.startswith("{") else UnsafeError.exit_code
+        assert codes[:3] == [expected] * 3
+    assert snapshot(victim) == before
+    assert latest_in(str(folder)) == str(folder / "ckpt-1")
