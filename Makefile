@@ -40,9 +40,12 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# make bench  the benchmarks, as ratios to TensorFlow measured in the same run
+# make bench  the benchmarks, as ratios to references measured in the same run (VIDEO_GAMES=DIR adds that dataset)
 bench: $(STAMP)
 	$(BIN)/python benchmarks/inspect_startup.py
+	$(BIN)/python benchmarks/step.py
+	$(BIN)/python benchmarks/evaluation.py
+	$(if $(VIDEO_GAMES),$(BIN)/python benchmarks/video_games.py $(VIDEO_GAMES))
 	$(BIN)/python benchmarks/backfill_cost.py
 	$(BIN)/python benchmarks/backfill_workers.py
 

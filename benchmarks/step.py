@@ -81,7 +81,7 @@ def dense_step(settings: TrainConfig, sampler: BatchSampler) -> Callable[[int], 
                 )
             )
         gradients = tape.gradient(loss, trained)
-        adam.apply_gradients(zip([tf.convert_to_tensor(gradient) for gradient in gradients], trained, strict=True))
+        adam.apply_gradients(zip(gradients, trained, strict=True))
         return loss
 
     def step(number: int) -> None:

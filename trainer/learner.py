@@ -12,7 +12,7 @@ from trainer.config import TrainConfig
 from trainer.models import ITEM_BIAS, ITEM_EMBEDDING, model_class
 from trainer.optimizer import Adam
 from trainer.sampling import Batch
-from trainer.tensors import TensorArrays
+from trainer.tensors import LookedUp
 from trainer.variables import IDLE, MODEL, trainable
 
 _IMPOSSIBLE = -1e30
@@ -90,52 +90,54 @@ class Learner:
         noise: tf.Tensor,
     ) -> tf.Tensor:
         config = self._config
-        users, samples = config.batch_size, config.negatives
-        history, target, sampled = tf.split(places, [users * config.maxlen, users, samples])
+        users = config.batch_size
         fresh = self._adam.rows(rows)
+        embedded = tf.gather(fresh.values, places)
+        ids = places[users * config.maxlen :]
+        bias = tf.gather(tf.gather(self._variables[ITEM_BIAS], rows), ids)
+        hits = ids[:users, None] == ids[users:]
+        corrections = tf.concat([target_count[:, 0], sampled_count], axis=0)
+        loss, gradient, *gradients = self._loss_and_gradients(
+            embedded, mask, noise, bias - tf.math.log(corrections), hits
+        )
+        # Repeated rows add up in the order of the batch.
+        row_gradient = tf.math.unsorted_segment_sum(gradient, places, tf.shape(rows)[0])
+        self._adam.apply(fresh, row_gradient, dict(zip(self._dense, gradients, strict=True)))
+        return loss
+
+    def _loss_and_gradients(
+        self, embedded: tf.Tensor, mask: tf.Tensor, noise: tf.Tensor, offsets: tf.Tensor, hits: tf.Tensor
+    ) -> list[tf.Tensor]:
+        """The loss, and its gradients for the batch's vectors ``embedded`` [B*L + B + S, D] and each dense variable."""
+        config = self._config
+        users, samples = config.batch_size, config.negatives
         dense = [self._variables[name] for name in self._dense]
         with tf.GradientTape() as tape:
-            tape.watch(fresh.values)
-            # The model sees a table of the batch's own rows, and ids that are places in it.
-            weights = {**self._variables, ITEM_EMBEDDING: fresh.values}
-            model = model_class(config.model_type)(config, weights, TensorArrays())
-            vectors = model.training_vectors(
-                tf.reshape(history, [users, config.maxlen]),
-                mask,
-                target,
-                noise if config.draws_routing_noise else None,
-            )
-            bias = tf.gather(self._variables[ITEM_BIAS], rows)
-            loss = sampled_softmax(fresh.values, bias, vectors, target, sampled, target_count, sampled_count)
-        row_gradient, *gradients = tape.gradient(loss, [fresh.values, *dense])
-        self._adam.apply(fresh, _summed(row_gradient, rows), dict(zip(self._dense, gradients, strict=True)))
-        return loss
+            tape.watch(embedded)
+            history, target, sampled = tf.split(embedded, [users * config.maxlen, users, samples])
+            model = model_class(config.model_type)(config, self._variables, LookedUp())
+            history = tf.reshape(history, [users, config.maxlen, config.embedding_dim])
+            vectors = model.training_vectors(history, mask, target, noise if config.draws_routing_noise else None)
+            loss = sampled_softmax(vectors, target, sampled, offsets[:users], offsets[users:], hits)
+        return [loss, *tape.gradient(loss, [embedded, *dense])]
 
 
 def sampled_softmax(
-    table: tf.Tensor,
-    bias: tf.Tensor,
     vectors: tf.Tensor,
     target: tf.Tensor,
     sampled: tf.Tensor,
-    target_count: tf.Tensor,
-    sampled_count: tf.Tensor,
+    target_offset: tf.Tensor,
+    sampled_offset: tf.Tensor,
+    hits: tf.Tensor,
 ) -> tf.Tensor:
     """The mean of ``tf.nn.sampled_softmax_loss`` over a batch, with accidental hits removed (Jean et al., 2015).
 
-    ``table`` [R, D], ``bias`` [R], ``vectors`` [B, D], ``target`` [B] and ``sampled`` [S] as places in the table,
-    ``target_count`` [B, 1] and ``sampled_count`` [S]: how often the sampler was expected to draw each.
+    ``vectors`` and ``target`` [B, D], ``sampled`` [S, D], ``target_offset`` [B] and ``sampled_offset`` [S]: an item's
+    bias less the logarithm of how often the sampler was expected to draw it, ``hits`` bool [B, S].
     """
-    true = tf.reduce_sum(vectors * tf.gather(table, target), axis=1, keepdims=True)
-    true = true + tf.gather(bias, target)[:, None] - tf.math.log(target_count)
-    others = tf.matmul(vectors, tf.gather(table, sampled), transpose_b=True)
-    others = others + tf.gather(bias, sampled) - tf.math.log(sampled_count)
-    others = tf.where(target[:, None] == sampled, _IMPOSSIBLE, others)
-    return tf.reduce_mean(tf.reduce_logsumexp(tf.concat([true, others], axis=1), axis=1) - true[:, 0])
-
-
-def _summed(gradient: tf.Tensor | tf.IndexedSlices, rows: tf.Tensor) -> tf.Tensor:
-    """The gradient of the batch's rows [R, D]; repeated rows add up in the order of the batch."""
-    if isinstance(gradient, tf.IndexedSlices):
-        return tf.math.unsorted_segment_sum(gradient.values, gradient.indices, tf.shape(rows)[0])
-    return gradient
+    true = tf.reduce_sum(vectors * target, axis=1) + target_offset
+    others = tf.where(hits, _IMPOSSIBLE, tf.matmul(vectors, sampled, transpose_b=True) + sampled_offset)
+    # No exponential overflows when the largest is taken out, whatever gradient flows through that choice.
+    largest = tf.stop_gradient(tf.maximum(true, tf.reduce_max(others, axis=1)))
+    total = tf.exp(true - largest) + tf.reduce_sum(tf.exp(others - largest[:, None]), axis=1)
+    return tf.reduce_mean(tf.math.log(total) + largest - true)

@@ -16,6 +16,10 @@ class TensorArrays:
         return tf.gather(table, ids)
 
     def matmul(self, left: Array, right: Array) -> Array:
+        if len(right.shape) == 2 and len(left.shape) > 2:
+            # One product for all: as a batch, the gradient of ``right`` would be made for each row and then summed.
+            flat = tf.matmul(tf.reshape(left, [-1, left.shape[-1]]), right)
+            return tf.reshape(flat, [*left.shape[:-1], right.shape[-1]])
         return tf.matmul(left, right)
 
     def transpose(self, array: Array, order: Sequence[int]) -> Array:
@@ -50,3 +54,10 @@ class TensorArrays:
 
     def argmax(self, array: Array, axis: int) -> Array:
         return tf.argmax(array, axis=axis, output_type=tf.int32)
+
+
+class LookedUp(TensorArrays):
+    """For a model whose ids stand for themselves: in their place come vectors that have been looked up already."""
+
+    def gather(self, table: Array, ids: Array) -> Array:  # noqa: ARG002
+        return ids
