@@ -12,16 +12,19 @@ from typing import Annotated, Any, Literal
 import typer
 
 from ckpt_tools.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_OK, CkptError, NotFoundError, UsageError
+from ckpt_tools.evidence import collect
 from ckpt_tools.experiments import Experiment
 from ckpt_tools.findings import Finding
 from ckpt_tools.storage import require_writable
 from trainer.config import MODEL_TYPES, UNKNOWN_ITEM_COUNT, default_config, override
 from trainer.console import Console
+from trainer.curve import draw
 from trainer.data import default_data_dir, read_categories, read_split
 from trainer.exporting import export as write_vectors
 from trainer.naming import existing_experiment, new_experiment
 from trainer.native import held_stderr
 from trainer.opening import open_model
+from trainer.prepare import prepare as write_dataset
 from trainer.report import report
 from trainer.start import Start, new_run, resumed_run
 
@@ -291,6 +294,37 @@ def export(
     _finish(console, path, body)
 
 
+@app.command(epilog="Example: trainer prepare UserBehavior.csv --format taobao --dataset taobao\n\n" + _EXIT_CODES)
+def prepare(
+    source: Annotated[str, typer.Argument(help="The raw file; .gz is unpacked on the way.", show_default=False)],
+    dataset: Annotated[str, typer.Option(help="Names the files that are written.", show_default=False)],
+    kind: Annotated[
+        Literal["amazon2014", "amazon2023", "taobao", "csv"],
+        typer.Option("--format", help="Amazon's JSON lines, Taobao's UserBehavior.csv, or user,item,time."),
+    ] = "csv",
+    data_dir: Annotated[
+        str | None, typer.Option(help="The directory to write to.", show_default="data/DATASET_data")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Decides which users are for training.")] = 1230,
+    as_json: _Json = False,
+    quiet: _Quiet = False,
+) -> None:
+    """Make the trainer's files from raw interactions: 5 or more for each item and user, ids by frequency, 80/10/10."""
+    console = Console("prepare", as_json=as_json, quiet=quiet)
+
+    def body() -> int:
+        directory = data_dir or default_data_dir(".", dataset)
+        done = write_dataset(source, kind, directory, dataset, seed=seed, progress=console.read)
+        console.end_progress()
+        for file in done.paths:
+            console.line(f"written: {file}")
+        console.line(f"{done.kept} of {done.read} interactions, {done.users} users, {done.items} items")
+        console.document(source, {"findings": [], **asdict(done)})
+        return EXIT_OK
+
+    _finish(console, source, body)
+
+
 @dataclass(frozen=True)
 class _Budget:
     """``steps`` to train: in all, or from where the run starts."""
@@ -348,6 +382,9 @@ def _run(start: Start, target: Experiment, max_steps: int, console: Console) -> 
     )
     if outcome.reason == "interrupted":
         console.line(f"everything is saved; to go on: trainer train {target.path} --resume --from latest")
+    picture = draw(collect(target).history, target.name, target.runs)
+    if picture is not None:
+        console.line(f"the recall of all evaluations: {picture}")
     first = {key: getattr(outcome.first, key) for key in ("step", "recall", "ndcg", "hitrate")}
     console.document(
         target.path,
@@ -364,6 +401,7 @@ def _run(start: Start, target: Experiment, max_steps: int, console: Console) -> 
             "step": standing.step,
             "trials": standing.trials,
             "stopped": outcome.reason,
+            "picture": picture,
         },
     )
     return EXIT_INTERRUPTED if outcome.reason == "interrupted" else EXIT_OK

@@ -53,6 +53,9 @@ class Console:
     def measured(self, done: int, total: int) -> None:
         self._progress(f"evaluating: {done} of {total} users")
 
+    def read(self, done: int, total: int) -> None:
+        self._progress(f"reading: {done >> 20} of {total >> 20} MB")
+
     def document(self, path: str | None, document: Mapping[str, Any]) -> None:
         """The JSON object, when it was asked for."""
         if self._as_json:

@@ -55,6 +55,8 @@ def test_a_run_and_its_resume_in_words_and_json(tmp_path: Path, data_dir: str) -
     events = [json.loads(line)["event"] for line in (logs / "metrics.jsonl").read_text().splitlines()]
     assert events == ["start", "eval", "eval", "stop", "resume", "eval", "stop"]
     assert len(list(logs.glob("events.out.tfevents.*"))) == 2
+    assert document["picture"] == str(logs / "recall.png")
+    assert (logs / "recall.png").read_bytes().startswith(b"\x89PNG")
 
     result = trainer("--resume", "--exp-name", "t", "--root", tmp_path, "--data-dir", data_dir, "--max-steps", 0)
     assert result.exit_code == 0, result.output

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from ckpt_tools.errors import CorruptError, UsageError
+from trainer import cli
+from trainer.data import read_categories, read_split
+from trainer.prepare import prepare
+
+# User u has items 1..u+4; so item 1 is in every history, item 14 in one, and items from 11 on in fewer than 5.
+ROWS = [(f"u{user}", f"i{item:02}", 100 * user + item) for user in range(1, 11) for item in range(1, user + 5)]
+
+
+def contents(directory: Path) -> dict[int, list[int]]:
+    found = {}
+    for split in ("train", "valid", "test"):
+        part = read_split(directory, "d", split)
+        for place, user in enumerate(part.users):
+            found[int(user)] = part.items[part.offsets[place] : part.offsets[place + 1]].tolist()
+    return found
+
+
+def amazon(names: tuple[str, str, str]) -> str:
+    return "".join(json.dumps(dict(zip(names, row, strict=True))) + "\n" for row in ROWS)
+
+
+SOURCES: dict[Any, str] = {
+    "csv": "".join(f"{user},{item},{time}\n" for user, item, time in ROWS),
+    "amazon2014": amazon(("reviewerID", "asin", "unixReviewTime")),
+    "amazon2023": amazon(("user_id", "parent_asin", "timestamp")),
+    "taobao": "".join(f"{user[1:]},{item[1:]},{int(item[1:]) % 3},pv,{time}\n" for user, item, time in ROWS),
+}
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["plain", "gzip"])
+@pytest.mark.parametrize("kind", list(SOURCES))
+def test_every_source_gives_the_same_files(kind: Any, packed: bool, tmp_path: Path, monkeypatch: Any) -> None:
+    pytest.importorskip("polars")
+    monkeypatch.setattr("trainer.prepare._LINES_AT_ONCE", 7)  # many parts
+    source = tmp_path / ("raw.gz" if packed else "raw")
+    source.write_bytes(gzip.compress(SOURCES[kind].encode()) if packed else SOURCES[kind].encode())
+    done = prepare(str(source), kind, str(tmp_path / "out"), "d")
+    # Items 1 to 10 have 5 users or more; all users keep 5 items or more.
+    assert (done.read, done.items, done.users) == (len(ROWS), 10, 10)
+    found = contents(tmp_path / "out")
+    assert sorted(map(len, found.values())) == [5, 6, 7, 8, 9, 10, 10, 10, 10, 10]
+    assert all(items == list(range(1, len(items) + 1)) for items in found.values())  # by frequency, then by name
+    assert [len(read_split(tmp_path / "out", "d", split).users) for split in ("train", "valid", "test")] == [8, 1, 1]
+    if kind == "taobao":
+        assert read_categories(tmp_path / "out", "d") == {item: item % 3 for item in range(1, 11)}
+
+
+def test_a_malformed_line_is_named_and_little_data_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("polars")
+    source = tmp_path / "raw"
+    source.write_text("a,b,1\na,b\n")
+    with pytest.raises(CorruptError, match="line 2: not a line of csv: 'a,b'"):
+        prepare(str(source), "csv", str(tmp_path / "out"), "d")
+    source.write_text("a,b,1\n")
+    with pytest.raises(UsageError, match="no user has 5 interactions"):
+        prepare(str(source), "csv", str(tmp_path / "out"), "d")
+    assert not (tmp_path / "out").exists()
+    assert CliRunner().invoke(cli.app, ["prepare", str(tmp_path / "none"), "--dataset", "d"]).exit_code == 3

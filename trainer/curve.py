@@ -1,0 +1,38 @@
+"""The recall of a run as a picture: ``runs/EXPERIMENT/recall.png``, where matplotlib is there to draw it."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Sequence
+
+from ckpt_tools import storage
+from ckpt_tools.evidence import LoggedEvaluation
+
+NAME = "recall.png"
+
+
+def draw(evaluations: Sequence[LoggedEvaluation], title: str, directory: str) -> str | None:
+    """Draw recall over steps, the best marked; returns the path, None without matplotlib or with nothing to draw."""
+    points = sorted({(evaluation.step, evaluation.recall) for evaluation in evaluations})
+    if len(points) < 2:
+        return None
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        return None
+    steps, recalls = zip(*points, strict=True)
+    best = max(range(len(points)), key=lambda place: (recalls[place], -place))
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(steps, recalls, marker=".", linewidth=1)
+    axes.plot(steps[best], recalls[best], "o", color="tab:green")
+    axes.annotate(f"{recalls[best]:.6f}", (steps[best], recalls[best]), (0, 8), textcoords="offset points", ha="center")
+    axes.margins(y=0.15)
+    axes.set(title=title, xlabel="step", ylabel="recall of the validation users")
+    axes.grid(alpha=0.3)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=120)
+    path = os.path.join(directory, NAME)
+    storage.write_atomic(path, buffer.getvalue())
+    return path
