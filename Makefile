@@ -52,8 +52,9 @@ bench: $(STAMP)
 # make fuzz   a million damaged files; CASES=N for another number, KINDS="h5 zip" for some kinds
 CASES ?= 1000000
 KINDS ?= bundle v1 h5 zip any
+JOBS ?= 2
 fuzz: $(STAMP)
-	PYTHONPATH=tests/ckpt_tools:tests/ckpt_tools/formats $(BIN)/python -m fuzz_formats --cases $(CASES) --kinds $(KINDS)
+	PYTHONPATH=tests/ckpt_tools:tests/ckpt_tools/formats $(BIN)/python -m fuzz_formats --cases $(CASES) --kinds $(KINDS) --jobs $(JOBS)
 
 # make constraints  renew constraints.txt from pyproject.toml
 constraints: $(STAMP)

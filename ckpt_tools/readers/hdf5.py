@@ -194,9 +194,12 @@ class Hdf5File:
             error.key = error.key or key
             raise
         except (Exception, MemoryError) as error:
-            if self._stream.error is not None:
-                raise self._stream.error from error
-            raise _explained(error, self.path, key) from error
+            import traceback  # only when there is something to clear
+
+            # What the library was working with must not live until the end of the program, where it crashes.
+            traceback.clear_frames(error.__traceback__)
+            failure, self._stream.error = self._stream.error, None
+            raise failure or _explained(error, self.path, key) from None
 
 
 def _explained(error: BaseException, path: str, key: str | None) -> CorruptError:

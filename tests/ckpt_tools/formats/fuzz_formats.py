@@ -2,26 +2,30 @@
 
     make fuzz CASES=1000000
 
-A case is a number: the same number always makes the same file. Cases run in processes of their own, with limits of
-memory and time; one that ends in anything but a value or a ``CkptError``, takes a second, or kills its process is
-kept as a file under ``--keep`` (``found-KIND-NUMBER.*``), to become a test.
+A case is a number: the same number always makes the same file. Cases run in processes of their own. One that ends in
+anything but a value or a ``CkptError``, takes a second, takes ten times the memory of its files (small ones: 64 MiB)
+or kills its process, at once or as it ends, is kept as a file under ``--keep`` (``found-KIND-NUMBER.*``), to become a
+test.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import functools
 import io
 import multiprocessing
 import os
 import random
 import resource
+import signal
 import struct
 import sys
 import tempfile
 import time
 import traceback
 import zipfile
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -42,7 +46,13 @@ from ckpt_tools.readers import open_checkpoint
 
 Files = dict[str, bytes]
 SECONDS = 1.0
-MEMORY = 4 << 30
+# The memory of a case may be so many times its files, or this; no process gets more than the last, touched or not.
+TIMES, SPARE, MEMORY = 10, 64 << 20, 4 << 30
+# A process that stays at one case so long waits for something that never comes.
+PATIENCE = 60.0
+BATCH = 2000
+# Files that live a millisecond need no disk.
+SCRATCH = "/dev/shm"
 
 # Numbers at the edges of what parsers believe.
 _EDGES = [0, 1, 127, 128, 255, 256, 1 << 31, (1 << 31) - 1, (1 << 32) - 1, 1 << 33, 1 << 40, 1 << 62, (1 << 63) - 1]
@@ -256,46 +266,115 @@ def exercise(directory: Path, files: Files) -> None:
         return
 
 
+# -------------------------------------------------------------------------------------------------- limits
+
+
+def trouble(directory: Path, files: Files) -> str | None:
+    """What is wrong with how a case ended, None when it did no harm."""
+    # The system's count of the most memory ever used starts again here.
+    with open("/proc/self/clear_refs", "w") as switch:
+        switch.write("5")
+    before, start = _memory(), time.process_time()
+    try:
+        exercise(directory, files)
+    except Exception:
+        return traceback.format_exc(limit=-4)
+    seconds, taken = time.process_time() - start, _memory("VmHWM") - before
+    if seconds > SECONDS:
+        return f"took {seconds:.1f} s"
+    if taken > max(TIMES * sum(map(len, files.values())), SPARE):
+        return f"took {taken >> 20} MiB of memory"
+    return None
+
+
+def _memory(what: str = "VmRSS") -> int:
+    """Bytes of memory of this process: now, or (``VmHWM``) the most so far."""
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) << 10 for line in status if line.startswith(what))
+
+
 # ----------------------------------------------------------------------------------------------- the long run
 
 
-def _worker(kind: str, numbers: range, directory: str, at: multiprocessing.Value, bad: multiprocessing.Queue) -> None:
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    sys.stderr = open(os.devnull, "w")  # noqa: SIM115 (HDF5 tells every error there)
-    for number in numbers:
-        at.value = number
-        start = time.process_time()
-        try:
-            exercise(Path(directory), case(kind, number))
-        except BaseException:
-            bad.put((number, traceback.format_exc(limit=-4)))
-        if time.process_time() - start > SECONDS:
-            bad.put((number, f"took {time.process_time() - start:.1f} s"))
+class Batch:
+    """Some cases in a process of its own, which may die, hang, or crash as it ends."""
+
+    def __init__(self, kind: str, numbers: range) -> None:
+        self.kind = kind
+        self.numbers = numbers
+        self._directory = tempfile.TemporaryDirectory(dir=SCRATCH if os.path.isdir(SCRATCH) else None)
+        self._at = multiprocessing.RawValue("q", numbers.start)
+        self._moved = time.monotonic(), numbers.start
+        self._process = multiprocessing.get_context("fork").Process(target=self._work)
+        self._process.start()
+
+    def running(self) -> bool:
+        if self._at.value != self._moved[1]:
+            self._moved = time.monotonic(), self._at.value
+        elif time.monotonic() - self._moved[0] > PATIENCE:
+            self._process.kill()
+        return self._process.is_alive()
+
+    def result(self) -> tuple[list[tuple[int, str]], list[range]]:
+        """The bad cases with what is wrong, and what is still to be run."""
+        self._process.join()
+        reports = [(int(path.name), path.read_text()) for path in self._reports.glob("*")]
+        self._directory.cleanup()
+        code, at, numbers = self._process.exitcode, self._at.value, self.numbers
+        if not code:
+            return reports, []
+        if at < numbers.stop:
+            return [*reports, (at, f"the process died: {code}")], [range(at + 1, numbers.stop)]
+        if len(numbers) == 1:
+            return [*reports, (numbers.start, f"the process died as it ended: {code}")], []
+        middle = len(numbers) // 2
+        return reports, [numbers[:middle], numbers[middle:]]
+
+    @property
+    def _reports(self) -> Path:
+        return Path(self._directory.name) / "reports"
+
+    def _work(self) -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # HDF5 tells every error there
+        self._reports.mkdir()
+        for number in self.numbers:
+            self._at.value = number
+            files = case(self.kind, number)
+            # Code that never comes back is ended by the system.
+            signal.setitimer(signal.ITIMER_PROF, 5 * SECONDS)
+            wrong = trouble(Path(self._directory.name), files)
+            signal.setitimer(signal.ITIMER_PROF, 0)
+            if wrong:
+                (self._reports / str(number)).write_text(wrong)
+        self._at.value = self.numbers.stop
+        end()
 
 
-def hunt(kind: str, numbers: range, keep: Path) -> int:
-    """Run cases in a process that may die; returns how many are bad."""
-    count = 0
-    while numbers:
-        at, bad = multiprocessing.Value("q", numbers.start), multiprocessing.Queue()
-        with tempfile.TemporaryDirectory() as directory:
-            process = multiprocessing.Process(target=_worker, args=(kind, numbers, directory, at, bad))
-            process.start()
-            reports = []
-            while process.is_alive() or not bad.empty():
-                try:
-                    reports.append(bad.get(timeout=0.2))
-                except Exception:
-                    continue
-            process.join()
-        if process.exitcode:
-            reports.append((at.value, f"the process died: {process.exitcode}"))
-        for number, report in reports:
-            count += 1
-            print(f"{kind} {number}: {report}", flush=True)
-            _keep(kind, number, keep)
-        numbers = range(at.value + 1, numbers.stop) if process.exitcode else range(0)
-    return count
+def end() -> None:
+    """End the process as a program does, which takes apart what HDF5 has left open."""
+    ctypes.pythonapi.Py_Exit(0)
+
+
+def hunt(batches: Iterable[tuple[str, range]], keep: Path, jobs: int = 1) -> Counter[str]:
+    """Run batches of cases, ``jobs`` at a time; returns how many of each kind are bad."""
+    waiting = deque(batches)
+    running: list[Batch] = []
+    bad: Counter[str] = Counter()
+    while waiting or running:
+        while waiting and len(running) < jobs:
+            running.append(Batch(*waiting.popleft()))
+        time.sleep(0.02)
+        for batch in [batch for batch in running if not batch.running()]:
+            running.remove(batch)
+            reports, rest = batch.result()
+            waiting.extendleft((batch.kind, numbers) for numbers in rest if numbers)
+            for number, report in reports:
+                bad[batch.kind] += 1
+                print(f"{batch.kind} {number}: {report}", flush=True)
+                _keep(batch.kind, number, keep)
+    return bad
 
 
 def _keep(kind: str, number: int, keep: Path) -> None:
@@ -310,15 +389,16 @@ def main(arguments: Iterable[str] | None = None) -> int:
     parser.add_argument("--start", type=int, default=0, help="the first number")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--keep", type=Path, default=Path("fuzz-found"))
+    parser.add_argument("--jobs", type=int, default=1, help="processes at a time")
     given = parser.parse_args(None if arguments is None else list(arguments))
-    each = given.cases // len(given.kinds)
-    bad = 0
+    end = given.start + given.cases // len(given.kinds)
+    bad: Counter[str] = Counter()
     for kind in given.kinds:
         start = time.monotonic()
-        found = hunt(kind, range(given.start, given.start + each), given.keep)
-        print(f"{kind}: {each} cases, {found} bad, {time.monotonic() - start:.0f} s", flush=True)
-        bad += found
-    return int(bad > 0)
+        starts = range(given.start, end, BATCH)
+        bad += hunt([(kind, range(first, min(first + BATCH, end))) for first in starts], given.keep, given.jobs)
+        print(f"{kind}: {end - given.start} cases, {bad[kind]} bad, {time.monotonic() - start:.0f} s", flush=True)
+    return int(bool(bad))
 
 
 if __name__ == "__main__":
