@@ -30,8 +30,11 @@ def new_entry(directory: str, action: str, after: bytes) -> dict[str, Any]:
     """The head of a new entry; its id is made of the time and of what the change leads to."""
     now = datetime.now(timezone.utc)
     identity = f"{now:%Y%m%dT%H%M%S}-{hashlib.sha256(after).hexdigest()[:8]}"
-    # The same change, made again within the second in which it was taken back.
-    again = sum(known["id"].startswith(identity) for known in read_ledger(directory))
+    # The same change, made again within the second in which it was taken back, or killed before it was recorded.
+    backups = os.path.join(directory, STATE_DIRECTORY, _BACKUP)
+    taken = {known["id"] for known in read_ledger(directory)}
+    taken |= set(storage.list_directory(backups)) if os.path.isdir(backups) else set()
+    again = sum(known.startswith(identity) for known in taken)
     return {
         "schema_version": SCHEMA_VERSION,
         "id": f"{identity}-{again + 1}" if again else identity,

@@ -1,6 +1,6 @@
-"""One rewrite or undo in a process of its own, to be killed: imports no more than it needs.
+"""One rewrite, undo or repair in a process of its own, to be killed: imports no more than it needs.
 
-    python rewrite_worker.py rewrite PREFIX VALUE | undo PREFIX
+    python rewrite_worker.py rewrite PREFIX VALUE | undo PREFIX | repair PREFIX
 
 Where VALUE is stored already, and where there is nothing to undo, it does nothing, as the commands do.
 """
@@ -15,6 +15,7 @@ from contextlib import suppress
 from ckpt_tools.errors import CkptError, NotFoundError
 from ckpt_tools.plan import apply, plan_scalar, recover, undo
 from ckpt_tools.readers.bundle import Bundle
+from ckpt_tools.repair import repair
 
 KEY = "best_metric"
 SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
@@ -29,6 +30,9 @@ def main(command: str, prefix: str, *rest: str) -> int:
         if command == "undo":
             with suppress(NotFoundError):
                 undo(prefix)
+            return 0
+        if command == "repair":
+            repair(prefix, now=0.0)
             return 0
         value = float(rest[0])
         recover(prefix)
