@@ -118,6 +118,33 @@ class Hdf5File:
         lengths = [int.from_bytes(raw[at : at + 4], "little") for at in range(0, len(raw), _VARYING)]
         if sum(lengths) > self._limit or max(lengths) > self._size:
             raise CorruptError(f"a string of {max(lengths)} bytes in a file of {self._size}")
+        for address in {
+            raw[at + 4 : at + 12] for at, length in zip(range(0, len(raw), _VARYING), lengths, strict=True) if length
+        }:
+            self._check_heap(self._file.userblock_size + int.from_bytes(address, "little"))
+
+    def _check_heap(self, start: int) -> None:
+        """Refuse a heap of strings in which an object leads nowhere: the library would go round in it for ever.
+
+        heap:    "GCOL"  version:u8  0 0 0  size:u64  object*
+        object:  index:u16  references:u16  0:u32  size:u64  bytes up to a multiple of 8
+                 index 0 is the free rest, whose size counts its own header
+        """
+        head = self._source.read(start, _VARYING)
+        size = int.from_bytes(head[8:], "little")
+        if head[:4] != b"GCOL" or size > self._size:
+            raise CorruptError("a string that lies in no heap", offset=start)
+        heap = self._source.read(start, size)
+        at = _VARYING
+        while at + _VARYING <= size:
+            index, length = (
+                int.from_bytes(heap[at : at + 2], "little"),
+                int.from_bytes(heap[at + 8 : at + 16], "little"),
+            )
+            step = _VARYING + (length + 7) // 8 * 8 if index else length
+            if step < _VARYING or step > size - at:
+                raise CorruptError("a heap of strings is broken", offset=start + at)
+            at += step
 
     def _walk(self) -> Iterator[tuple[str, TensorInfo]]:
         import h5py

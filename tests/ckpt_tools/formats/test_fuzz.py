@@ -66,6 +66,12 @@ def test_a_damaged_file_does_not_crash_the_program_as_it_ends(tmp_path: Path) ->
     assert ended.returncode == 1, ended.stderr
 
 
+@pytest.mark.parametrize("number", [30243, 31067, 34052, 50005, 52165])
+def test_a_heap_of_strings_that_goes_round(tmp_path: Path, number: int) -> None:
+    # Found by the fuzzer: HDF5 looks for ever for the end of a heap with an object of no size.
+    assert trouble(tmp_path, case("h5", number)) is None
+
+
 def dies(_: Path, __: object) -> None:
     os.kill(os.getpid(), signal.SIGSEGV)
 
@@ -81,7 +87,7 @@ def takes_memory(_: Path, __: object) -> None:
 
 def is_slow(_: Path, __: object) -> None:
     start = time.process_time()
-    while time.process_time() - start < 1.1 * SECONDS:
+    while time.process_time() - start < 0.5:
         pass
 
 
@@ -95,7 +101,7 @@ def raises(_: Path, __: object) -> None:
         (dies, "died: -11"),
         (hangs, "died: -27"),
         (takes_memory, "MiB"),
-        (is_slow, "took 1"),
+        (is_slow, "took 0"),
         (raises, "KeyError: 'lost'"),
     ],
 )
@@ -107,6 +113,7 @@ def test_the_limits_of_the_long_run(
     word: str,
 ) -> None:
     monkeypatch.setattr(fuzz_formats, "exercise", harm)
+    monkeypatch.setattr(fuzz_formats, "SECONDS", 0.3)
     # The process of pytest, which these are copies of, has more to do as it ends.
     monkeypatch.setattr(fuzz_formats, "end", lambda: os._exit(0))
     bad = fuzz_formats.hunt([("any", range(3, 5))], tmp_path / "kept", jobs=2)
