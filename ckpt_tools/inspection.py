@@ -64,9 +64,20 @@ class Tensor:
     stats: Stats | None = None
 
     def to_json(self) -> dict[str, Any]:
-        # vars() and not asdict(), which copies deeply: there may be 10^5 of these.
-        row = {**vars(self), "shape": list(self.shape), "stats": asdict(self.stats) if self.stats else None}
-        return {key: value for key, value in row.items() if value is not None or key == "canonical"}
+        # Not asdict(), which copies deeply: there may be 10^5 of these.
+        row: dict[str, Any] = {
+            "name": self.name,
+            "dtype": self.dtype,
+            "shape": list(self.shape),
+            "nbytes": self.nbytes,
+            "group": self.group,
+            "canonical": self.canonical,
+        }
+        if self.sha256 is not None:
+            row["sha256"] = self.sha256
+        if self.stats is not None:
+            row["stats"] = asdict(self.stats)
+        return row
 
 
 @dataclass(frozen=True)
@@ -131,9 +142,8 @@ def inspect(path: str, *, digest: bool = False, stats: bool = False, filter: str
             if filter and not any(fnmatch.fnmatchcase(text, filter) for text in (info.name, name or "")):
                 continue
             group = _group(name or paths.get(info.name, info.name), info.name)
-            tensors.append(
-                _measure(checkpoint, Tensor(**vars(info), group=group, canonical=name), digest, stats, findings)
-            )
+            tensor = Tensor(info.name, info.dtype, info.shape, info.nbytes, group, name)
+            tensors.append(_measure(checkpoint, tensor, digest, stats, findings))
         experiment = Experiment.containing(checkpoint.prefix)
         findings += _advice(path, lineage, best)
         return Inspection(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import sys
 from typing import Any
@@ -36,6 +37,9 @@ _UsageProblem: type[Exception] = typer.BadParameter.__mro__[1]
 
 def main(arguments: list[str] | None = None) -> None:
     """The entry point: run a command and exit with its code."""
+    # Lists of 10^5 tensors live until the end: looking for cycles in them again and again would be half the work.
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
     sys.exit(run(arguments))
 
 

@@ -30,6 +30,8 @@ _FRAME_SECONDS = 0.1
 
 def safe(text: object) -> str:
     """Text from a file, with control characters (terminal escapes among them) made visible."""
+    if isinstance(text, str) and text.isprintable():
+        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text))
 
 
@@ -55,7 +57,12 @@ class Output:
         if self._json:
             # An escape of another encoding's error handler would not be JSON.
             utf8 = (sys.stdout.encoding or "utf-8").lower().replace("-", "") == "utf8"
-            print(json.dumps(_plain({**self._head, **document}), ensure_ascii=not utf8))
+            whole = {**self._head, **document}
+            try:
+                text = json.dumps(whole, ensure_ascii=not utf8, allow_nan=False)
+            except (TypeError, ValueError):
+                text = json.dumps(_plain(whole), ensure_ascii=not utf8)
+            print(text)
 
     def result(
         self, document: Mapping[str, Any], text: Callable[[], Iterable[RenderableType]], *, wrong: bool = False
@@ -190,7 +197,7 @@ def _print(parts: Iterable[RenderableType]) -> None:
 def _print_on(console: Console, parts: Iterable[RenderableType]) -> None:
     for part in parts:
         # A sentence is left for the terminal to break: a command in it can then be copied as one.
-        console.print(part, soft_wrap=isinstance(part, Text))
+        console.print(part, soft_wrap=getattr(part, "soft_wrap", isinstance(part, Text)))
 
 
 def _console(*, stderr: bool) -> Console:

@@ -182,9 +182,14 @@ def _parse_entries(content: bytes) -> Iterator[tuple[bytes, bytes]]:
     offset = 0
     while offset < end:
         start = offset
-        shared, offset = decode_varint(content, offset)
-        non_shared, offset = decode_varint(content, offset)
-        size, offset = decode_varint(content, offset)
+        # Nearly always three bytes, which are read here without three calls; there are four bytes behind the entries.
+        shared, non_shared, size = content[offset : offset + 3]
+        if shared | non_shared | size < 0x80:
+            offset += 3
+        else:
+            shared, offset = decode_varint(content, offset)
+            non_shared, offset = decode_varint(content, offset)
+            size, offset = decode_varint(content, offset)
         if shared > len(key) or non_shared + size > end - offset:
             raise CorruptError("entry reaches outside its block", offset=start)
         if shared == 0:

@@ -93,13 +93,12 @@ class Bundle(Reader):
 
     @cached_property
     def tensors(self) -> Mapping[str, TensorInfo]:
-        return MappingProxyType(
-            {
-                key: TensorInfo(key, entry.dtype.name, entry.shape, sum(piece.size for piece in self.stored(key)))
-                for key, entry in self.entries.items()
-                if key != OBJECT_GRAPH_KEY
-            }
-        )
+        infos = {}
+        for key, entry in self.entries.items():
+            nbytes = sum(part.entry.size for part in self.parts[key]) if key in self.parts else entry.size
+            infos[key] = TensorInfo(key, entry.dtype.name, entry.shape, nbytes)
+        infos.pop(OBJECT_GRAPH_KEY, None)
+        return MappingProxyType(infos)
 
     @cached_property
     def graph(self) -> ObjectGraph | None:
@@ -130,15 +129,18 @@ class Bundle(Reader):
 
     def stored(self, name: str) -> list[Entry]:
         """The entries with the bytes of a tensor: its own, or those of its parts."""
-        return [part.entry for part in self.parts[name]] if name in self.parts else [self.entries[name]]
+        if name in self.parts:
+            return [part.entry for part in self.parts[name]]
+        return [self.entries[name]]
 
     def ends(self, names: Iterable[str] | None = None) -> dict[int, int]:
         """How many bytes each shard must have for its tensors; for some of them: only the shards that hold them."""
         ends = dict.fromkeys(range(self.header.num_shards), 0) if names is None else {}
         for name in self.entries if names is None else names:
             for entry in self.stored(name):
-                if entry.size:
-                    ends[entry.shard] = max(ends.get(entry.shard, 0), entry.offset + entry.size)
+                end = entry.offset + entry.size
+                if entry.size and end > ends.get(entry.shard, 0):
+                    ends[entry.shard] = end
         return ends
 
     def shard(self, number: int) -> storage.RandomAccessFile:

@@ -149,3 +149,12 @@ def test_terminal_escapes_in_paths_are_made_visible(tmp_path: Path, ckpt: Callab
     folder.mkdir()
     assert "\x1b" not in ckpt("inspect", build_bundle(folder / "c", {"a": np.zeros(1)})).out
     assert "\x1b" not in ckpt("inspect", folder / "nowhere").err
+
+
+def test_a_long_list(tmp_path: Path, ckpt: Callable) -> None:
+    """Laid out in another way than a short one, line by line the same."""
+    names = [f"layer/{number:04d}/kernel" for number in range(1001)]
+    lines = ckpt("inspect", build_bundle(tmp_path / "c", {name: np.zeros(1) for name in names})).out.splitlines()
+    short = ckpt("inspect", build_bundle(tmp_path / "d", {name: np.zeros(1) for name in names[:1000]})).out.splitlines()
+    assert [line for line in lines if "layer" in line][:1000] == [line for line in short if "layer" in line]
+    assert lines[-1].endswith("layer/1000/kernel  float64  [1]")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import math
+import random
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -139,3 +142,23 @@ def test_any_bytes_are_an_entry_or_an_error_of_ours(data: bytes) -> None:
 def test_the_checksum_field_is_left_out_when_zero() -> None:
     assert fixed32_field(6, 0) == b""
     assert Entry.decode(varint_field(1, 7) + shape()).crc == 0
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (200, 300), (1 << 40, 2)])
+@pytest.mark.parametrize("place", [(0, 0), (1, 5), (300, 1 << 62)])
+def test_the_short_way_reads_the_same(shape: tuple[int, ...], place: tuple[int, int]) -> None:
+    size = 4 * math.prod(shape)
+    whole = Entry(BY_NAME["float32"], shape, *place, size, 0xFFFFFFFF).encode()
+    chance = random.Random(str((shape, place)))
+    for number in range(2000):
+        data = bytearray(whole)
+        if number:
+            data[chance.randrange(len(data))] = chance.choice([0, 1, 0x80, 0xFF, chance.randrange(256)])
+        assert answer(Entry.decode, bytes(data)) == answer(Entry._decode_any, bytes(data))
+
+
+def answer(question: Callable[[bytes], Entry], data: bytes) -> object:
+    try:
+        return question(data)
+    except CkptError as error:
+        return type(error)
