@@ -209,6 +209,8 @@ class Hdf5File:
             chunk = math.prod(plan.get_chunk()) * dataset.id.get_type().get_size()
             if chunk > self._limit:
                 raise UnsafeError(f"has chunks of {chunk} bytes", key=path)
+            if 3 in filters:
+                _check_chunks(dataset, path, chunk, compressed=any(code in _COMPRESSING for code in filters))
         return TensorInfo(path, dtype, shape, nbytes), not filters and stored >= nbytes
 
     @contextlib.contextmanager
@@ -227,6 +229,16 @@ class Hdf5File:
             traceback.clear_frames(error.__traceback__)
             failure, self._stream.error = self._stream.error, None
             raise failure or _explained(error, self.path, key) from None
+
+
+def _check_chunks(dataset: h5py.Dataset, path: str, size: int, *, compressed: bool) -> None:
+    """Refuse chunks too short for the checksum (4 bytes) at their end: the library would read beyond them."""
+
+    def check(chunk: Any) -> None:
+        if chunk.size <= 4 or not (compressed or chunk.filter_mask or chunk.size == size + 4):
+            raise CorruptError(f"a chunk of {chunk.size} bytes, with its checksum", key=path)
+
+    dataset.id.chunk_iter(check)
 
 
 def _explained(error: BaseException, path: str, key: str | None) -> CorruptError:

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import fuzz_formats
+import h5py
+import numpy as np
 import pytest
 from checkpoints import header
 from formats_support import table
@@ -20,6 +22,7 @@ from ckpt_tools.errors import CorruptError
 from ckpt_tools.format.bundle import Entry
 from ckpt_tools.format.dtypes import BY_NAME
 from ckpt_tools.format.wire import bytes_field
+from ckpt_tools.readers import open_checkpoint
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -70,6 +73,17 @@ def test_a_damaged_file_does_not_crash_the_program_as_it_ends(tmp_path: Path) ->
 def test_a_heap_of_strings_that_goes_round(tmp_path: Path, number: int) -> None:
     # Found by the fuzzer: HDF5 looks for ever for the end of a heap with an object of no size.
     assert trouble(tmp_path, case("h5", number)) is None
+
+
+def test_a_chunk_too_short_for_its_checksum(tmp_path: Path) -> None:
+    # Found by the fuzzer: HDF5 read beyond it, and the process died. In one of its own, should it do so again.
+    assert not fuzz_formats.hunt([("h5", range(66161, 66162))], tmp_path / "kept")
+    with h5py.File(tmp_path / "good.h5", "w") as file:
+        for number, options in enumerate(({}, {"compression": "gzip"}, {"shuffle": True, "compression": "lzf"})):
+            file.create_dataset(str(number), data=np.arange(999), chunks=(100,), fletcher32=True, **options)
+    with open_checkpoint(tmp_path / "good.h5") as checkpoint:
+        assert list(checkpoint.verify()) == []
+        assert checkpoint.read("1").tolist() == list(range(999))
 
 
 def dies(_: Path, __: object) -> None:
