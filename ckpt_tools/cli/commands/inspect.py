@@ -164,9 +164,9 @@ class _Columns:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
         name, dtype, shape = (max(len(row[column]) for row in self._rows) for column in range(3))
         yield Segment(f"\n  {self._title}\n", console.get_style("bold"))
-        for row in self._rows:
-            line = f"  {row[0]:{name}}  {row[1]:{dtype}}  {row[2]:{shape}}  {row[3]}"
-            yield Segment(line.rstrip() + "\n")
+        # One piece for the console instead of a hundred thousand.
+        lines = (f"  {row[0]:{name}}  {row[1]:{dtype}}  {row[2]:{shape}}  {row[3]}".rstrip() for row in self._rows)
+        yield Segment("\n".join(lines) + "\n")
 
 
 def _short(tensor: Tensor) -> str:
