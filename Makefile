@@ -48,6 +48,9 @@ bench: $(STAMP)
 	$(if $(VIDEO_GAMES),$(BIN)/python benchmarks/video_games.py $(VIDEO_GAMES))
 	$(BIN)/python benchmarks/backfill_cost.py
 	$(BIN)/python benchmarks/backfill_workers.py
+	$(BIN)/python benchmarks/verify_throughput.py
+	$(BIN)/python benchmarks/audit.py
+	$(BIN)/python benchmarks/inspect_many.py
 
 # make fuzz   a million damaged files; CASES=N for another number, KINDS="h5 zip" for some kinds
 CASES ?= 1000000
