@@ -13,6 +13,7 @@ from ckpt_tools.evaluators import Measurement, Progress, find_evaluator
 from ckpt_tools.evidence import Evidence, LoggedEvaluation, collect
 from ckpt_tools.experiments import Experiment, resolve
 from ckpt_tools.findings import Finding
+from ckpt_tools.format.object_graph import VALUE_SUFFIX
 from ckpt_tools.lineages import Lineage, identify
 from ckpt_tools.lineages.base import float32
 from ckpt_tools.plan import Plan
@@ -21,7 +22,6 @@ from ckpt_tools.readers import Bundle, open_checkpoint
 Agreement = Literal["match", "differs", "no-log"]
 
 _NAME = "best_metric"
-_OBJECT_KEY = "best_metric/.ATTRIBUTES/VARIABLE_VALUE"
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def backfill(path: str, options: Options, progress: Progress | None = None) -> O
             findings.append(_judge(evidence, value, measurement, options, prefix))
         plan = plans.plan_scalar(
             checkpoint,
-            key=stored.key or (_OBJECT_KEY if checkpoint.graph else _NAME),
+            key=stored.key or (_NAME + VALUE_SUFFIX if checkpoint.graph else _NAME),
             name=_NAME,
             value=float32(value),
             reason="backfill",

@@ -28,7 +28,6 @@ from ckpt_tools.lineages.base import STEP, required_variables
 from ckpt_tools.readers import Checkpoint, open_checkpoint
 from ckpt_tools.steady import steady
 
-SCHEMA_VERSION = 1
 TRAINERS = ("trainer", "comirec-keras", "comirec-keras-fixed", "comirec-tf1")
 
 Verdict = Literal["safe", "at-risk", "blocked"]

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from ckpt_tools.errors import BusyError, CkptError
 from ckpt_tools.experiments import Experiment, resolve
 from ckpt_tools.findings import Finding
+from ckpt_tools.format.object_graph import VALUE_SUFFIX
 from ckpt_tools.lineages import BestMetric, Lineage, base, identify
 from ckpt_tools.readers import Checkpoint, open_checkpoint
 from ckpt_tools.readers.common import damage
@@ -36,7 +37,6 @@ _BEST_NAMES = (
 _START_VALUES = (0.0, -1.0, math.inf, -math.inf)
 _STEP_NAMES = ("optimizer/iter", "optimizer/_iterations", "optimizer/iterations", "global_step", "step")
 _STATE_NAMES = {"save_counter", "global_step", "step", "epoch", *_BEST_NAMES}
-_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
 
 
 @dataclass(frozen=True)
@@ -201,7 +201,7 @@ def _stats(checkpoint: Checkpoint, name: str) -> Stats:
 
 
 def _group(path: str, key: str) -> Group:
-    name = path.removesuffix(_SUFFIX)
+    name = path.removesuffix(VALUE_SUFFIX)
     if name.startswith("optimizer/") or ".OPTIMIZER_SLOT" in key or name.startswith(("beta1_power", "beta2_power")):
         return "optimizer"
     if name.rsplit("/", 1)[-1] in ("Adam", "Adam_1", "Momentum", "Adagrad", "RMSProp", "RMSProp_1", "Ftrl", "Ftrl_1"):
@@ -214,7 +214,7 @@ def _group(path: str, key: str) -> Group:
 def _find(checkpoint: Checkpoint, names: Iterable[str]) -> tuple[str, str] | None:
     """The first of some names that the checkpoint holds a scalar number for, with its key."""
     for name in names:
-        for key in (name + _SUFFIX, name):
+        for key in (name + VALUE_SUFFIX, name):
             info = checkpoint.tensors.get(key)
             if info is not None and info.shape == () and info.dtype != "string":
                 return name, key

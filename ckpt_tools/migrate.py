@@ -19,13 +19,11 @@ from ckpt_tools.experiments import resolve
 from ckpt_tools.format.bundle import OBJECT_GRAPH_KEY
 from ckpt_tools.format.object_graph import build_graph
 from ckpt_tools.lineages import Lineage, identify, trainer
-from ckpt_tools.lineages.base import STEP, required_variables
+from ckpt_tools.lineages.base import STEP, UNKNOWN_STEP, required_variables
 from ckpt_tools.plan import Plan, Value
 from ckpt_tools.readers import Bundle, open_checkpoint
 
 LEARNING_RATE = "optimizer/learning_rate"
-# Stands for a step that is not known any more: 0.999^1e6 is 0 in float32, so that Adam's bias correction is 1.
-UNKNOWN_STEP = 10**6
 
 
 @dataclass(frozen=True)

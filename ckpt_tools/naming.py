@@ -15,13 +15,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ckpt_tools.format.object_graph import VALUE_SUFFIX
 from ckpt_tools.lineages import Lineage, identify
 from ckpt_tools.readers import Checkpoint
 
 if TYPE_CHECKING:
     import numpy as np
 
-_VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 _HDF5_ROOTS = ("model_weights/", "optimizer_weights/")
 _TWICE = re.compile(r"(?P<layer>[^/]+)/(?P=layer)/")
 
@@ -60,7 +60,8 @@ def by_canonical_name(checkpoint: Checkpoint) -> dict[str, Named]:
     for key, info in checkpoint.tensors.items():
         if key not in taken:
             # A key that is its own path says more than another, shorter way to the same object.
-            path = key.removesuffix(_VALUE) if graph and graph.child(key.removesuffix(_VALUE)) else paths.get(key, key)
+            own = key.removesuffix(VALUE_SUFFIX)
+            path = own if graph and graph.child(own) else paths.get(key, key)
             name = neutral(path)
             name = name if name not in found else key
             read = _stored_reader(checkpoint, key)
@@ -78,7 +79,7 @@ def by_stored_name(checkpoint: Checkpoint) -> dict[str, Named]:
 
 def neutral(key: str) -> str:
     """A stored name without what tells only how it was stored."""
-    name = key.removesuffix(_VALUE)
+    name = key.removesuffix(VALUE_SUFFIX)
     name = re.sub(r":\d+$", "", name)
     for root in _HDF5_ROOTS:
         if name.startswith(root):

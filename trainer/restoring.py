@@ -43,11 +43,6 @@ class Settings:
         return frozenset(name for name, source in self.sources.items() if source == DEFAULT)
 
 
-def config_of(checkpoint: Checkpoint, lineage: Lineage, given: Mapping[str, Any]) -> TrainConfig:
-    """The configuration alone; see ``settings_of``."""
-    return settings_of(checkpoint, lineage, given).config
-
-
 def settings_of(checkpoint: Checkpoint, lineage: Lineage, given: Mapping[str, Any]) -> Settings:
     """The run's hyper-parameters: from the checkpoint and the experiment's name, else ``given``, else defaults.
 

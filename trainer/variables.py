@@ -6,6 +6,7 @@ import numpy as np
 
 from ckpt_tools.errors import MismatchError
 from ckpt_tools.lineages import Lineage
+from ckpt_tools.lineages.base import UNKNOWN_STEP
 from ckpt_tools.readers import Checkpoint
 from trainer.config import TrainConfig
 from trainer.models import model_class
@@ -16,9 +17,6 @@ LEARNING_RATE = "optimizer/learning_rate"
 MOMENTS = ("m", "v")
 # Rows of the item table that were not up to date when a run was saved between two evaluations, as they were.
 IDLE = "state/idle/"
-
-# Stands for a step that is not known any more: 0.999^1e6 is 0, so Adam's bias correction is 1.
-UNKNOWN_STEP = 10**6
 
 
 def moment_name(moment: str, variable: str) -> str:

@@ -19,6 +19,7 @@ from ckpt_tools.audit import Row, describe
 from ckpt_tools.browse.words import graph_lines, shown, summary
 from ckpt_tools.discovery import Discovery
 from ckpt_tools.errors import CkptError
+from ckpt_tools.format.object_graph import VALUE_SUFFIX
 from ckpt_tools.inspection import Inspection, Tensor, inspect
 from ckpt_tools.readers import open_checkpoint
 
@@ -118,7 +119,7 @@ class Browser(App[None]):
         table = self.query_one("#tensors", DataTable)
         table.clear()
         for tensor in tensors:
-            name = tensor.canonical or tensor.name.removesuffix("/.ATTRIBUTES/VARIABLE_VALUE")
+            name = tensor.canonical or tensor.name.removesuffix(VALUE_SUFFIX)
             # As texts: in plain strings brackets would be markup.
             cells = (shown(name), tensor.dtype, str(list(tensor.shape)), f"{tensor.nbytes:,}")
             table.add_row(*map(Text, cells))

@@ -19,6 +19,8 @@ from ckpt_tools.errors import CorruptError
 from ckpt_tools.format.wire import Field, bytes_field, fields, text_field, varint_field
 
 VARIABLE_VALUE = "VARIABLE_VALUE"
+# What TensorFlow appends to the path of a variable to make the key of its value.
+VALUE_SUFFIX = f"/.ATTRIBUTES/{VARIABLE_VALUE}"
 MAX_NODES = 5_000_000
 
 

@@ -14,8 +14,6 @@ from ckpt_tools.lineages import base
 from ckpt_tools.lineages.base import Lineage, Source
 from ckpt_tools.readers.base import Checkpoint
 
-BEST_METRIC_KEY = "best_metric/.ATTRIBUTES/VARIABLE_VALUE"
-
 # Canonical name -> the paths that Keras 2 and Keras 3 give the same variable.
 _PATHS = {
     "model/item_embedding": ("model/item_embedding/embeddings", "model/item_embedding/_embeddings"),

@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from ckpt_tools.errors import CorruptError
+from ckpt_tools.format.object_graph import VALUE_SUFFIX
 from ckpt_tools.lineages import base
 from ckpt_tools.lineages.base import Lineage, Source
 from ckpt_tools.readers.base import Checkpoint
 
 ID = "trainer"
-SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
+SUFFIX = VALUE_SUFFIX
 _CONFIG, _METRIC = f"state/config{SUFFIX}", f"state/metric{SUFFIX}"
 
 

@@ -16,6 +16,7 @@ from ckpt_tools.evidence import MAX_LOG_BYTES, Evidence, LoggedEvaluation, colle
 from ckpt_tools.experiments import Experiment
 from ckpt_tools.findings import Finding
 from ckpt_tools.forecast import Forecast, forecast
+from ckpt_tools.format.object_graph import VALUE_SUFFIX
 from ckpt_tools.inspection import Inspection, inspect
 from ckpt_tools.lineages.base import ITEM_EMBEDDING
 from ckpt_tools.readers import Checkpoint, TensorInfo, open_checkpoint
@@ -106,7 +107,7 @@ def run_contents(path: str) -> RunContents:
         for tensor in found.tensors:
             if tensor.group != "model" or tensor.dtype not in _FLOATS or not tensor.nbytes:
                 continue
-            name = tensor.canonical or tensor.name.removesuffix("/.ATTRIBUTES/VARIABLE_VALUE")
+            name = tensor.canonical or tensor.name.removesuffix(VALUE_SUFFIX)
             try:
                 histograms.append(replace(_histogram(checkpoint, checkpoint.tensors[tensor.name]), name=name))
                 if tensor.canonical == ITEM_EMBEDDING and tensor.nbytes <= _MAX_TABLE_BYTES:

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from toys import small_config
 
+from ckpt_tools.lineages.base import UNKNOWN_STEP
 from trainer.data import Interactions
 from trainer.sampling import BatchSampler
-from trainer.variables import UNKNOWN_STEP, initial_variables
+from trainer.variables import initial_variables
 
 pytestmark = pytest.mark.tensorflow
 

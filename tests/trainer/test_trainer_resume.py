@@ -16,10 +16,10 @@ from toys import Recorder, small_config, tree, write_split
 from ckpt_tools import storage
 from ckpt_tools.errors import BusyError, MismatchError, NotFoundError, UsageError
 from ckpt_tools.experiments import Experiment
+from ckpt_tools.lineages.base import UNKNOWN_STEP
 from ckpt_tools.readers import open_checkpoint
 from trainer.naming import new_experiment
 from trainer.start import new_run, resumed_run
-from trainer.variables import UNKNOWN_STEP
 
 pytestmark = pytest.mark.tensorflow
 

@@ -19,6 +19,7 @@ from ckpt_tools.cli.completion import complete_tensor
 from ckpt_tools.cli.output import Output, safe
 from ckpt_tools.experiments import Experiment
 from ckpt_tools.findings import exit_code
+from ckpt_tools.format.object_graph import VALUE_SUFFIX
 from ckpt_tools.inspection import Inspection, Tensor
 from ckpt_tools.inspection import inspect as ask
 from ckpt_tools.lineages import Lineage
@@ -35,7 +36,6 @@ _FORMATS = {
 _GROUPS = ("model", "optimizer", "state")
 # Of longer lists the columns are laid out here: a table of rich takes a millisecond for two rows.
 _MOST_ROWS = 1000
-_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
 
 
 @app.command(
@@ -171,7 +171,7 @@ class _Columns:
 
 def _short(tensor: Tensor) -> str:
     """The canonical name where there is one: stored names move with every Keras version."""
-    return tensor.canonical or tensor.name.removesuffix(_SUFFIX)
+    return tensor.canonical or tensor.name.removesuffix(VALUE_SUFFIX)
 
 
 def _stats(tensor: Tensor) -> list[str]:
@@ -186,13 +186,13 @@ def _tree(tensors: Iterable[Tensor]) -> RenderableType:
     root = Tree("stored names", guide_style="dim")
     branches: dict[tuple[str, ...], Tree] = {(): root}
     for tensor in tensors:
-        *parents, leaf = tensor.name.removesuffix(_SUFFIX).split("/")
+        *parents, leaf = tensor.name.removesuffix(VALUE_SUFFIX).split("/")
         for depth in range(1, len(parents) + 1):
             where = tuple(parents[:depth])
             if where not in branches:
                 branches[where] = branches[where[:-1]].add(Text(safe(where[-1]), style="bold"))
         label = Text.assemble(safe(leaf), (f"  {tensor.dtype} {list(tensor.shape)}", "cyan"))
-        if tensor.canonical and tensor.canonical != tensor.name.removesuffix(_SUFFIX):
+        if tensor.canonical and tensor.canonical != tensor.name.removesuffix(VALUE_SUFFIX):
             label.append(f"  = {safe(tensor.canonical)}", style="dim")
         branches[tuple(parents)].add(label)
     return Padding(root, (1, 0, 0, 2), expand=False)

@@ -14,6 +14,7 @@ from rich.text import Text
 from ckpt_tools.cli.app import Json, PathArgument, Quiet, app, epilog, finish
 from ckpt_tools.cli.output import Output, safe
 from ckpt_tools.errors import EXIT_OK, UsageError
+from ckpt_tools.format.object_graph import VALUE_SUFFIX
 
 if TYPE_CHECKING:
     from ckpt_tools.migrate import Migration
@@ -77,7 +78,7 @@ def _text(migration: Migration, where: str | None, to_output: bool) -> Iterator[
     for name, keys in migration.mapped.items():
         table.add_row(safe(name), Text(safe(" + ".join(keys))))
     for change in migration.plan.changes:
-        name = change.key.removesuffix("/.ATTRIBUTES/VARIABLE_VALUE")
+        name = change.key.removesuffix(VALUE_SUFFIX)
         if change.value is not None and not change.key.startswith("_"):
             table.add_row(safe(name), Text(f"new: {safe(change.value)}", style="cyan"))
     for key in migration.dropped:
