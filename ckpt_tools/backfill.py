@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from ckpt_tools import plan as plans
+from ckpt_tools import rewrite
 from ckpt_tools.errors import CkptError, MismatchError, NotFoundError, UnsupportedError, UsageError
 from ckpt_tools.evaluators import Measurement, Progress, find_evaluator
 from ckpt_tools.evidence import Evidence, LoggedEvaluation, collect
@@ -16,8 +16,8 @@ from ckpt_tools.findings import Finding
 from ckpt_tools.format.object_graph import VALUE_SUFFIX
 from ckpt_tools.lineages import Lineage, identify
 from ckpt_tools.lineages.base import float32
-from ckpt_tools.plan import Plan
 from ckpt_tools.readers import Bundle, open_checkpoint
+from ckpt_tools.rewrite import Plan
 
 Agreement = Literal["match", "differs", "no-log"]
 
@@ -92,11 +92,11 @@ def backfill(path: str, options: Options, progress: Progress | None = None) -> O
         UsageError: no data directory, or another value is stored and ``force`` was not given.
         MismatchError: the measured value is in no log, and ``force`` was not given.
         UnsupportedError: the checkpoint's producer is not known, or nothing installed can evaluate it.
-        and what `open_checkpoint` and `plan.apply` raise.
+        and what `open_checkpoint` and `rewrite.apply` raise.
     """
     prefix = resolve(path)
     if not options.dry_run:
-        plans.recover(prefix)
+        rewrite.recover(prefix)
     with open_checkpoint(prefix) as checkpoint:
         if not isinstance(checkpoint, Bundle):
             raise UnsupportedError(f"a {checkpoint.format} file cannot be written to", path=path)
@@ -145,7 +145,7 @@ def backfill(path: str, options: Options, progress: Progress | None = None) -> O
         findings = list(found.findings)
         if agreement == "differs":
             findings.append(_judge(evidence, value, measurement, options, prefix))
-        plan = plans.plan_scalar(
+        plan = rewrite.plan_scalar(
             checkpoint,
             key=stored.key or (_NAME + VALUE_SUFFIX if checkpoint.graph else _NAME),
             name=_NAME,
@@ -157,7 +157,7 @@ def backfill(path: str, options: Options, progress: Progress | None = None) -> O
     found = replace(found, plan=plan, findings=tuple(findings))
     if options.dry_run:
         return replace(found, sentence=f"would write best_metric {value:.6f} {words}")
-    applied = plans.apply(plan)
+    applied = rewrite.apply(plan)
     sentence = f"best_metric {value:.6f} written {words}"
     return replace(found, sentence=sentence, written=True, backup=applied.backup)
 

@@ -13,15 +13,15 @@ import struct
 from dataclasses import dataclass
 from typing import Any
 
-from ckpt_tools import plan as plans
+from ckpt_tools import rewrite
 from ckpt_tools.errors import NotFoundError, UnsupportedError, UsageError
 from ckpt_tools.experiments import resolve
 from ckpt_tools.format.bundle import OBJECT_GRAPH_KEY
 from ckpt_tools.format.object_graph import build_graph
 from ckpt_tools.lineages import Lineage, identify, trainer
 from ckpt_tools.lineages.base import STEP, UNKNOWN_STEP, required_variables
-from ckpt_tools.plan import Plan, Value
 from ckpt_tools.readers import Bundle, open_checkpoint
+from ckpt_tools.rewrite import Plan, Value
 
 LEARNING_RATE = "optimizer/learning_rate"
 
@@ -83,7 +83,7 @@ def plan_migration(path: str) -> Migration:
         paths = {key.removesuffix(trainer.SUFFIX): key for key in sorted((*keep, *values))}
         values[OBJECT_GRAPH_KEY] = Value.of_string(build_graph(paths), "the trainer's object graph")
         used = {key for keys in mapped.values() for key in keys}
-        plan = plans.plan_values(
+        plan = rewrite.plan_values(
             checkpoint,
             values,
             keep=keep,
@@ -147,5 +147,5 @@ def migrate(path: str, *, output: str | None = None, dry_run: bool = False) -> t
     if dry_run:
         return migration, None
     if output is None:
-        return migration, plans.apply(migration.plan).backup
-    return migration, plans.apply_to(migration.plan, os.path.join(output, "ckpt-1"))
+        return migration, rewrite.apply(migration.plan).backup
+    return migration, rewrite.apply_to(migration.plan, os.path.join(output, "ckpt-1"))

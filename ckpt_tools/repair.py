@@ -19,8 +19,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from ckpt_tools import plan as plans
-from ckpt_tools import storage
+from ckpt_tools import rewrite, storage
 from ckpt_tools.errors import CorruptError, NotFoundError, UnsafeError, UnsupportedError
 from ckpt_tools.experiments import BEST_LINE, LATEST_LINE
 from ckpt_tools.findings import Finding, Severity
@@ -28,11 +27,11 @@ from ckpt_tools.format.state import FILE_NAME, encode_state
 from ckpt_tools.ledger import STATE_DIRECTORY
 from ckpt_tools.leftovers import leftovers_in
 from ckpt_tools.newest import SALVAGED, by_number, is_salvaged
-from ckpt_tools.plan import Plan
 from ckpt_tools.readers import Bundle, locate
 from ckpt_tools.readers.bundle import index_name
 from ckpt_tools.readers.locate import inside, prefixes_in, read_state
 from ckpt_tools.readers.saved_model import is_saved_model
+from ckpt_tools.rewrite import Plan
 from ckpt_tools.salvage import Lost, plan_salvage
 from ckpt_tools.tidying import Tidying, apply_tidying
 from ckpt_tools.verify import Verification, verify
@@ -82,12 +81,12 @@ def repair(path: str, *, dry_run: bool = False, now: float | None = None) -> Rep
     """
     if not dry_run:
         for directory in _directories(path):
-            plans.recover(os.path.join(directory, FILE_NAME))
+            rewrite.recover(os.path.join(directory, FILE_NAME))
     made = plan_repair(path, now=time.time() if now is None else now)
     if not dry_run:
         for action in made.actions:
             if isinstance(action.change, Plan):
-                plans.apply(action.change)
+                rewrite.apply(action.change)
             else:
                 apply_tidying(action.change)
     return made
@@ -206,7 +205,7 @@ class _Planner:
         for index in indexes:
             if index != index_name(prefix) and _fits(prefix, index):
                 with Bundle(prefix, index=index) as bundle:
-                    change = plans.plan_index(bundle, reason=REBUILD_INDEX, evidence={"rebuilt_from": index})
+                    change = rewrite.plan_index(bundle, reason=REBUILD_INDEX, evidence={"rebuilt_from": index})
                 self._act(
                     REBUILD_INDEX, prefix, f"its index is made anew from {index}, which all data agrees with", change
                 )

@@ -14,8 +14,8 @@ from ckpt_tools.errors import CkptError
 from ckpt_tools.format.bundle import OBJECT_GRAPH_KEY
 from ckpt_tools.format.object_graph import without_keys
 from ckpt_tools.graph import ObjectGraph
-from ckpt_tools.plan import Plan, Value, plan_values
 from ckpt_tools.readers import Bundle
+from ckpt_tools.rewrite import Plan, Value, plan_values
 
 REASON = "salvage"
 

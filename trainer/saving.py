@@ -19,10 +19,10 @@ import tensorflow as tf
 from ckpt_tools import storage
 from ckpt_tools.errors import BusyError, CkptError, StorageError
 from ckpt_tools.format.state import FILE_NAME, encode_state
+from ckpt_tools.ledger import history
 from ckpt_tools.lineages import identify
 from ckpt_tools.lineages.trainer import ID as TRAINER
 from ckpt_tools.lineages.trainer import SUFFIX
-from ckpt_tools.plan import history
 from ckpt_tools.readers import open_checkpoint
 from ckpt_tools.readers.locate import prefixes_in
 

@@ -14,8 +14,8 @@ from ckpt_tools.backfill import Options, backfill
 from ckpt_tools.cli import run
 from ckpt_tools.errors import UsageError
 from ckpt_tools.inspection import inspect
+from ckpt_tools.ledger import read_ledger
 from ckpt_tools.lineages.base import float32
-from ckpt_tools.plan import read_ledger
 
 each = pytest.mark.parametrize("sample", OF_EACH_LINEAGE, ids=lambda sample: sample.id)
 
@@ -102,8 +102,8 @@ def test_a_rewrite_that_was_killed_after_its_commit_is_finished_first(
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr("ckpt_tools.plan._finish", kill)
-        patch.setattr("ckpt_tools.plan._recover", lambda _: None)
+        patch.setattr("ckpt_tools.rewrite.applying.finish", kill)
+        patch.setattr("ckpt_tools.rewrite.journal.recover_directory", lambda _: None)
         with pytest.raises(Killed):
             backfill(str(experiment), Options(value=sample.best_recall))
     state = Path(prefix).parent / ".ckpt-tools"

@@ -13,7 +13,7 @@ from toys import Recorder, tree
 from ckpt_tools.backfill import Options, backfill
 from ckpt_tools.experiments import Experiment
 from ckpt_tools.migrate import migrate
-from ckpt_tools.plan import undo
+from ckpt_tools.rewrite import undo
 from trainer.start import resumed_run
 
 ENTRIES = [

@@ -39,27 +39,27 @@ def undo(
     output = Output("undo", path, json=json, quiet=quiet)
 
     def body() -> int:
-        from ckpt_tools import plan
+        from ckpt_tools import ledger, rewrite
         from ckpt_tools.experiments import resolve
 
         prefix = resolve(path)
         if list_only:
-            entries = plan.history(prefix)
-            rows = [{**entry, "backup": plan.has_backup(prefix, entry)} for entry in entries]
+            entries = ledger.history(prefix)
+            rows = [{**entry, "backup": rewrite.has_backup(prefix, entry)} for entry in entries]
             output.result({"prefix": prefix, "changes": rows, "findings": []}, lambda: _listing(prefix, rows))
             return EXIT_OK
         if drop:
-            dropped = plan.drop_backups(prefix)
+            dropped = rewrite.drop_backups(prefix)
             output.result(
                 {"prefix": prefix, "dropped": dropped, "findings": []},
                 lambda: [Text(f"{safe(prefix)}: removed the originals of {', '.join(dropped)}")],
             )
             return EXIT_OK
-        entries = plan.undo(prefix, to=to)
+        entries = rewrite.undo(prefix, to=to)
         output.result(
             {
                 "prefix": prefix,
-                "restored": plan.written_names(entries),
+                "restored": rewrite.written_names(entries),
                 "undone": [entry["id"] for entry in entries],
                 "findings": [],
             },

@@ -21,11 +21,11 @@ def why(path: PathArgument, json: Json = False, quiet: Quiet = False) -> None:
     output = Output("why", path, json=json, quiet=quiet)
 
     def body() -> int:
-        from ckpt_tools import plan
+        from ckpt_tools import ledger
         from ckpt_tools.experiments import resolve
 
         prefix = resolve(path)
-        entries = plan.history(prefix)
+        entries = ledger.history(prefix)
         output.result({"prefix": prefix, "changes": entries, "findings": []}, lambda: _text(prefix, entries))
         return EXIT_OK
 

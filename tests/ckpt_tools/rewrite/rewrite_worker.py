@@ -13,9 +13,9 @@ import sys
 from contextlib import suppress
 
 from ckpt_tools.errors import CkptError, NotFoundError
-from ckpt_tools.plan import apply, plan_scalar, recover, undo
 from ckpt_tools.readers.bundle import Bundle
 from ckpt_tools.repair import repair
+from ckpt_tools.rewrite import apply, plan_scalar, recover, undo
 
 KEY = "best_metric"
 SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"

@@ -16,8 +16,9 @@ from checkpoints import build_bundle, rewrite, snapshot, stored_best
 from ckpt_tools import storage
 from ckpt_tools.errors import BusyError
 from ckpt_tools.inspection import inspect
-from ckpt_tools.plan import read_ledger, undo
+from ckpt_tools.ledger import read_ledger
 from ckpt_tools.readers import Checkpoint, open_checkpoint
+from ckpt_tools.rewrite import undo
 
 
 @pytest.fixture

@@ -18,9 +18,9 @@ from checkpoints import build_bundle, digests, rewrite, snapshot, stored_best
 from ckpt_tools import storage
 from ckpt_tools.errors import StorageError, UnsafeError
 from ckpt_tools.inspection import inspect
-from ckpt_tools.plan import undo
 from ckpt_tools.readers.locate import latest_in
 from ckpt_tools.repair import repair
+from ckpt_tools.rewrite import undo
 from ckpt_tools.verify import verify
 
 

@@ -13,8 +13,8 @@ import pytest
 from checkpoints import build_bundle, contents, digests
 from test_interrupted import Traced, nameless
 
-from ckpt_tools.plan import recover
 from ckpt_tools.repair import repair
+from ckpt_tools.rewrite import recover
 
 
 @pytest.fixture

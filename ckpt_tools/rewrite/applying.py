@@ -1,0 +1,154 @@
+"""Making a planned change: one commit point, and the originals in a backup.
+
+A bundle names its data files ``PREFIX.data-I-of-N``. The rewrite leaves every byte where it is:
+
+    1. journal        what is about to happen, so that an interrupted rewrite can be cleaned up
+    2. link           PREFIX.data-I-of-N also gets the name PREFIX.data-I-of-(N+1); the index goes to the backup.
+                      A file of another save that has such a name already is moved to the backup
+    3. write, fsync   PREFIX.data-N-of-(N+1), the one small new shard; the new index under a temporary name
+    4. read back      the files must hold what the plan says, the second names be the same files
+    5. look again     the files that the plan was made from must not have changed
+    6. rename         the new index over the old one: the commit point
+    7. move           PREFIX.data-I-of-N into the backup
+    8. ledger         one line that says what was changed, why, and by which version
+
+The old index needs only the old names and the new index only the new ones, so at every moment the checkpoint
+is whole: before step 6 it is the old one, after it the new one. Undo is the same in reverse.
+
+A plan with another ``target`` makes a second checkpoint beside the first, which stays as it is; one without new data
+only writes an index. They go through the same steps, with nothing to move.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ckpt_tools import ledger, storage
+from ckpt_tools.errors import BusyError, CorruptError, UsageError
+from ckpt_tools.format.state import FILE_NAME, encode_state
+from ckpt_tools.readers.bundle import index_name
+from ckpt_tools.rewrite.endings import finish
+from ckpt_tools.rewrite.files import digest, file_digest, temporary_index
+from ckpt_tools.rewrite.journal import after_commit, announced, recover_directory
+from ckpt_tools.rewrite.plan import Plan
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What `apply` did: the entry's id in the ledger and the directory with the originals."""
+
+    id: str
+    backup: str
+
+
+def apply(plan: Plan) -> Applied:
+    """Make the change, durably and all at once.
+
+    Raises:
+        BusyError: somebody else works in this directory, or the checkpoint changed since the plan was made.
+        StorageError: the operating system refused; the checkpoint is as it was. After the commit point it is the
+            changed one, and the hint says so.
+    """
+    directory = os.path.dirname(plan.target) or "."
+    storage.require_writable(directory)
+    with storage.locked(directory):
+        recover_directory(directory)
+        _require_unchanged(plan)
+        entry = _ledger_entry(plan)
+        with announced(directory, entry):
+            _prepare(directory, plan, entry)
+            storage.sync_directory(directory)
+            _require_unchanged(plan)
+            storage.rename(temporary_index(plan.target), index_name(plan.target))
+            with after_commit():
+                finish(directory, entry)
+    return Applied(entry["id"], ledger.backup_directory(directory, entry))
+
+
+def apply_to(plan: Plan, prefix: str) -> str:
+    """Make the changed checkpoint under a new prefix, in a directory of its own; the source stays as it is.
+
+    Returns the prefix. Raises UsageError when a checkpoint is there already, and what `apply` raises.
+    """
+    directory, name = os.path.split(prefix)
+    storage.make_directory(directory)
+    storage.require_writable(directory)
+    with storage.locked(directory):
+        if storage.list_directory(directory):
+            raise UsageError("the output directory is not empty", path=directory, hint="name a new one")
+        created = plan.created(prefix)
+        try:
+            _write(plan, prefix)
+            storage.sync_directory(directory)
+            _require_unchanged(plan)
+            storage.rename(temporary_index(prefix), index_name(prefix))
+            storage.write_atomic(os.path.join(directory, FILE_NAME), encode_state(name, [name]))
+        except BaseException:
+            for path in (index_name(prefix), temporary_index(prefix), *created):
+                storage.remove(path)
+            raise
+    return prefix
+
+
+def _ledger_entry(plan: Plan) -> dict[str, Any]:
+    directory, name = os.path.split(plan.target)
+    created = [os.path.basename(path) for path in plan.created(plan.target)]
+    return {
+        **ledger.new_entry(directory or ".", plan.reason, plan.index),
+        "checkpoint": name,
+        "evidence": dict(plan.evidence),
+        "changes": plan.to_json()["changes"],
+        "index_before": None if plan.old_index is None else digest(plan.old_index),
+        "index_after": digest(plan.index),
+        "moved": [os.path.basename(path) for path in plan.shards] if plan.in_place and created else [],
+        "created": created,
+        "displaced": [file for file in created if os.path.lexists(os.path.join(directory, file))],
+    }
+
+
+def _prepare(directory: str, plan: Plan, entry: Mapping[str, Any]) -> None:
+    """Steps 2 to 4: everything that the new index needs, beside everything that the old one needs."""
+    backup = ledger.make_backup_directory(directory, entry)
+    if plan.old_index is not None:
+        storage.link_or_copy(index_name(plan.target), os.path.join(backup, f"{entry['checkpoint']}.index"))
+    for name in entry["displaced"]:
+        storage.rename(os.path.join(directory, name), os.path.join(backup, name))
+    _write(plan, plan.target)
+    storage.sync_directory(backup)
+    _read_back(plan)
+
+
+def _write(plan: Plan, target: str) -> None:
+    """The files of a checkpoint at ``target``, but for the last step: its index has a temporary name."""
+    created = plan.created(target)
+    like = next(iter(plan.sources))
+    for old, new in zip(plan.shards, created, strict=False):
+        storage.link_or_copy(old, new)
+    if plan.shard is not None:
+        storage.create_file(created[-1], plan.shard, like=like)
+    storage.create_file(temporary_index(target), plan.index, like=like)
+
+
+def _read_back(plan: Plan) -> None:
+    """The files on disk, not the bytes in memory, must say what the plan says."""
+    created = plan.created(plan.target)
+    if storage.read_file(temporary_index(plan.target), limit=len(plan.index)) != plan.index:
+        raise CorruptError("reads back differently", path=temporary_index(plan.target))
+    for before, after in zip(plan.shards, created, strict=False):
+        source, target = plan.sources[before], storage.fingerprint(after)
+        if target != source and (target.size != source.size or file_digest(before) != file_digest(after)):
+            raise CorruptError("differs from the file it was copied from", path=after)
+    if plan.shard is not None and storage.read_file(created[-1], limit=len(plan.shard)) != plan.shard:
+        raise CorruptError("reads back differently", path=created[-1])
+
+
+def _require_unchanged(plan: Plan) -> None:
+    again = "run the same command again"
+    for path, before in plan.sources.items():
+        if storage.fingerprint(path) != before:
+            raise BusyError("changed while it was being worked on", path=path, hint=again)
+    if plan.old_index is None and os.path.lexists(index_name(plan.target)):
+        raise BusyError("was made while this was being worked on", path=index_name(plan.target), hint=again)

@@ -1,0 +1,40 @@
+"""Names and comparisons of the files that a change works on."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+
+from ckpt_tools import storage
+
+_PIECE = 1 << 22
+
+
+def temporary_index(prefix: str) -> str:
+    return f"{prefix}.index.ckpt-tools"
+
+
+def digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def file_digest(path: str) -> str:
+    digest = hashlib.sha256()
+    with storage.RandomAccessFile(path) as file:
+        for offset in range(0, file.size, _PIECE):
+            digest.update(file.read(offset, min(_PIECE, file.size - offset)))
+    return digest.hexdigest()
+
+
+def comes_from(original: str, path: str) -> bool:
+    """Whether a file is a second name of another, or a copy of it, perhaps one that was cut off."""
+    if not os.path.lexists(path) or not os.path.lexists(original):
+        return False
+    if os.path.samefile(original, path):
+        return True
+    with storage.RandomAccessFile(original) as whole, storage.RandomAccessFile(path) as part:
+        return part.size <= whole.size and all(
+            whole.read(offset, size) == part.read(offset, size)
+            for offset in range(0, part.size, _PIECE)
+            for size in [min(_PIECE, part.size - offset)]
+        )

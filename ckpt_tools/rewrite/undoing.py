@@ -1,0 +1,107 @@
+"""Taking changes back, byte for byte, with the same protocol in reverse; and giving up that possibility."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ckpt_tools import storage
+from ckpt_tools.errors import BusyError, CorruptError, NotFoundError
+from ckpt_tools.ledger import backup_directory, history
+from ckpt_tools.rewrite.endings import finish_undo, remove_backup
+from ckpt_tools.rewrite.files import file_digest, temporary_index
+from ckpt_tools.rewrite.journal import after_commit, announced, recover_directory
+
+
+def undo(prefix: str, *, to: str | None = None) -> list[dict[str, Any]]:
+    """Take back the last change of a checkpoint, or all back to and including the one with the id ``to``.
+
+    Returns the ledger's entries that were undone, newest first.
+
+    Raises:
+        NotFoundError: nothing to undo, or no such id.
+        BusyError: the checkpoint was written by something else since; its files win.
+    """
+    directory = os.path.dirname(prefix) or "."
+    storage.require_writable(directory)
+    with storage.locked(directory):
+        recover_directory(directory)
+        standing = history(prefix)
+        ids = [entry["id"] for entry in standing]
+        if not standing or (to is not None and to not in ids):
+            what = f"no change {to} to undo" if to else "nothing to undo: no change of this checkpoint is recorded"
+            known = f"known: {', '.join(ids)}" if ids else None
+            raise NotFoundError(what, path=prefix, hint=known)
+        count = len(ids) - ids.index(to) if to is not None else 1
+        chosen = standing[::-1][:count]
+        for entry in chosen:
+            _undo_one(directory, entry)
+    return chosen
+
+
+def drop_backups(prefix: str) -> list[str]:
+    """Remove the originals that the standing changes of a checkpoint keep; they can then not be undone any more.
+
+    Returns the ids whose backups were removed. Raises NotFoundError when there is none.
+    """
+    directory = os.path.dirname(prefix) or "."
+    storage.require_writable(directory)
+    with storage.locked(directory):
+        recover_directory(directory)
+        chosen = [entry for entry in history(prefix) if entry["index_before"] and has_backup(prefix, entry)]
+        if not chosen:
+            raise NotFoundError("no backup of this checkpoint", path=prefix)
+        for entry in chosen:
+            remove_backup(directory, entry)
+    return [entry["id"] for entry in chosen]
+
+
+def has_backup(prefix: str, entry: Mapping[str, Any]) -> bool:
+    """Whether a change can be taken back: its originals are still kept, or there were none."""
+    backup = backup_directory(os.path.dirname(prefix) or ".", entry)
+    return entry["index_before"] is None or os.path.lexists(os.path.join(backup, f"{entry['checkpoint']}.index"))
+
+
+def _undo_one(directory: str, entry: dict[str, Any]) -> None:
+    index = os.path.join(directory, f"{entry['checkpoint']}.index")
+    if file_digest(index) != entry["index_after"]:
+        raise BusyError(
+            "the checkpoint was written again after this change: taking it back would lose that",
+            path=index,
+            hint=f"the originals are in {backup_directory(directory, entry)}",
+        )
+    backup = backup_directory(directory, entry)
+    saved = os.path.join(backup, os.path.basename(index))
+    existed = entry["index_before"] is not None
+    if existed and not os.path.lexists(saved):
+        raise NotFoundError("the backup of this change was removed: it cannot be undone", path=backup)
+    if existed and file_digest(saved) != entry["index_before"]:
+        raise CorruptError("the backup of the index is damaged", path=saved)
+    for name in entry["moved"]:
+        if not os.path.lexists(os.path.join(backup, name)):
+            raise NotFoundError("the backup lacks a file", path=os.path.join(backup, name))
+        if os.path.lexists(os.path.join(directory, name)):
+            raise BusyError(
+                "a file with the name of an original was put here after the change",
+                path=os.path.join(directory, name),
+                hint="move it somewhere else, then run the same command again",
+            )
+    undoing = {**entry, "undoing": True}
+    with announced(directory, undoing):
+        for name in entry["moved"]:
+            storage.link_or_copy(os.path.join(backup, name), os.path.join(directory, name))
+        if existed:
+            temporary = temporary_index(os.path.join(directory, entry["checkpoint"]))
+            storage.link_or_copy(saved, temporary)
+            storage.sync_directory(directory)
+            storage.rename(temporary, index)
+        else:
+            storage.remove(index)
+        with after_commit():
+            finish_undo(directory, undoing)
+
+
+def written_names(entries: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The names of the files that undoing these entries put back."""
+    return [name for entry in entries for name in (*entry["moved"], f"{entry['checkpoint']}.index")]
