@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 import time
 from collections import Counter
 from collections.abc import Callable, Container, Iterable
@@ -170,13 +171,13 @@ def describe(run: Run, root: str, *, verify: bool = False) -> Row:
     if run.prefix is None:
         error = run.problem or NotFoundError("there is no checkpoint", path=run.path)
         health: Health = "missing" if isinstance(error, NotFoundError) else "damaged"
-        return replace(row, **_problem(error, health), best="lost" if logged and health == "missing" else "unknown")
+        return replace(_hopeless(row, error, health), best="lost" if logged and health == "missing" else "unknown")
     try:
         row = _opened(row, run, verify, evidence)
     except CkptError as error:
-        row = replace(row, **_problem(error, "unsupported" if isinstance(error, UnsupportedError) else "damaged"))
+        row = _hopeless(row, error, "unsupported" if isinstance(error, UnsupportedError) else "damaged")
     if run.problem is not None:
-        row = replace(row, **_problem(run.problem, "damaged"), verdict="blocked")
+        row = _hopeless(row, run.problem, "damaged")
     return row
 
 
@@ -203,12 +204,18 @@ def _opened(row: Row, run: Run, verify: bool, evidence: Evidence) -> Row:
     if damage:
         first = damage[0]
         error = CkptError(first.message, path=first.path, key=first.key, offset=first.offset, hint=first.fix)
-        row = replace(row, **_problem(error, "damaged"), verdict="blocked")
+        row = _hopeless(row, error, "damaged")
     return row
 
 
-def _problem(error: CkptError, health: Health) -> dict[str, Any]:
-    return {"health": health, "problem": str(error), "fix": error.hint}
+def _hopeless(row: Row, error: CkptError, health: Health) -> Row:
+    """The row of a run that cannot be used as it is. What is left of one that has files may be saved."""
+    mendable = row.kind in ("experiment", "checkpoint") and health != "unsupported" and row.nbytes
+    there = row.prefix is not None or places.is_directory(row.location)
+    saving = f"ckpt repair {shlex.quote(row.location)} --dry-run" if mendable and there else None
+    row = replace(row, health=health, problem=str(error), fix=error.hint or saving)
+    trained = row.kind == "experiment" or row.lineage is not None
+    return replace(row, verdict="blocked") if health == "damaged" and trained else row
 
 
 def _standing(evidence: Evidence, found: Inspection) -> Best:
@@ -274,8 +281,8 @@ def _expendable(described: list[tuple[Run, Row]], *, verified: bool) -> list[Row
         for number in members:
             others = tuple(rows[other].path for other in members if other != number)
             rows[number] = replace(rows[number], duplicates=others)
-            # The newest state of a run is not in its copies.
-            if keeper not in (None, number) and not described[number][0].latest:
+            # The newest state of a run is not in its copies. A damaged one is no copy: its data may be the only one.
+            if keeper not in (None, number) and not described[number][0].latest and sound(number, linked=True):
                 rows[number] = replace(rows[number], safe_to_delete=f"the same as {rows[keeper or 0].path}")
     return _overtaken(_without_full_folders(rows), keepers, sound)
 
@@ -317,20 +324,22 @@ def _is_better(best: Row, row: Row) -> bool:
 
 
 class _Soundness:
-    """Whether a run may be the one that stays: its own files, every byte of them as it should be."""
+    """Whether every byte of a run is as it should be and, when it is to stay, its files are its own."""
 
     def __init__(self, described: list[tuple[Run, Row]], verified: bool) -> None:
         self._described = described
         self._verified = verified
         self._known: dict[int, bool] = {}
 
-    def __call__(self, number: int) -> bool:
+    def __call__(self, number: int, *, linked: bool = False) -> bool:
+        if self._described[number][0].linked and not linked:
+            return False
         if number not in self._known:
             self._known[number] = self._ask(*self._described[number])
         return self._known[number]
 
     def _ask(self, run: Run, row: Row) -> bool:
-        if run.linked or row.health != "whole" or run.prefix is None:
+        if row.health != "whole" or run.prefix is None:
             return False
         if self._verified:
             return True

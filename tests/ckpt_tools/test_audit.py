@@ -102,6 +102,8 @@ def test_a_broken_run_is_a_row_that_says_why(copy: Copy, tmp_path: Path, name: s
     broken = rows.pop(SAMPLE.experiment)
     assert broken.health == health
     assert broken.problem
+    assert broken.fix or name == "all-gone"
+    assert broken.verdict == ("blocked" if health == "damaged" else None)
     assert broken.best_logged == pytest.approx(SAMPLE.best_recall, abs=1e-6)
     assert [row.health for row in rows.values()] == ["whole"]
     severities = {finding.severity for finding in found.findings if finding.path == broken.location}
@@ -206,6 +208,15 @@ class TestSafeToDelete:
         assert rows[os.path.relpath(second, tmp_path)].safe_to_delete is None
         _flip(second / "keras_ckpt" / DATA, 20000)
         assert not any(row.safe_to_delete for row in rows_of(tmp_path).values())
+
+    def test_a_copy_with_damage_is_not_named(self, copy: Copy, tmp_path: Path) -> None:
+        """Behind an index from elsewhere there may be the only data of another save."""
+        copy(SAMPLE)
+        torn = copy(SAMPLE, root="torn")
+        _flip(torn / "keras_ckpt" / DATA, 20000)
+        rows = rows_of(tmp_path)
+        assert all(row.duplicates for row in rows.values())
+        assert not any(row.safe_to_delete for row in rows.values())
 
     def test_single_files_are_compared_when_every_byte_is_read(self, tmp_path: Path) -> None:
         with h5py.File(tmp_path / "a.h5", "w") as file:
