@@ -45,6 +45,7 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/inspect_startup.py
 	$(BIN)/python benchmarks/step.py
 	$(BIN)/python benchmarks/evaluation.py
+	$(BIN)/python benchmarks/prepare.py
 	$(if $(VIDEO_GAMES),$(BIN)/python benchmarks/video_games.py $(VIDEO_GAMES))
 	$(BIN)/python benchmarks/backfill_cost.py
 	$(BIN)/python benchmarks/backfill_workers.py

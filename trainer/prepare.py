@@ -10,6 +10,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import IO, Any, Literal
@@ -23,7 +24,9 @@ Format = Literal["amazon2014", "amazon2023", "taobao", "csv"]
 FORMATS: tuple[Format, ...] = ("amazon2014", "amazon2023", "taobao", "csv")
 FEWEST = 5
 
-_LINES_AT_ONCE = 500_000
+_BLOCK = 16 << 20
+_LONGEST_LINE = 64 << 20
+_GZIP = b"\x1f\x8b"
 # The names that the two releases of the Amazon reviews give to user, item and time.
 _FIELDS = {
     "amazon2014": ("reviewerID", "asin", "unixReviewTime"),
@@ -58,62 +61,64 @@ def prepare(
     ``{dataset}_item_cate.txt`` is written where the source tells categories (Taobao). ``progress`` is told
     (bytes read, bytes in all). Raises NotFoundError, CorruptError (with the line), UsageError (nothing is left).
     """
-    columns = _read(source, kind, progress)
-    user, item, time, category, names = columns
+    user, item, time, category, names = _read(source, kind, progress)
     read = len(user)
-    kept = np.bincount(item)[item] >= FEWEST
-    kept &= np.bincount(user[kept], minlength=int(user.max(initial=0)) + 1)[user] >= FEWEST
-    user, item, time = user[kept], item[kept], time[kept]
-    if not len(user):
+    kept = np.bincount(item, minlength=len(names))[item] >= FEWEST
+    kept &= np.bincount(user[kept], minlength=int(user.max()) + 1)[user] >= FEWEST
+    if not kept.any():
         raise UsageError(f"no user has {FEWEST} interactions with items that have {FEWEST}", path=source)
+    user, item, time = _renumbered(user[kept]), item[kept], time[kept]
     counts = np.bincount(item, minlength=len(names))
-    present = np.flatnonzero(counts)
-    ranked = present[np.lexsort((names[present], -counts[present]))]
-    ids = np.zeros(len(names), np.int64)
+    ranked = sorted(np.flatnonzero(counts).tolist(), key=lambda number: (-counts[number], names[number]))
+    ids = np.zeros(len(names), np.int32)
     ids[ranked] = np.arange(1, len(ranked) + 1)
-    people, number = np.unique(user, return_inverse=True)
-    shuffled = np.random.default_rng(seed).permutation(len(people))
-    place = np.empty(len(people), np.int64)
-    place[shuffled] = np.arange(len(people))
-    order = np.lexsort((time, number))  # stable: equal times keep the order of the source
-    number, item, time = number[order], ids[item[order]], time[order]
-    first, second = int(len(people) * 0.8), int(len(people) * 0.9)
-    parts = {"train": (0, first), "valid": (first, second), "test": (second, len(people))}
+    order = np.lexsort((time, user))  # stable: equal times keep the order of the source
+    user, item, time = user[order], ids[item[order]], time[order]
+    people = int(user[-1]) + 1
+    place = np.empty(people, np.int32)
+    place[np.random.default_rng(seed).permutation(people)] = np.arange(people)
+    first, second = int(people * 0.8), int(people * 0.9)
+    parts = {"train": (0, first), "valid": (first, second), "test": (second, people)}
     storage.make_directory(directory)
     paths = []
     for split, (low, high) in parts.items():
-        chosen = (place[number] >= low) & (place[number] < high)
-        table = (number[chosen], item[chosen], time[chosen])
-        paths.append(_write(directory, f"{dataset}_{split}.txt", _lines(*table)))
-    paths.append(_write(directory, f"{dataset}_item_map.txt", _lines(names[ranked], ids[ranked])))
+        chosen = ((place >= low) & (place < high))[user]
+        lines = _lines(user[chosen], item[chosen], time[chosen])
+        paths.append(_write(directory, f"{dataset}_{split}.txt", lines))
+    paths.append(
+        _write(directory, f"{dataset}_item_map.txt", _lines([names[number] for number in ranked], ids[ranked]))
+    )
     if category is not None:
         paths.append(_write(directory, f"{dataset}_item_cate.txt", _lines(ids[ranked], category[ranked])))
-    return Prepared(tuple(paths), read, len(user), len(people), len(ranked))
+    return Prepared(tuple(paths), read, len(user), people, len(ranked))
 
 
-Columns = tuple[np.ndarray, np.ndarray, np.ndarray, "np.ndarray | None", np.ndarray]
+Columns = tuple[np.ndarray, np.ndarray, np.ndarray, "np.ndarray | None", list[Any]]
 
 
 def _read(source: str, kind: Format, progress: Progress | None) -> Columns:
     """Users and items as int32 numbers in order of appearance, times int64, an item's category, items' names."""
-    import polars as pl
-
     users, items = _Numbers(), _Numbers()
     parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     categories: dict[int, int] = {}
     for frame in _frames(source, kind, progress):
         user = users.of(frame["user"])
         item = items.of(frame["item"])
-        parts.append((user, item, frame["time"].cast(pl.Int64).to_numpy()))
+        parts.append((user, item, frame["time"].to_numpy()))
         if "category" in frame.columns:
             seen, where = np.unique(item, return_index=True)
             categories |= dict(zip(seen.tolist(), frame["category"].to_numpy()[where].tolist(), strict=True))
-    if not parts:
+    names = items.names()
+    if not names:
         raise CorruptError("holds no interactions", path=source)
     user, item, time = (np.concatenate(column) for column in zip(*parts, strict=True))
-    names = np.array(items.names())
     category = np.array([categories[number] for number in range(len(names))]) if categories else None
     return user, item, time, category, names
+
+
+def _renumbered(numbers: np.ndarray) -> np.ndarray:
+    """int32: the same order, but without the numbers that do not occur."""
+    return (np.cumsum(np.bincount(numbers) > 0) - 1).astype(np.int32)[numbers]
 
 
 class _Numbers:
@@ -124,42 +129,65 @@ class _Numbers:
 
     def of(self, column: Any) -> np.ndarray:
         """int32, one for each value of a polars column."""
+        import polars as pl
+
         different = column.unique(maintain_order=True)
-        for name in different.to_list():
-            self._numbers.setdefault(name, len(self._numbers))
-        known = different.to_list()
-        return column.replace_strict(known, [self._numbers[name] for name in known]).to_numpy().astype(np.int32)
+        known = self._numbers
+        numbers = [known.setdefault(name, len(known)) for name in different.to_list()]
+        return column.replace_strict(different, pl.Series(numbers, dtype=pl.Int32)).to_numpy()
 
     def names(self) -> list[Any]:
         return list(self._numbers)
 
 
 def _frames(source: str, kind: Format, progress: Progress | None) -> Iterator[Any]:
-    """polars frames of user, item, time and, for Taobao, category, some hundred thousand lines each."""
-    import polars as pl
-
+    """polars frames of user, item, time and, for Taobao, category, a block of the file each."""
     if not os.path.isfile(source):
         raise NotFoundError("no such file", path=source)
     total = os.path.getsize(source)
     with open(source, "rb") as raw:
-        stream: IO[bytes] = gzip.open(raw) if source.endswith(".gz") else raw  # type: ignore[assignment]  # noqa: SIM115
-        start = 1
-        while lines := list(_some(stream)):
-            rows = [_row(line, kind, source, number) for number, line in enumerate(lines, start) if line.strip()]
-            start += len(lines)
-            if rows:
-                names = ("user", "item", "time", "category")[: len(rows[0])]
-                yield pl.DataFrame(dict(zip(names, zip(*rows, strict=True), strict=True)))
-            if progress is not None:
-                progress(raw.tell(), total)
+        packed = raw.read(len(_GZIP)) == _GZIP
+        raw.seek(0)
+        stream: IO[bytes] = gzip.open(raw) if packed else raw  # type: ignore[assignment]  # noqa: SIM115
+        line = 1
+        try:
+            while block := stream.read(_BLOCK):
+                rest = stream.readline(_LONGEST_LINE)
+                if len(rest) == _LONGEST_LINE:
+                    number = line + block.count(b"\n")
+                    raise CorruptError(f"line {number}: longer than {_LONGEST_LINE} bytes", path=source)
+                block += rest
+                yield _frame(block, kind, source, line)
+                line += block.count(b"\n")
+                if progress is not None:
+                    progress(raw.tell(), total)
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise CorruptError(f"the gzip file is damaged or cut off after line {line - 1}", path=source) from error
 
 
-def _some(stream: IO[bytes]) -> Iterator[bytes]:
-    for _ in range(_LINES_AT_ONCE):
-        line = stream.readline()
-        if not line:
-            return
-        yield line
+def _frame(block: bytes, kind: Format, source: str, first_line: int) -> Any:
+    """polars reads a block at once; one that it has a doubt about is read line by line, for the line's number."""
+    import polars as pl
+
+    names = ("user", "item", "time", "category") if kind == "taobao" else ("user", "item", "time")
+    identity = pl.Int64 if kind == "taobao" else pl.String
+    types: list[Any] = [identity, identity, pl.Int64, pl.Int64][: len(names)]
+    try:
+        if kind in _FIELDS:
+            frame = pl.read_ndjson(block, schema=dict(zip(_FIELDS[kind], types, strict=True)))
+            frame = frame.rename(dict(zip(_FIELDS[kind], names, strict=True)))
+        else:
+            in_file = {"user": 0, "item": 1, "category": 2, "behavior": 3, "time": 4} if kind == "taobao" else names
+            schema = {name: pl.String if name == "behavior" else types[names.index(name)] for name in in_file}
+            frame = pl.read_csv(block, has_header=False, schema=schema, quote_char=None).select(names)
+        nameless = identity == pl.String and frame.select((pl.col("user", "item") == "").any()).row(0) != (False, False)
+        if not nameless and not any(frame.null_count().row(0)):
+            return frame
+    except pl.exceptions.PolarsError:
+        pass
+    lines = enumerate(block.split(b"\n"), first_line)
+    rows = [_row(line, kind, source, number) for number, line in lines if line.strip()]
+    return pl.DataFrame(rows, schema=dict(zip(names, types, strict=True)), orient="row")
 
 
 def _row(line: bytes, kind: Format, source: str, number: int) -> tuple[Any, ...]:
@@ -168,19 +196,22 @@ def _row(line: bytes, kind: Format, source: str, number: int) -> tuple[Any, ...]
         if kind in _FIELDS:
             review = json.loads(line)
             user, item, time = (review[name] for name in _FIELDS[kind])
-            return str(user), str(item), int(time)
-        fields = line.decode().strip().split(",")
-        if kind == "taobao":
-            user, item, category, _, time = fields
-            return int(user), int(item), int(time), int(category)
-        user, item, time = fields
-        return user, item, int(time)
-    except (ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
+            row: tuple[Any, ...] = (str(user), str(item), int(time))
+        elif kind == "taobao":
+            user, item, category, _, time = line.decode().split(",")
+            row = (int(user), int(item), int(time), int(category))
+        else:
+            user, item, time = line.decode().split(",")
+            row = (user, item, int(time))
+        if "" in row or any(isinstance(value, int) and not -(2**63) <= value < 2**63 for value in row):
+            raise ValueError(row)
+        return row
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         shown = line[:60].decode("utf-8", "replace").strip()
         raise CorruptError(f"line {number}: not a line of {kind}: {shown!r}", path=source) from error
 
 
-def _lines(*columns: np.ndarray) -> bytes:
+def _lines(*columns: np.ndarray | list[Any]) -> bytes:
     import polars as pl
 
     frame = pl.DataFrame({str(place): column for place, column in enumerate(columns)})

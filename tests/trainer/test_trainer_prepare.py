@@ -42,7 +42,7 @@ SOURCES: dict[Any, str] = {
 @pytest.mark.parametrize("kind", list(SOURCES))
 def test_every_source_gives_the_same_files(kind: Any, packed: bool, tmp_path: Path, monkeypatch: Any) -> None:
     pytest.importorskip("polars")
-    monkeypatch.setattr("trainer.prepare._LINES_AT_ONCE", 7)  # many parts
+    monkeypatch.setattr("trainer.prepare._BLOCK", 100)  # many parts
     source = tmp_path / ("raw.gz" if packed else "raw")
     source.write_bytes(gzip.compress(SOURCES[kind].encode()) if packed else SOURCES[kind].encode())
     done = prepare(str(source), kind, str(tmp_path / "out"), "d")
@@ -62,8 +62,64 @@ def test_a_malformed_line_is_named_and_little_data_is_refused(tmp_path: Path) ->
     source.write_text("a,b,1\na,b\n")
     with pytest.raises(CorruptError, match="line 2: not a line of csv: 'a,b'"):
         prepare(str(source), "csv", str(tmp_path / "out"), "d")
+    for damage in (b"\n \n", b""):
+        source.write_bytes(damage)
+        with pytest.raises(CorruptError, match="holds no interactions"):
+            prepare(str(source), "csv", str(tmp_path / "out"), "d")
     source.write_text("a,b,1\n")
     with pytest.raises(UsageError, match="no user has 5 interactions"):
         prepare(str(source), "csv", str(tmp_path / "out"), "d")
     assert not (tmp_path / "out").exists()
     assert CliRunner().invoke(cli.app, ["prepare", str(tmp_path / "none"), "--dataset", "d"]).exit_code == 3
+
+
+BROKEN: dict[Any, list[bytes]] = {
+    "csv": [b"a,b,1.5", b"a,b,", b",b,1", b"a,b,1,2", b"\xff,b,1", b"a,b,9223372036854775808", b"  "],
+    "taobao": [b"u1,2,3,pv,4", b"1,2,3,pv", b"1,2,3,pv,", b"1,99999999999999999999,3,pv,4"],
+    "amazon2014": [
+        b"{",
+        b"[]",
+        b'{"asin": "b"}',
+        b'{"reviewerID": "a", "asin": "b", "unixReviewTime": null}',
+        b'{"reviewerID": "", "asin": "b", "unixReviewTime": 1}',
+        b'{"reviewerID": "a", "asin": "b", "unixReviewTime": 1e400}',
+        b'{"reviewerID": "\xff", "asin": "b", "unixReviewTime": 1}',
+    ],
+}
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["plain", "gzip"])
+@pytest.mark.parametrize("kind", list(BROKEN))
+def test_the_line_that_is_malformed_is_named_whatever_block_it_is_in(
+    kind: Any, packed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("polars")
+    monkeypatch.setattr("trainer.prepare._BLOCK", 100)
+    good = SOURCES[kind].encode().splitlines(keepends=True)
+    for broken in BROKEN[kind]:
+        data = b"".join([*good[:50], b"\n", broken + b"\n", *good[50:]])
+        source = tmp_path / "raw"
+        source.write_bytes(gzip.compress(data) if packed else data)
+        if broken.strip():
+            with pytest.raises(CorruptError, match="line 52: not a line of"):
+                prepare(str(source), kind, str(tmp_path / "out"), "d")
+            assert not (tmp_path / "out").exists()
+        else:
+            assert prepare(str(source), kind, str(tmp_path / "blank"), "d").read == len(ROWS)
+
+
+@pytest.mark.parametrize("change", [lambda data: data[:-20], lambda data: data[:100] + b"~~~~" + data[104:]])
+def test_a_damaged_gzip_file_is_refused(change: Any, tmp_path: Path) -> None:
+    source = tmp_path / "raw.gz"
+    source.write_bytes(change(gzip.compress(SOURCES["csv"].encode())))
+    with pytest.raises(CorruptError, match="damaged or cut off"):
+        prepare(str(source), "csv", str(tmp_path / "out"), "d")
+
+
+def test_a_line_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trainer.prepare._BLOCK", 100)
+    monkeypatch.setattr("trainer.prepare._LONGEST_LINE", 1000)
+    source = tmp_path / "raw"
+    source.write_bytes(b"u,i,1\nu,i,2\n" + b"x" * 5000)
+    with pytest.raises(CorruptError, match="line 3: longer than 1000 bytes"):
+        prepare(str(source), "csv", str(tmp_path / "out"), "d")
