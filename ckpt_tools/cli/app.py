@@ -36,6 +36,15 @@ PathArgument = Annotated[
         autocompletion=complete_path,
     ),
 ]
+PathsArgument = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="PATH...",
+        help="Prefixes, files of a checkpoint, directories, experiments, SavedModels, .h5 or .keras files.",
+        show_default=False,
+        autocompletion=complete_path,
+    ),
+]
 RootArgument = Annotated[
     str,
     typer.Argument(

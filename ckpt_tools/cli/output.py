@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-from ckpt_tools.errors import CkptError
+from ckpt_tools import storage
+from ckpt_tools.errors import CkptError, NotFoundError, UnsafeError
 from ckpt_tools.findings import Finding
 
 if TYPE_CHECKING:
@@ -33,6 +34,19 @@ def safe(text: object) -> str:
     if isinstance(text, str) and text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text))
+
+
+def write_text(path: str, text: str) -> None:
+    """Write a document into a file, replacing what was there.
+
+    Raises NotFoundError when there is no such directory, UnsafeError for what is no file (a device, a directory).
+    """
+    directory = os.path.dirname(path) or os.curdir
+    if not os.path.isdir(directory):
+        raise NotFoundError("no such directory", path=directory)
+    if os.path.islink(path) or (os.path.exists(path) and not os.path.isfile(path)):
+        raise UnsafeError("not a regular file: it would be replaced", path=path, hint="write to another name")
+    storage.write_atomic(path, text.encode("utf-8", "backslashreplace"))
 
 
 class Output:
@@ -71,6 +85,11 @@ class Output:
         if self._json:
             self.document(document)
         elif wrong or not self._quiet:
+            _print(text())
+
+    def lines(self, text: Callable[[], Iterable[RenderableType]], *, wrong: bool = False) -> None:
+        """One of several answers; what is ``wrong`` is said even when quiet. The JSON comes when all are there."""
+        if not self._json and (wrong or not self._quiet):
             _print(text())
 
     def csv(self, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 
-from ckpt_tools import storage
 from ckpt_tools.discovery import Discovery
-from ckpt_tools.errors import NotFoundError, UnsupportedError
+from ckpt_tools.errors import UnsupportedError
 from ckpt_tools.experiments import is_experiment
 from ckpt_tools.report.contents import RunContents, ShelfContents, run_contents, shelf_contents
 
-__all__ = ["RunContents", "ShelfContents", "contents", "render", "write"]
+__all__ = ["RunContents", "ShelfContents", "contents", "render"]
 
 
 def contents(path: str) -> RunContents | ShelfContents:
@@ -31,11 +30,3 @@ def render(found: RunContents | ShelfContents) -> str:
     except ImportError as error:
         raise UnsupportedError(f"a report needs {error.name}", hint="pip install 'ckpt-tools[report]'") from error
     return run_page(found) if isinstance(found, RunContents) else shelf_page(found)
-
-
-def write(page: str, output: str) -> None:
-    """Write a page, replacing what was there. Raises NotFoundError when there is no such directory."""
-    directory = os.path.dirname(output) or os.curdir
-    if not os.path.isdir(directory):
-        raise NotFoundError("no such directory", path=directory)
-    storage.write_atomic(output, page.encode("utf-8", "backslashreplace"))

@@ -13,9 +13,10 @@ from rich.text import Text
 
 from ckpt_tools.cli import render
 from ckpt_tools.cli.app import Json, Quiet, RootArgument, app, epilog, finish
+from ckpt_tools.cli.checks import Check, Junit, Sarif, file_of, write
 from ckpt_tools.cli.output import Output, safe
 from ckpt_tools.errors import UsageError
-from ckpt_tools.findings import exit_code
+from ckpt_tools.findings import Finding, exit_code
 
 if TYPE_CHECKING:
     from ckpt_tools.audit import Audit, Row
@@ -49,6 +50,8 @@ def audit(
         ),
     ] = None,
     csv: Annotated[bool, typer.Option("--csv", help="A table for spreadsheets on stdout.")] = False,
+    junit: Junit = None,
+    sarif: Sarif = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -73,6 +76,7 @@ def audit(
                     show(lambda rows: _table(seen[-rows:], narrow=True, title=f"{len(seen)} runs so far"))
 
             found = choose(library.audit(root, verify=verify, seen=look))
+        write(list(_checks(found)), "audit", junit=junit, sarif=sarif)
         if csv:
             output.csv(library.COLUMNS, (row.to_json() for row in found.rows))
         else:
@@ -80,6 +84,17 @@ def audit(
         return exit_code(found.findings)
 
     finish(output, body)
+
+
+def _checks(found: Audit) -> Iterator[Check]:
+    """A check for each run, as what is wrong with it is a finding at its place."""
+    findings: dict[str | None, list[Finding]] = {}
+    for finding in found.findings:
+        findings.setdefault(finding.path, []).append(finding)
+    for row in found.rows:
+        yield Check(row.location, file_of(row.location, row.prefix), tuple(findings.pop(row.location, ())))
+    for path, left in findings.items():
+        yield Check(path or found.root, path or found.root, tuple(left))
 
 
 def _text(found: Audit, *, narrow: bool) -> Iterator[RenderableType]:

@@ -8,7 +8,7 @@ import typer
 from rich.text import Text
 
 from ckpt_tools.cli.app import Json, Quiet, app, epilog, finish
-from ckpt_tools.cli.output import Output, safe
+from ckpt_tools.cli.output import Output, safe, write_text
 from ckpt_tools.errors import EXIT_OK
 
 
@@ -31,7 +31,7 @@ def report(
         from ckpt_tools import report as library
 
         page = library.render(library.contents(path))
-        library.write(page, output_path)
+        write_text(output_path, page)
         size = len(page.encode("utf-8", "backslashreplace"))
         output.result(
             {"written": output_path, "bytes": size, "findings": []},

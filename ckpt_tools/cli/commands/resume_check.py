@@ -12,9 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from ckpt_tools.cli import render
-from ckpt_tools.cli.app import Json, PathArgument, Quiet, app, epilog, finish
+from ckpt_tools.cli.app import Json, PathsArgument, Quiet, app, epilog, finish
+from ckpt_tools.cli.checks import Answer, Junit, Sarif, run
 from ckpt_tools.cli.output import Output, safe
-from ckpt_tools.errors import EXIT_FINDINGS, EXIT_OK
+from ckpt_tools.findings import Finding, exit_code
 
 if TYPE_CHECKING:
     from ckpt_tools.forecast import Forecast
@@ -27,31 +28,48 @@ _STYLE = {"safe": "bold green", "at-risk": "bold yellow", "blocked": "bold red"}
     epilog=epilog(
         "ckpt resume-check best_model/book_DNN_b128_lr0.005_d64_len20_test85",
         "ckpt resume-check best_model/book_DNN_b128_lr0.005_d64_len20_test85 --with comirec-keras --keras 3",
+        "ckpt resume-check best_model/* --sarif resume.sarif",
     ),
 )
 def resume_check(
-    path: PathArgument,
+    paths: PathsArgument,
     trainer: Annotated[
         str, typer.Option("--with", help="trainer, comirec-keras, comirec-keras-fixed or comirec-tf1.")
     ] = "trainer",
     keras: Annotated[int, typer.Option("--keras", help="The Keras version that the port would run under.")] = 3,
+    junit: Junit = None,
+    sarif: Sarif = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Say what a resume would do, without training: exit code 0 only when it is safe."""
-    output = Output("resume-check", path, json=json, quiet=quiet)
+    output = Output("resume-check", paths[0] if len(paths) == 1 else None, json=json, quiet=quiet)
 
-    def body() -> int:
+    def ask(path: str) -> Answer:
         from ckpt_tools.forecast import forecast
 
         found = forecast(path, trainer=trainer, keras=keras)
-        output.result(found.to_json(), lambda: _text(found))
-        return EXIT_OK if found.verdict == "safe" else EXIT_FINDINGS
+        return Answer(
+            found.prefix,
+            found.to_json(),
+            lambda: _text(found, several=len(paths) > 1),
+            _findings(found),
+            found.verdict != "safe",
+        )
 
-    finish(output, body)
+    finish(output, lambda: run(output, paths, ask, command="resume-check", junit=junit, sarif=sarif))
 
 
-def _text(found: Forecast) -> Iterator[RenderableType]:
+def _findings(found: Forecast) -> tuple[Finding, ...]:
+    """Those of the forecast; when none of them says why it is not safe, its sentence does."""
+    if found.verdict == "safe" or exit_code(found.findings):
+        return found.findings
+    return (Finding("resume-blocked", "damage", found.sentence, found.prefix), *found.findings)
+
+
+def _text(found: Forecast, *, several: bool) -> Iterator[RenderableType]:
+    if several:
+        yield Text(f"{safe(found.path)}:", style="bold")
     yield Text(safe(found.sentence), style=_STYLE[found.verdict])
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", no_wrap=True)

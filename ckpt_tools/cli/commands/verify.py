@@ -10,9 +10,9 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from ckpt_tools.cli import render
-from ckpt_tools.cli.app import Json, PathArgument, Quiet, app, epilog, finish
+from ckpt_tools.cli.app import Json, PathsArgument, Quiet, app, epilog, finish
+from ckpt_tools.cli.checks import Answer, Junit, Sarif, run
 from ckpt_tools.cli.output import Output, safe
-from ckpt_tools.findings import exit_code
 
 if TYPE_CHECKING:
     from ckpt_tools.verify import Verification
@@ -21,27 +21,34 @@ if TYPE_CHECKING:
 _MOST_FINDINGS = 20
 
 
-@app.command(epilog=epilog("ckpt verify best_model/book_DNN_b128_lr0.005_d64_len20_test85", "ckpt verify model.keras"))
+@app.command(
+    epilog=epilog(
+        "ckpt verify best_model/book_DNN_b128_lr0.005_d64_len20_test85",
+        "ckpt verify model.keras",
+        "ckpt verify fixtures/*.keras --junit verify.xml",
+    )
+)
 def verify(
-    path: PathArgument,
+    paths: PathsArgument,
     quick: Annotated[
         bool, typer.Option("--quick", help="Check the index and that all data is there; do not read the data.")
     ] = False,
+    junit: Junit = None,
+    sarif: Sarif = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Check every byte of a checkpoint against its checksums; name what is damaged, and the cause."""
-    output = Output("verify", path, json=json, quiet=quiet)
+    output = Output("verify", paths[0] if len(paths) == 1 else None, json=json, quiet=quiet)
 
-    def body() -> int:
-        from ckpt_tools.verify import verify as ask
+    def ask(path: str) -> Answer:
+        from ckpt_tools.verify import verify
 
         with output.progress("verifying") as progress:
-            found = ask(path, quick=quick, progress=progress)
-        output.result(found.to_json(), lambda: _text(found), wrong=not found.whole)
-        return exit_code(found.findings)
+            found = verify(path, quick=quick, progress=progress)
+        return Answer(found.prefix, found.to_json(), lambda: _text(found), found.findings, not found.whole)
 
-    finish(output, body)
+    finish(output, lambda: run(output, paths, ask, command="verify", junit=junit, sarif=sarif))
 
 
 def _text(found: Verification) -> Iterator[RenderableType]:
