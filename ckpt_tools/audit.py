@@ -211,7 +211,7 @@ def _opened(row: Row, run: Run, verify: bool, evidence: Evidence) -> Row:
 def _hopeless(row: Row, error: CkptError, health: Health) -> Row:
     """The row of a run that cannot be used as it is. What is left of one that has files may be saved."""
     mendable = row.kind in ("experiment", "checkpoint") and health != "unsupported" and row.nbytes
-    there = row.prefix is not None or places.is_directory(row.location)
+    there = row.prefix is not None or os.path.isdir(row.location)
     saving = f"ckpt repair {shlex.quote(row.location)} --dry-run" if mendable and there else None
     row = replace(row, health=health, problem=str(error), fix=error.hint or saving)
     trained = row.kind == "experiment" or row.lineage is not None
