@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,16 +17,28 @@ from trainer.variables import IDLE, MODEL, trainable
 
 _IMPOSSIBLE = -1e30
 
+# Loss, gradient of the batch's rows [R, D] and of each dense variable, from one learner's users to the whole batch's.
+Combine = Callable[[tf.Tensor, tf.Tensor, list[tf.Tensor]], tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]]
+
+
+def alone(loss: tf.Tensor, rows: tf.Tensor, dense: list[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
+    """Nobody else has users of this batch."""
+    return loss, rows, dense
+
 
 class Learner:
-    """Holds every variable under its canonical name; they exist, with their values, from the first moment on."""
+    """Holds every variable under its canonical name; they exist, with their values, from the first moment on.
 
-    def __init__(self, config: TrainConfig, variables: Mapping[str, np.ndarray]) -> None:
+    ``learners`` that train together each take an equal part of the users of a batch, all of its negatives and rows.
+    """
+
+    def __init__(self, config: TrainConfig, variables: Mapping[str, np.ndarray], learners: int = 1) -> None:
         # So that the same inputs give the same bits, on devices that would otherwise add in any order. Nothing here
         # draws from TensorFlow's generator, but determinism asks for its seed all the same.
         tf.config.experimental.enable_op_determinism()
         tf.random.set_seed(config.seed)
         self._config = config
+        self._users = config.batch_size // learners
         names = trainable(config)
         self._variables = {
             name: tf.Variable(value, trainable=name in names)
@@ -39,26 +51,17 @@ class Learner:
         if behind := {name.removeprefix(IDLE): value for name, value in variables.items() if name.startswith(IDLE)}:
             self._adam.put_behind(behind)
             self._all_current = False
-        batch, history, samples = config.batch_size, config.maxlen, config.negatives
-        self._update = tf.function(
-            self._traced_update,
-            input_signature=[
-                tf.TensorSpec([None], tf.int64),
-                tf.TensorSpec([batch * history + batch + samples], tf.int32),
-                tf.TensorSpec([batch, history], tf.float32),
-                tf.TensorSpec([batch, 1], tf.float32),
-                tf.TensorSpec([samples], tf.float32),
-                tf.TensorSpec([batch, config.num_interest, history] if config.draws_routing_noise else [0], tf.float32),
-            ],
-        )
+        self._update = tf.function(self.traced_update, input_signature=signature(config))
 
     def update(self, batch: Batch) -> float:
         """One step of training; returns the batch's loss before it."""
+        self.note(batch)
+        return float(self._update(*inputs(batch)))
+
+    def note(self, batch: Batch) -> None:
+        """Expect an update with this batch."""
         self._all_current = False
         self._adam.note(batch.rows)
-        noise = np.zeros(0, np.float32) if batch.noise is None else batch.noise
-        inputs = (batch.rows, batch.places, batch.mask, batch.target_count, batch.sampled_count, noise)
-        return float(self._update(*map(tf.constant, inputs)))
 
     def catch_up(self) -> None:
         """Bring every row of the item table up to date, as evaluation and an ordinary checkpoint need it."""
@@ -80,7 +83,7 @@ class Learner:
         behind = {f"{IDLE}{key}": value for key, value in self._adam.behind().items()}
         return {**self._variables, **self._adam.current(), **behind}
 
-    def _traced_update(
+    def traced_update(
         self,
         rows: tf.Tensor,
         places: tf.Tensor,
@@ -88,9 +91,10 @@ class Learner:
         target_count: tf.Tensor,
         sampled_count: tf.Tensor,
         noise: tf.Tensor,
+        combine: Combine = alone,
     ) -> tf.Tensor:
-        config = self._config
-        users = config.batch_size
+        """The update of this learner's users, as a part of a ``tf.function``; returns the loss of the whole batch."""
+        config, users = self._config, self._users
         fresh = self._adam.rows(rows)
         embedded = tf.gather(fresh.values, places)
         ids = places[users * config.maxlen :]
@@ -102,6 +106,7 @@ class Learner:
         )
         # Repeated rows add up in the order of the batch.
         row_gradient = tf.math.unsorted_segment_sum(gradient, places, tf.shape(rows)[0])
+        loss, row_gradient, gradients = combine(loss, row_gradient, gradients)
         self._adam.apply(fresh, row_gradient, dict(zip(self._dense, gradients, strict=True)))
         return loss
 
@@ -110,7 +115,7 @@ class Learner:
     ) -> list[tf.Tensor]:
         """The loss, and its gradients for the batch's vectors ``embedded`` [B*L + B + S, D] and each dense variable."""
         config = self._config
-        users, samples = config.batch_size, config.negatives
+        users, samples = self._users, config.negatives
         dense = [self._variables[name] for name in self._dense]
         with tf.GradientTape() as tape:
             tape.watch(embedded)
@@ -120,6 +125,26 @@ class Learner:
             vectors = model.training_vectors(history, mask, target, noise if config.draws_routing_noise else None)
             loss = sampled_softmax(vectors, target, sampled, offsets[:users], offsets[users:], hits)
         return [loss, *tape.gradient(loss, [embedded, *dense])]
+
+
+def signature(config: TrainConfig) -> list[tf.TensorSpec]:
+    """The inputs of an update with a whole batch: rows, places, mask, target_count, sampled_count, noise."""
+    batch, history, samples = config.batch_size, config.maxlen, config.negatives
+    return [
+        tf.TensorSpec([None], tf.int64),
+        tf.TensorSpec([batch * history + batch + samples], tf.int32),
+        tf.TensorSpec([batch, history], tf.float32),
+        tf.TensorSpec([batch, 1], tf.float32),
+        tf.TensorSpec([samples], tf.float32),
+        tf.TensorSpec([batch, config.num_interest, history] if config.draws_routing_noise else [0], tf.float32),
+    ]
+
+
+def inputs(batch: Batch) -> list[tf.Tensor]:
+    """A batch in the order of ``signature``."""
+    noise = np.zeros(0, np.float32) if batch.noise is None else batch.noise
+    parts = (batch.rows, batch.places, batch.mask, batch.target_count, batch.sampled_count, noise)
+    return [tf.constant(part) for part in parts]
 
 
 def sampled_softmax(

@@ -47,13 +47,16 @@ def rank(
     maxlen: int,
     limit: int,
     noise_seed: int = 0,
+    part: tuple[int, int] = (0, 1),
     progress: Progress | None = None,
 ) -> Ranking:
     """Rank with a numpy-backed model: the first 80 % of each user's items predict the rest.
 
     The cut is int(0.8 * length), as both older trainers compute it in floating point. ``progress`` is told
     (users done, users). ``noise_seed`` decides the routing noise of MIND: the same for every evaluation of a run, so
-    that two of them differ by the weights alone. Raises MismatchError for an item that the model has no row for.
+    that two of them differ by the weights alone. ``part`` (number, of): ranks only one in so many blocks of users and
+    leaves the others' ranks at 0, so that the parts add up to the whole. Raises MismatchError for an item that the
+    model has no row for.
     """
     items = np.asarray(model.item_embedding)
     require_ids_below(split, len(items))
@@ -61,8 +64,9 @@ def rank(
     truths = split.lengths - cuts
     owner, wanted = true_pairs(split, cuts)
     catalogue = Catalogue.of(items)
-    ranks = np.empty(len(wanted), np.int64)
-    for start in range(0, len(truths), _USERS_AT_ONCE):
+    ranks = np.zeros(len(wanted), np.int64)
+    number, count = part
+    for start in range(number * _USERS_AT_ONCE, len(truths), count * _USERS_AT_ONCE):
         users = np.arange(start, min(start + _USERS_AT_ONCE, len(truths)))
         vectors = vectors_of(model, split, users, cuts[users], maxlen, noise_seed)
         pairs = slice(*np.searchsorted(owner, [users[0], users[-1] + 1]))

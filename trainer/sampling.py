@@ -55,6 +55,11 @@ class BatchSampler:
             )
         self._negatives = LogUniform(config.item_count, config.negatives)
 
+    @property
+    def digest(self) -> str:
+        """Of the training split: see ``Interactions.digest``."""
+        return self._split.digest
+
     def __call__(self, step: int) -> Batch:
         """The batch of the update that follows ``step`` updates."""
         random = generator(self._config.seed, Stream.BATCHES, step)
