@@ -129,5 +129,6 @@ def _distinct(paths: Sequence[str]) -> list[str]:
             prefix = resolve(path)
         except CkptError:
             prefix = path
-        first.setdefault(os.path.normpath(prefix), path)
+        # One of the files of a checkpoint is no name for it.
+        first.setdefault(os.path.normpath(prefix), path if os.path.isdir(path) else prefix)
     return list(first.values())
