@@ -141,8 +141,11 @@ def _json(document: dict[str, Any]) -> Value:
 def migrate(path: str, *, output: str | None = None, dry_run: bool = False) -> tuple[Migration, str | None]:
     """Migrate in place (with a backup), or into a new directory ``output`` as ``ckpt-1``.
 
-    Returns the migration and where it went: the backup's directory, the new prefix, or None for a dry run.
+    Returns the migration and where it went: the backup's directory, the new prefix, or None for a dry run. A change
+    in place that was killed is brought to an end first.
     """
+    if output is None and not dry_run:
+        rewrite.recover(resolve(path))
     migration = plan_migration(path)
     if dry_run:
         return migration, None

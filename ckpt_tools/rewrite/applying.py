@@ -31,7 +31,7 @@ from ckpt_tools.errors import BusyError, CorruptError, UsageError
 from ckpt_tools.format.state import FILE_NAME, encode_state
 from ckpt_tools.readers.bundle import index_name
 from ckpt_tools.rewrite.endings import finish
-from ckpt_tools.rewrite.files import digest, file_digest, temporary_index
+from ckpt_tools.rewrite.files import begins_with, comes_from, digest, file_digest, temporary_index
 from ckpt_tools.rewrite.journal import after_commit, announced, recover_directory
 from ckpt_tools.rewrite.plan import Plan
 
@@ -71,12 +71,15 @@ def apply(plan: Plan) -> Applied:
 def apply_to(plan: Plan, prefix: str) -> str:
     """Make the changed checkpoint under a new prefix, in a directory of its own; the source stays as it is.
 
-    Returns the prefix. Raises UsageError when a checkpoint is there already, and what `apply` raises.
+    What a run of the same plan left there when it was killed is made anew. Returns the prefix. Raises UsageError when
+    anything else is there already, and what `apply` raises.
     """
     directory, name = os.path.split(prefix)
     storage.make_directory(directory)
     storage.require_writable(directory)
     with storage.locked(directory):
+        for path in _unfinished(plan, prefix):
+            storage.remove(path)
         if storage.list_directory(directory):
             raise UsageError("the output directory is not empty", path=directory, hint="name a new one")
         created = plan.created(prefix)
@@ -85,12 +88,36 @@ def apply_to(plan: Plan, prefix: str) -> str:
             storage.sync_directory(directory)
             _require_unchanged(plan)
             storage.rename(temporary_index(prefix), index_name(prefix))
+            storage.sync_directory(directory)  # the state file must not outlive the index that it names
             storage.write_atomic(os.path.join(directory, FILE_NAME), encode_state(name, [name]))
+            storage.sync_directory(os.path.dirname(os.path.abspath(directory)))
         except BaseException:
             for path in (index_name(prefix), temporary_index(prefix), *created):
                 storage.remove(path)
             raise
     return prefix
+
+
+def _unfinished(plan: Plan, prefix: str) -> list[str]:
+    """The files at ``prefix`` when all there is begins as this plan's would, and is not complete; the index first."""
+    directory, name = os.path.split(prefix)
+    created = plan.created(prefix)
+    links = dict(zip(created, plan.shards, strict=False))
+    written = {index_name(prefix): plan.index, temporary_index(prefix): plan.index}
+    if plan.shard is not None:
+        written[created[-1]] = plan.shard
+    found = [os.path.join(directory, file) for file in storage.list_directory(directory)]
+    written |= {
+        path: encode_state(name, [name]) for path in found if os.path.basename(path).startswith(f"{FILE_NAME}.tmp-")
+    }
+    for path in found:
+        if path in links:
+            begun = comes_from(links[path], path)
+        else:
+            begun = path in written and begins_with(path, written[path])
+        if not begun:
+            return []
+    return sorted(found, key=lambda path: path != index_name(prefix))
 
 
 def _ledger_entry(plan: Plan) -> dict[str, Any]:

@@ -38,3 +38,9 @@ def comes_from(original: str, path: str) -> bool:
             for offset in range(0, part.size, _PIECE)
             for size in [min(_PIECE, part.size - offset)]
         )
+
+
+def begins_with(path: str, content: bytes) -> bool:
+    """Whether a file is what its writer would have made of ``content``, perhaps cut off."""
+    with storage.RandomAccessFile(path) as file:
+        return file.size <= len(content) and content.startswith(file.read(0, file.size))

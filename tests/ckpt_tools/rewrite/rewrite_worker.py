@@ -1,31 +1,27 @@
-"""One rewrite, undo or repair in a process of its own, to be killed: imports no more than it needs.
+"""One change of a checkpoint in a process of its own, to be killed: imports no more than it needs.
 
-    python rewrite_worker.py rewrite PREFIX VALUE | undo PREFIX | repair PREFIX
+    python rewrite_worker.py rewrite PREFIX VALUE | undo PREFIX | repair PREFIX | migrate PREFIX [OUTPUT]
 
-Where VALUE is stored already, and where there is nothing to undo, it does nothing, as the commands do.
+Where VALUE is stored already, where there is nothing to undo, and where the layout is the trainer's already, it does
+nothing, as the commands do.
 """
 
 from __future__ import annotations
 
-import os
 import struct
 import sys
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 
-from ckpt_tools.errors import CkptError, NotFoundError
+from ckpt_tools.errors import CkptError, NotFoundError, UnsupportedError
 from ckpt_tools.readers.bundle import Bundle
 from ckpt_tools.repair import repair
 from ckpt_tools.rewrite import apply, plan_scalar, recover, undo
 
 KEY = "best_metric"
 SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
-# A call that nothing else makes: what comes before it in a trace is the start of Python.
-MARK = "/the-work-begins-here"
 
 
 def main(command: str, prefix: str, *rest: str) -> int:
-    with suppress(FileNotFoundError):
-        os.rmdir(MARK)
     try:
         if command == "undo":
             with suppress(NotFoundError):
@@ -33,6 +29,13 @@ def main(command: str, prefix: str, *rest: str) -> int:
             return 0
         if command == "repair":
             repair(prefix, now=0.0)
+            return 0
+        if command == "migrate":
+            from ckpt_tools.migrate import migrate
+
+            output = rest[0] if rest else None
+            with suppress(UnsupportedError) if output is None else nullcontext():
+                migrate(prefix, output=output)
             return 0
         value = float(rest[0])
         recover(prefix)

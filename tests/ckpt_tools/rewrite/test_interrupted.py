@@ -8,11 +8,9 @@ what an undisturbed run does, and leave nothing else behind.
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import signal
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -20,73 +18,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rewrite_worker
-from checkpoints import OF_EACH_LINEAGE, Sample, build_bundle, contents, digests, rewrite, snapshot, stored_best
+from checkpoints import OF_EACH_LINEAGE, Sample, build_bundle, contents, pick, rewrite, snapshot, stored_best
+from traced import Traced, nameless
 
-WORKER = Path(rewrite_worker.__file__)
-CALLS = (
-    *("openat", "write", "fsync", "fdatasync", "close", "link", "linkat", "rename", "renameat", "renameat2"),
-    *("unlink", "unlinkat", "mkdir", "mkdirat", "rmdir", "ftruncate", "fchmod", "fchown", "flock", "utimensat"),
-)
 VALUE = 0.5
-# strace counts the calls of each thread on its own.
-_CALL = re.compile(r"^(?P<thread>\d+) +(?P<call>\w+)\(")
 
 
-class Traced:
-    """One command of the worker under strace, each time in a fresh copy of a directory."""
-
-    def __init__(self, strace: str, original: Path, prefix: str, *command: str) -> None:
-        self.original = original
-        self.folder = original.with_name("work")
-        self.prefix = str(self.folder / os.path.relpath(prefix, original))
-        self._strace = strace
-        verb, *rest = command
-        self._command = [sys.executable, str(WORKER), verb, self.prefix, *rest]
-        # Compiled code of its own, complete after the first run: the calls of Python's start must not vary.
-        self._environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(original.with_name("pycache"))}
-        self.fresh()
-        subprocess.run(self._command, env=self._environment, check=True)
-        self._environment["PYTHONDONTWRITEBYTECODE"] = "1"
-
-    def fresh(self) -> None:
-        """The directory as it was, inodes and links included as far as one directory goes."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-        subprocess.run(["cp", "-a", self.original, self.folder], check=True)
-
-    def run(self, *options: str, output: str = os.devnull) -> subprocess.CompletedProcess[str]:
-        traced = [self._strace, "-f", "-o", output, *options, *self._command]
-        return subprocess.run(traced, capture_output=True, text=True, env=self._environment, check=False)
-
-    def calls(self, log: Path) -> list[tuple[str, int]]:
-        """Every call of the undisturbed work with its number among those of its kind since the process began."""
-        self.fresh()
-        done = self.run("-e", f"trace={','.join(CALLS)}", output=str(log))
-        assert done.returncode == 0, done.stderr
-        counts: Counter[tuple[str, str]] = Counter()
-        found = []
-        begun = False
-        for line in log.read_text().splitlines():
-            match = _CALL.match(line)
-            if match:
-                counts[match.groups()] += 1
-                if begun:
-                    found.append((match["call"], counts[match.groups()]))
-                begun = begun or rewrite_worker.MARK in line
-        assert len(found) > 20
-        return found
-
-    def disturbed(self, call: str, number: int, fault: str) -> subprocess.CompletedProcess[str]:
-        self.fresh()
-        return self.run("-e", f"trace={call}", "-e", f"inject={call}:{fault}:when={number}")
-
-    def again(self) -> None:
-        """The same command once more, undisturbed; in this process, which is faster."""
-        assert rewrite_worker.main(*self._command[2:]) == 0
-
-
-def nameless(files: dict[str, str]) -> dict[str, str]:
-    """Without what differs from one run to the next: the time in an id, and the ledger that holds it."""
-    return {re.sub(r"\d{8}T\d{6}-", "", name): digest for name, digest in files.items() if "ledger" not in name}
+pytestmark = pytest.mark.tensorflow
 
 
 @pytest.fixture
@@ -99,23 +37,33 @@ def two_shards(tmp_path: Path) -> str:
     return prefix
 
 
-def check_every_kill(traced: Traced, log: Path, before: float | None, after: float | None) -> None:
+def restored(prefix: str) -> dict[str, str]:
+    """What TensorFlow restores from a checkpoint, bit for bit, the object graph that it goes by included."""
+    from oracle import digest, read_all
+
+    return {name: digest(value) for name, value in read_all(prefix).items()}
+
+
+def check_kills(traced: Traced, log: Path, every: int = 1) -> Counter[str]:
+    """Killed before its calls: TensorFlow restores the old or the new bits, and the same command ends the work."""
     calls = traced.calls(log)
-    expected = nameless(contents(traced.folder))
-    kept = digests(traced.prefix)
-    outcomes = Counter()
-    for call, number in calls:
+    expected, new = nameless(contents(traced.folder)), restored(traced.prefix)
+    traced.fresh()
+    old = restored(traced.prefix)
+    assert old != new
+    outcomes: Counter[str] = Counter()
+    for call, number in calls[::every]:
         done = traced.disturbed(call, number, "signal=KILL")
         where = f"{call} {number}"
-        assert done.returncode in (-signal.SIGKILL, 128 + signal.SIGKILL), where
-        found = stored_best(traced.prefix)
-        assert found in (before, after), where
-        assert digests(traced.prefix) == kept, where
-        outcomes[found] += 1
+        assert done.returncode == -signal.SIGKILL, where
+        found = restored(traced.prefix)
+        assert found in (old, new), where
+        outcomes["new" if found == new else "old"] += 1
         traced.again()
-        assert stored_best(traced.prefix) == after, where
+        assert restored(traced.prefix) == new, where
         assert nameless(contents(traced.folder)) == expected, where
-    assert set(outcomes) == {before, after}
+    assert set(outcomes) == {"old", "new"}
+    return outcomes
 
 
 def check_every_refusal(traced: Traced, log: Path, faults: dict[str, str], after: float | None) -> None:
@@ -152,21 +100,22 @@ def traced_undo(two_shards: str, require_tool: Callable[[str], str]) -> Traced:
 
 
 def test_a_rewrite_killed_before_each_of_its_calls(traced_rewrite: Traced, tmp_path: Path) -> None:
-    check_every_kill(traced_rewrite, tmp_path / "log", 0.25, VALUE)
+    check_kills(traced_rewrite, tmp_path / "log")
 
 
 def test_an_undo_killed_before_each_of_its_calls(traced_undo: Traced, tmp_path: Path) -> None:
     # The command run again has nothing left to do when the first got past its commit, and undoes one more if not.
     calls = traced_undo.calls(tmp_path / "log")
-    expected = nameless(contents(traced_undo.folder))
-    outcomes = Counter()
+    expected, old = nameless(contents(traced_undo.folder)), restored(traced_undo.prefix)
+    traced_undo.fresh()
+    new = restored(traced_undo.prefix)
+    outcomes: Counter[float | None] = Counter()
     for call, number in calls:
         done = traced_undo.disturbed(call, number, "signal=KILL")
         where = f"{call} {number}"
-        assert done.returncode in (-signal.SIGKILL, 128 + signal.SIGKILL), where
-        found = stored_best(traced_undo.prefix)
-        assert found in (0.25, VALUE), where
-        outcomes[found] += 1
+        assert done.returncode == -signal.SIGKILL, where
+        assert restored(traced_undo.prefix) in (old, new), where
+        outcomes[stored_best(traced_undo.prefix)] += 1
         rewrite_worker.recover(traced_undo.prefix)
         if stored_best(traced_undo.prefix) == VALUE:
             traced_undo.again()
@@ -196,6 +145,47 @@ def test_an_undo_refused_at_each_write_and_fsync(traced_undo: Traced, tmp_path: 
             }, where
 
 
+def traced_migration(sample: Sample, copy: Callable[..., Path], require_tool: Callable[[str], str]) -> Traced:
+    prefix = sample.prefix_in(copy(sample, logs=False))
+    # The whole root: the learning rate is in the name of the experiment's folder.
+    root = next(parent for parent in Path(prefix).parents if parent.name == "root")
+    return Traced(require_tool("strace"), root, prefix, "migrate")
+
+
+def test_a_migration_killed_before_some_of_its_calls(
+    copy: Callable[..., Path], require_tool: Callable[[str], str], tmp_path: Path
+) -> None:
+    check_kills(traced_migration(pick("tf2.10"), copy, require_tool), tmp_path / "log", every=4)
+
+
+def test_a_migration_to_another_directory_killed_before_each_of_its_calls(
+    copy: Callable[..., Path], require_tool: Callable[[str], str], tmp_path: Path
+) -> None:
+    """The source stays as it is; the output is whole or no checkpoint at all, and the next run makes it."""
+    sample = pick("tf2.21")
+    prefix = sample.prefix_in(copy(sample, logs=False))
+    root = next(parent for parent in Path(prefix).parents if parent.name == "root")
+    out = tmp_path / "work" / "out"
+    traced = Traced(require_tool("strace"), root, prefix, "migrate", str(out))
+    calls = traced.calls(tmp_path / "log")
+    source, expected, new = contents(root), contents(out), restored(str(out / "ckpt-1"))
+    outcomes: Counter[bool] = Counter()
+    for call, number in calls:
+        done = traced.disturbed(call, number, "signal=KILL")
+        where = f"{call} {number}"
+        assert done.returncode == -signal.SIGKILL, where
+        made = (out / "ckpt-1.index").exists()
+        outcomes[made] += 1
+        if made:
+            assert restored(str(out / "ckpt-1")) == new, where
+        if not (out / "checkpoint").exists():  # else nothing is left to be done
+            traced.again()
+        assert contents(out) == expected, where
+        found = contents(traced.folder)
+        assert {name: found[name] for name in found if not name.startswith("out/")} == source, where
+    assert set(outcomes) == {True, False}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("sample", OF_EACH_LINEAGE, ids=lambda sample: sample.id)
 def test_every_lineage_killed_before_each_call(
@@ -203,7 +193,15 @@ def test_every_lineage_killed_before_each_call(
 ) -> None:
     prefix = sample.prefix_in(copy(sample, logs=False))
     traced = Traced(require_tool("strace"), Path(prefix).parent, prefix, "rewrite", str(VALUE))
-    check_every_kill(traced, tmp_path / "log", None, VALUE)
+    check_kills(traced, tmp_path / "log")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sample", OF_EACH_LINEAGE, ids=lambda sample: sample.id)
+def test_every_lineage_migrated_and_killed_before_each_call(
+    sample: Sample, copy: Callable[..., Path], require_tool: Callable[[str], str], tmp_path: Path
+) -> None:
+    check_kills(traced_migration(sample, copy, require_tool), tmp_path / "log")
 
 
 @pytest.mark.slow

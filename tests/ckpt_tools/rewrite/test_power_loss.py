@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rewrite_worker
-from checkpoints import build_bundle, digests, rewrite, stored_best
+from checkpoints import build_bundle, digests, pick, rewrite, stored_best
 
 from ckpt_tools.errors import CkptError
 from ckpt_tools.readers import Bundle
@@ -219,6 +219,40 @@ def test_an_undo(tmp_path: Path, prefix: str, monkeypatch: pytest.MonkeyPatch) -
 
     outcomes = check(tmp_path, lambda root: rewrite_worker.undo(str(root / "x")), examine, monkeypatch)
     assert set(outcomes) == {str(OLD), str(NEW)}
+
+
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["in place", "to another directory"])
+def test_a_migration(
+    tmp_path: Path, copy: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, elsewhere: bool
+) -> None:
+    sample = pick("tf2.10")
+    source = os.path.relpath(sample.prefix_in(copy(sample, logs=False)), tmp_path / "root")
+    target = "out/ckpt-1" if elsewhere else source
+
+    def migrated(root: Path) -> None:
+        command = ["migrate", str(root / source), *([str(root / "out")] if elsewhere else [])]
+        assert rewrite_worker.main(*command) == 0
+
+    trial = tmp_path / "trial"
+    shutil.copytree(tmp_path / "root", trial)
+    old = digests(str(trial / source))
+    migrated(trial)
+    new = digests(str(trial / target))
+
+    def examine(work: Path, where: str) -> str:
+        if elsewhere:
+            assert digests(str(work / source)) == old, where
+        made = (work / f"{target}.index").exists()
+        found = digests(str(work / target)) if made else None
+        assert found in ((None, new) if elsewhere else (old, new)), where
+        if not (work / "out" / "checkpoint").exists():
+            migrated(work)
+        assert digests(str(work / target)) == new, where
+        return str(found == new)
+
+    outcomes = check(tmp_path, migrated, examine, monkeypatch)
+    assert set(outcomes) == {"True", "False"}
+    assert sum(outcomes.values()) > 100
 
 
 def test_a_repair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
