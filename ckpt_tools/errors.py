@@ -90,6 +90,13 @@ class StorageError(CkptError):
     exit_code = 5
 
 
+class LostWorkerError(CkptError):
+    """Another process that takes part in the work is gone, or does not answer."""
+
+    id = "worker-lost"
+    exit_code = 5
+
+
 class BusyError(CkptError):
     """Somebody else is writing here now."""
 

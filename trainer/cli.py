@@ -16,6 +16,7 @@ from ckpt_tools.evidence import collect
 from ckpt_tools.experiments import Experiment
 from ckpt_tools.findings import Finding
 from ckpt_tools.storage import require_writable
+from trainer.cluster import Task, task_of
 from trainer.config import MODEL_TYPES, UNKNOWN_ITEM_COUNT, default_config, override
 from trainer.console import Console
 from trainer.curve import draw
@@ -122,6 +123,12 @@ def train(
         bool,
         typer.Option("--accept-metric", help="Resume although the recall is not the stored one; believe the new one."),
     ] = False,
+    distribute: Annotated[
+        bool,
+        typer.Option(
+            "--distribute", help="Share each batch between all GPUs of this machine, or all workers of TF_CONFIG."
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout, and nothing else there.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing unless something is wrong.")] = False,
 ) -> None:
@@ -149,6 +156,7 @@ def train(
 
     def body() -> int:
         budget = _budget(max_iter, max_steps)
+        task = task_of(os.environ) if distribute else None
         if resume:
             target = existing_experiment(experiment, root, exp_name, given)
             start = resumed_run(
@@ -171,9 +179,10 @@ def train(
             if wrong := next((flag for flag, value in stray.items() if value), None):
                 raise UsageError(f"{wrong} means something only with --resume", hint="add --resume, or leave it out")
             target, start = _new(given, root, exp_name, data_dir, console)
-        for directory in (target.path, target.runs):
-            require_writable(_existing_parent(directory))
-        return _run(start, target, budget.until(start.standing.step), console)
+        if task is None or task.is_chief:
+            for directory in (target.path, target.runs):
+                require_writable(_existing_parent(directory))
+        return _run(start, target, budget.until(start.standing.step), console, distribute=distribute, task=task)
 
     _finish(console, experiment or exp_name, body)
 
@@ -364,7 +373,9 @@ def _new(
     return target, new_run(config, data_dir or default_data_dir(root, dataset), progress=console.measured)
 
 
-def _run(start: Start, target: Experiment, max_steps: int, console: Console) -> int:
+def _run(
+    start: Start, target: Experiment, max_steps: int, console: Console, *, distribute: bool, task: Task | None
+) -> int:
     console.end_progress()
     console.line(f"{target.path}: {_beginning(start)}")
     console.findings(start.findings)
@@ -373,7 +384,8 @@ def _run(start: Start, target: Experiment, max_steps: int, console: Console) -> 
     with held_stderr():
         from trainer.loop import train as run
 
-    outcome = run(start, target, max_steps, console)
+    team = _team(task, console) if distribute else None
+    outcome = run(start, target, max_steps, console, team)
     console.end_progress()
     standing = outcome.standing
     console.line(
@@ -382,7 +394,9 @@ def _run(start: Start, target: Experiment, max_steps: int, console: Console) -> 
     )
     if outcome.reason == "interrupted":
         console.line(f"everything is saved; to go on: trainer train {target.path} --resume --from latest")
-    picture = draw(collect(target).history, target.name, target.runs)
+    picture = None
+    if task is None or task.is_chief:
+        picture = draw(collect(target).history, target.name, target.runs)
     if picture is not None:
         console.line(f"the recall of all evaluations: {picture}")
     first = {key: getattr(outcome.first, key) for key in ("step", "recall", "ndcg", "hitrate")}
@@ -405,6 +419,18 @@ def _run(start: Start, target: Experiment, max_steps: int, console: Console) -> 
         },
     )
     return EXIT_INTERRUPTED if outcome.reason == "interrupted" else EXIT_OK
+
+
+def _team(task: Task | None, console: Console) -> Any:
+    """Those who train together, once they are all there."""
+    from trainer.distribution import gather_team
+
+    if task is not None:
+        role = "the chief, who writes" if task.is_chief else "writes nothing"
+        console.line(f"worker {task.number} of {task.count}, {role}; waiting for the others")
+    team = gather_team(task)
+    console.line(f"each batch is shared by {team.replicas} {'replica' if team.replicas == 1 else 'replicas'}")
+    return team
 
 
 def _beginning(start: Start) -> str:

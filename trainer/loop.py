@@ -17,14 +17,14 @@ from ckpt_tools.errors import MismatchError
 from ckpt_tools.experiments import Experiment
 from trainer.ahead import Ahead
 from trainer.config import TrainConfig
-from trainer.learner import Learner
 from trainer.metrics import Metrics
 from trainer.rows import Row
 from trainer.run_log import RunLog
 from trainer.saving import CheckpointLine
 from trainer.standing import Standing
-from trainer.start import Start, measure, metric_identity
+from trainer.start import Start, metric_identity
 from trainer.stored import CONFIG_KEY, METRIC_KEY
+from trainer.team import Alone, Learns, Team
 
 Reason = Literal["max-steps", "patience", "interrupted"]
 
@@ -46,29 +46,41 @@ class Outcome:
     reason: Reason
 
 
-def train(start: Start, experiment: Experiment, max_steps: int, listener: Listener) -> Outcome:
+def train(
+    start: Start, experiment: Experiment, max_steps: int, listener: Listener, team: Team | None = None
+) -> Outcome:
     """Train until step ``max_steps``, until patience is used up, or until a signal asks to stop.
 
     The best weights go to ``keras_ckpt``, the newest to ``latest``: at every evaluation, and when the run ends
     between two. After SIGINT or SIGTERM the current step is finished and saved; a second signal does not wait.
+    With a ``team`` of several processes only the chief writes, and a signal to one of them stops all.
 
-    Raises MismatchError when the loss is not finite (nothing is saved from there), StorageError, and BusyError when
-    another run trains this experiment.
+    Raises MismatchError when the loss is not finite (nothing is saved from there), StorageError, BusyError when
+    another run trains this experiment, and what ``team`` raises: LostWorkerError leaves the last state that was saved.
     """
-    storage.make_directory(experiment.path)
-    with storage.locked(experiment.path):
-        run = _Run(start, experiment)
+    team = Alone() if team is None else team
+    team.meet(start, max_steps)
+    with contextlib.ExitStack() as stack:
+        log: RunLog | _NoLog = _NoLog()
+        if team.is_chief:
+            storage.make_directory(experiment.path)
+            stack.enter_context(storage.locked(experiment.path))
+        run = stack.enter_context(_Run(start, experiment, team))
         if start.save_best:
             run.save_best()
-        with run, RunLog(experiment.runs, start.config) as log, _stop_requests() as stop_requested:
-            return _loop(run, start, max_steps, log, listener, stop_requested)
+        if team.is_chief:
+            log = stack.enter_context(RunLog(experiment.runs, start.config))
+        stop_requested = stack.enter_context(_stop_requests())
+        outcome = _loop(run, start, max_steps, log, listener, lambda: team.stop_agreed(stop_requested()))
+        team.part()
+    return outcome
 
 
 def _loop(
     run: _Run,
     start: Start,
     max_steps: int,
-    log: RunLog,
+    log: RunLog | _NoLog,
     listener: Listener,
     stop_requested: Callable[[], bool],
 ) -> Outcome:
@@ -114,13 +126,24 @@ def _reason_to_stop(standing: Standing, max_steps: int, asked: bool) -> Reason |
     return "max-steps" if standing.step >= max_steps else None
 
 
+class _NoLog:
+    """The chief keeps the log."""
+
+    def add(self, row: Row) -> None:
+        pass
+
+    def rewind(self, step: int, row: Row | None) -> None:
+        pass
+
+
 class _Run:
     """The state that changes: the learner's variables and the standing, always of the same step."""
 
-    def __init__(self, start: Start, experiment: Experiment) -> None:
+    def __init__(self, start: Start, experiment: Experiment, team: Team) -> None:
         self._start = start
         self._config: TrainConfig = start.config
-        self._learner = Learner(start.config, start.variables)
+        self._team = team
+        self._learner: Learns = team.learner(start.config, start.variables)
         self._batches = Ahead(start.sampler)
         self._best = CheckpointLine(experiment.best_line)
         self._latest = CheckpointLine(experiment.latest_line)
@@ -148,15 +171,17 @@ class _Run:
 
     def evaluate(self) -> Metrics:
         self._learner.catch_up()
-        metrics = measure(self._config, self._learner.weights(), self._start.valid)
+        metrics = self._team.measure(self._config, self._learner.weights(), self._start.valid)
         self.standing = self.standing.after_evaluation(metrics.recall, self._config.patience)
         return metrics
 
     def save_best(self) -> None:
-        self._best.save(self._stored())
+        if self._team.is_chief:
+            self._best.save(self._stored())
 
     def save_latest(self) -> None:
-        self._latest.save(self._stored())
+        if self._team.is_chief:
+            self._latest.save(self._stored())
         self.unsaved = False
 
     def _stored(self) -> dict[str, Any]:

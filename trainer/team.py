@@ -1,0 +1,69 @@
+"""Who trains a run: this process alone, or several together (``trainer.distribution``). Needs TensorFlow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+
+from trainer.config import TrainConfig
+from trainer.data import Interactions
+from trainer.learner import Learner
+from trainer.metrics import Metrics
+from trainer.sampling import Batch
+from trainer.start import Start, measure
+
+
+class Learns(Protocol):
+    """What ``Learner`` does, with one copy of the variables or several."""
+
+    def update(self, batch: Batch) -> float: ...
+
+    def catch_up(self) -> None: ...
+
+    def weights(self) -> dict[str, np.ndarray]: ...
+
+    def stored(self) -> dict[str, Any]: ...
+
+
+class Team(Protocol):
+    """All that differs between one process and several. Every member goes through the same steps with the same numbers,
+    so that all decide alike; only the chief writes."""
+
+    @property
+    def is_chief(self) -> bool: ...
+
+    def meet(self, start: Start, max_steps: int) -> None:
+        """Before anything is written: wait for the others, and make sure that all begin the same run."""
+
+    def learner(self, config: TrainConfig, variables: Mapping[str, np.ndarray]) -> Learns: ...
+
+    def measure(self, config: TrainConfig, weights: Mapping[str, np.ndarray], valid: Interactions) -> Metrics: ...
+
+    def stop_agreed(self, asked: bool) -> bool:
+        """Whether all have come to know that one of them was asked to stop; ``asked``: whether this one was."""
+
+    def part(self) -> None:
+        """After everything has been written: wait for the others."""
+
+
+class Alone:
+    """One process, one learner: nobody to ask and nobody to wait for."""
+
+    is_chief = True
+
+    def meet(self, start: Start, max_steps: int) -> None:
+        pass
+
+    def learner(self, config: TrainConfig, variables: Mapping[str, np.ndarray]) -> Learns:
+        return Learner(config, variables)
+
+    def measure(self, config: TrainConfig, weights: Mapping[str, np.ndarray], valid: Interactions) -> Metrics:
+        return measure(config, weights, valid)
+
+    def stop_agreed(self, asked: bool) -> bool:
+        return asked
+
+    def part(self) -> None:
+        pass
