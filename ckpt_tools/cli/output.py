@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import json
 import math
 import os
@@ -94,6 +93,8 @@ class Output:
 
     def csv(self, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
         """A table for spreadsheets; lists become numbers of things."""
+        import csv  # only when it is asked for
+
         writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow(columns)
         for row in rows:

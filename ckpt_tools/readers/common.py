@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
@@ -76,6 +75,8 @@ class Reader(ABC):
         return info
 
     def digest(self, name: str) -> str:
+        import hashlib  # it loads a library of cryptography, which only digests need
+
         dtype = self.info(name).dtype
         digest = hashlib.sha256()
         if dtype == "string":

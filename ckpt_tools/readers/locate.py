@@ -17,7 +17,6 @@ from typing import NoReturn
 from ckpt_tools import storage
 from ckpt_tools.errors import CkptError, CorruptError, NotFoundError, UnsafeError
 from ckpt_tools.format.state import FILE_NAME, MAX_BYTES, State, decode_state
-from ckpt_tools.readers import keras_zip
 from ckpt_tools.readers.saved_model import has_variables, is_saved_model
 from ckpt_tools.readers.sniff import PASS_PREFIX, Kind, sniff
 from ckpt_tools.readers.v1 import shard_set, shard_sets_in, shards_of
@@ -103,7 +102,9 @@ def _refuse(path: str) -> None:
     with storage.RandomAccessFile(path) as file:
         kind = sniff(file)
     if kind is not None and kind.id == "zip":
-        kind = keras_zip.stranger(path) or kind
+        from ckpt_tools.readers.keras_zip import stranger  # other formats need no archives
+
+        kind = stranger(path) or kind
     if kind is None or not kind.readable:
         raise_stranger(path, kind)
 

@@ -7,14 +7,10 @@ import os
 from ckpt_tools import storage
 from ckpt_tools.readers.base import Checkpoint
 from ckpt_tools.readers.bundle import Bundle, index_name
-from ckpt_tools.readers.keras_h5 import open_h5, open_shards
-from ckpt_tools.readers.keras_zip import KerasZip
 from ckpt_tools.readers.locate import locate, raise_stranger
 from ckpt_tools.readers.saved_model import SavedModel
 from ckpt_tools.readers.sniff import sniff
 from ckpt_tools.readers.v1 import V1Checkpoint, shard_names
-
-_READERS = {"table": V1Checkpoint, "hdf5": open_h5, "zip": KerasZip, "json": open_shards}
 
 
 def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
@@ -36,10 +32,18 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         return V1Checkpoint(where)
     with storage.RandomAccessFile(where) as file:
         kind = sniff(file)
-    if kind is None or kind.id not in _READERS:
+    # What one format needs (h5py, archives) is not loaded for the others.
+    if kind is None or kind.id not in ("table", "hdf5", "zip", "json"):
         raise_stranger(where, kind)
-    reader: Checkpoint = _READERS[kind.id](where)
-    return reader
+    if kind.id == "table":
+        return V1Checkpoint(where)
+    if kind.id == "zip":
+        from ckpt_tools.readers.keras_zip import KerasZip
+
+        return KerasZip(where)
+    from ckpt_tools.readers.keras_h5 import open_h5, open_shards
+
+    return open_h5(where) if kind.id == "hdf5" else open_shards(where)
 
 
 def _require_table(path: str) -> None:
