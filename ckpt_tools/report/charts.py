@@ -33,16 +33,21 @@ _STYLE = Style(
     value_colors=("var(--on)",) * 4,
 )
 _LARGEST = 30
-_PRINTED_SHARE = 0.06
+# Of a label's letter, in units of a chart: on average, and rather too wide than clipped.
+_LETTER_WIDTH, _LINE_HEIGHT = 7.0, 16.0
+_DASHES = {"dasharray": "6, 4"}
 
 
 def _options(**more: Any) -> dict[str, Any]:
     # Without js: pygal would load its script from the network.
-    base = {"style": _STYLE, "js": (), "disable_xml_declaration": True, "width": 760, "height": 280}
-    return {**base, "legend_at_bottom": True, "x_label_rotation": 0, "truncate_label": -1, **more}
+    base: dict[str, Any] = {"style": _STYLE, "js": (), "disable_xml_declaration": True, "width": 580, "height": 270}
+    base |= {"legend_at_bottom": True, "x_label_rotation": 0, "truncate_label": -1}
+    return {**base, **more}
 
 
 def _svg(chart: Any) -> str:
+    # More columns than entries, and pygal would draw the legend below the edge.
+    chart.legend_at_bottom_columns = len(chart.raw_series)
     chart.add_xml_filter(_hover_titles)
     return _without_comments(chart.render(is_unicode=True))
 
@@ -64,7 +69,30 @@ def _hover_titles(root: Any) -> Any:
             title = element.makeelement("title", {})
             title.text = words
             element.insert(0, title)
+    # Its own title is its maker's name.
+    for title in root.findall("title"):
+        root.remove(title)
     return _silent(root)
+
+
+def _labels_within(root: Any) -> Any:
+    """pygal begins a tile's label in the middle of the tile: centre it, and leave out what is wider than its tile."""
+    tiles = [tile for tile in root.iter("rect") if "reactive" in tile.get("class", "")]
+    for overlay in root.iter("g"):
+        for text in [text for text in overlay.findall("text") if "label" in text.get("class", "")]:
+            tile = min(tiles, key=lambda tile: _distance(text, tile))
+            width, height = (float(tile.get(side)) for side in ("width", "height"))
+            if width < len(text.text) * _LETTER_WIDTH or height < _LINE_HEIGHT:
+                overlay.remove(text)
+            else:
+                text.set("style", "text-anchor: middle")
+    return root
+
+
+def _distance(text: Any, tile: Any) -> float:
+    """From the start of a text to the middle of a tile."""
+    pairs = (("x", "width"), ("y", "height"))
+    return sum(abs(float(text.get(at)) - float(tile.get(at)) - float(tile.get(side)) / 2) for at, side in pairs)
 
 
 def _bare(root: Any) -> Any:
@@ -97,7 +125,9 @@ def curve(
     points = [(x, y) for x, y in zip(places, values, strict=True) if y is not None]
     if not points:
         return None
-    chart = pygal.XY(**_options(x_title=axis, dots_size=3, value_formatter=lambda value: f"{value:.4g}"))
+    chart = pygal.XY(
+        **_options(x_title=axis, dots_size=3 if len(points) < 40 else 1.5, value_formatter=lambda value: f"{value:.4g}")
+    )
     chart.add(name, [{"value": (x, y), "label": f"{axis} {x}: {name} {y:.6f}"} for x, y in points])
     marks = [n for n, e in enumerate(history) if best is not None and e.agrees_with(best.recall)][:1]
     for label, numbers in (("best", marks), ("resumed", resumed)):
@@ -110,8 +140,8 @@ def curve(
 
 def anatomy(tensors: Sequence[Tensor]) -> str:
     """A treemap of the bytes: model, optimizer, state."""
-    chart = pygal.Treemap(**_options(height=340, print_labels=True))
-    total = sum(tensor.nbytes for tensor in tensors)
+    chart = pygal.Treemap(**_options(width=1000, height=340, print_labels=True))
+    chart.add_xml_filter(_labels_within)
     for group in ("model", "optimizer", "state"):
         members = sorted((t for t in tensors if t.group == group and t.nbytes), key=lambda tensor: -tensor.nbytes)
         tiles = [(tensor.canonical or tensor.name, tensor.nbytes) for tensor in members[:_LARGEST]]
@@ -119,15 +149,14 @@ def anatomy(tensors: Sequence[Tensor]) -> str:
             rest = sum(tensor.nbytes for tensor in members[_LARGEST:])
             tiles.append((f"{len(members) - _LARGEST} smaller ones", rest))
         if tiles:
-            chart.add(group, [_tile(name, nbytes, nbytes / total) for name, nbytes in tiles])
+            chart.add(group, [_tile(name, nbytes) for name, nbytes in tiles])
     return _svg(chart)
 
 
-def _tile(name: str, nbytes: int, share: float) -> dict[str, Any]:
-    """A name is printed where there is room for it; all have it as their title."""
-    words = f"{name}, {nbytes:,} bytes"
-    label = {"label": name.removeprefix("model/").removeprefix("optimizer/")} if share > _PRINTED_SHARE else {}
-    return {"value": nbytes, "formatter": lambda _: words, **label}
+def _tile(name: str, nbytes: int) -> dict[str, Any]:
+    """Its name, printed where there is room for it, and its size, which all have in their title."""
+    label = name.removeprefix("model/").removeprefix("optimizer/")
+    return {"value": nbytes, "formatter": lambda _: f"{nbytes:,} bytes", "label": label}
 
 
 def histogram(found: Histogram) -> str:
@@ -137,6 +166,7 @@ def histogram(found: Histogram) -> str:
             width=380,
             height=200,
             show_legend=False,
+            max_scale=5,
             x_labels=[low, (low + high) / 2, high],
             x_value_formatter=lambda value: f"{value:.4g}",
             value_formatter=lambda value: f"{value:,g}",
@@ -153,6 +183,7 @@ def norms(bands: Sequence[NormBand]) -> str:
             x_title="item id, most frequent first",
             x_labels=list(range(math.ceil(math.log10(bands[-1].last)) + 1)),
             dots_size=2,
+            width=1000,
             value_formatter=lambda value: f"{value:.4g}",
             x_value_formatter=lambda value: f"{10**value:,.0f}",
         )
@@ -165,7 +196,7 @@ def norms(bands: Sequence[NormBand]) -> str:
             }
             for band in bands
         ]
-        chart.add(label, points)
+        chart.add(label, points, stroke_style=None if name == "middle" else _DASHES)
     return _svg(chart)
 
 

@@ -80,11 +80,13 @@ def shelf_page(found: ShelfContents) -> str:
         found=found,
         sparklines={path: Markup(charts.sparkline(recalls)) for path, recalls in found.histories.items()},
         choices=[(name, sorted({str(_value(row, name)) for row in rows})) for name in _CHOICES],
+        titles=_CHOICES,
         value=_value,
     )
 
 
-_CHOICES = ("model", "health", "best", "verdict")
+# What can be chosen, and the column that shows it.
+_CHOICES = {"model": "model", "health": "state", "verdict": "resume", "best": "best"}
 
 
 def _value(row: Row, name: str) -> Any:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from browser import Page
-from checkpoints import EXPERIMENTS, FIXTURES, build_bundle, pick, snapshot
+from checkpoints import EXPERIMENTS, FIXTURES, OF_EACH_LINEAGE, Sample, build_bundle, pick, snapshot
 
 from ckpt_tools.cli import run
 from ckpt_tools.report import RunContents, ShelfContents, contents
@@ -198,7 +198,8 @@ class TestShelfInABrowser:
                 break
         assert page.ask("getComputedStyle(document.activeElement).outlineStyle") == "solid"
         page.press("Enter", 13, "\r")
-        steps = [float(value) for value in page.ask(f"{_SHOWN}.map(row => row.cells[3].dataset.value)") if value]
+        column = page.ask("document.activeElement.closest('th').cellIndex")
+        steps = [float(value) for value in page.ask(f"{_SHOWN}.map(row => row.cells[{column}].dataset.value)") if value]
         assert steps == sorted(steps)
         assert page.ask("document.activeElement.textContent") == "step"
 
@@ -211,6 +212,22 @@ class TestShelfInABrowser:
         assert [role for role, name in controls if not name] == []
         roles = {role for role, _ in tree}
         assert {"main", "search", "table", "columnheader", "rowheader", "heading", "status"} <= roles
+
+
+_TEXTS = "Array.from(document.querySelectorAll('figure svg text'))"
+# The words of a chart that stick out of it, and the names in a treemap that stick out of their tiles.
+_CLIPPED = """
+Array.from(document.querySelectorAll("figure svg")).flatMap((svg) => {
+  const tiles = Array.from(svg.querySelectorAll("rect.reactive")).map((tile) => tile.getBoundingClientRect());
+  const within = (inner, outer) => inner.left >= outer.left - 1 && inner.right <= outer.right + 1
+    && inner.top >= outer.top - 1 && inner.bottom <= outer.bottom + 1;
+  return Array.from(svg.querySelectorAll("text")).filter((text) => {
+    const box = text.getBoundingClientRect();
+    const places = text.classList.contains("label") ? tiles : [svg.getBoundingClientRect()];
+    return !places.some((place) => within(box, place));
+  }).map((text) => text.textContent);
+})
+"""
 
 
 class TestRunInABrowser:
@@ -229,6 +246,23 @@ class TestRunInABrowser:
         assert len(colours) == 2
         assert page.problems == []
         assert set(page.requests) == {output.as_uri()}
+
+    @pytest.mark.parametrize("sample", [*OF_EACH_LINEAGE, SAMPLE], ids=lambda sample: sample.id)
+    def test_no_word_is_clipped(self, page: Page, tmp_path: Path, sample: Sample) -> None:
+        output = tmp_path / "run.html"
+        page_of(sample.path, output)
+        for width in (1300, 390):
+            page.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
+            page.open(output)
+            assert page.ask(_CLIPPED) == []
+            assert page.ask("document.documentElement.scrollWidth <= innerWidth")
+            # Smaller than this nobody reads it.
+            assert page.ask(f"Math.min(...{_TEXTS}.map(text => text.getBoundingClientRect().height))") > 9
+        labels = page.ask(f"{_TEXTS}.filter(text => text.classList.contains('label')).map(text => text.textContent)")
+        assert "item_embedding" in labels
+
+    def test_a_chart_has_no_title_of_its_maker(self, tmp_path: Path) -> None:
+        assert "pygal" not in re.sub(r"pygal-chart", "", page_of(SAMPLE.path, tmp_path / "run.html")).lower()
 
     def test_charts_have_names_and_tables(self, page: Page, tmp_path: Path) -> None:
         output = tmp_path / "run.html"
