@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ckpt_tools import storage
+from ckpt_tools import places
 from ckpt_tools.errors import CkptError
 from ckpt_tools.findings import Finding
 from ckpt_tools.format import checksum
@@ -67,9 +67,9 @@ def diagnose(checkpoint: Checkpoint, damaged: Sequence[str], findings: Iterable[
 def torn_index(prefix: str) -> Diagnosis | None:
     """Why an index cannot be read at all, and which other checkpoints of its directory can."""
     path = index_name(prefix)
-    if not os.path.lexists(path):
+    if not places.exists(path):
         return None
-    size = storage.fingerprint(path).size
+    size = places.fingerprint(path).size
     what = (
         "the index is empty: TensorFlow empties it before it writes the new one, and was killed in between"
         if size == 0
@@ -97,7 +97,7 @@ def _of_file(bundle: Bundle, number: int, end: int) -> Diagnosis | None:
     try:
         size = bundle.shard(number).size
     except CkptError:
-        missing = [os.path.basename(path) for path in bundle.shard_paths if not os.path.lexists(path)]
+        missing = [os.path.basename(path) for path in bundle.shard_paths if not places.exists(path)]
         count = f"{len(missing)} of {len(bundle.shard_paths)} data files"
         return Diagnosis(
             "missing-shard",
@@ -173,7 +173,7 @@ def _fitting_file(bundle: Bundle, number: int, damaged: list[Entry]) -> str | No
     own = bundle.shard_paths[number]
     directory = os.path.dirname(own)
     try:
-        names = [name for name in storage.list_directory(directory or ".") if _DATA.fullmatch(name)]
+        names = [name for name in places.list_directory(directory or ".") if _DATA.fullmatch(name)]
     except CkptError:
         return None
     for name in names[:_MAX_FILES]:
@@ -184,13 +184,13 @@ def _fitting_file(bundle: Bundle, number: int, damaged: list[Entry]) -> str | No
 
 def _fits(path: str, samples: list[Entry]) -> bool:
     try:
-        with storage.RandomAccessFile(path) as file:
+        with places.open_file(path) as file:
             return all(checksum.masked(file.read(entry.offset, entry.size)) == entry.crc for entry in samples)
     except CkptError:
         return False
 
 
-def _zeros_from(file: storage.RandomAccessFile) -> int:
+def _zeros_from(file: places.File) -> int:
     """The offset behind the last byte that is not zero."""
     end = file.size
     while end:

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import os
 import re
-import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
-from ckpt_tools import storage
+from ckpt_tools import places
 from ckpt_tools.errors import CkptError, NotFoundError
 from ckpt_tools.experiments import BEST_ROOT, RUNS_ROOT, Experiment, is_experiment
 from ckpt_tools.format.state import FILE_NAME
@@ -23,9 +22,10 @@ from ckpt_tools.readers.locate import inside, latest_in, prefixes_in, read_state
 from ckpt_tools.readers.saved_model import is_saved_model
 from ckpt_tools.readers.sniff import sniff
 from ckpt_tools.readers.v1 import shard_set
+from ckpt_tools.storage import Fingerprint
 
 Kind = Literal["experiment", "checkpoint", "saved-model", "keras"]
-Files = Mapping[str, os.stat_result]
+Files = Mapping[str, Fingerprint]
 
 _PART = re.compile(r"(?P<prefix>.+)\.(index|meta|data-\d{5}-of-(?P<shards>\d{5}))", re.DOTALL)
 # What an interrupted save leaves: of TensorFlow's savers, its table writer, its state file, and of our own writes.
@@ -61,13 +61,13 @@ class _Folder:
     """One directory: its files, the directories in it that may hold runs, the files that nothing names."""
 
     path: str
-    files: dict[str, os.stat_result] = field(default_factory=dict)
+    files: dict[str, Fingerprint] = field(default_factory=dict)
     below: list[str] = field(default_factory=list)
     orphans: list[str] = field(default_factory=list)
 
     @property
     def state(self) -> str:
-        return os.path.normpath(os.path.join(self.path, FILE_NAME))
+        return places.normal(os.path.join(self.path, FILE_NAME))
 
     @cached_property
     def groups(self) -> dict[str, dict[str, int | None]]:
@@ -113,14 +113,14 @@ class Discovery:
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         # All paths below are normal, as those that a state file leads to are: equal paths are equal texts.
-        self.root = os.path.normpath(os.fspath(root))
+        self.root = places.normal(os.fspath(root))
         self.orphans: list[str] = []
         self.problems: list[CkptError] = []
-        self._seen: set[tuple[int, int]] = set()
+        self._seen: set[Hashable] = set()
 
     def runs(self) -> Iterator[Run]:
         """Every run, directory by directory. Raises NotFoundError when the root is no directory."""
-        if not os.path.isdir(self.root):
+        if not places.is_directory(self.root):
             raise NotFoundError("not a directory", path=self.root, hint="pass a directory that holds experiments")
         # A stack, because a tree may be deeper than Python recurses.
         waiting = [self.root]
@@ -135,7 +135,7 @@ class Discovery:
             else:
                 folder = self._list(directory)
                 waiting += reversed(folder.below)
-                if os.path.basename(os.path.abspath(directory)) == RUNS_ROOT:
+                if os.path.basename(places.absolute(directory)) == RUNS_ROOT:
                     yield from self._logs_alone(folder)
                 found = [*self._checkpoints(folder), *self._strays(folder)]
                 yield from self._with_orphans(found, folder.orphans)
@@ -145,7 +145,7 @@ class Discovery:
         best, problem = _best(experiment)
         others: list[Run] = []
         latest: list[Run] = []
-        files: dict[str, os.stat_result] = {}
+        files: dict[str, Fingerprint] = {}
         orphans: list[str] = []
         waiting = [directory]
         while waiting:
@@ -159,14 +159,14 @@ class Discovery:
             orphans += folder.orphans
             for run in self._checkpoints(folder):
                 if run.prefix != best:
-                    (latest if here == os.path.normpath(experiment.latest_line) else others).append(run)
+                    (latest if here == places.normal(experiment.latest_line) else others).append(run)
         for run in others:
             files = {path: status for path, status in files.items() if not _belongs(path, run.path)}
         own = self._run(directory, "experiment", best, files, problem, [run.path for run in latest])
         yield from self._with_orphans([own, *others], orphans)
 
     def _saved_model(self, directory: str) -> Run:
-        files: dict[str, os.stat_result] = {}
+        files: dict[str, Fingerprint] = {}
         waiting = [directory]
         while waiting:
             folder = self._list(waiting.pop())
@@ -200,8 +200,8 @@ class Discovery:
     def _logs_alone(self, runs: _Folder) -> Iterator[Run]:
         """The experiments whose checkpoints are gone, or were never saved."""
         for logs in runs.below:
-            path = os.path.join(os.path.dirname(os.path.abspath(runs.path)), BEST_ROOT, os.path.basename(logs))
-            if not os.path.isdir(path):
+            path = os.path.join(places.parent(places.absolute(runs.path)), BEST_ROOT, os.path.basename(logs))
+            if not places.is_directory(path):
                 files = self._list(logs).files
                 files = {file: status for file, status in files.items() if _LOGS.fullmatch(os.path.basename(file))}
                 if files:
@@ -226,7 +226,7 @@ class Discovery:
         latest: Iterable[str] = (),
     ) -> Run:
         # Two names of one file take its space once.
-        sizes = {(status.st_dev, status.st_ino): status.st_size for status in files.values()}
+        sizes = {(file.device, file.inode) if file.inode else path: file.size for path, file in files.items()}
         return Run(
             path=path,
             kind=kind,
@@ -234,42 +234,34 @@ class Discovery:
             problem=problem,
             latest=tuple(latest),
             nbytes=sum(sizes.values()),
-            modified=max((status.st_mtime for status in files.values()), default=0.0),
+            modified=max((file.mtime_ns / 1e9 for file in files.values()), default=0.0),
             linked=any(self._is_linked(file) for file in files),
         )
 
     def _is_linked(self, path: str) -> bool:
         """Whether a link below the root is on the way to a file."""
-        return os.path.realpath(path) != os.path.join(os.path.realpath(self.root), os.path.relpath(path, self.root))
+        return places.real(path) != os.path.join(places.real(self.root), places.relative(path, self.root))
 
     def _enter(self, directory: str) -> bool:
         """Whether a directory is new: links may lead to it a second time, or round in a circle."""
-        try:
-            status = os.stat(directory)
-        except OSError:
-            return False
-        key = (status.st_dev, status.st_ino)
-        new = key not in self._seen
+        key = places.identity(directory)
+        new = key is not None and key not in self._seen
         self._seen.add(key)
         return new
 
     def _list(self, directory: str) -> _Folder:
         folder = _Folder(directory)
         try:
-            names = storage.list_directory(directory)
+            found = places.scan(directory)
         except CkptError as error:
             self.problems.append(error)
             return folder
-        for name in names:
-            path = os.path.normpath(os.path.join(directory, name))
-            try:
-                status = os.stat(path)
-            except OSError:
-                continue  # a link to nowhere, or a file that was just removed
-            if not stat.S_ISDIR(status.st_mode):
-                folder.files[path] = status
+        for name, status in found.items():
+            path = places.normal(os.path.join(directory, name))
+            if not status.directory:
+                folder.files[path] = status.fingerprint
             elif _UNFINISHED_FOLDER.fullmatch(name):
-                folder.orphans.extend(_files_below(path))
+                folder.orphans.extend(places.files_below(path))
             elif name != _BACKUPS:
                 folder.below.append(path)
         folder.orphans.extend(path for path in folder.files if _UNFINISHED.fullmatch(os.path.basename(path)))
@@ -282,12 +274,12 @@ class Discovery:
 def _best(experiment: Experiment) -> tuple[str | None, CkptError | None]:
     """The prefix of the best checkpoint. When the state file is damaged, but only one is there, it is that one."""
     try:
-        return os.path.normpath(experiment.best_prefix()), None
+        return places.normal(experiment.best_prefix()), None
     except CkptError as error:
         for line in (experiment.best_line, experiment.path):
             names = prefixes_in(line)
             if len(names) == 1:
-                return os.path.normpath(os.path.join(line, names[0])), error
+                return places.normal(os.path.join(line, names[0])), error
         return None, error
 
 
@@ -300,7 +292,7 @@ def _is_checkpoint(prefix: str, folder: _Folder) -> bool:
     if prefix in folder.named or any(folder.groups[prefix].values()):
         return True
     try:
-        with storage.RandomAccessFile(f"{prefix}.index") as file:
+        with places.open_file(f"{prefix}.index") as file:
             kind = sniff(file)
     except CkptError:
         return True
@@ -332,7 +324,3 @@ def _shards_of(prefix: str) -> int | None:
             return bundle.header.num_shards
     except CkptError:
         return None
-
-
-def _files_below(directory: str) -> Iterator[str]:
-    return (os.path.join(where, name) for where, _, names in os.walk(directory) for name in names)

@@ -8,12 +8,25 @@ next thing to do, preferably a command to run.
 from __future__ import annotations
 
 import os
+import re
 from typing import ClassVar
 
 EXIT_OK = 0
 EXIT_FINDINGS = 1
 EXIT_BUG = 70
 EXIT_INTERRUPTED = 130
+
+# What follows a "?" signs a URL for one reader, what stands before an "@" is a password.
+_SECRETS = re.compile(
+    r"""(?P<before>[A-Za-z][A-Za-z0-9+.-]*://)(?:[^/?#@\s'"\\]*@)?(?P<place>[^?\s'"\\]*)(?P<query>\?[^\s'"\\]*)?"""
+)
+
+
+def without_secrets(text: str) -> str:
+    """A text whose URLs have lost their passwords and signatures."""
+    if "://" not in text:
+        return text
+    return _SECRETS.sub(lambda match: f"{match['before']}{match['place']}{'?...' if match['query'] else ''}", text)
 
 
 class CkptError(Exception):
@@ -32,7 +45,7 @@ class CkptError(Exception):
         hint: str | None = None,
     ) -> None:
         super().__init__(message)
-        self.message = message
+        self.message = without_secrets(message)
         self.path = None if path is None else os.fspath(path)
         self.offset = offset
         self.key = key
@@ -40,7 +53,7 @@ class CkptError(Exception):
 
     def __str__(self) -> str:
         """The message with its place: ``FILE: at byte N: tensor 'K': message``."""
-        place = [self.path] if self.path is not None else []
+        place = [without_secrets(self.path)] if self.path is not None else []
         if self.offset is not None:
             place.append(f"at byte {self.offset}")
         if self.key is not None:

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ckpt_tools import storage
+from ckpt_tools import places
 from ckpt_tools.errors import CkptError
 from ckpt_tools.experiments import Experiment
 from ckpt_tools.findings import Finding
@@ -128,10 +128,10 @@ def collect(experiment: Experiment) -> Evidence:
 def _files(experiment: Experiment) -> Iterator[str]:
     for directory in (experiment.runs, experiment.path):
         try:
-            names = storage.list_directory(directory)
+            names = places.scan(directory)
         except CkptError:
             continue
-        yield from (path for path in (os.path.join(directory, name) for name in names) if os.path.isfile(path))
+        yield from (os.path.join(directory, name) for name, status in names.items() if not status.directory)
 
 
 def _disagreements(evaluations: Iterable[LoggedEvaluation]) -> Iterator[Finding]:
@@ -152,7 +152,7 @@ def _disagreements(evaluations: Iterable[LoggedEvaluation]) -> Iterator[Finding]
 
 
 def _text(path: str) -> str:
-    return storage.read_file(path, limit=MAX_LOG_BYTES).decode("utf-8", "replace")
+    return places.read_file(path, limit=MAX_LOG_BYTES).decode("utf-8", "replace")
 
 
 def _number(value: object) -> float | None:
@@ -201,7 +201,7 @@ def _from_metrics(path: str) -> Iterator[LoggedEvaluation]:
 
 def _from_events(path: str) -> Iterator[LoggedEvaluation]:
     steps: dict[int, dict[str, float]] = {}
-    for tag, step, value in read_scalars(storage.read_file(path, limit=MAX_LOG_BYTES)):
+    for tag, step, value in read_scalars(places.read_file(path, limit=MAX_LOG_BYTES)):
         steps.setdefault(step, {})[tag] = value
     for step, scalars in steps.items():
         row = {"loss": scalars.get("train/loss"), **{name: scalars.get(f"eval/{name}") for name in _METRICS}}

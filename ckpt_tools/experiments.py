@@ -15,7 +15,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from ckpt_tools import storage
+from ckpt_tools import places
 from ckpt_tools.errors import CkptError, NotFoundError
 from ckpt_tools.format.state import FILE_NAME
 from ckpt_tools.readers.locate import latest_in, locate, prefixes_in
@@ -51,17 +51,17 @@ class Experiment:
 
     @property
     def name(self) -> str:
-        return os.path.basename(os.path.abspath(self.path))
+        return os.path.basename(places.absolute(self.path))
 
     @property
     def root(self) -> str:
         """The directory that holds ``best_model`` and ``runs``."""
-        return os.path.normpath(os.path.join(self.path, os.pardir, os.pardir))
+        return places.normal(os.path.join(self.path, os.pardir, os.pardir))
 
     @property
     def runs(self) -> str:
         """The directory of its logs; it need not exist."""
-        return os.path.normpath(os.path.join(self.root, RUNS_ROOT, self.name))
+        return places.normal(os.path.join(self.root, RUNS_ROOT, self.name))
 
     @property
     def fields(self) -> dict[str, Any]:
@@ -96,17 +96,17 @@ class Experiment:
     @staticmethod
     def containing(path: str | os.PathLike[str]) -> Experiment | None:
         """The experiment whose folder is ``path`` or lies above it (at most two levels), or None."""
-        here = os.path.normpath(os.fspath(path))
+        here = places.normal(os.fspath(path))
         for _ in range(3):
             if is_experiment(here):
                 return Experiment(here)
-            here = os.path.dirname(here) or "."
+            here = places.parent(here) or "."
         return None
 
     @staticmethod
     def at(path: str | os.PathLike[str]) -> Experiment:
         """The experiment at a path. Raises NotFoundError when there is none."""
-        if not os.path.lexists(path) and not os.path.isdir(os.path.dirname(os.path.abspath(path))):
+        if not places.exists(path) and not places.is_directory(places.parent(places.absolute(path))):
             raise NotFoundError("no such experiment", path=path)
         found = Experiment.containing(path)
         if found is None:
@@ -120,13 +120,13 @@ class Experiment:
 
 def is_experiment(directory: str) -> bool:
     """Whether a directory is an experiment's folder: any in ``best_model``, elsewhere one that looks like it."""
-    parent = os.path.dirname(os.path.abspath(directory))
-    return os.path.isdir(directory) and (os.path.basename(parent) == BEST_ROOT or _looks_like(directory))
+    parent = places.parent(places.absolute(directory))
+    return places.is_directory(directory) and (os.path.basename(parent) == BEST_ROOT or _looks_like(directory))
 
 
 def _holds_checkpoint(directory: str) -> bool:
-    return os.path.isdir(directory) and (
-        os.path.lexists(os.path.join(directory, FILE_NAME)) or bool(prefixes_in(directory))
+    return places.is_directory(directory) and (
+        places.exists(os.path.join(directory, FILE_NAME)) or bool(prefixes_in(directory))
     )
 
 
@@ -134,14 +134,14 @@ def _looks_like(directory: str) -> bool:
     """A folder away from ``best_model`` counts when its name and its contents are those of an experiment."""
     if _holds_checkpoint(os.path.join(directory, BEST_LINE)):
         return True
-    return bool(parse_name(os.path.basename(os.path.abspath(directory)))) and _holds_checkpoint(directory)
+    return bool(parse_name(os.path.basename(places.absolute(directory)))) and _holds_checkpoint(directory)
 
 
 def find_experiments(root: str | os.PathLike[str]) -> list[Experiment]:
     """All experiments of ``ROOT/best_model`` that hold a checkpoint, by name; empty when there is no such folder."""
     directory = os.path.join(os.fspath(root), BEST_ROOT)
     try:
-        names = storage.list_directory(directory)
+        names = places.list_directory(directory)
     except CkptError:
         return []
     paths = (os.path.join(directory, name) for name in names)
@@ -152,6 +152,6 @@ def find_experiments(root: str | os.PathLike[str]) -> list[Experiment]:
 def resolve(path: str | os.PathLike[str]) -> str:
     """The prefix meant by a path, which may be an experiment's folder (then its best) or anything `locate` takes."""
     path = os.fspath(path)
-    if os.path.isdir(path) and _holds_checkpoint(os.path.join(path, BEST_LINE)):
+    if places.is_directory(path) and _holds_checkpoint(os.path.join(path, BEST_LINE)):
         return Experiment(path).best_prefix()
     return locate(path)

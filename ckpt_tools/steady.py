@@ -13,10 +13,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import ParamSpec, Protocol, TypeVar
 
-from ckpt_tools import storage
+from ckpt_tools import places
 from ckpt_tools.errors import BusyError, CkptError, CorruptError, NotFoundError
 from ckpt_tools.experiments import BEST_LINE, LATEST_LINE
 from ckpt_tools.findings import Finding, exit_code
+from ckpt_tools.storage import Fingerprint
 
 PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8)
 # Longer than the time stamps of any file system are coarse.
@@ -65,23 +66,20 @@ def steady(question: Callable[Rest, Answer]) -> Callable[Rest, Answer]:
     return ask
 
 
-def _look(path: str) -> dict[str, storage.Fingerprint]:
+def _look(path: str) -> dict[str, Fingerprint]:
     """The files beside or below a path, as they are now; a directory's own time tells of names that came or went."""
-    here = path if os.path.isdir(path) else os.path.dirname(path) or "."
-    found: dict[str, storage.Fingerprint] = {}
+    here = path if places.is_directory(path) else os.path.dirname(path) or "."
+    found: dict[str, Fingerprint] = {}
     for directory in (here, os.path.join(here, BEST_LINE), os.path.join(here, LATEST_LINE)):
         try:
-            names = storage.list_directory(directory)
+            found[directory] = places.fingerprint(directory)
+            names = places.scan(directory)
         except CkptError:
             continue
-        for place in (directory, *(os.path.join(directory, name) for name in names)):
-            try:
-                found[place] = storage.fingerprint(place)
-            except CkptError:
-                continue
+        found.update({os.path.join(directory, name): status.fingerprint for name, status in names.items()})
     return found
 
 
-def _changed_lately(seen: Mapping[str, storage.Fingerprint]) -> bool:
+def _changed_lately(seen: Mapping[str, Fingerprint]) -> bool:
     now = time.time()
     return any(abs(now - each.mtime_ns / 1e9) < QUIET_SECONDS for each in seen.values())

@@ -1,4 +1,4 @@
-"""Files: bounded reads, locks, links, durable writes. Nothing else in this project writes a file.
+"""Files of this machine: bounded reads, locks, links, durable writes. Nothing else in this project writes a file.
 
 Reading never follows a device or a FIFO, and never returns fewer bytes than asked for: a short file is
 noticed here, with its path and offset. Writing is split into the steps a commit protocol is made of
@@ -16,10 +16,9 @@ import stat
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
-from types import TracebackType
 from typing import BinaryIO, Literal
 
-from ckpt_tools.errors import BusyError, CorruptError, NotFoundError, StorageError, UnsafeError
+from ckpt_tools.errors import BusyError, CorruptError, NotFoundError, StorageError, UnsafeError, UnsupportedError
 
 PathLike = str | os.PathLike[str]
 
@@ -31,7 +30,13 @@ _LINK_UNSUPPORTED = {errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS, err
 
 @contextlib.contextmanager
 def _translated(path: PathLike, action: str) -> Iterator[None]:
-    """The one door for the operating system's errors."""
+    """The one door for the operating system's errors; nothing behind a URL gets through it."""
+    if "://" in os.fspath(path):
+        raise UnsupportedError(
+            f"cannot {action} at a URL: stores have neither links nor renames, by which a change is made as a whole",
+            path=path,
+            hint="copy the directory down, change it there, copy it back: data files first, the .index last",
+        )
     try:
         yield
     except FileNotFoundError as error:
@@ -51,16 +56,29 @@ def _translated(path: PathLike, action: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What tells that a file is still the one that was looked at."""
+    """What tells that a file is still the one that was looked at. ``version`` is a store's name of it (an ETag)."""
 
     device: int
     inode: int
     size: int
     mtime_ns: int
+    version: str = ""
 
     @staticmethod
     def of(status: os.stat_result) -> Fingerprint:
         return Fingerprint(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+@dataclass(frozen=True)
+class Status:
+    """What a name stands for: a directory or something else, and its fingerprint."""
+
+    directory: bool
+    fingerprint: Fingerprint
+
+    @staticmethod
+    def of(status: os.stat_result) -> Status:
+        return Status(stat.S_ISDIR(status.st_mode), Fingerprint.of(status))
 
 
 class RandomAccessFile:
@@ -109,9 +127,7 @@ class RandomAccessFile:
     def __enter__(self) -> RandomAccessFile:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def __del__(self) -> None:

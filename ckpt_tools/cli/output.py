@@ -15,7 +15,7 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 from ckpt_tools import storage
-from ckpt_tools.errors import CkptError, NotFoundError, UnsafeError
+from ckpt_tools.errors import CkptError, NotFoundError, UnsafeError, without_secrets
 from ckpt_tools.findings import Finding
 
 if TYPE_CHECKING:
@@ -29,10 +29,11 @@ _FRAME_SECONDS = 0.1
 
 
 def safe(text: object) -> str:
-    """Text from a file, with control characters (terminal escapes among them) made visible."""
-    if isinstance(text, str) and text.isprintable():
+    """Text from a file, control characters (terminal escapes among them) made visible, secrets in URLs left out."""
+    text = without_secrets(str(text))
+    if text.isprintable():
         return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text))
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def write_text(path: str, text: str) -> None:
@@ -75,7 +76,7 @@ class Output:
                 text = json.dumps(whole, ensure_ascii=not utf8, allow_nan=False)
             except (TypeError, ValueError):
                 text = json.dumps(_plain(whole), ensure_ascii=not utf8)
-            print(text)
+            print(without_secrets(text))
 
     def result(
         self, document: Mapping[str, Any], text: Callable[[], Iterable[RenderableType]], *, wrong: bool = False

@@ -12,7 +12,7 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
-from ckpt_tools import storage
+from ckpt_tools import places
 from ckpt_tools.errors import BusyError, CkptError, CorruptError, NotFoundError, UnsafeError
 from ckpt_tools.findings import Finding
 from ckpt_tools.format import checksum, dtypes
@@ -60,9 +60,9 @@ class Bundle(Reader):
     def __init__(self, prefix: str, *, index: str | None = None) -> None:
         self.prefix = prefix
         self.path = index or index_name(prefix)
-        self._shards: dict[int, storage.RandomAccessFile] = {}
+        self._shards: dict[int, places.File] = {}
         with placed(self.path):
-            with storage.RandomAccessFile(self.path) as file:
+            with places.open_file(self.path) as file:
                 if file.size > MAX_INDEX_BYTES:
                     raise UnsafeError(f"an index of {file.size} bytes is over the limit of {MAX_INDEX_BYTES}")
                 self.index_bytes = file.read(0, file.size)
@@ -143,7 +143,7 @@ class Bundle(Reader):
                     ends[entry.shard] = end
         return ends
 
-    def shard(self, number: int) -> storage.RandomAccessFile:
+    def shard(self, number: int) -> places.File:
         """The opened shard. Raises NotFoundError (with all missing names) when there is no such file.
 
         A rewrite gives the data files other names: then the index that is open here is not the one on disk any
@@ -151,8 +151,8 @@ class Bundle(Reader):
         """
         if number not in self._shards:
             path = self._shard_path(number)
-            if not os.path.lexists(path):
-                if os.path.lexists(self.path) and storage.fingerprint(self.path) != self.index_fingerprint:
+            if not places.exists(path):
+                if places.exists(self.path) and places.fingerprint(self.path) != self.index_fingerprint:
                     hint = "run the same command again"
                     raise BusyError("written again while it was read", path=self.path, hint=hint)
                 names = ", ".join(os.path.basename(self._shard_path(lost)) for lost in self._missing[:4])
@@ -161,7 +161,7 @@ class Bundle(Reader):
                     path=path,
                     hint="an .index needs its .data files beside it: copy them from where the checkpoint was made",
                 )
-            self._shards[number] = storage.RandomAccessFile(path)
+            self._shards[number] = places.open_file(path)
         return self._shards[number]
 
     def read(self, name: str) -> np.ndarray:
@@ -246,7 +246,7 @@ class Bundle(Reader):
     @cached_property
     def _missing(self) -> list[int]:
         """The shards without a file, looked up once: an index may claim 10^5 of them."""
-        return [number for number in range(self.header.num_shards) if not os.path.lexists(self._shard_path(number))]
+        return [number for number in range(self.header.num_shards) if not places.exists(self._shard_path(number))]
 
     def _entry(self, name: str) -> Entry:
         entry = self.entries.get(name)
@@ -292,7 +292,7 @@ class Bundle(Reader):
         if not matches:
             raise CorruptError("checksum does not match", path=self._shard_path(entry.shard), offset=entry.offset)
 
-    def _require_extent(self, entry: Entry) -> storage.RandomAccessFile:
+    def _require_extent(self, entry: Entry) -> places.File:
         """The shard of an entry, which has all its bytes."""
         shard = self.shard(entry.shard)
         if entry.offset + entry.size > shard.size:

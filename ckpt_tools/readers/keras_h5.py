@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from ckpt_tools import storage
+from ckpt_tools import places
 from ckpt_tools.errors import CkptError, CorruptError, NotFoundError, UnsafeError
 from ckpt_tools.findings import Finding
 from ckpt_tools.readers.base import Step, TensorInfo
@@ -92,17 +92,17 @@ class Hdf5Checkpoint(Reader):
 
 def open_h5(path: str) -> Hdf5Checkpoint:
     """A single HDF5 file."""
-    return Hdf5Checkpoint(path, "keras-weights-h5", {path: lambda: storage.RandomAccessFile(path)})
+    return Hdf5Checkpoint(path, "keras-weights-h5", {path: lambda: places.open_file(path)})
 
 
 def open_shards(path: str) -> Hdf5Checkpoint:
     """The shards that a ``.weights.json`` beside them names."""
     with placed(path):
-        names = shards_in(storage.read_file(path, limit=MAX_MAP_BYTES))
+        names = shards_in(places.read_file(path, limit=MAX_MAP_BYTES))
     directory = os.path.dirname(path)
 
     def opener(name: str) -> Callable[[], Bytes]:
-        return lambda: storage.RandomAccessFile(os.path.join(directory, name))
+        return lambda: places.open_file(os.path.join(directory, name))
 
     return Hdf5Checkpoint(path, "keras-weights-h5", {name: opener(name) for name in names})
 

@@ -17,7 +17,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from ckpt_tools import storage
+from ckpt_tools import places
 from ckpt_tools.errors import CorruptError, NotFoundError, UnsafeError, UnsupportedError
 from ckpt_tools.readers.base import Step
 from ckpt_tools.readers.common import CHUNK, damage, placed
@@ -52,7 +52,7 @@ class Archive:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self.file = storage.RandomAccessFile(path)
+        self.file = places.open_file(path)
         with placed(path):
             self.members = self._members()
 

@@ -14,7 +14,7 @@ import os
 import re
 from typing import NoReturn
 
-from ckpt_tools import storage
+from ckpt_tools import places
 from ckpt_tools.errors import CkptError, CorruptError, NotFoundError, UnsafeError
 from ckpt_tools.format.state import FILE_NAME, MAX_BYTES, State, decode_state
 from ckpt_tools.readers.saved_model import has_variables, is_saved_model
@@ -37,22 +37,22 @@ def locate(path: str | os.PathLike[str]) -> str:
     the ``checkpoint`` file is damaged, UnsafeError when it names a place outside its directory.
     """
     path = os.fspath(path)
-    if os.path.isdir(path) and not os.path.lexists(f"{path}.index"):
+    if places.is_directory(path) and not places.exists(f"{path}.index"):
         return _in_directory(path)
     directory, name = os.path.split(path)
-    if name == FILE_NAME and os.path.lexists(path) and not os.path.lexists(f"{path}.index"):
+    if name == FILE_NAME and places.exists(path) and not places.exists(f"{path}.index"):
         return latest_in(directory or ".")
-    if name.startswith("saved_model.pb") and os.path.lexists(path):
+    if name.startswith("saved_model.pb") and places.exists(path):
         return _in_directory(directory or ".")
     for pattern in (_INDEX, _DATA, _META):
         match = pattern.fullmatch(path)
-        if match and os.path.lexists(path):
+        if match and places.exists(path):
             return _of_part(path, match["prefix"])
     return _existing(path)
 
 
 def _in_directory(directory: str) -> str:
-    if not os.path.lexists(os.path.join(directory, FILE_NAME)) and is_saved_model(directory):
+    if not places.exists(os.path.join(directory, FILE_NAME)) and is_saved_model(directory):
         if has_variables(directory):
             return directory
         raise NotFoundError("a SavedModel without variables (no variables/variables.index)", path=directory)
@@ -76,21 +76,21 @@ def _of_part(path: str, prefix: str) -> str:
 
 
 def _existing(prefix: str) -> str:
-    if os.path.lexists(f"{prefix}.index"):
+    if places.exists(f"{prefix}.index"):
         return prefix
     directory, name = os.path.split(prefix)
     every = _ANY_SET.fullmatch(name)
     pattern = shard_set(prefix)
     if pattern is not None and shards_of(pattern):
         return pattern
-    if os.path.lexists(prefix):
+    if places.exists(prefix):
         _refuse(prefix)
         return prefix
     sets = shard_sets_in(directory or ".", every["prefix"] if every else name)
     if len(sets) == 1:
         return os.path.join(directory, sets[0])
     whole_map = f"{prefix.removesuffix('.weights.h5')}.weights.json"
-    if prefix.endswith(".weights.h5") and os.path.lexists(whole_map):
+    if prefix.endswith(".weights.h5") and places.exists(whole_map):
         return whole_map
     there = sets or prefixes_in(directory or ".") or files_in(directory or ".")
     hint = f"there is: {', '.join(os.path.join(directory, name) for name in there[:4])}" if there else None
@@ -99,7 +99,7 @@ def _existing(prefix: str) -> str:
 
 def _refuse(path: str) -> None:
     """Raise unless the file is of a kind that a reader opens."""
-    with storage.RandomAccessFile(path) as file:
+    with places.open_file(path) as file:
         kind = sniff(file)
     if kind is not None and kind.id == "zip":
         from ckpt_tools.readers.keras_zip import stranger  # other formats need no archives
@@ -120,7 +120,7 @@ def raise_stranger(path: str, kind: Kind | None) -> NoReturn:
 
 def latest_in(directory: str) -> str:
     """The prefix that a directory's ``checkpoint`` file names as its newest; else the only one that is there."""
-    if os.path.lexists(os.path.join(directory, FILE_NAME)):
+    if places.exists(os.path.join(directory, FILE_NAME)):
         state = read_state(directory)
         return _existing(inside(directory, state.latest))
     there = prefixes_in(directory) or files_in(directory)
@@ -139,7 +139,7 @@ def read_state(directory: str) -> State:
     """The directory's ``checkpoint`` file."""
     path = os.path.join(directory, FILE_NAME)
     try:
-        return decode_state(storage.read_file(path, limit=MAX_BYTES))
+        return decode_state(places.read_file(path, limit=MAX_BYTES))
     except CorruptError as error:
         error.path = path
         there = prefixes_in(directory)
@@ -153,10 +153,10 @@ def inside(directory: str, stored: str) -> str:
     An absolute path is usually that of the machine where the run was made: the checkpoint of the same name
     here is meant. TensorFlow would follow it, and silently read another directory when one is there.
     """
-    if os.path.isabs(stored):
+    if places.is_absolute(stored):
         return os.path.join(directory, os.path.basename(stored))
-    path = os.path.normpath(os.path.join(directory, stored))
-    if _leaves(path, directory) or _leaves(os.path.realpath(os.path.dirname(path)), os.path.realpath(directory)):
+    path = places.normal(os.path.join(directory, stored))
+    if _leaves(path, directory) or _leaves(places.real(os.path.dirname(path)), places.real(directory)):
         raise UnsafeError(
             f"names {stored!r}, a place outside its directory",
             path=os.path.join(directory, FILE_NAME),
@@ -172,7 +172,7 @@ def _leaves(path: str, directory: str) -> bool:
 def prefixes_in(directory: str) -> list[str]:
     """The names of all prefixes with an index in a directory, sorted; empty where it cannot be listed."""
     try:
-        names = storage.list_directory(directory)
+        names = places.list_directory(directory)
     except CkptError:
         return []
     return [match["prefix"] for match in map(_INDEX.fullmatch, names) if match]
@@ -181,7 +181,7 @@ def prefixes_in(directory: str) -> list[str]:
 def files_in(directory: str) -> list[str]:
     """The checkpoints of a directory that are no bundles, by the content of its files: sets of shards, single files."""
     try:
-        names = storage.list_directory(directory)[:_MOST_FILES]
+        names = places.list_directory(directory)[:_MOST_FILES]
     except CkptError:
         return []
     found: dict[str, None] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from ckpt_tools import storage
+from ckpt_tools import places
 from ckpt_tools.readers.base import Checkpoint
 from ckpt_tools.readers.bundle import Bundle, index_name
 from ckpt_tools.readers.locate import locate, raise_stranger
@@ -23,14 +23,14 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         UnsupportedError: a format or version that this program does not read.
     """
     where = locate(path)
-    if os.path.lexists(index_name(where)):
+    if places.exists(index_name(where)):
         _require_table(index_name(where))
         return Bundle(where)
-    if os.path.isdir(where):
+    if places.is_directory(where):
         return SavedModel(where)
     if shard_names(where) != [where]:
         return V1Checkpoint(where)
-    with storage.RandomAccessFile(where) as file:
+    with places.open_file(where) as file:
         kind = sniff(file)
     # What one format needs (h5py, archives) is not loaded for the others.
     if kind is None or kind.id not in ("table", "hdf5", "zip", "json"):
@@ -48,7 +48,7 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
 
 def _require_table(path: str) -> None:
     """An ``.index`` that is no table at all is another file under its name: say which."""
-    with storage.RandomAccessFile(path) as file:
+    with places.open_file(path) as file:
         kind = sniff(file)
     if kind is not None and not kind.readable:
         raise_stranger(path, kind)

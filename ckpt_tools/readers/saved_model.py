@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+from ckpt_tools import places
 from ckpt_tools.readers.bundle import Bundle
 
 _MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt")
@@ -26,8 +27,8 @@ class SavedModel(Bundle):
 
 
 def is_saved_model(directory: str) -> bool:
-    return any(os.path.lexists(os.path.join(directory, name)) for name in _MODEL_FILES)
+    return any(places.exists(os.path.join(directory, name)) for name in _MODEL_FILES)
 
 
 def has_variables(directory: str) -> bool:
-    return os.path.lexists(os.path.join(directory, f"{VARIABLES}.index"))
+    return places.exists(os.path.join(directory, f"{VARIABLES}.index"))

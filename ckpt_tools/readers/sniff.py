@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from ckpt_tools.format.table import MAGIC
-from ckpt_tools.storage import RandomAccessFile
+from ckpt_tools.places import File
 
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _HEAD_BYTES = 4096
@@ -74,7 +74,7 @@ _TABLE_START = re.compile(rb"\0\0[\x80-\xff]{0,4}[\x01-\x7f][\x08\x0a]", re.DOTA
 _EVENT_START = re.compile(rb".{8}.{4}\x09.{8}\x1a.brain\.Event:", re.DOTALL)
 
 
-def sniff(file: RandomAccessFile) -> Kind | None:
+def sniff(file: File) -> Kind | None:
     """What the file is; None when nothing is known that begins (or, of a table, ends) so."""
     head = file.read(0, min(file.size, _HEAD_BYTES))
     if file.size >= 8 and int.from_bytes(file.read(file.size - 8, 8), "little") == MAGIC:
@@ -109,7 +109,7 @@ def sniff(file: RandomAccessFile) -> Kind | None:
     return None
 
 
-def _is_hdf5(file: RandomAccessFile) -> bool:
+def _is_hdf5(file: File) -> bool:
     """HDF5 may begin behind a block of the user: at 0, 512, 1024, 2048 and so on."""
     offset = 0
     while offset + len(HDF5_SIGNATURE) <= file.size:

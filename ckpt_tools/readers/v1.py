@@ -8,14 +8,13 @@ A tensor may be cut into parts, in one file or over several.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from ckpt_tools import storage
+from ckpt_tools import places
 from ckpt_tools.errors import CkptError, CorruptError, NotFoundError, UnsafeError, UnsupportedError
 from ckpt_tools.findings import Finding
 from ckpt_tools.format import dtypes
@@ -54,7 +53,7 @@ class _Shard:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self.file = storage.RandomAccessFile(path)
+        self.file = places.open_file(path)
         with placed(path):
             self.table = Table(self.file.read, self.file.size)
             header = self.table.get(HEADER_KEY)
@@ -181,7 +180,7 @@ class V1Checkpoint(Reader):
 def shard_sets_in(directory: str, name: str) -> list[str]:
     """The patterns of all sharded checkpoints called ``name`` in a directory."""
     try:
-        files = storage.list_directory(directory)
+        files = places.list_directory(directory)
     except CkptError:
         return []
     sets = {shard_set(file) for file in files if file.startswith(f"{name}-")}
@@ -190,4 +189,4 @@ def shard_sets_in(directory: str, name: str) -> list[str]:
 
 def shards_of(path: str) -> bool:
     """Whether at least one file of a set is there."""
-    return any(os.path.lexists(name) for name in shard_names(path))
+    return any(places.exists(name) for name in shard_names(path))

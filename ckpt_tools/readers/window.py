@@ -6,11 +6,11 @@ import io
 from typing import Protocol
 
 from ckpt_tools.errors import CkptError, CorruptError
-from ckpt_tools.storage import RandomAccessFile
+from ckpt_tools.places import File
 
 
 class Bytes(Protocol):
-    """Something of a known size with bounded reads; `storage.RandomAccessFile` is one."""
+    """Something of a known size with bounded reads; `places.File` is one."""
 
     path: str
 
@@ -23,7 +23,7 @@ class Bytes(Protocol):
 class Window:
     """``size`` bytes of a file from ``start`` on."""
 
-    def __init__(self, file: RandomAccessFile, start: int, size: int) -> None:
+    def __init__(self, file: File, start: int, size: int) -> None:
         self.path = file.path
         self.size = size
         self.start = start

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from ckpt_tools import storage
+from ckpt_tools import places
 from ckpt_tools.audit import Audit, audit
 from ckpt_tools.errors import CkptError
 from ckpt_tools.evidence import MAX_LOG_BYTES, Evidence, LoggedEvaluation, collect
@@ -180,7 +180,7 @@ def _resumed(experiment: Experiment | None, history: Sequence[LoggedEvaluation])
 def _logged_resumes(experiment: Experiment) -> list[int]:
     path = os.path.join(experiment.runs, "metrics.jsonl")
     try:
-        lines = storage.read_file(path, limit=MAX_LOG_BYTES).decode("utf-8", "replace").splitlines()
+        lines = places.read_file(path, limit=MAX_LOG_BYTES).decode("utf-8", "replace").splitlines()
     except CkptError:
         return []
     return [row["step"] for row in map(_parsed, lines) if row.get("event") == "resume" and "step" in row]
