@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -18,27 +19,30 @@ import tensorflow as tf
 
 from ckpt_tools import storage
 from ckpt_tools.errors import BusyError, CkptError, StorageError
+from ckpt_tools.experiments import Experiment
 from ckpt_tools.format.state import FILE_NAME, encode_state
-from ckpt_tools.ledger import history
-from ckpt_tools.lineages import identify
-from ckpt_tools.lineages.trainer import ID as TRAINER
 from ckpt_tools.lineages.trainer import SUFFIX
 from ckpt_tools.readers import open_checkpoint
+from ckpt_tools.readers.bundle import index_name
 from ckpt_tools.readers.locate import prefixes_in
+from trainer.retention import UNFINISHED, data_files, doomed, retire, tidy
 
 _NAME = "ckpt-"
-# Where a checkpoint is written before it is whole. What is in it is nothing but the rest of a save that was killed.
-_UNFINISHED = "unfinished_temp"
+_NUMBERED = re.compile(rf"{_NAME}(\d+)(?=\.|$)")
 # Another program (a backfill, say) holds the directory for moments only; a run of hours can wait for it.
 _PATIENCE_SECONDS = 60.0
 
 
 class CheckpointLine:
-    """The checkpoints ``ckpt-N`` of one directory, of which the newest ``keep`` of this trainer's are kept."""
+    """The checkpoints ``ckpt-N`` of one directory, of which the newest ``keep`` of this trainer's are kept.
 
-    def __init__(self, directory: str, *, keep: int = 1) -> None:
+    With an ``experiment``, so is one that is better than all that its line of best ones holds.
+    """
+
+    def __init__(self, directory: str, *, keep: int = 1, experiment: Experiment | None = None) -> None:
         self.directory = directory
         self._keep = keep
+        self._experiment = experiment
 
     def save(self, variables: Mapping[str, Any]) -> str:
         """Save scalars, arrays, strings and ``tf.Variable`` s by canonical name; returns the prefix.
@@ -49,43 +53,38 @@ class CheckpointLine:
         storage.make_directory(self.directory)
         storage.sync_directory(os.path.dirname(self.directory) or ".")
         with _held(self.directory):
-            before = self._numbered()
-            number = max(before, default=0) + 1
-            prefix = os.path.join(self.directory, f"{_NAME}{number}")
-            self._write(prefix, variables, number)
-            kept = [prefix, *(before[n] for n in sorted(before, reverse=True))]
-            ours = [old for old in kept[1:] if _is_ours(old)]
-            doomed = set(ours[self._keep - 1 :])
-            listed = [os.path.basename(old) for old in reversed(kept) if old not in doomed]
+            tidy(self.directory)
+            prefix = self._write(variables, self._next_number())
+            kept = sorted(filter(_number, self._prefixes()), key=_number, reverse=True)
+            old = doomed(kept, self._keep, self._experiment)
+            listed = [os.path.basename(each) for each in reversed(kept) if each not in old]
             state = os.path.join(self.directory, FILE_NAME)
             storage.write_atomic(state, encode_state(os.path.basename(prefix), listed))
-            for old in doomed:
-                _remove(old)
+            retire(self.directory, old)
         return prefix
 
-    def _numbered(self) -> dict[int, str]:
-        """Prefix by N, for the names that are ``ckpt-N``."""
-        found = {}
-        for name in prefixes_in(self.directory):
-            number = name.removeprefix(_NAME)
-            if number != name and number.isdecimal():
-                found[int(number)] = os.path.join(self.directory, name)
-        return found
+    def _prefixes(self) -> list[str]:
+        return [os.path.join(self.directory, name) for name in prefixes_in(self.directory)]
 
-    def _write(self, prefix: str, variables: Mapping[str, Any], number: int) -> None:
+    def _next_number(self) -> int:
+        """One that no file has: data without an index may be somebody's, and must not be replaced."""
+        return 1 + max(map(_number, storage.list_directory(self.directory)), default=0)
+
+    def _write(self, variables: Mapping[str, Any], number: int) -> str:
         """Write, read back, and give it its name; on failure nothing of it stays."""
-        unfinished = os.path.join(self.directory, _UNFINISHED)
+        prefix = os.path.join(self.directory, f"{_NAME}{number}")
+        unfinished = os.path.join(self.directory, UNFINISHED)
         draft = os.path.join(unfinished, os.path.basename(prefix))
         try:
-            _clear(unfinished)
             storage.make_directory(unfinished)
             tree = _tree(variables)
             tree.save_counter.assign(number)
             tree.write(draft)
-            for path in _files(draft):
+            files = [*data_files(draft), index_name(draft)]
+            for path in files:
                 storage.sync_file(path)
             _require_whole(draft, variables)
-            for path in reversed(_files(draft)):
+            for path in files:
                 storage.rename(path, os.path.join(self.directory, os.path.basename(path)))
             storage.sync_directory(self.directory)
         except (tf.errors.OpError, OSError) as error:
@@ -100,7 +99,8 @@ class CheckpointLine:
             raise
         finally:
             with contextlib.suppress(CkptError):  # the next save tries again
-                _clear(unfinished)
+                tidy(self.directory)
+        return prefix
 
 
 def _require_whole(prefix: str, variables: Mapping[str, Any]) -> None:
@@ -150,39 +150,13 @@ def _held(directory: str) -> Iterator[None]:
         yield
 
 
-def _is_ours(prefix: str) -> bool:
-    """Whether this trainer wrote the checkpoint: what cannot be read, or was rewritten by ``ckpt``, it did not.
-
-    A checkpoint that was migrated in place looks like one of ours, but its backup and ledger are somebody's way back.
-    """
-    try:
-        if history(prefix):
-            return False
-        with open_checkpoint(prefix) as checkpoint:
-            lineage = identify(checkpoint)
-    except CkptError:
-        return False
-    return lineage is not None and lineage.id == TRAINER
-
-
-def _files(prefix: str) -> list[str]:
-    """The files of a checkpoint, its index first."""
-    directory, name = os.path.split(prefix)
-    names = storage.list_directory(directory or ".")
-    index = [found for found in names if found == f"{name}.index"]
-    data = [found for found in names if found.startswith(f"{name}.data-")]
-    return [os.path.join(directory, found) for found in index + data]
+def _number(path: str) -> int:
+    """N of a prefix or file ``ckpt-N``, 0 for any other name."""
+    match = _NUMBERED.match(os.path.basename(path))
+    return int(match[1]) if match else 0
 
 
 def _remove(prefix: str) -> None:
-    """Delete a checkpoint: the index first, so that what is left at any moment is not taken for one."""
-    for path in _files(prefix):
+    """Delete what there is of a checkpoint that never was one."""
+    for path in (index_name(prefix), *data_files(prefix)):
         storage.remove(path)
-
-
-def _clear(directory: str) -> None:
-    """Remove a directory and all that is below it; fine when there is none."""
-    for folder, _, names in os.walk(directory, topdown=False):
-        for name in names:
-            storage.remove(os.path.join(folder, name))
-        storage.remove_directory(folder)

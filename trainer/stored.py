@@ -64,16 +64,19 @@ def read_stored(checkpoint: Checkpoint, lineage: Lineage, line: Line, evidence: 
     return Stored(Standing(step).as_best(best.value), best.value, {}, line)
 
 
+def standing_of(prefix: str) -> Standing | None:
+    """Where a run was when it saved this checkpoint; None for one of another trainer. Raises what reading it raises."""
+    with open_checkpoint(prefix) as checkpoint:
+        lineage = identify(checkpoint)
+        if lineage is None or lineage.id != TRAINER:
+            return None
+        return Standing.from_tensors({name: lineage.read(checkpoint, name) for name, _ in STORED.values()})
+
+
 def newest_standing(experiment: Experiment) -> Standing | None:
     """Where the run was when it last saved; None when it has no newest state of this trainer, or it cannot be read."""
     prefix = experiment.latest_prefix()
-    if prefix is None:
-        return None
     try:
-        with open_checkpoint(prefix) as checkpoint:
-            lineage = identify(checkpoint)
-            if lineage is None or lineage.id != TRAINER:
-                return None
-            return Standing.from_tensors({name: lineage.read(checkpoint, name) for name, _ in STORED.values()})
+        return None if prefix is None else standing_of(prefix)
     except CkptError:
         return None

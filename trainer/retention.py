@@ -1,0 +1,117 @@
+"""Which checkpoints of a line go when a newer one is there, and what a save that was killed left. Needs no TensorFlow.
+
+A checkpoint goes in two steps: its index moves into the directory of unfinished saves, which makes it none; then its
+data is removed. A save comes in the opposite order. Killed between, both leave data in the line whose index is among
+the unfinished: that index proves whose the data is. Data without an index anywhere may be somebody's last copy, and
+is never touched.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection, Iterable
+
+from ckpt_tools import storage
+from ckpt_tools.errors import CkptError
+from ckpt_tools.experiments import Experiment
+from ckpt_tools.ledger import history
+from ckpt_tools.lineages import identify
+from ckpt_tools.lineages.trainer import ID as TRAINER
+from ckpt_tools.readers import open_checkpoint
+from ckpt_tools.readers.bundle import index_name
+from ckpt_tools.readers.locate import latest_in
+from trainer.stored import standing_of
+
+# Where a checkpoint is written before it is whole, and where its index goes before its data is removed.
+UNFINISHED = "unfinished_temp"
+
+# How this project names a ``checkpoint`` file before it is in place; TensorFlow has no hyphen there.
+_STATE_DRAFT = re.compile(r"checkpoint\.tmp-[0-9a-f]{8}")
+_DATA = r"\.data-\d{5}-of-\d{5}"
+
+
+def doomed(prefixes: Iterable[str], keep: int, experiment: Experiment | None = None) -> list[str]:
+    """Of the checkpoints of a line, newest first, those that go so that ``keep`` of this trainer's stay.
+
+    Other producers' and rewritten ones always stay; with an ``experiment``, so does one that is better than what its
+    line of best ones holds, or the best that there is when that line is lost.
+    """
+    ours = [prefix for prefix in prefixes if _is_ours(prefix)]
+    return [old for old in ours[keep:] if experiment is None or not _holds_the_best(old, experiment)]
+
+
+def retire(directory: str, prefixes: Collection[str]) -> None:
+    """Delete checkpoints of a line. Killed at any moment, the next `tidy` ends it."""
+    if not prefixes:
+        return
+    unfinished = os.path.join(directory, UNFINISHED)
+    storage.make_directory(unfinished)
+    for prefix in prefixes:
+        index = index_name(prefix)
+        storage.rename(index, os.path.join(unfinished, os.path.basename(index)))
+    # Else a power loss could bring an index back whose data is gone.
+    for changed in (unfinished, directory):
+        storage.sync_directory(changed)
+    tidy(directory)
+
+
+def tidy(directory: str) -> None:
+    """Remove what a killed save of this trainer left in a line, nothing else; for whoever has the line's lock."""
+    for name in storage.list_directory(directory):
+        if _STATE_DRAFT.fullmatch(name):
+            storage.remove(os.path.join(directory, name))
+    unfinished = os.path.join(directory, UNFINISHED)
+    if os.path.islink(unfinished):  # it leads somewhere, and what is there is not ours
+        storage.remove(unfinished)
+    if not os.path.isdir(unfinished):
+        return
+    for name in storage.list_directory(unfinished):
+        prefix = os.path.join(directory, name.removesuffix(".index"))
+        if name.endswith(".index") and not os.path.lexists(index_name(prefix)):
+            for path in data_files(prefix):
+                storage.remove(path)
+    for folder, _, names in os.walk(unfinished, topdown=False):
+        for name in names:
+            storage.remove(os.path.join(folder, name))
+        storage.remove_directory(folder)
+
+
+def data_files(prefix: str) -> list[str]:
+    """The data files of a prefix, whether or not there is an index."""
+    directory, name = os.path.split(prefix)
+    pattern = re.compile(re.escape(name) + _DATA)
+    return [os.path.join(directory, found) for found in storage.list_directory(directory) if pattern.fullmatch(found)]
+
+
+def _is_ours(prefix: str) -> bool:
+    """Whether this trainer wrote the checkpoint: what cannot be read, or was rewritten by ``ckpt``, it did not.
+
+    A checkpoint that was migrated in place looks like one of ours, but its backup and ledger are somebody's way back.
+    """
+    try:
+        if history(prefix):
+            return False
+        with open_checkpoint(prefix) as checkpoint:
+            lineage = identify(checkpoint)
+    except CkptError:
+        return False
+    return lineage is not None and lineage.id == TRAINER
+
+
+def _holds_the_best(prefix: str, experiment: Experiment) -> bool:
+    """Whether a checkpoint is of the best weights, and the line of best ones has none as good."""
+    try:
+        standing = standing_of(prefix)
+    except CkptError:
+        return False
+    if standing is None or not standing.is_best:
+        return False
+    try:
+        best = latest_in(experiment.best_line)
+        with open_checkpoint(best) as checkpoint:
+            damaged = any(finding.severity == "damage" for finding in checkpoint.outline())
+        held = None if damaged else standing_of(best)
+    except CkptError:
+        held = None
+    return held is None or held.best_metric < standing.best_metric
