@@ -14,7 +14,7 @@ from collections.abc import Callable, Container, Iterable
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
-from ckpt_tools import storage
+from ckpt_tools import places
 from ckpt_tools.discovery import Discovery, Kind, Run
 from ckpt_tools.errors import CkptError, NotFoundError, UnsupportedError
 from ckpt_tools.evidence import Evidence, collect
@@ -148,18 +148,18 @@ def audit(root: str, *, verify: bool = False, seen: Callable[[Row], None] | None
     rows = _expendable(described, verified=verify)
     findings = [Finding(e.id, "warning", e.message, e.path, fix=e.hint) for e in discovery.problems]
     findings += [finding for row in rows for finding in _findings(row)]
-    orphans = tuple(os.path.relpath(path, root) for path in discovery.orphans)
+    orphans = tuple(places.relative(path, root) for path in discovery.orphans)
     return Audit(root, tuple(rows), orphans, tuple(findings), verify)
 
 
 def describe(run: Run, root: str, *, verify: bool = False) -> Row:
     """One run as a row."""
     row = Row(
-        path=os.path.relpath(run.path, root),
+        path=places.relative(run.path, root),
         kind=run.kind,
         nbytes=run.nbytes,
         age_days=max(0.0, time.time() - run.modified) / _DAY if run.modified else None,
-        orphans=tuple(os.path.relpath(path, root) for path in run.orphans),
+        orphans=tuple(places.relative(path, root) for path in run.orphans),
         location=run.path,
         prefix=run.prefix,
     )
@@ -211,7 +211,7 @@ def _opened(row: Row, run: Run, verify: bool, evidence: Evidence) -> Row:
 def _hopeless(row: Row, error: CkptError, health: Health) -> Row:
     """The row of a run that cannot be used as it is. What is left of one that has files may be saved."""
     mendable = row.kind in ("experiment", "checkpoint") and health != "unsupported" and row.nbytes
-    there = row.prefix is not None or os.path.isdir(row.location)
+    there = row.prefix is not None or places.is_directory(row.location)
     saving = f"ckpt repair {shlex.quote(row.location)} --dry-run" if mendable and there else None
     row = replace(row, health=health, problem=str(error), fix=error.hint or saving)
     trained = row.kind == "experiment" or row.lineage is not None
@@ -235,12 +235,12 @@ def _standing(evidence: Evidence, found: Inspection) -> Best:
 def _digest(prefix: str, *, verify: bool) -> str | None:
     """Of the index, or of the only file, which is read in full; None for what is neither."""
     for path in (f"{prefix}.index", os.path.join(prefix, "variables", "variables.index")):
-        if os.path.isfile(path):
-            return hashlib.sha256(storage.read_file(path, limit=_MAX_INDEX_BYTES)).hexdigest()
-    if not verify or not os.path.isfile(prefix):
+        if places.is_file(path):
+            return hashlib.sha256(places.read_file(path, limit=_MAX_INDEX_BYTES)).hexdigest()
+    if not verify or not places.is_file(prefix):
         return None
     digest = hashlib.sha256()
-    with storage.RandomAccessFile(prefix) as file:
+    with places.open_file(prefix) as file:
         for offset in range(0, file.size, _CHUNK):
             digest.update(file.read(offset, min(_CHUNK, file.size - offset)))
     return digest.hexdigest()
