@@ -89,6 +89,7 @@ def train(
         Literal["best", "latest"] | None,
         typer.Option("--from", help="With --resume: the best, or where the run was.", show_default="best"),
     ] = None,
+    keep: Annotated[int, typer.Option(min=1, help="How many of the newest states stay, beside the best.")] = 2,
     item_count: Annotated[
         int | None, typer.Option(min=1, help="Rows of the item table.", show_default="largest id + 1")
     ] = None,
@@ -182,7 +183,7 @@ def train(
         if task is None or task.is_chief:
             for directory in (target.path, target.runs):
                 require_writable(_existing_parent(directory))
-        return _run(start, target, budget.until(start.standing.step), console, distribute=distribute, task=task)
+        return _run(start, target, budget.until(start.standing.step), console, keep, distribute=distribute, task=task)
 
     _finish(console, experiment or exp_name, body)
 
@@ -374,7 +375,14 @@ def _new(
 
 
 def _run(
-    start: Start, target: Experiment, max_steps: int, console: Console, *, distribute: bool, task: Task | None
+    start: Start,
+    target: Experiment,
+    max_steps: int,
+    console: Console,
+    keep: int,
+    *,
+    distribute: bool,
+    task: Task | None,
 ) -> int:
     console.end_progress()
     console.line(f"{target.path}: {_beginning(start)}")
@@ -385,7 +393,7 @@ def _run(
         from trainer.loop import train as run
 
     team = _team(task, console) if distribute else None
-    outcome = run(start, target, max_steps, console, team)
+    outcome = run(start, target, max_steps, console, team, keep=keep)
     console.end_progress()
     standing = outcome.standing
     console.line(

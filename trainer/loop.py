@@ -18,6 +18,7 @@ from ckpt_tools.experiments import Experiment
 from trainer.ahead import Ahead
 from trainer.config import TrainConfig
 from trainer.metrics import Metrics
+from trainer.retention import held_best
 from trainer.rows import Row
 from trainer.run_log import RunLog
 from trainer.saving import CheckpointLine
@@ -27,6 +28,10 @@ from trainer.stored import CONFIG_KEY, METRIC_KEY
 from trainer.team import Alone, Learns, Team
 
 Reason = Literal["max-steps", "patience", "interrupted"]
+
+
+# How many of the newest states stay.
+KEEP = 2
 
 
 class Listener(Protocol):
@@ -47,12 +52,20 @@ class Outcome:
 
 
 def train(
-    start: Start, experiment: Experiment, max_steps: int, listener: Listener, team: Team | None = None
+    start: Start,
+    experiment: Experiment,
+    max_steps: int,
+    listener: Listener,
+    team: Team | None = None,
+    *,
+    keep: int = KEEP,
 ) -> Outcome:
     """Train until step ``max_steps``, until patience is used up, or until a signal asks to stop.
 
     The best weights go to ``keras_ckpt``, the newest to ``latest``: at every evaluation, and when the run ends
-    between two. After SIGINT or SIGTERM the current step is finished and saved; a second signal does not wait.
+    between two; of the newest the last ``keep`` stay, in case one is damaged later. A best that is better than this
+    state knows of (it was saved just before the run was killed) is not replaced. After SIGINT or SIGTERM the current
+    step is finished and saved; a second signal does not wait.
     With a ``team`` of several processes only the chief writes, and a signal to one of them stops all.
 
     Raises MismatchError when the loss is not finite (nothing is saved from there), StorageError, BusyError when
@@ -65,7 +78,7 @@ def train(
         if team.is_chief:
             storage.make_directory(experiment.path)
             stack.enter_context(storage.locked(experiment.path))
-        run = stack.enter_context(_Run(start, experiment, team))
+        run = stack.enter_context(_Run(start, experiment, team, keep))
         if start.save_best:
             run.save_best()
         if team.is_chief:
@@ -99,7 +112,7 @@ def _loop(
             metrics = run.evaluate()
             row = Row.of("eval", run.standing, loss, metrics)
             # Saved first and logged then: a log may lack a line, but never promises a checkpoint that is not there.
-            if run.standing.is_best:
+            if run.standing.is_best and not run.has_better:
                 run.save_best()
             run.save_latest()
             log.add(row)
@@ -139,14 +152,15 @@ class _NoLog:
 class _Run:
     """The state that changes: the learner's variables and the standing, always of the same step."""
 
-    def __init__(self, start: Start, experiment: Experiment, team: Team) -> None:
+    def __init__(self, start: Start, experiment: Experiment, team: Team, keep: int) -> None:
         self._start = start
         self._config: TrainConfig = start.config
         self._team = team
         self._learner: Learns = team.learner(start.config, start.variables)
         self._batches = Ahead(start.sampler)
         self._best = CheckpointLine(experiment.best_line)
-        self._latest = CheckpointLine(experiment.latest_line)
+        self._latest = CheckpointLine(experiment.latest_line, keep=keep, experiment=experiment)
+        self._experiment = experiment
         self.standing = start.standing
         self.unsaved = False
 
@@ -174,6 +188,17 @@ class _Run:
         metrics = self._team.measure(self._config, self._learner.weights(), self._start.valid)
         self.standing = self.standing.after_evaluation(metrics.recall, self._config.patience)
         return metrics
+
+    @property
+    def has_better(self) -> bool:
+        """Whether the line of best ones holds a better one already, measured in the same way."""
+        held = held_best(self._experiment) if self._team.is_chief else None
+        identity = metric_identity(self._config, self._start.valid)
+        return (
+            held is not None
+            and dict(held.identity) == identity
+            and held.standing.best_metric > self.standing.best_metric
+        )
 
     def save_best(self) -> None:
         if self._team.is_chief:

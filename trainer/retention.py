@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterable
 
 from ckpt_tools import storage
 from ckpt_tools.errors import CkptError
+from ckpt_tools.evidence import Evidence
 from ckpt_tools.experiments import Experiment
 from ckpt_tools.ledger import history
 from ckpt_tools.lineages import identify
@@ -21,7 +22,7 @@ from ckpt_tools.lineages.trainer import ID as TRAINER
 from ckpt_tools.readers import open_checkpoint
 from ckpt_tools.readers.bundle import index_name
 from ckpt_tools.readers.locate import latest_in
-from trainer.stored import standing_of
+from trainer.stored import Stored, read_stored, standing_of
 
 # Where a checkpoint is written before it is whole, and where its index goes before its data is removed.
 UNFINISHED = "unfinished_temp"
@@ -84,6 +85,19 @@ def data_files(prefix: str) -> list[str]:
     return [os.path.join(directory, found) for found in storage.list_directory(directory) if pattern.fullmatch(found)]
 
 
+def held_best(experiment: Experiment) -> Stored | None:
+    """What the line of best ones holds; None when that is not of this trainer, or cannot be restored."""
+    try:
+        with open_checkpoint(latest_in(experiment.best_line)) as checkpoint:
+            lineage = identify(checkpoint)
+            whole = all(finding.severity != "damage" for finding in checkpoint.outline())
+            if lineage is None or lineage.id != TRAINER or not whole:
+                return None
+            return read_stored(checkpoint, lineage, "best", Evidence())
+    except CkptError:
+        return None
+
+
 def _is_ours(prefix: str) -> bool:
     """Whether this trainer wrote the checkpoint: what cannot be read, or was rewritten by ``ckpt``, it did not.
 
@@ -107,11 +121,5 @@ def _holds_the_best(prefix: str, experiment: Experiment) -> bool:
         return False
     if standing is None or not standing.is_best:
         return False
-    try:
-        best = latest_in(experiment.best_line)
-        with open_checkpoint(best) as checkpoint:
-            damaged = any(finding.severity == "damage" for finding in checkpoint.outline())
-        held = None if damaged else standing_of(best)
-    except CkptError:
-        held = None
-    return held is None or held.best_metric < standing.best_metric
+    held = held_best(experiment)
+    return held is None or held.standing.best_metric < standing.best_metric

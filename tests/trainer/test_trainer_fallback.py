@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_trainer_resume import begin
+from test_trainer_resume import begin, resume, same_bits, tensors
 from toys import tree
 
 from ckpt_tools.errors import CorruptError, UnsafeError
@@ -66,8 +66,19 @@ def test_it_goes_on_from_the_newest_that_is_whole(tmp_path: Path, data_dir: str,
     assert tree(tmp_path) == before
 
 
+def test_from_the_state_before_a_damaged_one_the_run_ends_with_the_same_bits(tmp_path: Path, data_dir: str) -> None:
+    whole = begin(tmp_path / "whole", data_dir, 50)
+    experiment = begin(tmp_path / "run", data_dir, 30)
+    latest = experiment.latest_prefix()
+    assert latest is not None
+    damage(latest)
+    resume(experiment, "latest", data_dir, 50)
+    same_bits(tensors(whole.latest_prefix()), tensors(experiment.latest_prefix()), but=("save_counter",))
+    same_bits(tensors(whole.best_prefix()), tensors(experiment.best_prefix()), but=("save_counter",))
+
+
 def test_without_a_whole_one_the_damage_is_said(tmp_path: Path, data_dir: str) -> None:
-    experiment = begin(tmp_path, data_dir, 20)
+    experiment = begin(tmp_path, data_dir, 10)
     latest = experiment.latest_prefix()
     assert latest is not None
     damage(latest)
@@ -77,7 +88,7 @@ def test_without_a_whole_one_the_damage_is_said(tmp_path: Path, data_dir: str) -
 
 
 def test_a_salvaged_one_is_never_taken_by_itself(tmp_path: Path, data_dir: str) -> None:
-    experiment = begin(tmp_path, data_dir, 20)
+    experiment = begin(tmp_path, data_dir, 10)
     latest = experiment.latest_prefix()
     assert latest is not None
     copy_prefix(latest, f"{latest}-salvaged")

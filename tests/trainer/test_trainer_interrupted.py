@@ -99,6 +99,24 @@ def test_a_row_that_was_logged_before_a_state_that_was_lost_is_not_repeated(
     require_the_same_end(experiment, whole, data_dir)
 
 
+def test_a_best_that_the_newest_state_does_not_know_of_is_not_replaced_by_a_worse_one(
+    tmp_path: Path, data_dir: str
+) -> None:
+    """As after a kill between the two saves, when the run goes on in another way than it would have."""
+    from trainer.saving import CheckpointLine
+
+    experiment = begin(tmp_path, data_dir, 20)
+    better = tensors(experiment.best_prefix())
+    del better["save_counter"]
+    for name in ("best_metric", "state/recall"):
+        better[name] = better[name].dtype.type(0.75)
+    CheckpointLine(experiment.best_line).save({k: v.item() if v.dtype == object else v for k, v in better.items()})
+    before = tensors(experiment.best_prefix())
+    resume(experiment, "latest", data_dir, 60)
+    assert tensors(experiment.latest_prefix())["state/best_step"] > 20, "the run found what it holds for the best"
+    same_bits(tensors(experiment.best_prefix()), before)
+
+
 def test_a_full_disk_leaves_a_run_that_goes_on(tmp_path: Path, data_dir: str, whole: Experiment) -> None:
     """A limit on the size of files, as the disk's own: TensorFlow's writes fail half way."""
     from trainer.loop import train
