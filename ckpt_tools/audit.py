@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from ckpt_tools import places
 from ckpt_tools.discovery import Discovery, Kind, Run
-from ckpt_tools.errors import CkptError, NotFoundError, UnsupportedError
+from ckpt_tools.errors import BusyError, CkptError, NotFoundError, StorageError, UnsupportedError
 from ckpt_tools.evidence import Evidence, collect
 from ckpt_tools.experiments import Experiment
 from ckpt_tools.findings import Finding
@@ -25,8 +25,9 @@ from ckpt_tools.inspection import Inspection, inspect
 from ckpt_tools.readers import open_checkpoint
 from ckpt_tools.selection import matcher, ordered
 
-# ``missing``: there is no checkpoint. ``unsupported``: whole or not, this version does not read it.
-Health = Literal["whole", "damaged", "missing", "unsupported"]
+# ``missing``: there is no checkpoint. ``unsupported``: whole or not, this version does not read it. ``unreadable``:
+# whole or not, this user or this machine cannot read it now.
+Health = Literal["whole", "damaged", "missing", "unsupported", "unreadable"]
 # Whether the run still holds the best model that its log knows of.
 Best = Literal["kept", "lost", "unknown"]
 
@@ -146,8 +147,13 @@ def audit(root: str, *, verify: bool = False, seen: Callable[[Row], None] | None
         if seen is not None:
             seen(row)
     rows = _expendable(described, verified=verify)
-    findings = [Finding(e.id, "warning", e.message, e.path, fix=e.hint) for e in discovery.problems]
+    told = {row.problem for row in rows if row.health == "unreadable"}
+    problems = [error for error in discovery.problems if str(error) not in told]
+    findings = [Finding(e.id, "warning", e.message, e.path, fix=e.hint) for e in problems]
     findings += [finding for row in rows for finding in _findings(row)]
+    if not rows:
+        message = "no run here: looked for experiments, checkpoints, SavedModels, .h5 and .keras files"
+        findings.append(Finding("no-runs", "warning", message, root))
     orphans = tuple(places.relative(path, root) for path in discovery.orphans)
     return Audit(root, tuple(rows), orphans, tuple(findings), verify)
 
@@ -170,14 +176,15 @@ def describe(run: Run, root: str, *, verify: bool = False) -> Row:
     row = replace(row, best_logged=logged.recall if logged else None)
     if run.prefix is None:
         error = run.problem or NotFoundError("there is no checkpoint", path=run.path)
-        health: Health = "missing" if isinstance(error, NotFoundError) else "damaged"
-        return replace(_hopeless(row, error, health), best="lost" if logged and health == "missing" else "unknown")
+        best: Best = "lost" if logged and isinstance(error, NotFoundError) else "unknown"
+        health: Health = "missing" if isinstance(error, NotFoundError) else _health(error)
+        return replace(_hopeless(row, error, health), best=best)
     try:
         row = _opened(row, run, verify, evidence)
     except CkptError as error:
-        row = _hopeless(row, error, "unsupported" if isinstance(error, UnsupportedError) else "damaged")
+        row = _hopeless(row, error, _health(error))
     if run.problem is not None:
-        row = _hopeless(row, run.problem, "damaged")
+        row = _hopeless(row, run.problem, _health(run.problem))
     return row
 
 
@@ -208,9 +215,16 @@ def _opened(row: Row, run: Run, verify: bool, evidence: Evidence) -> Row:
     return row
 
 
+def _health(error: CkptError) -> Health:
+    """What an error that ended the look at a checkpoint says of it."""
+    if isinstance(error, (StorageError, BusyError)):
+        return "unreadable"
+    return "unsupported" if isinstance(error, UnsupportedError) else "damaged"
+
+
 def _hopeless(row: Row, error: CkptError, health: Health) -> Row:
     """The row of a run that cannot be used as it is. What is left of one that has files may be saved."""
-    mendable = row.kind in ("experiment", "checkpoint") and health != "unsupported" and row.nbytes
+    mendable = row.kind in ("experiment", "checkpoint") and health in ("damaged", "missing") and row.nbytes
     there = row.prefix is not None or places.is_directory(row.location)
     saving = f"ckpt repair {shlex.quote(row.location)} --dry-run" if mendable and there else None
     row = replace(row, health=health, problem=str(error), fix=error.hint or saving)
@@ -247,8 +261,8 @@ def _digest(prefix: str, *, verify: bool) -> str | None:
 
 
 def _findings(row: Row) -> Iterable[Finding]:
-    if row.health == "damaged":
-        yield Finding("damaged-run", "damage", row.problem or "damaged", row.location, fix=row.fix)
+    if row.health in ("damaged", "unreadable"):
+        yield Finding(f"{row.health}-run", "damage", row.problem or row.health, row.location, fix=row.fix)
     elif row.health in ("missing", "unsupported"):
         yield Finding(f"{row.health}-run", "warning", row.problem or row.health, row.location, fix=row.fix)
     if row.best == "lost":

@@ -143,6 +143,7 @@ class Discovery:
     def _experiment(self, directory: str) -> Iterator[Run]:
         experiment = Experiment(directory)
         best, problem = _best(experiment)
+        closed = len(self.problems)
         others: list[Run] = []
         latest: list[Run] = []
         files: dict[str, Fingerprint] = {}
@@ -160,6 +161,8 @@ class Discovery:
             for run in self._checkpoints(folder):
                 if run.prefix != best:
                     (latest if here == places.normal(experiment.latest_line) else others).append(run)
+        if best is None and isinstance(problem, NotFoundError) and len(self.problems) > closed:
+            problem = self.problems[closed]  # what cannot be listed may hold it
         for run in others:
             files = {path: status for path, status in files.items() if not _belongs(path, run.path)}
         own = self._run(directory, "experiment", best, files, problem, [run.path for run in latest])

@@ -23,7 +23,13 @@ from ckpt_tools.format.object_graph import VALUE_SUFFIX
 from ckpt_tools.inspection import Inspection, Tensor, inspect
 from ckpt_tools.readers import open_checkpoint
 
-_MARKS = {"whole": "green", "damaged": "bold red", "missing": "yellow", "unsupported": "cyan"}
+_MARKS = {
+    "whole": "green",
+    "damaged": "bold red",
+    "missing": "yellow",
+    "unsupported": "cyan",
+    "unreadable": "bold yellow",
+}
 _GRAPH_LINES = 5000
 
 

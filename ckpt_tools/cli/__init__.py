@@ -63,6 +63,8 @@ def run(arguments: list[str] | None = None) -> int:
         return EXIT_OK if code is None else int(code)
     except _UsageProblem as problem:
         message = getattr(problem, "format_message", problem.__str__)()
+        if not message:  # the help was shown instead
+            return UsageError.exit_code
         context = getattr(problem, "ctx", None)
         hint = f"{context.command_path if context else 'ckpt'} --help"
         Output(None, None, json="--json" in given, quiet=False).error(UsageError(message, hint=hint))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 import typer
 
@@ -23,7 +24,12 @@ def complete_path(incomplete: str) -> list[str]:
         if not below:
             break
         found = below
-    return found
+    # zsh and fish quote by themselves; bash takes what it is given.
+    return [_quoted(path) for path in found] if os.environ.get("_CKPT_COMPLETE") == "complete_bash" else found
+
+
+def _quoted(path: str) -> str:
+    return re.sub(r"""([\s\\"'`$&|;<>()*?\[\]{}!#])""", r"\\\1", path)
 
 
 def complete_tensor(context: typer.Context, incomplete: str) -> list[str]:

@@ -25,6 +25,8 @@ _RULES = {
     "corrupt": "The bytes of a checkpoint break a rule of their format or one of its checksums.",
     "damaged-run": "A run's checkpoint is damaged, or its files do not belong together.",
     "missing-run": "A run has no checkpoint.",
+    "unreadable-run": "A run's checkpoint could not be read, for want of permission or because of the storage.",
+    "no-runs": "There is no run where some were expected.",
     "unsupported-run": "A run's checkpoint is of a kind that is not read.",
     "best-lost": "The best model that the log knows of is in no checkpoint any more.",
     "best-metric-absent": "The checkpoint has no best_metric: a resumed run overwrites its best model.",

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from typing import NoReturn
 
 from ckpt_tools import places
@@ -37,6 +38,9 @@ def locate(path: str | os.PathLike[str]) -> str:
     the ``checkpoint`` file is damaged, UnsafeError when it names a place outside its directory.
     """
     path = os.fspath(path)
+    if places.is_lone(path):
+        _refuse(path)
+        return path
     if places.is_directory(path) and not places.exists(f"{path}.index"):
         return _in_directory(path)
     directory, name = os.path.split(path)
@@ -132,7 +136,10 @@ def latest_in(directory: str) -> str:
             path=directory,
             hint=f"pass one of: {', '.join(os.path.join(directory, name) for name in there[:8])}",
         )
-    raise NotFoundError("no checkpoint in this directory", path=directory)
+    # An empty list may also mean that it could not be listed: then this raises.
+    below = any(places.is_directory(os.path.join(directory, name)) for name in places.list_directory(directory))
+    hint = f"see what lies below it: ckpt audit {shlex.quote(directory)}" if below else None
+    raise NotFoundError("no checkpoint in this directory", path=directory, hint=hint)
 
 
 def read_state(directory: str) -> State:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import os
@@ -115,6 +116,38 @@ def test_reading_every_byte_finds_what_a_quick_look_finds(copy: Copy, tmp_path: 
     DAMAGE[name][0](copy(SAMPLE) / "keras_ckpt")
     quick, thorough = only(tmp_path), only(tmp_path, verify=True)
     assert replace(quick, age_days=None) == replace(thorough, age_days=None)
+
+
+@pytest.mark.parametrize("refused", ["", "keras_ckpt", f"keras_ckpt/{INDEX}", f"keras_ckpt/{DATA}"])
+def test_what_may_not_be_read_is_neither_damaged_nor_lost(
+    copy: Copy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: str
+) -> None:
+    experiment = copy(SAMPLE)
+    copy(WITH_BEST)
+    secret = os.path.join(experiment, refused).rstrip("/")
+
+    real = {name: getattr(os, name) for name in ("open", "listdir", "stat", "lstat")}
+
+    def denies(call: Callable[..., object]) -> Callable[..., object]:
+        def wrapped(path: object, *arguments: object, **options: object) -> object:
+            where = os.path.abspath(path) if isinstance(path, (str, os.PathLike)) else ""
+            # Of a directory without permissions also what lies in it is out of reach.
+            if where.startswith(f"{secret}/") or (where == secret and call not in (real["stat"], real["lstat"])):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+            return call(path, *arguments, **options)
+
+        return wrapped
+
+    for name, call in real.items():
+        monkeypatch.setattr(os, name, denies(call))
+    found = audit(str(tmp_path), verify=True)
+    rows = {os.path.basename(row.path): row for row in found.rows}
+    row = rows.pop(SAMPLE.experiment)
+    assert (row.health, row.best) == ("unreadable", "unknown")
+    assert row.problem
+    assert "Permission denied" in row.problem
+    assert [row.health for row in rows.values()] == ["whole"]
+    assert [(finding.id, finding.severity) for finding in found.findings] == [("unreadable-run", "damage")]
 
 
 def test_a_damaged_state_file_does_not_hide_the_checkpoint(copy: Copy, tmp_path: Path) -> None:
@@ -360,6 +393,10 @@ class TestCommand:
         table, _, _ = text.partition(f"{len(EXPERIMENTS)} runs")
         assert max(map(len, table.splitlines())) <= int(columns)
         assert f"{len(EXPERIMENTS)} runs" in text
+
+    def test_nothing_there_is_said(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert run(["audit", str(tmp_path)]) == 0
+        assert "no run here" in capsys.readouterr().out
 
     def test_damage_is_an_exit_code(self, copy: Copy, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         _truncate(copy(SAMPLE) / "keras_ckpt" / INDEX, 10)

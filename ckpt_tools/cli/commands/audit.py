@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -21,10 +22,16 @@ from ckpt_tools.findings import Finding, exit_code
 if TYPE_CHECKING:
     from ckpt_tools.audit import Audit, Row
 
-_HEALTH = {"whole": "green", "damaged": "bold red", "missing": "yellow", "unsupported": "cyan"}
+_HEALTH = {
+    "whole": "green",
+    "damaged": "bold red",
+    "missing": "yellow",
+    "unsupported": "cyan",
+    "unreadable": "bold yellow",
+}
 _BEST = {"kept": "green", "lost": "bold yellow", "unknown": "dim"}
 # What a terminal has no room for is in --csv and --json.
-_WIDE = 140
+_WIDE, _TIGHT = 140, 100
 
 
 @app.command(
@@ -73,14 +80,18 @@ def audit(
             def look(row: Row) -> None:
                 seen.append(row)
                 if show is not None:
-                    show(lambda rows: _table(seen[-rows:], narrow=True, title=f"{len(seen)} runs so far"))
+                    show(
+                        lambda rows: _table(
+                            seen[-rows:], output.width, title=f"{render.count(len(seen), 'run')} so far"
+                        )
+                    )
 
             found = choose(library.audit(root, verify=verify, seen=look))
         write(list(_checks(found)), "audit", junit=junit, sarif=sarif)
         if csv:
             output.csv(library.COLUMNS, (row.to_json() for row in found.rows))
         else:
-            output.result(found.to_json(), lambda: _text(found, narrow=output.width < _WIDE))
+            output.result(found.to_json(), lambda: _text(found, output.width))
         return exit_code(found.findings)
 
     finish(output, body)
@@ -97,9 +108,9 @@ def _checks(found: Audit) -> Iterator[Check]:
         yield Check(path or found.root, path or found.root, tuple(left))
 
 
-def _text(found: Audit, *, narrow: bool) -> Iterator[RenderableType]:
+def _text(found: Audit, width: int) -> Iterator[RenderableType]:
     if found.rows:
-        yield _table(found.rows, narrow=narrow)
+        yield _table(found.rows, width)
     yield Text(_summary(found), style="bold")
     for row in found.rows:
         if row.problem:
@@ -114,10 +125,12 @@ def _text(found: Audit, *, narrow: bool) -> Iterator[RenderableType]:
             yield Text.assemble(("safe to delete: ", "cyan"), f"{safe(row.path)}: {safe(row.safe_to_delete)}")
     for path in (*found.orphans, *(path for row in found.rows for path in row.orphans)):
         yield Text.assemble(("orphan: ", "cyan"), f"{safe(path)}: no checkpoint names this file")
-    yield from render.findings(finding for finding in found.findings if finding.id not in _SAID)
+    left = [finding for finding in found.findings if finding.id not in _SAID]
+    yield from render.findings(replace(finding, message=f"{finding.path}: {finding.message}") for finding in left)
 
 
-_SAID = ("damaged-run", "missing-run", "unsupported-run", "best-lost")
+# What the lines above them say already.
+_SAID = ("damaged-run", "missing-run", "unsupported-run", "unreadable-run", "best-lost")
 
 
 def _summary(found: Audit) -> str:
@@ -130,7 +143,8 @@ def _summary(found: Audit) -> str:
     return ", ".join(parts) + ("" if found.verified else " (values not read: --verify reads every byte)")
 
 
-def _table(rows: Sequence[Row], *, narrow: bool, title: str | None = None) -> Table:
+def _table(rows: Sequence[Row], width: int, title: str | None = None) -> Table:
+    narrow, tight = width < _WIDE, width < _TIGHT
     # What all paths begin with says nothing on each line, and takes the room.
     shared = os.path.commonpath([os.path.dirname(row.path) for row in rows]) if rows else ""
     table = Table(box=None, padding=(0, 2, 0, 0), title=title, title_justify="left", header_style="bold")
@@ -145,7 +159,8 @@ def _table(rows: Sequence[Row], *, narrow: bool, title: str | None = None) -> Ta
     table.add_column("best", no_wrap=True)
     table.add_column("state", no_wrap=True)
     table.add_column("resume", no_wrap=True)
-    table.add_column("size", justify="right", no_wrap=True)
+    if not tight:
+        table.add_column("size", justify="right", no_wrap=True)
     if not narrow:
         table.add_column("age", justify="right", no_wrap=True)
         table.add_column("orphans", justify="right", no_wrap=True)
@@ -157,7 +172,7 @@ def _table(rows: Sequence[Row], *, narrow: bool, title: str | None = None) -> Ta
         cells += [] if narrow else [_metric(row.best_stored)]
         cells += [_metric(row.best_logged), Text(row.best, style=_BEST[row.best])]
         cells += [Text(row.health, style=_HEALTH[row.health]), Text(row.verdict or "-")]
-        cells += [render.size(row.nbytes)]
+        cells += [] if tight else [render.size(row.nbytes)]
         cells += [] if narrow else [_age(row.age_days), str(len(row.orphans) or "-"), str(len(row.duplicates) or "-")]
         table.add_row(*cells)
     return table

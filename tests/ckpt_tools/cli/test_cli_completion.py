@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -42,6 +43,16 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.usefixtures("tree")
 def test_paths(typed: str, offered: list[str]) -> None:
     assert complete_path(typed) == offered
+
+
+def test_bash_is_given_what_it_can_take(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other shells quote what they are given."""
+    (tree / "a b(1)é$.keras").touch()
+    assert complete_path("a") == ["a b(1)é$.keras"]
+    monkeypatch.setenv("_CKPT_COMPLETE", "complete_bash")
+    (quoted,) = complete_path("a")
+    assert quoted == r"a\ b\(1\)é\$.keras"
+    assert shlex.split(quoted) == ["a b(1)é$.keras"]
 
 
 def test_the_home_directory_stays_a_tilde(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
