@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ckpt_tools import places
-from ckpt_tools.errors import CkptError, NotFoundError
+from ckpt_tools.errors import CkptError, NotFoundError, StorageError
 from ckpt_tools.format.state import FILE_NAME
 from ckpt_tools.readers.locate import latest_in, locate, prefixes_in
 
@@ -96,10 +96,15 @@ class Experiment:
     @staticmethod
     def containing(path: str | os.PathLike[str]) -> Experiment | None:
         """The experiment whose folder is ``path`` or lies above it (at most two levels), or None."""
+        if places.is_lone(path):
+            return None
         here = places.normal(os.fspath(path))
         for _ in range(3):
-            if is_experiment(here):
-                return Experiment(here)
+            try:
+                if is_experiment(here):
+                    return Experiment(here)
+            except StorageError:
+                return None  # a store may show a checkpoint, and not what lies above it
             here = places.parent(here) or "."
         return None
 
@@ -152,6 +157,6 @@ def find_experiments(root: str | os.PathLike[str]) -> list[Experiment]:
 def resolve(path: str | os.PathLike[str]) -> str:
     """The prefix meant by a path, which may be an experiment's folder (then its best) or anything `locate` takes."""
     path = os.fspath(path)
-    if places.is_directory(path) and _holds_checkpoint(os.path.join(path, BEST_LINE)):
+    if not places.is_lone(path) and places.is_directory(path) and _holds_checkpoint(os.path.join(path, BEST_LINE)):
         return Experiment(path).best_prefix()
     return locate(path)

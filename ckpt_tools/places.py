@@ -6,6 +6,8 @@ for URLs is imported when there is one.
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import os
 import posixpath
 import re
@@ -16,7 +18,8 @@ from ckpt_tools import storage
 from ckpt_tools.errors import CkptError, NotFoundError, UnsafeError
 from ckpt_tools.storage import Fingerprint, PathLike, Status
 
-_URL = re.compile(r"(?P<host>[A-Za-z][A-Za-z0-9+.-]*://[^/]*)(?P<path>.*)", re.DOTALL)
+_glances: contextvars.ContextVar[dict[str, Status | None] | None] = contextvars.ContextVar("glances", default=None)
+_URL = re.compile(r"(?P<host>[A-Za-z][A-Za-z0-9+.:-]*://[^/]*)(?P<path>.*)", re.DOTALL)
 
 
 class File(Protocol):
@@ -43,24 +46,42 @@ def is_url(path: PathLike) -> bool:
     return "://" in (text := os.fspath(path)) and _URL.fullmatch(text) is not None
 
 
+def is_lone(path: PathLike) -> bool:
+    """Whether it is a URL with a query, which is signed for, or means, one file: nothing is beside it."""
+    return is_url(path) and "?" in os.fspath(path)
+
+
 # ------------------------------------------------------------------------------------------ what is there
+
+
+@contextlib.contextmanager
+def one_look() -> Iterator[None]:
+    """What is there behind a URL is asked once only in this block; what it holds is not remembered.
+
+    Asking takes a journey through the network, and the same few names are asked for again and again.
+    """
+    token = _glances.set({})
+    try:
+        yield
+    finally:
+        _glances.reset(token)
 
 
 def exists(path: PathLike) -> bool:
     """Whether something has this name, a link to nowhere too. Raises StorageError when a store does not say."""
-    return _look(path) is not None if is_url(path) else os.path.lexists(path)
+    return _glance(path) is not None if is_url(path) else os.path.lexists(path)
 
 
 def is_directory(path: PathLike) -> bool:
     if is_url(path):
-        found = _look(path)
+        found = _glance(path)
         return found is not None and found.directory
     return os.path.isdir(path)
 
 
 def is_file(path: PathLike) -> bool:
     if is_url(path):
-        found = _look(path)
+        found = _glance(path)
         return found is not None and not found.directory
     return os.path.isfile(path)
 
@@ -184,6 +205,16 @@ def _look(path: PathLike) -> Status | None:
     from ckpt_tools.remote import look
 
     return look(os.fspath(path))
+
+
+def _glance(path: PathLike) -> Status | None:
+    known = _glances.get()
+    if known is None:
+        return _look(path)
+    url = os.fspath(path)
+    if url not in known:
+        known[url] = _look(url)
+    return known[url]
 
 
 def _scan(path: PathLike) -> dict[str, Status]:

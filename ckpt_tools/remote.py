@@ -169,11 +169,6 @@ def look(url: str) -> Status | None:
             return _status(_tried(lambda: store.info(place)), url)
     except NotFoundError:
         return None
-    except StorageError:
-        # A signed URL opens one file: of the names that are tried beside it the server says that they are forbidden.
-        if "?" in url:
-            return None
-        raise
 
 
 def scan(url: str) -> dict[str, Status]:

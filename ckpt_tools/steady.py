@@ -46,7 +46,8 @@ def steady(question: Callable[Rest, Answer]) -> Callable[Rest, Answer]:
         for pause in (*PAUSES, None):
             failure: CkptError | None = None
             try:
-                answer = question(*arguments, **options)
+                with places.one_look():
+                    answer = question(*arguments, **options)
                 if not exit_code(answer.findings):
                     return answer
             except (BusyError, CorruptError, NotFoundError) as error:
@@ -68,8 +69,11 @@ def steady(question: Callable[Rest, Answer]) -> Callable[Rest, Answer]:
 
 def _look(path: str) -> dict[str, Fingerprint]:
     """The files beside or below a path, as they are now; a directory's own time tells of names that came or went."""
-    here = path if places.is_directory(path) else os.path.dirname(path) or "."
     found: dict[str, Fingerprint] = {}
+    try:
+        here = path if places.is_directory(path) else os.path.dirname(path) or "."
+    except CkptError:
+        return found
     for directory in (here, os.path.join(here, BEST_LINE), os.path.join(here, LATEST_LINE)):
         try:
             found[directory] = places.fingerprint(directory)

@@ -38,6 +38,9 @@ def locate(path: str | os.PathLike[str]) -> str:
     the ``checkpoint`` file is damaged, UnsafeError when it names a place outside its directory.
     """
     path = os.fspath(path)
+    if places.is_lone(path):
+        _refuse(path)
+        return path
     if places.is_directory(path) and not places.exists(f"{path}.index"):
         return _in_directory(path)
     directory, name = os.path.split(path)
