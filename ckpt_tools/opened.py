@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     import numpy as np
 
 
+# A notebook is kept with its outputs.
+_MOST_ROWS = 200
+
+
 class LazyTensor:
     """A tensor that is read when asked: its ``name`` as stored, ``dtype`` (TensorFlow's), ``shape`` and ``nbytes``."""
 
@@ -130,10 +134,17 @@ class OpenedCheckpoint(Mapping[str, LazyTensor]):
         producer = self.lineage.producer if self.lineage else "producer not known"
         best = "absent" if self.best_metric.value is None else f"{self.best_metric.value:.6f}"
         facts = f"{self.format} · {producer} · step {self.step} · best_metric {best}"
+        records = self.to_records()
         rows = "".join(
-            "<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in record.values()) + "</tr>"
-            for record in self.to_records()
+            "<tr>" + "".join(f"<td>{html.escape(_cell(cell))}</td>" for cell in record.values()) + "</tr>"
+            for record in records[:_MOST_ROWS]
         )
+        if len(records) > _MOST_ROWS:
+            rows += f"<tr><td colspan=5>… and {len(records) - _MOST_ROWS} more: to_records() has all</td></tr>"
         head = "".join(f"<th>{name}</th>" for name in ("name", "canonical", "dtype", "shape", "bytes"))
         title = f"<b>{html.escape(self.path)}</b><br>{html.escape(facts)}"
         return f"<div>{title}<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+
+
+def _cell(value: object) -> str:
+    return "" if value is None else f"{value:,}" if isinstance(value, int) else str(value)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
-from checkpoints import EXPERIMENTS, Sample
+from checkpoints import EXPERIMENTS, Sample, build_bundle
 
 import ckpt_tools as ct
 from ckpt_tools.errors import NotFoundError
@@ -42,3 +44,12 @@ def test_a_notebook_shows_a_table_and_escapes_names() -> None:
         assert page.count("<tr>") == len(opened) + 1
         assert EXPERIMENTS[0].experiment in page
         assert "checkpoint" in repr(opened)
+
+
+def test_a_notebook_is_not_flooded(tmp_path: Path) -> None:
+    prefix = build_bundle(tmp_path / "ckpt", {f"layer{number}": np.zeros(2, np.float32) for number in range(250)})
+    with ct.open(prefix) as opened:
+        page = opened._repr_html_()
+        assert page.count("<td>layer") == 200
+        assert "50 more" in page
+        assert len(opened.to_records()) == 250
