@@ -79,6 +79,7 @@ def train(
             storage.make_directory(experiment.path)
             stack.enter_context(storage.locked(experiment.path))
         run = stack.enter_context(_Run(start, experiment, team, keep))
+        run.tidy()
         if start.save_best:
             run.save_best()
         if team.is_chief:
@@ -199,6 +200,11 @@ class _Run:
             and dict(held.identity) == identity
             and held.standing.best_metric > self.standing.best_metric
         )
+
+    def tidy(self) -> None:
+        if self._team.is_chief:
+            for line in (self._best, self._latest):
+                line.tidy()
 
     def save_best(self) -> None:
         if self._team.is_chief:

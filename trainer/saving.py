@@ -63,6 +63,12 @@ class CheckpointLine:
             retire(self.directory, old)
         return prefix
 
+    def tidy(self) -> None:
+        """Remove what a save of this trainer that was killed left. Raises StorageError, BusyError."""
+        if os.path.isdir(self.directory):
+            with _held(self.directory):
+                tidy(self.directory)
+
     def _prefixes(self) -> list[str]:
         return [os.path.join(self.directory, name) for name in prefixes_in(self.directory)]
 

@@ -2,20 +2,16 @@
 
     python save_server.py
 
-Reads lines ``DIRECTORY STEP``; for each it forks, prints the child's process id, and later its exit status. The
-child stops itself before it begins, so that a tracer can be attached, and saves when it is continued.
+Takes ``[DIRECTORY, STEP]``, see `forking`.
 """
 
 from __future__ import annotations
 
-import os
-import signal
-import sys
 from typing import Any
 
+from forking import serve
 from toys import small_config
 
-from ckpt_tools.errors import CkptError
 from trainer.saving import CheckpointLine
 from trainer.standing import Standing
 from trainer.variables import initial_variables
@@ -32,27 +28,9 @@ def variables(step: int) -> dict[str, Any]:
     }
 
 
-def save(directory: str, step: int) -> int:
-    values = variables(step)
-    os.kill(os.getpid(), signal.SIGSTOP)
-    try:
-        CheckpointLine(directory).save(values)
-    except CkptError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
-    return 0
-
-
-def main() -> None:
-    for line in sys.stdin:
-        directory, step = line.rsplit(maxsplit=1)
-        child = os.fork()
-        if child == 0:
-            os._exit(save(directory, int(step)))
-        print(child, flush=True)
-        _, status = os.waitpid(child, 0)
-        print(os.waitstatus_to_exitcode(status), flush=True)
+def save(directory: str, step: int) -> None:
+    CheckpointLine(directory).save(variables(step))
 
 
 if __name__ == "__main__":
-    main()
+    serve(save)
