@@ -122,3 +122,9 @@ class UnsupportedError(CkptError):
 
     id = "unsupported"
     exit_code = 7
+
+
+class DurabilityWarning(UserWarning):
+    """A file system cannot be asked to make names durable: what was done is done, but a power loss may undo it."""
+
+    id: ClassVar[str] = "not-durable"

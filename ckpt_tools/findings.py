@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+import warnings
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
+
+from ckpt_tools.errors import DurabilityWarning
 
 Severity = Literal["note", "warning", "damage"]
 
@@ -27,6 +31,31 @@ class Finding:
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
+
+
+@contextlib.contextmanager
+def noted() -> Iterator[list[Finding]]:
+    """Collect, as a note, what storage warns of in the block; once, for whichever file it is first true of."""
+    notes: list[Finding] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", DurabilityWarning)
+        show = warnings.showwarning
+
+        def add(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            if not issubclass(category, DurabilityWarning):
+                show(message, category, filename, lineno, file, line)
+            elif not notes:
+                notes.append(Finding(DurabilityWarning.id, "note", str(message)))
+
+        warnings.showwarning = add
+        yield notes
 
 
 def exit_code(findings: Iterable[Finding]) -> int:

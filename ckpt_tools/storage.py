@@ -14,11 +14,20 @@ import os
 import shutil
 import stat
 import uuid
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, Literal
 
-from ckpt_tools.errors import BusyError, CorruptError, NotFoundError, StorageError, UnsafeError, UnsupportedError
+from ckpt_tools.errors import (
+    BusyError,
+    CorruptError,
+    DurabilityWarning,
+    NotFoundError,
+    StorageError,
+    UnsafeError,
+    UnsupportedError,
+)
 
 PathLike = str | os.PathLike[str]
 
@@ -263,7 +272,7 @@ def sync_file(path: PathLike) -> None:
 
 
 def sync_directory(path: PathLike) -> None:
-    """Make the directory's names durable; silently less where the file system has no such call."""
+    """Make the directory's names durable. Warns (DurabilityWarning) where the file system has no such call."""
     with _translated(path, "fsync the directory"):
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -271,6 +280,8 @@ def sync_directory(path: PathLike) -> None:
         except OSError as error:
             if error.errno not in _SYNC_UNSUPPORTED:
                 raise
+            message = f"{os.fspath(path)}: this file system cannot sync a directory: a power loss may undo what is done"
+            warnings.warn(DurabilityWarning(message), stacklevel=2)
         finally:
             os.close(descriptor)
 

@@ -455,14 +455,15 @@ def _existing_parent(path: str) -> str:
 
 def _finish(console: Console, path: str | None, body: Callable[[], int]) -> None:
     """Leave with the command's exit code; an error of ours becomes a message and its code."""
-    try:
-        code = body()
-    except CkptError as error:
-        console.error(error, path)
-        code = error.exit_code
-    except (KeyboardInterrupt, typer.Abort):
-        console.end_progress()
-        code = EXIT_INTERRUPTED
+    with console.with_notes():
+        try:
+            code = body()
+        except CkptError as error:
+            console.error(error, path)
+            code = error.exit_code
+        except (KeyboardInterrupt, typer.Abort):
+            console.end_progress()
+            code = EXIT_INTERRUPTED
     raise typer.Exit(code)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console as RichConsole
@@ -11,7 +12,7 @@ from rich.live import Live
 from rich.text import Text
 
 from ckpt_tools.errors import CkptError
-from ckpt_tools.findings import Finding
+from ckpt_tools.findings import Finding, noted
 from trainer.rows import Row
 
 SCHEMA_VERSION = 1
@@ -27,6 +28,7 @@ class Console:
         self._out = RichConsole(soft_wrap=True, highlight=False)
         self._err = RichConsole(stderr=True, soft_wrap=True, highlight=False)
         self._live: Live | None = None
+        self._notes: Sequence[Finding] = ()
 
     def line(self, text: str) -> None:
         if not self._silent:
@@ -36,6 +38,15 @@ class Console:
         for finding in findings:
             if not self._silent:
                 self._err.print(Text.assemble((finding.severity, "yellow"), f": {finding.message}"))
+
+    @contextlib.contextmanager
+    def with_notes(self) -> Iterator[None]:
+        """What storage warns of in the block goes into the JSON, or for people onto stderr at its end."""
+        with noted() as notes:
+            self._notes = notes
+            yield
+        self.end_progress()
+        self.findings(notes)
 
     def evaluated(self, row: Row) -> None:
         """One plain line for each evaluation, so that a pipe can be read as it grows."""
@@ -60,7 +71,9 @@ class Console:
         """The JSON object, when it was asked for."""
         if self._as_json:
             head = {"schema_version": SCHEMA_VERSION, "command": self._command, "path": path}
-            print(json.dumps({**head, **document}), flush=True)
+            notes = [note.to_json() for note in self._notes]
+            whole = {**head, **document, "findings": [*document.get("findings", ()), *notes]}
+            print(json.dumps(whole), flush=True)
 
     def error(self, error: CkptError, path: str | None) -> None:
         """How a command failed: in words on stderr, and as JSON when that was asked for."""

@@ -79,14 +79,15 @@ def _root(
 
 def finish(output: Output, body: Callable[[], int]) -> None:
     """Run a command's body and leave with its exit code; one of our errors becomes a message and its code."""
-    try:
-        code = body()
-    except CkptError as error:
-        output.error(error)
-        code = error.exit_code
-    except BrokenPipeError:
-        # Answered here already, because typer would end with 1.
-        code = reader_left()
+    with output.with_notes():
+        try:
+            code = body()
+        except CkptError as error:
+            output.error(error)
+            code = error.exit_code
+        except BrokenPipeError:
+            # Answered here already, because typer would end with 1.
+            code = reader_left()
     raise typer.Exit(code)
 
 

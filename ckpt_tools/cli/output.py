@@ -16,7 +16,7 @@ from rich.text import Text
 
 from ckpt_tools import storage
 from ckpt_tools.errors import CkptError, NotFoundError, UnsafeError, without_secrets
-from ckpt_tools.findings import Finding
+from ckpt_tools.findings import Finding, noted
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -56,6 +56,7 @@ class Output:
         self._head = {"schema_version": SCHEMA_VERSION, "command": command, "path": path}
         self._json = json
         self._quiet = quiet
+        self._notes: Sequence[Finding] = ()
         for stream in (sys.stdout, sys.stderr):
             # Names that are not UTF-8 come out as \udcXX, which is also how JSON writes them.
             if hasattr(stream, "reconfigure"):
@@ -71,7 +72,8 @@ class Output:
         if self._json:
             # An escape of another encoding's error handler would not be JSON.
             utf8 = (sys.stdout.encoding or "utf-8").lower().replace("-", "") == "utf8"
-            whole = {**self._head, **document}
+            notes = [note.to_json() for note in self._notes]
+            whole = {**self._head, **document, "findings": [*document.get("findings", ()), *notes]}
             try:
                 text = json.dumps(whole, ensure_ascii=not utf8, allow_nan=False)
             except (TypeError, ValueError):
@@ -86,6 +88,15 @@ class Output:
             self.document(document)
         elif wrong or not self._quiet:
             _print(text())
+
+    @contextlib.contextmanager
+    def with_notes(self) -> Iterator[None]:
+        """What storage warns of in the block goes into the JSON, or for people onto stderr at its end."""
+        with noted() as notes:
+            self._notes = notes
+            yield
+        if notes and not self._json and not self._quiet:
+            _print_on(_console(stderr=True), [Text.assemble(("note: ", "bold"), safe(each.message)) for each in notes])
 
     def lines(self, text: Callable[[], Iterable[RenderableType]], *, wrong: bool = False) -> None:
         """One of several answers; what is ``wrong`` is said even when quiet. The JSON comes when all are there."""

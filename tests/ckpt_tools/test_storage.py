@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ckpt_tools import storage
-from ckpt_tools.errors import BusyError, CorruptError, NotFoundError, StorageError, UnsafeError
+from ckpt_tools.errors import BusyError, CorruptError, DurabilityWarning, NotFoundError, StorageError, UnsafeError
 
 
 def names(folder: Path) -> list[str]:
@@ -176,7 +176,8 @@ def test_a_directory_that_cannot_be_synced_is_tolerated_but_an_error_of_the_disk
         monkeypatch.setattr(os, "fsync", fsync)
 
     answer(error)
-    storage.sync_directory(tmp_path)
+    with pytest.warns(DurabilityWarning, match="power loss"):
+        storage.sync_directory(tmp_path)
     answer(errno.EIO)
     with pytest.raises(StorageError):
         storage.sync_directory(tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import subprocess
@@ -16,7 +17,8 @@ import rewrite_worker
 from checkpoints import build_bundle, digests, rewrite, snapshot, stored_best
 
 from ckpt_tools import storage
-from ckpt_tools.errors import StorageError, UnsafeError
+from ckpt_tools.cli import run
+from ckpt_tools.errors import DurabilityWarning, StorageError, UnsafeError
 from ckpt_tools.inspection import inspect
 from ckpt_tools.readers.locate import latest_in
 from ckpt_tools.repair import repair
@@ -138,9 +140,10 @@ def test_a_rename_that_is_refused(prefix: str, error: str, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("error", ["EINVAL", "ENOTSUP"])
-def test_a_directory_that_cannot_be_synced_is_no_failure(
-    prefix: str, error: str, monkeypatch: pytest.MonkeyPatch
+def test_a_directory_that_cannot_be_synced_is_no_failure_but_is_said(
+    prefix: str, error: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """Row 41: network and FUSE file systems that have no such call."""
     original = os.fsync
 
     def fsync(descriptor: int) -> None:
@@ -149,9 +152,17 @@ def test_a_directory_that_cannot_be_synced_is_no_failure(
         original(descriptor)
 
     monkeypatch.setattr(os, "fsync", fsync)
-    rewrite(prefix, 0.5)
-    undo(prefix)
+    with pytest.warns(DurabilityWarning, match="power loss"):
+        rewrite(prefix, 0.5)
+    assert run(["undo", prefix, "--json"]) == 0
+    (note,) = json.loads(capsys.readouterr().out)["findings"]
+    assert (note["id"], note["severity"]) == ("not-durable", "note")
+    assert "cannot sync a directory" in note["message"]
     assert stored_best(prefix) is None
+    with pytest.warns(DurabilityWarning):
+        rewrite(prefix, 0.5)
+    assert run(["undo", prefix]) == 0
+    assert capsys.readouterr().err.startswith("note: ")
 
 
 def test_other_names_of_the_files_keep_the_old_bytes(prefix: str, tmp_path: Path) -> None:
