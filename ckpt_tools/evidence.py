@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import math
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from ckpt_tools import places
@@ -32,6 +33,8 @@ from ckpt_tools.format.events import read_scalars
 MAX_LOG_BYTES = 1 << 30
 # Half a unit of the last digit that the old trainers print, and the rounding of float32 on top of it.
 SIX_DIGITS = 0.5e-6 + 1e-8
+# And half a unit of the two digits that names of files usually have.
+_ROUNDED_NAME = 0.005
 
 _EVALUATION = re.compile(
     r"iter: (?P<step>\d+), train loss: (?P<loss>[-+.\w]+), valid recall: (?P<recall>[-+.\w]+)"
@@ -122,7 +125,42 @@ def collect(experiment: Experiment) -> Evidence:
             evaluations += [evaluation for evaluation in read(path) if math.isfinite(evaluation.recall)]
         except CkptError as error:
             findings.append(Finding("log-unreadable", "warning", error.message, path, offset=error.offset))
-    return Evidence(tuple(evaluations), (*findings, *_disagreements(evaluations)))
+    evidence = Evidence(tuple(evaluations), (*findings, *_disagreements(evaluations)))
+    suspect = suspect_direction(evidence)
+    return replace(evidence, findings=(*evidence.findings, suspect)) if suspect else evidence
+
+
+def suspect_direction(evidence: Evidence, step: int | None = None) -> Finding | None:
+    """A finding when a run seems to have kept its worst model as its best; ``step`` is that of the one kept, if known.
+
+    ModelCheckpoint of Keras 2 in its default ``mode='auto'`` maximises only what has "acc" in its name or begins with
+    "fmeasure" (keras/callbacks.py): a recall it minimises. Without ``step`` the names of files tell what was kept.
+    """
+    named = sorted((e for e in evidence.evaluations if _rank(e.source) == _BY_NAME), key=lambda e: e.step)
+    logged = [e for e in evidence.evaluations if _rank(e.source) < _BY_NAME]
+    if len(named) >= max(3, len(logged)) and logged:
+        return None  # every model was kept, none of them chosen
+    kept, rounding = next((e for e in logged if step and e.step == step), None), SIX_DIGITS
+    if kept is None and named:
+        kept, rounding = named[-1], _ROUNDED_NAME
+    falling = len(named) >= 3 and all(a.recall > b.recall for a, b in itertools.pairwise(named))
+    highest = max((e.recall for e in evidence.evaluations), default=0.0)
+    lowest = min((e.recall for e in evidence.evaluations), default=0.0)
+    worst = (
+        kept is not None
+        and len(logged) >= 3
+        and kept.step != logged[-1].step
+        and kept.recall <= lowest + rounding
+        and highest > kept.recall + 2 * rounding
+    )
+    if kept is None or not (falling or worst):
+        return None
+    message = (
+        f"the direction of the metric is suspect: what was kept as the best has recall {kept.recall:g}, the lowest of "
+        f"this run; the highest was {highest:g}. Keras 2 minimises a recall when ModelCheckpoint has mode='auto'"
+    )
+    fix = "train on with ModelCheckpoint(monitor='val_recall', mode='max')"
+    return Finding("direction-suspect", "warning", message, kept.source, fix=fix)
 
 
 def _files(experiment: Experiment) -> Iterator[str]:
@@ -253,6 +291,9 @@ _READERS: tuple[tuple[Callable[[str], bool], _Reader], ...] = (
     (lambda name: name == "info.json", _from_info),
     (lambda name: name.endswith((".index", ".h5", ".keras")), _from_name),
 )
+
+
+_BY_NAME = len(_READERS) - 1
 
 
 def _rank(path: str) -> int:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ckpt_tools.errors import CkptError, UsageError
+from ckpt_tools.evidence import collect, suspect_direction
 from ckpt_tools.experiments import BEST_LINE, Experiment, resolve
 from ckpt_tools.findings import Finding
 from ckpt_tools.lineages import (
@@ -126,6 +127,7 @@ def _with_trainer(path: str, checkpoint: Checkpoint, lineage: Lineage, thorough:
     converted = [name for name in restored if lineage.tensors[name].convert]
     best = lineage.best_metric
     latest, findings = _latest(path, thorough)
+    findings += _suspicions(path, lineage)
     verdict: Verdict = "safe"
     if missing:
         verdict = "blocked"
@@ -160,6 +162,15 @@ def _with_trainer(path: str, checkpoint: Checkpoint, lineage: Lineage, thorough:
         latest=latest,
         findings=tuple(findings),
     )
+
+
+def _suspicions(path: str, lineage: Lineage) -> Iterator[Finding]:
+    """This project's trainer knows which way its metric goes; the others may have kept their worst model."""
+    experiment = Experiment.containing(path)
+    if experiment is not None and lineage.id != trainer.ID:
+        found = suspect_direction(collect(experiment), lineage.step)
+        if found is not None:
+            yield found
 
 
 def _unused(checkpoint: Checkpoint, lineage: Lineage) -> Iterator[str]:

@@ -5,18 +5,24 @@ from __future__ import annotations
 import fnmatch
 import math
 import os
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ckpt_tools.errors import BusyError, CkptError
-from ckpt_tools.experiments import Experiment, resolve
+from ckpt_tools.experiments import BEST_LINE, LATEST_LINE, Experiment, resolve
 from ckpt_tools.findings import Finding
 from ckpt_tools.format.object_graph import VALUE_SUFFIX
-from ckpt_tools.lineages import BestMetric, Lineage, base, identify
+from ckpt_tools.ledger import PENDING, STATE_DIRECTORY
+from ckpt_tools.leftovers import leftovers_in, orphans_in
+from ckpt_tools.lineages import BestMetric, Lineage, base, identify, trainer
 from ckpt_tools.readers import Checkpoint, open_checkpoint
 from ckpt_tools.readers.common import damage
 from ckpt_tools.steady import steady
+
+if TYPE_CHECKING:
+    from ckpt_tools.evidence import Evidence
 
 SCHEMA_VERSION = 1
 
@@ -93,6 +99,7 @@ class Inspection:
     tensors: tuple[Tensor, ...]
     findings: tuple[Finding, ...]
     experiment: Experiment | None
+    evidence: Evidence | None = None
 
     @property
     def totals(self) -> dict[str, int]:
@@ -146,6 +153,8 @@ def inspect(path: str, *, digest: bool = False, stats: bool = False, filter: str
             tensors.append(_measure(checkpoint, tensor, digest, stats, findings))
         experiment = Experiment.containing(checkpoint.prefix)
         findings += _advice(path, lineage, best)
+        evidence = _evidence(checkpoint.prefix, experiment, lineage, findings)
+        findings += _left_behind(path)
         return Inspection(
             path=path,
             prefix=checkpoint.prefix,
@@ -156,6 +165,7 @@ def inspect(path: str, *, digest: bool = False, stats: bool = False, filter: str
             tensors=tuple(tensors),
             findings=tuple(dict.fromkeys(findings)),
             experiment=experiment,
+            evidence=evidence,
         )
 
 
@@ -247,6 +257,42 @@ def _advice(path: str, lineage: Lineage | None, best: BestMetric) -> Iterable[Fi
         path=path,
         fix=f"ckpt backfill {quote(path)} --data DIR",
     )
+
+
+def _evidence(
+    prefix: str, experiment: Experiment | None, lineage: Lineage | None, findings: list[Finding]
+) -> Evidence | None:
+    """What the run logged, where it may have kept its worst model: this project's trainer knows which way is up."""
+    if experiment is None and "recall" in os.path.basename(prefix):
+        experiment = Experiment(os.path.dirname(prefix) or ".")
+    if experiment is None or (lineage is not None and lineage.id == trainer.ID):
+        return None
+    from ckpt_tools.evidence import collect, suspect_direction  # not needed for a lone checkpoint
+
+    evidence = collect(experiment)
+    if suspect := suspect_direction(evidence, lineage.step if lineage else None):
+        findings.append(suspect)
+    return evidence
+
+
+def _left_behind(path: str) -> Iterator[Finding]:
+    """What lies in a directory beside its checkpoints: of saves and changes that were killed."""
+    fix = f"ckpt repair {quote(path)}"
+    for directory in (path, os.path.join(path, BEST_LINE), os.path.join(path, LATEST_LINE)):
+        if not os.path.isdir(directory):
+            continue
+        for left in leftovers_in(directory, time.time()):
+            message = "left over by a save that was killed"
+            if left.fresh:
+                message = "of a save that is under way, or was killed in the last minutes"
+            yield Finding("left-over", "note", f"{left.path}: {message}", left.path, fix=fix)
+        for orphan in orphans_in(directory):
+            message = "data without an index: of a save that was killed, or of a checkpoint that lost it"
+            yield Finding("orphan", "note", f"{orphan}: {message}", orphan, fix=fix)
+        journal = os.path.join(directory, STATE_DIRECTORY, PENDING)
+        if os.path.lexists(journal):
+            message = "a change of a checkpoint here was killed: it is brought to an end before the next one"
+            yield Finding("unfinished-change", "note", f"{directory}: {message}", journal, fix=fix)
 
 
 def quote(path: str) -> str:

@@ -21,6 +21,8 @@ from ckpt_tools.errors import CorruptError, UnsafeError
 from ckpt_tools.version import __version__
 
 STATE_DIRECTORY = ".ckpt-tools"
+# The journal of a change that is under way, or was killed; see `ckpt_tools.rewrite.journal`.
+PENDING = "pending.json"
 SCHEMA_VERSION = 1
 MAX_LEDGER_BYTES = 1 << 26
 _LEDGER, _BACKUP = "ledger.jsonl", "backup"

@@ -20,6 +20,7 @@ FRESH_SECONDS = 600
 _FOLDER = re.compile(r".+_temp(_[0-9a-f]{32})?", re.DOTALL)
 _PART = re.compile(r"(part-\d{5}-of-\d{5}|ckpt-\d+)\.(index|data-\d{5}-of-\d{5})(\.tempstate\d+)?|ckpt-\d+_temp")
 _FILE = re.compile(r".+\.tempstate\d+|(checkpoint|.+\.meta)\.tmp-?[0-9a-f]{8,32}", re.DOTALL)
+_DATA = re.compile(r"(?P<prefix>.+)\.data-\d{5}-of-\d{5}", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,16 @@ def leftovers_in(directory: str, now: float) -> Iterator[Leftover]:
             if all(_PART.fullmatch(part) for part in parts):
                 newest = max(map(_written, (path, *(os.path.join(path, part) for part in parts))))
                 yield Leftover(path, now - newest)
+
+
+def orphans_in(directory: str) -> list[str]:
+    """The data files of a directory whose index is missing."""
+    names = storage.list_directory(directory)
+    return [
+        os.path.join(directory, name)
+        for name in names
+        if (match := _DATA.fullmatch(name)) and f"{match['prefix']}.index" not in names
+    ]
 
 
 def _written(path: str) -> float:

@@ -15,12 +15,10 @@ from typing import Any
 
 from ckpt_tools import ledger, storage
 from ckpt_tools.errors import CkptError, CorruptError
-from ckpt_tools.ledger import STATE_DIRECTORY
+from ckpt_tools.ledger import PENDING, STATE_DIRECTORY
 from ckpt_tools.readers.bundle import index_name
 from ckpt_tools.rewrite.endings import finish, finish_undo, roll_back, roll_back_undo
 from ckpt_tools.rewrite.files import file_digest
-
-_PENDING = "pending.json"
 
 
 def recover(prefix: str) -> None:
@@ -29,7 +27,7 @@ def recover(prefix: str) -> None:
     Raises BusyError while somebody works in this directory, StorageError when it cannot be written.
     """
     directory = os.path.dirname(prefix) or "."
-    if os.path.lexists(os.path.join(directory, STATE_DIRECTORY, _PENDING)):
+    if os.path.lexists(os.path.join(directory, STATE_DIRECTORY, PENDING)):
         storage.require_writable(directory)
         with storage.locked(directory):
             recover_directory(directory)
@@ -77,7 +75,7 @@ def _sweep(directory: str) -> None:
     state = os.path.join(directory, STATE_DIRECTORY)
     if os.path.isdir(state):
         for name in storage.list_directory(state):
-            if name.startswith(f"{_PENDING}.tmp-"):
+            if name.startswith(f"{PENDING}.tmp-"):
                 storage.remove(os.path.join(state, name))
         storage.remove_directory(state)
 
@@ -93,4 +91,4 @@ def after_commit() -> Iterator[None]:
 
 
 def _pending_path(directory: str) -> str:
-    return os.path.join(directory, STATE_DIRECTORY, _PENDING)
+    return os.path.join(directory, STATE_DIRECTORY, PENDING)

@@ -17,7 +17,6 @@ from ckpt_tools.cli import render
 from ckpt_tools.cli.app import Json, PathArgument, Quiet, app, epilog, finish
 from ckpt_tools.cli.completion import complete_tensor
 from ckpt_tools.cli.output import Output, safe
-from ckpt_tools.experiments import Experiment
 from ckpt_tools.findings import exit_code
 from ckpt_tools.format.object_graph import VALUE_SUFFIX
 from ckpt_tools.inspection import Inspection, Tensor
@@ -82,7 +81,7 @@ def _text(found: Inspection, *, tree: bool) -> Iterator[RenderableType]:
         header.add_row("model", Text(safe(_model(found.lineage))))
     header.add_row("step", "unknown" if found.step is None else str(found.step))
     header.add_row("best_metric", render.best_metric(found.best_metric))
-    history = _history(found.experiment)
+    history = _history(found)
     if history:
         header.add_row("recall", Text(history))
     header.add_row("size", f"{render.count(found.totals['tensors'], 'tensor')}, {render.size(found.totals['bytes'])}")
@@ -97,11 +96,11 @@ def _text(found: Inspection, *, tree: bool) -> Iterator[RenderableType]:
     yield from render.findings(found.findings)
 
 
-def _history(experiment: Experiment | None) -> str:
+def _history(found: Inspection) -> str:
     """The recalls that the run's logs tell, the best with its step."""
     from ckpt_tools.evidence import collect
 
-    evidence = collect(experiment) if experiment else None
+    evidence = found.evidence or (collect(found.experiment) if found.experiment else None)
     if evidence is None or evidence.best is None:
         return ""
     best = evidence.best
