@@ -52,11 +52,20 @@ def undo_entry(entry: Mapping[str, Any]) -> dict[str, Any]:
     return {"id": f"undo-{entry['id']}", "time": now, "action": "undo", "undoes": entry["id"]}
 
 
+def require_own(directory: str) -> None:
+    """Raise UnsafeError when what is kept for a directory lies elsewhere: no link may lead a change out of it."""
+    state = os.path.join(directory, STATE_DIRECTORY)
+    for path in (state, *(os.path.join(state, name) for name in (_LEDGER, PENDING, _BACKUP))):
+        if os.path.islink(path):
+            raise UnsafeError("is a link: it would lead out of the directory", path=path, hint=f"remove it: rm {path}")
+
+
 def read_ledger(directory: str) -> list[dict[str, Any]]:
     """All lines of a directory's ledger, oldest first; empty without one.
 
-    Raises CorruptError for a line that is not JSON, unless it is a last one that was cut off.
+    Raises CorruptError for a line that is not JSON, unless it is a last one that was cut off; UnsafeError for a link.
     """
+    require_own(directory)
     path = os.path.join(directory, STATE_DIRECTORY, _LEDGER)
     if not os.path.lexists(path):
         return []

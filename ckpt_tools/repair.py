@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from ckpt_tools import rewrite, storage
+from ckpt_tools import ledger, rewrite, storage
 from ckpt_tools.errors import CorruptError, NotFoundError, UnsafeError, UnsupportedError
 from ckpt_tools.experiments import BEST_LINE, LATEST_LINE
 from ckpt_tools.findings import Finding, Severity
@@ -156,6 +156,7 @@ class _Survey:
 
 
 def _survey(directory: str) -> _Survey:
+    ledger.require_own(directory)
     names = storage.list_directory(directory)
     verified = {}
     for name in prefixes_in(directory):

@@ -140,7 +140,11 @@ def _prepare(directory: str, plan: Plan, entry: Mapping[str, Any]) -> None:
     """Steps 2 to 4: everything that the new index needs, beside everything that the old one needs."""
     backup = ledger.make_backup_directory(directory, entry)
     if plan.old_index is not None:
-        storage.link_or_copy(index_name(plan.target), os.path.join(backup, f"{entry['checkpoint']}.index"))
+        index, saved = index_name(plan.target), os.path.join(backup, f"{entry['checkpoint']}.index")
+        if os.path.islink(index):  # seen from the backup it could lead nowhere
+            storage.create_file(saved, plan.old_index, like=index)
+        else:
+            storage.link_or_copy(index, saved)
     for name in entry["displaced"]:
         storage.rename(os.path.join(directory, name), os.path.join(backup, name))
     _write(plan, plan.target)

@@ -30,6 +30,8 @@ def comes_from(original: str, path: str) -> bool:
     """Whether a file is a second name of another, or a copy of it, perhaps one that was cut off."""
     if not os.path.lexists(path) or not os.path.lexists(original):
         return False
+    if os.path.islink(original) and os.path.islink(path):  # where they lead may not be there, seen from the backup
+        return os.readlink(original) == os.readlink(path)
     if os.path.samefile(original, path):
         return True
     with storage.RandomAccessFile(original) as whole, storage.RandomAccessFile(path) as part:

@@ -51,6 +51,7 @@ def announced(directory: str, entry: Mapping[str, Any]) -> Iterator[None]:
 def recover_directory(directory: str) -> None:
     """Bring a change that was killed half-way to an end: forward after its commit point, else back."""
     path = _pending_path(directory)
+    ledger.require_own(directory)
     _sweep(directory)
     if not os.path.lexists(path):
         return

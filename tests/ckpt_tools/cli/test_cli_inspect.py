@@ -158,3 +158,38 @@ def test_a_long_list(tmp_path: Path, ckpt: Callable) -> None:
     short = ckpt("inspect", build_bundle(tmp_path / "d", {name: np.zeros(1) for name in names[:1000]})).out.splitlines()
     assert [line for line in lines if "layer" in line][:1000] == [line for line in short if "layer" in line]
     assert lines[-1].endswith("layer/1000/kernel  float64  [1]")
+
+
+def test_what_killed_saves_left_is_listed_with_the_command_that_tidies(tmp_path: Path, ckpt: Callable) -> None:
+    """Row 45 of the faults: ignored by the readers, listed, and moved away by an explicit command only."""
+    line = tmp_path / "best_model" / "exp" / "keras_ckpt"
+    line.mkdir(parents=True)
+    build_bundle(line / "ckpt-1", {"a": np.zeros(3)})
+    (line / "checkpoint").write_text('model_checkpoint_path: "ckpt-1"\nall_model_checkpoint_paths: "ckpt-1"\n')
+    (line / "ckpt-2_temp").mkdir()
+    (line / "ckpt-2_temp" / "part-00000-of-00001.index").write_bytes(b"half")
+    left = ["ckpt-2_temp", "ckpt-3.index.tempstate123", "checkpoint.tmp0123456789abcdef"]
+    for name in (*left[1:], "ckpt-4.data-00000-of-00001"):
+        (line / name).write_bytes(b"half")
+    (line / ".ckpt-tools").mkdir()
+    (line / ".ckpt-tools" / "pending.json").write_bytes(b"half")
+    experiment = str(line.parent)
+
+    def notes() -> dict[str, set[str]]:
+        document = ckpt("inspect", experiment, "--json").json
+        found: dict[str, set[str]] = {}
+        for finding in document["findings"]:
+            assert (finding["severity"], finding["fix"]) == ("note", f"ckpt repair {experiment}")
+            found.setdefault(finding["id"], set()).add(os.path.relpath(finding["path"], line))
+        return found
+
+    orphan, change = {"ckpt-4.data-00000-of-00001"}, {".ckpt-tools/pending.json"}
+    assert notes() == {"left-over": set(left), "orphan": orphan, "unfinished-change": change}
+    assert "under way" in ckpt("inspect", experiment).out
+    for path in (*line.rglob("*"), line):
+        os.utime(path, (10**6, 10**6))
+    assert "left over by a save that was killed" in ckpt("inspect", experiment).out
+    (line / ".ckpt-tools" / "pending.json").unlink()
+    assert ckpt("repair", experiment).code == 0
+    assert notes() == {"orphan": orphan}, "data may be somebody's last copy: it stays"
+    assert ckpt("inspect", str(line / "ckpt-1"), "--json").json["findings"] == [], "asked of one, it says nothing"

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rewrite_worker
-from checkpoints import build_bundle, digests, rewrite, snapshot, stored_best
+from checkpoints import build_bundle, digests, pick, rewrite, snapshot, stored_best
 
 from ckpt_tools import storage
 from ckpt_tools.cli import run
@@ -252,55 +252,120 @@ def test_a_directory_of_any_name(tmp_path: Path, name: str) -> None:
 
 WATCHED = """
 import os, sys
-victim = sys.argv[2]
+folder, victim, prefix = sys.argv[1:]
 touched = []
+import ckpt_tools.backfill, ckpt_tools.export, ckpt_tools.migrate, ckpt_tools.repair, numpy
+from ckpt_tools.cli import run
 from ckpt_tools.errors import CkptError
-from ckpt_tools.forecast import forecast
-from ckpt_tools.inspection import inspect
 from ckpt_tools.newest import newest_whole
-from ckpt_tools.repair import repair
-from ckpt_tools.verify import verify
 def watch(event, arguments):
-    if event == "open" or event.startswith("os."):
+    if event == "open" or event.startswith(("os.", "shutil.")):
         for part in arguments:
             if isinstance(part, (str, bytes)) and os.path.realpath(os.fsdecode(part)).startswith(victim):
                 touched.append((event, part))
 sys.addaudithook(watch)
-codes = []
-for ask in (inspect, verify, forecast, newest_whole, lambda path: repair(path, dry_run=True), repair):
+def newest(path):
     try:
-        ask(sys.argv[1])
-        codes.append(0)
+        newest_whole(path)
     except CkptError as error:
-        codes.append(error.exit_code)
+        return error.exit_code
+    return 0
+out = os.path.join(os.path.dirname(folder), "out")
+codes = [run([command, folder, "-q"]) for command in ("inspect", "verify", "resume-check", "why")]
+codes.append(newest(folder))
+codes.append(run(["repair", folder, "--dry-run", "-q"]))
+writing = [
+    ["backfill", folder, "--value", "0.5", "-q"], ["backfill", prefix, "--value", "0.5", "-q"],
+    ["undo", folder, "-q"], ["undo", prefix, "-q"], ["undo", prefix, "--drop-backups", "-q"],
+    ["migrate", folder, "--output", out, "-q"], ["migrate", prefix, "-q"], ["undo", prefix, "-q"],
+    ["repair", folder, "-q"], ["repair", prefix, "-q"],
+]
+codes += [run(command) for command in writing]
+assert 70 not in codes, codes
 assert not touched, touched
 print(*codes)
 """
 
 
+def lineage_run(directory: Path) -> tuple[Path, str]:
+    """An experiment of the Keras port, whose ``checkpoint`` file a test may change; its best line and its prefix."""
+    sample = pick("tf2.10")
+    experiment = directory / "best_model" / sample.experiment
+    shutil.copytree(sample.path, experiment)
+    prefix = sample.prefix_in(experiment)
+    return Path(prefix).parent, prefix
+
+
+def watched(folder: Path, victim: Path, prefix: str) -> list[int]:
+    """The exit codes of all commands, none of which may open, list, rename or remove anything of the victim's."""
+    command = [sys.executable, "-c", WATCHED, folder, victim, prefix]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return list(map(int, done.stdout.splitlines()[-1].split()))
+
+
 @pytest.mark.parametrize("stored", ["../victim/keep", "sub/../../victim/keep", "link/keep", "{victim}/keep"])
 @pytest.mark.parametrize("field", ["model_checkpoint_path", "all_model_checkpoint_paths"])
 def test_a_hostile_state_file_leads_nowhere(tmp_path: Path, stored: str, field: str) -> None:
-    """An audit hook sees every file that is opened, listed, renamed or removed."""
-    victim = tmp_path / "victim"
+    """Rows 18 to 20: an audit hook sees every file that any command opens, lists, renames or removes."""
+    folder, prefix = lineage_run(tmp_path)
+    victim = folder.parent / "victim"
     victim.mkdir()
     build_bundle(victim / "keep", {"a": np.arange(3)})
     before = snapshot(victim)
-    folder = tmp_path / "run"
-    folder.mkdir()
-    build_bundle(folder / "ckpt-1", {"a": np.arange(3)})
     (folder / "sub").mkdir()
     (folder / "link").symlink_to(victim)
     lines = [f'{field}: "{stored.format(victim=victim)}"']
     if field != "model_checkpoint_path":
-        lines.append('model_checkpoint_path: "ckpt-1"')
+        lines.append(f'model_checkpoint_path: "{os.path.basename(prefix)}"')
     (folder / "checkpoint").write_text("\n".join(lines) + "\n")
-    done = subprocess.run([sys.executable, "-c", WATCHED, folder, victim], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    codes = list(map(int, done.stdout.split()))
+    codes = watched(folder, victim, prefix)
+    assert codes[5] == 0
     assert codes[-2:] == [0, 0]
     if field == "model_checkpoint_path":
         expected = 3 if stored.startswith("{") else UnsafeError.exit_code
-        assert codes[:3] == [expected] * 3
+        assert codes[:4] == [expected] * 4
     assert snapshot(victim) == before
-    assert latest_in(str(folder)) == str(folder / "ckpt-1")
+    assert latest_in(str(folder)) == prefix
+
+
+@pytest.mark.parametrize("name", ["", "ledger.jsonl", "pending.json", "backup"])
+def test_a_link_in_the_place_of_what_is_kept_leads_nowhere(tmp_path: Path, name: str) -> None:
+    folder, prefix = lineage_run(tmp_path)
+    victim = folder.parent / "victim"
+    victim.mkdir()
+    for file in ("ledger.jsonl", "pending.json", os.path.basename(prefix) + ".index"):
+        (victim / file).write_text('{"id": "x", "checkpoint": "keep", "moved": [], "created": [], "displaced": []}\n')
+    (victim / "backup").mkdir()
+    before = snapshot(victim)
+    state = folder / ".ckpt-tools"
+    if name:
+        state.mkdir()
+        (state / name).symlink_to(victim / name)
+    else:
+        state.symlink_to(victim)
+    watched(folder, victim, prefix)
+    assert snapshot(victim) == before
+    with pytest.raises(UnsafeError, match="link"):
+        rewrite(prefix, 0.5)
+
+
+@pytest.mark.parametrize("relative", [True, False])
+@pytest.mark.parametrize("suffix", ["data-00000-of-00001", "index"])
+def test_files_that_are_links_to_another_place(tmp_path: Path, suffix: str, relative: bool) -> None:
+    """As download caches keep them; what they lead to is never written."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "store").mkdir()
+    prefix = build_bundle(tmp_path / "run" / "x", {"a": np.arange(3)})
+    stored, linked = tmp_path / "store" / "blob", Path(f"{prefix}.{suffix}")
+    linked.rename(stored)
+    linked.symlink_to("../store/blob" if relative else stored)
+    before, blob = digests(prefix), snapshot(tmp_path / "store")
+    rewrite(prefix, 0.25)
+    rewrite(prefix, 0.5)
+    assert (stored_best(prefix), digests(prefix)) == (0.5, before)
+    undo(prefix)
+    undo(prefix)
+    assert (stored_best(prefix), digests(prefix)) == (None, before)
+    assert snapshot(tmp_path / "store") == blob
+    assert sorted(os.listdir(tmp_path / "run")) == [".ckpt-tools", "x.data-00000-of-00001", "x.index"]
