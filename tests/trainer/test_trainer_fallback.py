@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from toys import tree
 
 from ckpt_tools.errors import CorruptError, UnsafeError
 from ckpt_tools.newest import newest_whole
+from ckpt_tools.readers.locate import latest_in
 from trainer.start import resumed_run
 
 pytestmark = pytest.mark.tensorflow
@@ -102,3 +104,28 @@ def test_a_state_file_that_leads_elsewhere_is_never_followed(tmp_path: Path, dat
     Path(experiment.latest_line, "checkpoint").write_text('model_checkpoint_path: "../keras_ckpt/ckpt-1"\n')
     with pytest.raises(UnsafeError):
         resumed_run(experiment, "latest", {}, data_dir=data_dir)
+
+
+def test_retention_deletes_nothing_that_only_a_state_file_names(tmp_path: Path, data_dir: str) -> None:
+    """Row 20: TensorFlow's CheckpointManager deletes whatever the file lists, in whichever directory."""
+    experiment = begin(tmp_path / "run", data_dir, 20)
+    victim = tmp_path / "victim"
+    for line in (experiment.best_line, experiment.latest_line):
+        shutil.copytree(line, victim / os.path.basename(line))
+        latest = os.path.basename(latest_in(line))
+        listed = [f"../../../../victim/{os.path.basename(line)}/{latest}", str(victim / "keras_ckpt" / latest)]
+        lines = [f'model_checkpoint_path: "{latest}"', *(f'all_model_checkpoint_paths: "{name}"' for name in listed)]
+        Path(line, "checkpoint").write_text("\n".join(lines) + "\n")
+    before, touched, watching = tree(victim), [], True
+
+    def watch(event: str, arguments: tuple[Any, ...]) -> None:
+        if watching and (event == "open" or event.startswith(("os.", "shutil."))):
+            texts = [os.fsdecode(part) for part in arguments if isinstance(part, (str, bytes))]
+            touched.extend(text for text in texts if os.path.realpath(text).startswith(str(victim)))
+
+    sys.addaudithook(watch)
+    for line in ("best", "latest"):
+        resume(experiment, line, data_dir, 60)
+    watching = False
+    assert touched == []
+    assert tree(victim) == before
