@@ -130,7 +130,8 @@ class RandomAccessFile:
 
     def close(self) -> None:
         if self._descriptor >= 0:
-            os.close(self._descriptor)
+            with contextlib.suppress(OSError):  # what was read is read
+                os.close(self._descriptor)
             self._descriptor = -1
 
     def __enter__(self) -> RandomAccessFile:
@@ -186,7 +187,8 @@ def locked(directory: PathLike) -> Iterator[None]:
             ) from error
         yield
     finally:
-        os.close(descriptor)
+        with contextlib.suppress(OSError):  # the lock ends all the same
+            os.close(descriptor)
 
 
 def make_directory(path: PathLike) -> None:

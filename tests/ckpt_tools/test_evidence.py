@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from checkpoints import EXPERIMENTS, Sample
+from checkpoints import EXPERIMENTS, Sample, pick
 
 from ckpt_tools.cli import run
 from ckpt_tools.evidence import Evidence, collect
@@ -104,6 +105,56 @@ def test_backfill_from_logs(copy: Callable[..., Path], capsys: pytest.CaptureFix
     row = json.loads(capsys.readouterr().out)["experiments"][0]
     assert f"{row['metric']['value']:.6f}" == f"{sample.best_recall:.6f}"
     assert (row["agreement"], row["written"]) == ("match", True)
+
+
+LOGS = {
+    "metrics.jsonl": '{{"event": "eval", "step": {step}, "recall": {recall}}}\n',
+    "train.log": "iter: {step}, train loss: 7.0, valid recall: {recall:.6f}\n",
+    "log.csv": "step,val_recall\n{step},{recall}\n",
+    "trainer_state.json": '{{"log_history": [{{"step": {step}, "eval_recall": {recall}}}]}}',
+    "info.json": '{{"best_ckpt_global_step": {step}, "recall_at_50": {recall}}}',
+    "events.out.tfevents.1.host": None,
+    "weights.{step}-val_recall-{recall:.6f}.h5": "",
+}
+
+
+@pytest.mark.parametrize("name", LOGS)
+def test_backfill_from_each_kind_of_log(
+    copy: Callable[..., Path], capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    sample = pick("tf2.10")
+    experiment = copy(sample, logs=False)
+    runs = experiment.parents[1] / "runs" / experiment.name
+    runs.mkdir(parents=True)
+    told = {"step": sample.best_step, "recall": sample.best_recall}
+    if (content := LOGS[name]) is not None:
+        (runs / name.format(**told)).write_text(content.format(**told))
+    else:
+        real = sample.path.parents[1] / "runs" / sample.experiment
+        for path in real.glob("*.tfevents.*"):
+            shutil.copy(path, runs)
+    assert [path for path in runs.iterdir() if path.name == "train.log"] == [] or name == "train.log"
+    assert run(["backfill", str(experiment), "--from-logs", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["experiments"]
+    assert f"{row['metric']['value']:.6f}" == f"{sample.best_recall:.6f}"
+    assert (row["agreement"], row["written"]) == ("match", True)
+    assert Path(row["logged_best"]["source"]).parent == runs
+
+
+def test_a_phantom_best_is_told_with_the_best_that_exists(
+    copy: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """BestCheckpointExporter writes info.json before it saves: killed between, no file holds that best."""
+    sample = pick("tf2.10")
+    experiment = copy(sample)
+    runs = experiment.parents[1] / "runs" / experiment.name
+    (runs / "info.json").write_text('{"best_ckpt_global_step": 700, "recall": 0.9}')
+    assert run(["backfill", str(experiment), "--from-logs", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    (finding,) = [finding for finding in document["findings"] if finding["id"] == "best-lost"]
+    for part in ("0.900000 at step 700", f"step {sample.best_step} ({sample.best_recall:.6f})"):
+        assert part in finding["message"]
+    assert document["experiments"][0]["metric"]["value"] == pytest.approx(sample.best_recall, abs=1e-6)
 
 
 def test_backfill_from_logs_needs_the_checkpoints_own_step(copy: Callable[..., Path]) -> None:

@@ -193,3 +193,28 @@ def test_what_killed_saves_left_is_listed_with_the_command_that_tidies(tmp_path:
     assert ckpt("repair", experiment).code == 0
     assert notes() == {"orphan": orphan}, "data may be somebody's last copy: it stays"
     assert ckpt("inspect", str(line / "ckpt-1"), "--json").json["findings"] == [], "asked of one, it says nothing"
+
+
+OTHER_NAMES = (
+    "best",
+    "best_value",
+    "best_score",
+    "best_model_value",
+    "best_val_loss",
+    "best_valid_accuracy",
+    "best_ppl",
+)
+
+
+@pytest.mark.parametrize("name", OTHER_NAMES)
+@pytest.mark.parametrize(
+    ("value", "status"), [(0.25, "present"), (0.0, "unset"), (-1.0, "unset"), (np.inf, "unset"), (-np.inf, "unset")]
+)
+def test_other_names_of_the_best_and_the_values_they_start_from(
+    tmp_path: Path, ckpt: Callable, name: str, value: float, status: str
+) -> None:
+    """As public training code has them; a value that such a variable starts from was never set."""
+    prefix = build_bundle(tmp_path / "x", {name: np.float32(value), "kernel": np.zeros(3)})
+    best = ckpt("inspect", prefix, "--json").json["best_metric"]
+    assert (best["status"], best["key"]) == (status, name)
+    assert name in best["meaning"]

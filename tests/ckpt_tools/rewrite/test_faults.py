@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -225,6 +226,75 @@ def test_a_signal_while_it_waits_for_nothing(prefix: str, number: int, require_t
     assert stored_best(prefix) in (None, 0.5)
     rewrite(prefix, 0.25)
     assert stored_best(prefix) == 0.25
+
+
+AS_SOMEBODY = """
+import os, sys
+from ckpt_tools.cli import run
+prefix = sys.argv[1]
+reading = [["verify", prefix], ["inspect", prefix], ["repair", prefix, "--dry-run"], ["why", prefix]]
+writing = [["backfill", prefix, "--value", "0.5"], ["migrate", prefix], ["undo", prefix]]
+for command in (*reading, *(command + ["--dry-run"] for command in writing[:2]), ["undo", prefix, "--list"]):
+    assert run(command + ["-q"]) == 0, command  # all is imported while it can be read
+os.setgroups([])
+os.setgid(65534)
+os.setuid(65534)
+assert [run(command + ["-q"]) for command in reading] == [0] * 4
+assert [run(command + ["-q"]) for command in writing] == [5] * 3
+"""
+
+
+@pytest.fixture
+def open_to_all() -> Iterator[Path]:
+    """A directory that every user may look into: pytest's own are for one user only."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to become somebody else")
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+    yield folder
+    subprocess.run(["chattr", "-R", "-i", folder], capture_output=True, check=False)
+    shutil.rmtree(folder)
+
+
+def test_another_user_may_look_and_not_write(open_to_all: Path) -> None:
+    """Row 4, with a real other user."""
+    _, prefix = lineage_run(open_to_all)
+    before = snapshot(open_to_all)
+    command = [sys.executable, "-c", AS_SOMEBODY, prefix]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("Permission denied") == 3
+    assert snapshot(open_to_all) == before
+
+
+def test_the_owner_is_kept(open_to_all: Path) -> None:
+    """Row 42: root's rewrite of somebody's checkpoint is still theirs."""
+    prefix = build_bundle(open_to_all / "x", {"a": np.arange(3)})
+    for path in open_to_all.iterdir():
+        os.chown(path, 1234, 5678)
+        path.chmod(0o640)
+    rewrite(prefix, 0.5)
+    for name in ("x.index", "x.data-00000-of-00002", "x.data-00001-of-00002"):
+        status = (open_to_all / name).stat()
+        assert (status.st_uid, status.st_gid, status.st_mode & 0o777) == (1234, 5678, 0o640), name
+
+
+def test_files_that_are_immutable(open_to_all: Path) -> None:
+    """Row 40: the kernel refuses second names of them, and their replacement."""
+    prefix = build_bundle(open_to_all / "x", {"a": np.arange(3)})
+    if subprocess.run(["chattr", "+i", *open_to_all.iterdir()], capture_output=True, check=False).returncode:
+        pytest.skip("this file system has no immutable files")
+    before = snapshot(open_to_all)
+    with pytest.raises(StorageError):
+        rewrite(prefix, 0.5)
+    assert snapshot(open_to_all) == before
+
+
+def test_a_path_longer_than_the_system_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    for path in ("/" + "x" * 300, "/tmp/" + "d/" * 3000 + "x"):
+        for command in ("inspect", "verify", "repair", "undo"):
+            assert run([command, path]) in (3, 5), command
+    assert "Traceback" not in capsys.readouterr().err
 
 
 # ------------------------------------------------------------------------------------------ names
