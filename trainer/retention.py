@@ -72,6 +72,7 @@ def tidy(directory: str) -> None:
         if name.endswith(".index") and not os.path.lexists(index_name(prefix)):
             for path in data_files(prefix):
                 storage.remove(path)
+                storage.sync_directory(directory)  # the proof goes after what it proves
     for folder, _, names in os.walk(unfinished, topdown=False):
         for name in names:
             storage.remove(os.path.join(folder, name))

@@ -90,9 +90,13 @@ class CheckpointLine:
             for path in files:
                 storage.sync_file(path)
             _require_whole(draft, variables)
+            # The index is what will prove whose the data is.
+            storage.sync_directory(unfinished)
             for path in files:
+                # Synced one by one: no index may outlive, in a power loss, the data that it needs.
                 storage.rename(path, os.path.join(self.directory, os.path.basename(path)))
-            storage.sync_directory(self.directory)
+                for changed in (self.directory, unfinished):
+                    storage.sync_directory(changed)
         except (tf.errors.OpError, OSError) as error:
             _remove(prefix)
             raise StorageError(

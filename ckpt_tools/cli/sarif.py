@@ -34,6 +34,7 @@ _RULES = {
     "resume-blocked": "The run cannot be resumed from this checkpoint.",
     "old-trainer-loses": "A resume with this trainer loses something.",
     "latest-unusable": "The newest state of a run is damaged; its best is not.",
+    "direction-suspect": "A run kept the model with its lowest recall: its metric was minimised.",
     "not-found": "There is no checkpoint where one should be.",
     "trailing-bytes": "A data file is longer than its tensors.",
     "no-checksums": "The format has no checksums: damage to values cannot be seen.",

@@ -41,7 +41,7 @@ def without_backups(files: dict[str, str]) -> dict[str, str]:
     return {name: digest for name, digest in nameless(files).items() if ".ckpt-tools" not in name}
 
 
-@pytest.mark.parametrize("every", [13, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("every", [5, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_repair_killed_before_its_calls(
     damaged: Path, tmp_path: Path, require_tool: Callable[[str], str], every: int
 ) -> None:
