@@ -11,6 +11,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import shutil
 import stat
 import uuid
@@ -35,6 +36,11 @@ PathLike = str | os.PathLike[str]
 _SYNC_UNSUPPORTED = {errno.EINVAL, errno.ENOTSUP, errno.EBADF}
 # What link() may answer where hard links do not exist (FAT, some FUSE and network file systems).
 _LINK_UNSUPPORTED = {errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS, errno.EACCES}
+# Where Linux lists what is mounted, and how object stores are called there that rename by copying.
+_MOUNTS = "/proc/self/mounts"
+_NOT_ATOMIC = {
+    f"fuse.{name}" for name in ("s3fs", "gcsfuse", "goofys", "rclone", "mount-s3", "mountpoint-s3", "blobfuse", "ossfs")
+} | {"fuse.blobfuse2", "fuse.cosfs", "fuse.obsfs", "fuse.tosfs"}
 
 
 @contextlib.contextmanager
@@ -204,6 +210,40 @@ def require_writable(directory: PathLike) -> None:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         if os.statvfs(directory).f_flag & os.ST_RDONLY:
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+
+def require_atomic_rename(directory: PathLike) -> None:
+    """Raise UnsupportedError where a rename is a copy and a removal: an object store that is mounted as a directory.
+
+    A change that was killed within it would leave neither the old nor the new. Only Linux tells; elsewhere nothing is
+    refused.
+    """
+    kind = _file_system(directory)
+    if kind in _NOT_ATOMIC:
+        raise UnsupportedError(
+            f"this is a {kind} file system, where a rename is not atomic: a kill could lose the old state and the new",
+            path=directory,
+            hint="copy the directory to a disk, change it there, copy it back: data files first, the .index last",
+        )
+
+
+def _file_system(directory: PathLike) -> str | None:
+    """The type of the file system that a directory is on, as the list of mounts has it; None when that is not known."""
+    try:
+        with open(_MOUNTS, encoding="utf-8", errors="surrogateescape") as file:
+            rows = [line.split(" ") for line in file]
+    except OSError:
+        return None
+    place = os.path.realpath(directory)
+    found, longest = None, -1
+    for row in rows:
+        if len(row) < 3:
+            continue
+        point = re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), row[1])  # blanks are written \040
+        # Of two mounts at one point the later covers the earlier.
+        if f"{place}/".startswith(f"{point.rstrip('/')}/") and len(point) >= longest:
+            found, longest = row[2], len(point)
+    return found
 
 
 def create_file(path: PathLike, data: bytes, *, like: PathLike | None = None) -> None:

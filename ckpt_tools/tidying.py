@@ -46,6 +46,7 @@ def apply_tidying(tidying: Tidying) -> str:
     directory = tidying.directory
     state = os.path.join(directory, FILE_NAME)
     storage.require_writable(directory)
+    storage.require_atomic_rename(directory)
     with storage.locked(directory):
         for path, before in tidying.sources.items():
             if (storage.fingerprint(path) if os.path.lexists(path) else None) != before:

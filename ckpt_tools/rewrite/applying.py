@@ -54,6 +54,7 @@ def apply(plan: Plan) -> Applied:
     """
     directory = os.path.dirname(plan.target) or "."
     storage.require_writable(directory)
+    storage.require_atomic_rename(directory)
     with storage.locked(directory):
         recover_directory(directory)
         _require_unchanged(plan)
@@ -77,6 +78,7 @@ def apply_to(plan: Plan, prefix: str) -> str:
     directory, name = os.path.split(prefix)
     storage.make_directory(directory)
     storage.require_writable(directory)
+    storage.require_atomic_rename(directory)
     with storage.locked(directory):
         for path in _unfinished(plan, prefix):
             storage.remove(path)

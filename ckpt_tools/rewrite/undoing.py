@@ -25,6 +25,7 @@ def undo(prefix: str, *, to: str | None = None) -> list[dict[str, Any]]:
     """
     directory = os.path.dirname(prefix) or "."
     storage.require_writable(directory)
+    storage.require_atomic_rename(directory)
     with storage.locked(directory):
         recover_directory(directory)
         standing = history(prefix)
@@ -47,6 +48,7 @@ def drop_backups(prefix: str) -> list[str]:
     """
     directory = os.path.dirname(prefix) or "."
     storage.require_writable(directory)
+    storage.require_atomic_rename(directory)
     with storage.locked(directory):
         recover_directory(directory)
         chosen = [entry for entry in history(prefix) if entry["index_before"] and has_backup(prefix, entry)]

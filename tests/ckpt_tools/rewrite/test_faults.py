@@ -19,7 +19,7 @@ from checkpoints import build_bundle, digests, pick, rewrite, snapshot, stored_b
 
 from ckpt_tools import storage
 from ckpt_tools.cli import run
-from ckpt_tools.errors import DurabilityWarning, StorageError, UnsafeError
+from ckpt_tools.errors import DurabilityWarning, StorageError, UnsafeError, UnsupportedError
 from ckpt_tools.inspection import inspect
 from ckpt_tools.readers.locate import latest_in
 from ckpt_tools.repair import repair
@@ -138,6 +138,28 @@ def test_a_rename_that_is_refused(prefix: str, error: str, monkeypatch: pytest.M
     with pytest.raises(StorageError):
         rewrite(prefix, 0.5)
     assert snapshot(os.path.dirname(prefix)) == before
+
+
+@pytest.mark.parametrize("kind", ["fuse.s3fs", "fuse.gcsfuse", "ext4", "fuse.sshfs"])
+def test_a_file_system_whose_rename_is_not_atomic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """Row 39: there a change would have no commit point."""
+    place = tmp_path / "a b"
+    place.mkdir()
+    prefix = build_bundle(place / "x", {"a": np.arange(3)})
+    mounts = tmp_path / "mounts"
+    point = str(place).replace(" ", r"\040")
+    mounts.write_text(f"overlay / overlay rw 0 0\nbucket {point} {kind} rw 0 0\nproc {tmp_path}/other proc rw 0 0\n")
+    monkeypatch.setattr(storage, "_MOUNTS", str(mounts))
+    before = snapshot(place)
+    if kind in ("ext4", "fuse.sshfs"):
+        rewrite(prefix, 0.5)
+        undo(prefix)
+        return
+    for change in (lambda: rewrite(prefix, 0.5), lambda: undo(prefix), lambda: repair(str(place))):
+        with pytest.raises(UnsupportedError, match="not atomic"):
+            change()
+    assert snapshot(place) == before
+    assert verify(prefix).whole
 
 
 @pytest.mark.parametrize("error", ["EINVAL", "ENOTSUP"])
