@@ -83,3 +83,14 @@ def test_a_link_in_the_place_of_the_unfinished_is_not_followed(tmp_path: Path) -
     line(tmp_path / "line").save(stored(step=1))
     assert tree(victim) == {"ckpt-1.index": b"precious"}
     assert prefixes_in(str(tmp_path / "line")) == ["ckpt-1"]
+
+
+def test_a_clock_that_went_back_deletes_no_newer_state(tmp_path: Path) -> None:
+    """Row 43: CheckpointManager goes by time, and forgets what seems to be of the future."""
+    saves = line(tmp_path, keep=2)
+    for step, when in ((1, 2**31 + 10), (2, 1000), (3, 0)):
+        prefix = saves.save(stored(step=step))
+        for suffix in ("index", "data-00000-of-00001"):
+            os.utime(f"{prefix}.{suffix}", (when, when))
+    saves.save(stored(step=4))
+    assert sorted(prefixes_in(str(tmp_path))) == ["ckpt-3", "ckpt-4"]

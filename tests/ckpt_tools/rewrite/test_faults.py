@@ -21,6 +21,7 @@ from ckpt_tools import storage
 from ckpt_tools.cli import run
 from ckpt_tools.errors import DurabilityWarning, StorageError, UnsafeError, UnsupportedError
 from ckpt_tools.inspection import inspect
+from ckpt_tools.newest import newest_whole
 from ckpt_tools.readers.locate import latest_in
 from ckpt_tools.repair import repair
 from ckpt_tools.rewrite import undo
@@ -340,6 +341,34 @@ def test_a_directory_of_any_name(tmp_path: Path, name: str) -> None:
 
 
 # ------------------------------------------------------------------------------------------ hostile state files
+
+
+def test_a_state_file_that_is_huge_or_no_file(tmp_path: Path) -> None:
+    """Rows 13 and 17: nothing is read whole, and nothing waits."""
+    build_bundle(tmp_path / "ckpt-1", {"a": np.arange(3)})
+    state = tmp_path / "checkpoint"
+    state.touch()
+    os.truncate(state, 1 << 30)
+    assert [run([command, str(tmp_path), "-q"]) for command in ("inspect", "verify", "backfill")] == [4, 4, 4]
+    state.unlink()
+    os.mkfifo(state)
+    assert [run([command, str(tmp_path), "-q"]) for command in ("inspect", "verify", "backfill")] == [4, 4, 4]
+
+
+def test_a_clock_that_went_back_changes_nothing(tmp_path: Path) -> None:
+    """Row 43: what is newer is told by numbers alone; 1970 and 2038 are times like others."""
+    for number, when in ((9, 2**31 + 10), (10, 1000), (11, 0)):
+        prefix = build_bundle(tmp_path / f"ckpt-{number}", {"a": np.arange(3) + number})
+        for suffix in ("index", "data-00000-of-00001"):
+            os.utime(f"{prefix}.{suffix}", (when, when))
+    (tmp_path / "checkpoint").write_bytes(b"")
+    assert newest_whole(str(tmp_path))[0] == str(tmp_path / "ckpt-11")
+    repair(str(tmp_path))
+    assert latest_in(str(tmp_path)) == str(tmp_path / "ckpt-11")
+    assert (tmp_path / "checkpoint").read_text().count("all_model_checkpoint_paths") == 3
+    rewrite(str(tmp_path / "ckpt-9"), 0.5)
+    undo(str(tmp_path / "ckpt-9"))
+    assert os.stat(tmp_path / "ckpt-9.index").st_mtime == 2**31 + 10
 
 
 WATCHED = """
