@@ -49,6 +49,7 @@ from trainer.measuring import METRIC, Progress, evaluate, numpy_model, weight_na
 from trainer.metrics import Metrics
 from trainer.reproducing import Spread, agrees, reproduce
 from trainer.restoring import notes, settings_of
+from trainer.retention import held_best
 from trainer.sampling import FIRST_CUT, BatchSampler
 from trainer.standing import Standing
 from trainer.stored import Line, Stored, newest_standing, read_stored
@@ -175,6 +176,7 @@ def resumed_run(
         or (line == "best" and (stored.recall is None or bool(remeasured))),
         findings=(
             *fallback,
+            *(_better_best(experiment, stored) if line == "latest" else ()),
             *evidence.findings,
             *_data_findings(sampler),
             *(Finding("changed", "note", text) for text in settings.changed),
@@ -212,6 +214,19 @@ def _prefix(experiment: Experiment, line: Line) -> tuple[str, tuple[Finding, ...
         path=experiment.latest_line,
         hint=f"trainer train {experiment.path} --resume",
     )
+
+
+def _better_best(experiment: Experiment, stored: Stored) -> Iterator[Finding]:
+    """A best that was saved after this state: the run was killed between the two, or an older state is taken."""
+    held = held_best(experiment)
+    known = stored.standing.best_metric
+    if held is not None and held.identity == stored.identity and held.standing.best_metric > known:
+        best = held.standing
+        text = (
+            f"the best model, {best.best_metric:.6f} of step {best.best_step}, was saved after this state, whose best is "
+            f"{known:.6f}: it stays until a better one is found"
+        )
+        yield Finding("better-best", "note", text, experiment.best_line)
 
 
 def _is_of_this_trainer(experiment: Experiment) -> bool:

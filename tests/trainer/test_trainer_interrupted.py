@@ -112,6 +112,9 @@ def test_a_best_that_the_newest_state_does_not_know_of_is_not_replaced_by_a_wors
         better[name] = better[name].dtype.type(0.75)
     CheckpointLine(experiment.best_line).save({k: v.item() if v.dtype == object else v for k, v in better.items()})
     before = tensors(experiment.best_prefix())
+    notes = [found for found in resumed_run(experiment, "latest", {}, data_dir=data_dir).findings if "best" in found.id]
+    assert [note.id for note in notes] == ["better-best"]
+    assert "0.750000" in notes[0].message
     resume(experiment, "latest", data_dir, 60)
     assert tensors(experiment.latest_prefix())["state/best_step"] > 20, "the run found what it holds for the best"
     same_bits(tensors(experiment.best_prefix()), before)
