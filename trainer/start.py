@@ -223,7 +223,7 @@ def _better_best(experiment: Experiment, stored: Stored) -> Iterator[Finding]:
     if held is not None and held.identity == stored.identity and held.standing.best_metric > known:
         best = held.standing
         text = (
-            f"the best model, {best.best_metric:.6f} of step {best.best_step}, was saved after this state, whose best is "
+            f"the best model, {best.best_metric:.6f} of step {best.best_step}, was saved after this state; its best is "
             f"{known:.6f}: it stays until a better one is found"
         )
         yield Finding("better-best", "note", text, experiment.best_line)
