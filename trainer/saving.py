@@ -64,10 +64,18 @@ class CheckpointLine:
         return prefix
 
     def tidy(self) -> None:
-        """Remove what a save of this trainer that was killed left. Raises StorageError, BusyError."""
+        """End what saves of this trainer that were killed left undone. Raises StorageError, BusyError.
+
+        What has its name is whole: where the very first saves were killed before they could point to it, that is done.
+        """
         if os.path.isdir(self.directory):
             with _held(self.directory):
                 tidy(self.directory)
+                named = sorted(filter(_number, self._prefixes()), key=_number)
+                state = os.path.join(self.directory, FILE_NAME)
+                if named and not os.path.lexists(state):
+                    names = [os.path.basename(prefix) for prefix in named]
+                    storage.write_atomic(state, encode_state(names[-1], names))
 
     def _prefixes(self) -> list[str]:
         return [os.path.join(self.directory, name) for name in prefixes_in(self.directory)]

@@ -75,8 +75,8 @@ def standing_of(prefix: str) -> Standing | None:
 
 def newest_standing(experiment: Experiment) -> Standing | None:
     """Where the run was when it last saved; None when it has no newest state of this trainer, or it cannot be read."""
-    prefix = experiment.latest_prefix()
     try:
+        prefix = experiment.latest_prefix()
         return None if prefix is None else standing_of(prefix)
     except CkptError:
         return None

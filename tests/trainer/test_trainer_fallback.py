@@ -79,6 +79,20 @@ def test_from_the_state_before_a_damaged_one_the_run_ends_with_the_same_bits(tmp
     same_bits(tensors(whole.best_prefix()), tensors(experiment.best_prefix()), but=("save_counter",))
 
 
+@pytest.mark.parametrize("line", ["best", "latest"])
+def test_saves_that_were_killed_before_anything_pointed_to_them(tmp_path: Path, data_dir: str, line: Any) -> None:
+    """More than one, and no ``checkpoint`` file yet: the newest counts, and the resume writes the file."""
+    whole = begin(tmp_path / "whole", data_dir, 40)
+    experiment = begin(tmp_path / "run", data_dir, 20)
+    Path(experiment.latest_line, "checkpoint").unlink()
+    assert len(os.listdir(experiment.latest_line)) == 4
+    resume(experiment, line, data_dir, 20)
+    assert experiment.latest_prefix() is not None
+    resume(experiment, "latest", data_dir, 40)
+    if line == "latest":
+        same_bits(tensors(whole.latest_prefix()), tensors(experiment.latest_prefix()), but=("save_counter",))
+
+
 def test_without_a_whole_one_the_damage_is_said(tmp_path: Path, data_dir: str) -> None:
     experiment = begin(tmp_path, data_dir, 10)
     latest = experiment.latest_prefix()
