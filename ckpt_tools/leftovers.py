@@ -8,12 +8,14 @@ give to unfinished files counts, and nothing that changed lately: somebody may b
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ckpt_tools import storage
+from ckpt_tools.errors import NotFoundError
 
 FRESH_SECONDS = 600
 
@@ -40,15 +42,15 @@ def leftovers_in(directory: str, now: float) -> Iterator[Leftover]:
     """What unfinished saves left in a directory; ``now`` in seconds since 1970."""
     for name in storage.list_directory(directory):
         path = os.path.join(directory, name)
-        if os.path.islink(path):
-            continue
-        if os.path.isfile(path) and _FILE.fullmatch(name):
-            yield Leftover(path, now - _written(path))
-        elif os.path.isdir(path) and _FOLDER.fullmatch(name):
-            parts = storage.list_directory(path)
-            if all(_PART.fullmatch(part) for part in parts):
-                newest = max(map(_written, (path, *(os.path.join(path, part) for part in parts))))
-                yield Leftover(path, now - newest)
+        if not os.path.islink(path):
+            with contextlib.suppress(NotFoundError):  # its save has ended in the meantime
+                if os.path.isfile(path) and _FILE.fullmatch(name):
+                    yield Leftover(path, now - _written(path))
+                elif os.path.isdir(path) and _FOLDER.fullmatch(name):
+                    parts = storage.list_directory(path)
+                    if all(_PART.fullmatch(part) for part in parts):
+                        newest = max(map(_written, (path, *(os.path.join(path, part) for part in parts))))
+                        yield Leftover(path, now - newest)
 
 
 def orphans_in(directory: str) -> list[str]:

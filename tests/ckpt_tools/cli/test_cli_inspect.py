@@ -174,6 +174,7 @@ def test_what_killed_saves_left_is_listed_with_the_command_that_tidies(tmp_path:
     (line / ".ckpt-tools").mkdir()
     (line / ".ckpt-tools" / "pending.json").write_bytes(b"half")
     experiment = str(line.parent)
+    os.utime(line, (10**6, 10**6))
 
     def notes() -> dict[str, set[str]]:
         document = ckpt("inspect", experiment, "--json").json
@@ -191,6 +192,7 @@ def test_what_killed_saves_left_is_listed_with_the_command_that_tidies(tmp_path:
     assert "left over by a save that was killed" in ckpt("inspect", experiment).out
     (line / ".ckpt-tools" / "pending.json").unlink()
     assert ckpt("repair", experiment).code == 0
+    os.utime(line, (10**6, 10**6))
     assert notes() == {"orphan": orphan}, "data may be somebody's last copy: it stays"
     assert ckpt("inspect", str(line / "ckpt-1"), "--json").json["findings"] == [], "asked of one, it says nothing"
 
