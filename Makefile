@@ -15,7 +15,7 @@ $(STAMP): pyproject.toml constraints.txt
 	  { echo "needs Python 3.10 to 3.13; choose one with: make PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
-	  --config-settings editable_mode=compat -e '.[trainer,browse,cluster,report,dev]'
+	  --config-settings editable_mode=compat -e '.[trainer,browse,cluster,remote,report,dev]'
 	@touch $(STAMP)
 
 demo: $(STAMP)

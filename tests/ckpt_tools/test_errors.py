@@ -15,6 +15,7 @@ FAMILY = {
     "not-found": 3,
     "unsafe": 4,
     "storage": 5,
+    "worker-lost": 5,
     "busy": 6,
     "unsupported": 7,
 }
