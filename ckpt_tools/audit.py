@@ -184,7 +184,7 @@ def describe(run: Run, root: str, *, verify: bool = False) -> Row:
     except CkptError as error:
         row = _hopeless(row, error, _health(error))
     if run.problem is not None:
-        row = _hopeless(row, run.problem, _health(run.problem))
+        row = _hopeless(row, run.problem, _health(run.problem), only_named_wrongly=run.prefix is not None)
     return row
 
 
@@ -222,12 +222,15 @@ def _health(error: CkptError) -> Health:
     return "unsupported" if isinstance(error, UnsupportedError) else "damaged"
 
 
-def _hopeless(row: Row, error: CkptError, health: Health) -> Row:
-    """The row of a run that cannot be used as it is. What is left of one that has files may be saved."""
+def _hopeless(row: Row, error: CkptError, health: Health, *, only_named_wrongly: bool = False) -> Row:
+    """The row of a run that cannot be used as it is. What is left of one that has files may be saved.
+
+    ``only_named_wrongly``: its checkpoint can be opened, but not through its state file, which can be written anew.
+    """
     mendable = row.kind in ("experiment", "checkpoint") and health in ("damaged", "missing") and row.nbytes
     there = row.prefix is not None or places.is_directory(row.location)
     saving = f"ckpt repair {shlex.quote(row.location)} --dry-run" if mendable and there else None
-    row = replace(row, health=health, problem=str(error), fix=error.hint or saving)
+    row = replace(row, health=health, problem=str(error), fix=(None if only_named_wrongly else error.hint) or saving)
     trained = row.kind == "experiment" or row.lineage is not None
     return replace(row, verdict="blocked") if health == "damaged" and trained else row
 

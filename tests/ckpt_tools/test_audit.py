@@ -22,6 +22,7 @@ from ckpt_tools.backfill import Options, backfill
 from ckpt_tools.cli import run
 from ckpt_tools.discovery import Discovery
 from ckpt_tools.errors import NotFoundError, UsageError
+from ckpt_tools.repair import repair
 
 Copy = Callable[..., Path]
 SAMPLE = pick("tf2.21")
@@ -151,9 +152,13 @@ def test_what_may_not_be_read_is_neither_damaged_nor_lost(
 
 
 def test_a_damaged_state_file_does_not_hide_the_checkpoint(copy: Copy, tmp_path: Path) -> None:
-    (copy(SAMPLE) / "keras_ckpt" / "checkpoint").write_bytes(b"\xff")
+    experiment = copy(SAMPLE)
+    (experiment / "keras_ckpt" / "checkpoint").write_bytes(b"\xff")
     row = only(tmp_path)
     assert (row.health, row.model, row.step, row.verdict) == ("damaged", "DNN", SAMPLE.best_step, "blocked")
+    assert row.fix == f"ckpt repair {experiment} --dry-run"
+    repair(row.location)
+    assert only(tmp_path).health == "whole"
 
 
 def test_logs_without_a_checkpoint_are_a_lost_best(copy: Copy, tmp_path: Path) -> None:

@@ -49,7 +49,11 @@ def repair(
 
 def _text(made: Repair, dry_run: bool) -> Iterator[RenderableType]:
     if not made.actions:
-        yield Text.assemble(("✓ ", "bold green"), f"{safe(made.path)}: nothing to repair")
+        hopeless = exit_code(made.findings) != 0
+        mark = ("✗ ", "bold red") if hopeless else ("✓ ", "bold green")
+        yield Text.assemble(
+            mark, f"{safe(made.path)}: {'nothing that a repair can mend' if hopeless else 'nothing to repair'}"
+        )
     for action in made.actions:
         head = Text("would ", style="bold") if dry_run else Text("✓ ", style="bold green")
         yield Text.assemble(head, (safe(action.kind), "bold"), f" {safe(action.path)}: {safe(action.sentence)}")
