@@ -89,8 +89,11 @@ class Hdf5File:
             return _little_endian(value, info.dtype)
 
     def chunks(self, name: str) -> Iterator[bytes]:
-        """The raw little-endian bytes in C order, some rows at a time."""
+        """The raw little-endian bytes in C order, some rows at a time; of types that no array has, what is stored."""
         dataset, info = self._datasets[name], self.tensors[name]
+        if info.dtype == "opaque" and not _is_plain(dataset):
+            yield from self._stored(name, dataset)
+            return
         if not info.shape or dataset.shape is None or info.dtype == "string":
             yield self.read(name).tobytes()
             return
@@ -103,6 +106,20 @@ class Hdf5File:
     def close(self) -> None:
         with contextlib.suppress(Exception):
             self._file.close()
+
+    def _stored(self, name: str, dataset: h5py.Dataset) -> Iterator[bytes]:
+        """The bytes of a dataset itself, undecoded: places in this file, which the library would follow unchecked."""
+        with self._translated(name):
+            start, left = dataset.id.get_offset(), int(dataset.id.get_storage_size())
+            if start is not None:
+                for at in range(start, start + left, CHUNK):
+                    yield self._source.read(at, min(CHUNK, start + left - at))
+                return
+            chunks: list[tuple[int, int]] = []
+            if dataset.chunks is not None:
+                dataset.id.chunk_iter(lambda chunk: chunks.append((chunk.byte_offset, chunk.size)))
+            for at, size in chunks:
+                yield self._source.read(at, size)
 
     def _check_lengths(self, dataset: h5py.Dataset) -> None:
         """Refuse strings that say they are longer than the file: the library would take memory for them first.
@@ -266,6 +283,14 @@ def _dtype_name(dataset: h5py.Dataset) -> str:
     if dtype.kind == "V" and dtype.itemsize == 2 and "dtype" in dataset.attrs:
         return "bfloat16" if _as_bytes(dataset.attrs["dtype"]) == b"bfloat16" else "opaque"
     return "opaque"
+
+
+def _is_plain(dataset: h5py.Dataset) -> bool:
+    """Whether each element is its own bytes, and none says where in the file they are."""
+    try:
+        return not dataset.dtype.hasobject
+    except TypeError:  # a type that numpy does not have
+        return False
 
 
 def _little_endian(value: np.ndarray, dtype: str) -> np.ndarray:

@@ -86,6 +86,11 @@ def test_a_chunk_too_short_for_its_checksum(tmp_path: Path) -> None:
         assert checkpoint.read("1").tolist() == list(range(999))
 
 
+def test_numbers_of_varying_length_in_a_broken_heap(tmp_path: Path) -> None:
+    # Found by the fuzzer: no string, so nobody looked at the heap, and the process died.
+    assert not fuzz_formats.hunt([("h5", range(145483, 145484))], tmp_path / "kept")
+
+
 def dies(_: Path, __: object) -> None:
     os.kill(os.getpid(), signal.SIGSEGV)
 

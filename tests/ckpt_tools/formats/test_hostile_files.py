@@ -141,6 +141,36 @@ def test_pickled_objects_and_references_are_not_decoded(tmp_path: Path) -> None:
             checkpoint.read("ref")
 
 
+@pytest.mark.parametrize("layout", [{}, {"chunks": (2,)}], ids=["contiguous", "chunked"])
+@pytest.mark.parametrize("kind", ["numbers", "references", "records"])
+def test_what_lies_elsewhere_is_verified_as_it_is_stored(tmp_path: Path, kind: str, layout: dict) -> None:
+    path = tmp_path / "v.h5"
+    with h5py.File(path, "w") as file:
+        file["target"] = np.zeros(3)
+        varying = h5py.vlen_dtype(np.uint8)
+        values, dtype = {
+            "numbers": ([np.arange(5, dtype=np.uint8)] * 4, varying),
+            "references": ([file["target"].ref] * 4, h5py.ref_dtype),
+            "records": ([(np.arange(5, dtype=np.uint8),)] * 4, np.dtype([("a", varying)])),
+        }[kind]
+        dataset = file.create_dataset("v", (4,), dtype, **layout)
+        for number, value in enumerate(values):
+            dataset[number] = value
+        stored = dataset.id.get_storage_size()
+        places = [dataset.id.get_offset()]
+        if layout:
+            places = [dataset.id.get_chunk_info(number).byte_offset for number in range(2)]
+    raw = path.read_bytes()
+    with open_checkpoint(path) as checkpoint:
+        assert checkpoint.tensors["v"].dtype == "opaque"
+        size = stored // len(places)
+        assert b"".join(checkpoint.chunks("v")) == b"".join(raw[at : at + size] for at in places)
+        assert list(checkpoint.verify()) == []
+        digest = checkpoint.digest("v")
+    with open_checkpoint(path) as again:
+        assert again.digest("v") == digest, "of what is in the file, and not of where it came to lie in memory"
+
+
 # ------------------------------------------------------------------------------------------ archives
 
 
