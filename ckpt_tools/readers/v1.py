@@ -8,6 +8,7 @@ A tensor may be cut into parts, in one file or over several.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from functools import cached_property
@@ -98,9 +99,10 @@ class V1Checkpoint(Reader):
     def tensors(self) -> Mapping[str, TensorInfo]:
         infos = {}
         for name, tensor in sorted(self._saved.items()):
-            nbytes = tensor.dtype.size
-            for size in tensor.shape:
-                nbytes *= size
+            if tensor.dtype.name == "string":
+                nbytes = self._string_bytes(name)
+            else:
+                nbytes = tensor.dtype.size * math.prod(tensor.shape)
             infos[name] = TensorInfo(name, tensor.dtype.name, tensor.shape, nbytes)
         return MappingProxyType(infos)
 
@@ -169,6 +171,13 @@ class V1Checkpoint(Reader):
         with placed(shard.path, tensor.name):
             decode_value(value, tensor.dtype, part.box(tensor.shape).elements)
             yield len(value)
+
+    def _string_bytes(self, name: str) -> int:
+        """What the strings themselves take; no header says it. 0 for damaged ones, which `examine` names."""
+        try:
+            return sum(map(len, self.read(name).flat))
+        except CkptError:
+            return 0
 
     def _tensor(self, name: str) -> SavedTensor:
         tensor = self._saved.get(name)

@@ -57,6 +57,17 @@ def test_partitioned_variables(tmp_path: Path) -> None:
         assert checkpoint.tensors["rows"].nbytes == whole.nbytes
 
 
+def test_strings_of_version_1_have_the_size_of_their_bytes(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    path = str(tmp_path / "v1")
+    names = np.array([b"a", b"", b"\xff\x00"], object)
+    tf.raw_ops.Save(filename=path, tensor_names=["names"], data=[tf.constant(names)])
+    with open_checkpoint(path) as checkpoint:
+        assert checkpoint.tensors["names"].nbytes == 3
+        assert checkpoint.read("names").tolist() == names.tolist()
+
+
 def test_partitioned_variables_in_several_shards(tmp_path: Path) -> None:
     import oracle
     import tensorflow as tf

@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import pytest
 
-from ckpt_tools.errors import CkptError, UnsafeError, UnsupportedError
+from ckpt_tools.errors import CkptError, CorruptError, UnsafeError, UnsupportedError
 from ckpt_tools.readers import open_checkpoint
 
 
@@ -169,6 +169,25 @@ def test_what_lies_elsewhere_is_verified_as_it_is_stored(tmp_path: Path, kind: s
         digest = checkpoint.digest("v")
     with open_checkpoint(path) as again:
         assert again.digest("v") == digest, "of what is in the file, and not of where it came to lie in memory"
+
+
+@pytest.mark.parametrize("claimed", [2, 5, 8])
+def test_a_string_is_as_long_as_its_heap_has_it(tmp_path: Path, claimed: int) -> None:
+    """The library copies what the heap has into room for what the string says."""
+    path = tmp_path / "s.h5"
+    with h5py.File(path, "w") as file:
+        dataset = file.create_dataset("s", data=[b"abcde", b""], dtype=h5py.string_dtype())
+        offset = dataset.id.get_offset()
+    raw = bytearray(path.read_bytes())
+    assert raw[offset] == 5
+    raw[offset] = claimed
+    path.write_bytes(raw)
+    with open_checkpoint(path) as checkpoint:
+        if claimed == 5:
+            assert checkpoint.read("s").tolist() == [b"abcde", b""]
+        else:
+            with pytest.raises(CorruptError, match=f"{claimed} bytes, where its heap has 5"):
+                checkpoint.read("s")
 
 
 # ------------------------------------------------------------------------------------------ archives
