@@ -39,6 +39,7 @@ class Browser(App[None]):
     TITLE = "ckpt browse"
     CSS = """
     #runs { width: 40%; min-width: 24; border-right: solid $primary; }
+    TabbedContent { width: 1fr; }
     #find { display: none; }
     #find.open { display: block; }
     #summary, #graph { padding: 0 1; width: 100%; }

@@ -42,6 +42,8 @@ def _options(**more: Any) -> dict[str, Any]:
     # Without js: pygal would load its script from the network.
     base: dict[str, Any] = {"style": _STYLE, "js": (), "disable_xml_declaration": True, "width": 580, "height": 270}
     base |= {"legend_at_bottom": True, "x_label_rotation": 0, "truncate_label": -1}
+    # pygal would make up to 16 graduations, whose labels run into each other in a low chart.
+    base |= {"max_scale": 7}
     return {**base, **more}
 
 

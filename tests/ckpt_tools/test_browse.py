@@ -74,6 +74,16 @@ def test_every_run_is_in_the_tree_and_shows_what_it_holds() -> None:
     assert snapshot(FIXTURES) == before
 
 
+def test_nothing_lies_beyond_the_edge_of_a_small_terminal() -> None:
+    async def steps(app: Browser, pilot: Pilot[None]) -> None:
+        app.query_one("#runs", Tree).move_cursor(leaves(app)[0])
+        await settled(app, pilot)
+        assert app.query_one(TabbedContent).region.right <= 80
+        assert app.query_one("#summary").region.right <= 80
+
+    drive(FIXTURES / "experiments", steps, size=(80, 24))
+
+
 def test_by_keyboard_alone(copy: Copy, tmp_path: Path) -> None:
     copy(pick("tf2.21"))
     copy(pick("tf2.10", "ComiRec-DR"))

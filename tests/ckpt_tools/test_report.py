@@ -214,6 +214,11 @@ class TestShelfInABrowser:
         assert {"main", "search", "table", "columnheader", "rowheader", "heading", "status"} <= roles
 
 
+# Graduations of a vertical axis whose labels share a part of their heights.
+_OVERLAPPING = """[...document.querySelectorAll('.axis.y')].flatMap(axis => {
+  const boxes = [...axis.querySelectorAll('text')].map(text => text.getBoundingClientRect()).sort((a, b) => a.top - b.top);
+  return boxes.slice(1).filter((box, n) => box.top < boxes[n].bottom - 1).map(box => box.top);
+})"""
 _TEXTS = "Array.from(document.querySelectorAll('figure svg text'))"
 # The words of a chart that stick out of it, and the names in a treemap that stick out of their tiles.
 _CLIPPED = """
@@ -260,6 +265,13 @@ class TestRunInABrowser:
             assert page.ask(f"Math.min(...{_TEXTS}.map(text => text.getBoundingClientRect().height))") > 9
         labels = page.ask(f"{_TEXTS}.filter(text => text.classList.contains('label')).map(text => text.textContent)")
         assert "item_embedding" in labels
+
+    def test_labels_of_an_axis_do_not_run_into_each_other(self, page: Page, tmp_path: Path) -> None:
+        output = tmp_path / "run.html"
+        page_of(SAMPLE.path, output)
+        page.open(output)
+        assert page.ask("document.querySelectorAll('.axis.y').length") >= 3
+        assert page.ask(_OVERLAPPING) == []
 
     def test_a_chart_has_no_title_of_its_maker(self, tmp_path: Path) -> None:
         assert "pygal" not in re.sub(r"pygal-chart", "", page_of(SAMPLE.path, tmp_path / "run.html")).lower()
