@@ -77,12 +77,15 @@ class Processes:
         context = multiprocessing.get_context("spawn")
         reports = context.SimpleQueue()
         pool = concurrent.futures.ProcessPoolExecutor(
-            count, mp_context=context, initializer=_start, initargs=(reports, self.cores // count)
+            count, mp_context=context, initializer=_start, initargs=(reports,)
         )
         others = set(multiprocessing.active_children())
         with _listening(reports, progress), pool:
             try:
-                numbers = {pool.submit(_in_process, work, item, number): number for number, item in enumerate(items)}
+                with _threads_of_new_processes(self.cores // count):
+                    numbers = {
+                        pool.submit(_in_process, work, item, number): number for number, item in enumerate(items)
+                    }
                 for future in concurrent.futures.as_completed(numbers):
                     try:
                         yield future.result()
@@ -116,17 +119,34 @@ def _listening(reports: Any, progress: Progress | None) -> Iterator[None]:
         thread.join()
 
 
+@contextlib.contextmanager
+def _threads_of_new_processes(threads: int) -> Iterator[None]:
+    """How many threads numpy's linear algebra has in processes that are started meanwhile.
+
+    It reads these variables when it is loaded, which may be the first thing that a new process does: the program that
+    called us is imported there before anything of ours runs.
+    """
+    before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
+    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, str(threads)))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
 _reports: Any = None
 
 
-def _start(reports: Any, threads: int) -> None:
-    """The first thing in a new process, before numpy is imported: it reads these variables then."""
+def _start(reports: Any) -> None:
+    """The first thing of ours in a new process."""
     global _reports
     _reports = reports
     # A Ctrl-C reaches these processes too: they end without a word, the first one says it.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    for name in _THREAD_VARIABLES:
-        os.environ[name] = str(threads)
 
 
 def _in_process(work: Callable[[Item, Report], Result], item: Item, number: int) -> Done[Result]:

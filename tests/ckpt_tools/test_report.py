@@ -216,7 +216,8 @@ class TestShelfInABrowser:
 
 # Graduations of a vertical axis whose labels share a part of their heights.
 _OVERLAPPING = """[...document.querySelectorAll('.axis.y')].flatMap(axis => {
-  const boxes = [...axis.querySelectorAll('text')].map(text => text.getBoundingClientRect()).sort((a, b) => a.top - b.top);
+  const boxes = [...axis.querySelectorAll('text')].map(text => text.getBoundingClientRect());
+  boxes.sort((a, b) => a.top - b.top);
   return boxes.slice(1).filter((box, n) => box.top < boxes[n].bottom - 1).map(box => box.top);
 })"""
 _TEXTS = "Array.from(document.querySelectorAll('figure svg text'))"
