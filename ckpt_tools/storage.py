@@ -16,7 +16,7 @@ import shutil
 import stat
 import uuid
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, Literal
 
@@ -346,13 +346,17 @@ def remove_directory(path: PathLike) -> None:
                 raise
 
 
-def write_atomic(path: PathLike, data: bytes) -> None:
-    """Replace a small file as a whole, durably: temporary file, fsync, rename, fsync the directory."""
+def write_atomic(path: PathLike, data: bytes, *, last_look: Callable[[], None] = lambda: None) -> None:
+    """Replace a small file as a whole, durably: temporary file, fsync, rename, fsync the directory.
+
+    ``last_look`` is called just before the rename; what it raises leaves the file as it is.
+    """
     path = os.fspath(path)
     directory = os.path.dirname(path) or "."
     temporary = f"{path}.tmp-{uuid.uuid4().hex[:8]}"
     create_file(temporary, data, like=path if os.path.exists(path) else None)
     try:
+        last_look()
         rename(temporary, path)
     except BaseException:
         remove(temporary)

@@ -48,19 +48,25 @@ def apply_tidying(tidying: Tidying) -> str:
     storage.require_writable(directory)
     storage.require_atomic_rename(directory)
     with storage.locked(directory):
-        for path, before in tidying.sources.items():
-            if (storage.fingerprint(path) if os.path.lexists(path) else None) != before:
-                raise BusyError("changed while it was looked at", path=path, hint="run the same command again")
+        for path in tidying.sources:
+            _require_unchanged(tidying, path)
         entry = {**ledger.new_entry(directory, tidying.reason, tidying.state or b""), **tidying.to_json()}
         backup = ledger.make_backup_directory(directory, entry)
         for name in tidying.aside:
+            _require_unchanged(tidying, os.path.join(directory, name))
             storage.rename(os.path.join(directory, name), os.path.join(backup, name))
         if tidying.state is not None:
             if os.path.lexists(state):
                 storage.link_or_copy(state, os.path.join(backup, FILE_NAME))
                 storage.sync_directory(backup)
-            storage.write_atomic(state, tidying.state)
+            storage.write_atomic(state, tidying.state, last_look=lambda: _require_unchanged(tidying, state))
         storage.sync_directory(backup)
         storage.sync_directory(directory)
         ledger.append(directory, entry)
     return backup
+
+
+def _require_unchanged(tidying: Tidying, path: str) -> None:
+    """Raise BusyError when a file is not as it was: a trainer takes no lock, and what it wrote stays."""
+    if (storage.fingerprint(path) if os.path.lexists(path) else None) != tidying.sources[path]:
+        raise BusyError("changed while it was looked at", path=path, hint="run the same command again")

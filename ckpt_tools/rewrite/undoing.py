@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ckpt_tools import storage
-from ckpt_tools.errors import BusyError, CorruptError, NotFoundError
+from ckpt_tools.errors import BusyError, CorruptError, NotFoundError, StorageError
 from ckpt_tools.ledger import backup_directory, history
 from ckpt_tools.rewrite.endings import finish_undo, remove_backup
-from ckpt_tools.rewrite.files import file_digest, temporary_index
+from ckpt_tools.rewrite.files import comes_from, file_digest, temporary_index
 from ckpt_tools.rewrite.journal import after_commit, announced, recover_directory
 
 
@@ -67,12 +67,7 @@ def has_backup(prefix: str, entry: Mapping[str, Any]) -> bool:
 
 def _undo_one(directory: str, entry: dict[str, Any]) -> None:
     index = os.path.join(directory, f"{entry['checkpoint']}.index")
-    if file_digest(index) != entry["index_after"]:
-        raise BusyError(
-            "the checkpoint was written again after this change: taking it back would lose that",
-            path=index,
-            hint=f"the originals are in {backup_directory(directory, entry)}",
-        )
+    _require_standing(directory, entry)
     backup = backup_directory(directory, entry)
     saved = os.path.join(backup, os.path.basename(index))
     existed = entry["index_before"] is not None
@@ -84,24 +79,54 @@ def _undo_one(directory: str, entry: dict[str, Any]) -> None:
         if not os.path.lexists(os.path.join(backup, name)):
             raise NotFoundError("the backup lacks a file", path=os.path.join(backup, name))
         if os.path.lexists(os.path.join(directory, name)):
-            raise BusyError(
-                "a file with the name of an original was put here after the change",
-                path=os.path.join(directory, name),
-                hint="move it somewhere else, then run the same command again",
-            )
+            raise _taken(os.path.join(directory, name))
     undoing = {**entry, "undoing": True}
     with announced(directory, undoing):
         for name in entry["moved"]:
-            storage.link_or_copy(os.path.join(backup, name), os.path.join(directory, name))
+            _put_back(os.path.join(backup, name), os.path.join(directory, name))
         if existed:
             temporary = temporary_index(os.path.join(directory, entry["checkpoint"]))
             storage.link_or_copy(saved, temporary)
-            storage.sync_directory(directory)
+        storage.sync_directory(directory)
+        # A trainer takes no lock: with files that it has written in the meantime the old index must not be joined.
+        _require_standing(directory, entry)
+        for name in entry["moved"]:
+            if not comes_from(os.path.join(backup, name), os.path.join(directory, name)):
+                raise _taken(os.path.join(directory, name))
+        if existed:
             storage.rename(temporary, index)
         else:
             storage.remove(index)
         with after_commit():
             finish_undo(directory, undoing)
+
+
+def _require_standing(directory: str, entry: Mapping[str, Any]) -> None:
+    """Raise BusyError unless the index is the one that the change made."""
+    index = os.path.join(directory, f"{entry['checkpoint']}.index")
+    if file_digest(index) != entry["index_after"]:
+        raise BusyError(
+            "the checkpoint was written again after this change: taking it back would lose that",
+            path=index,
+            hint=f"the originals are in {backup_directory(directory, entry)}",
+        )
+
+
+def _put_back(saved: str, path: str) -> None:
+    try:
+        storage.link_or_copy(saved, path)
+    except StorageError as error:
+        if isinstance(error.__cause__, FileExistsError):
+            raise _taken(path) from error
+        raise
+
+
+def _taken(path: str) -> BusyError:
+    return BusyError(
+        "a file with the name of an original was put here after the change",
+        path=path,
+        hint="move it somewhere else, then run the same command again",
+    )
 
 
 def written_names(entries: Iterable[Mapping[str, Any]]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import threading
@@ -18,6 +19,8 @@ from checkpoints import build_bundle, rewrite, stored_best
 from ckpt_tools import steady
 from ckpt_tools.errors import BusyError, CorruptError, NotFoundError
 from ckpt_tools.inspection import inspect
+from ckpt_tools.repair import repair
+from ckpt_tools.rewrite import undo
 from ckpt_tools.verify import verify
 
 SECONDS = 3.0
@@ -155,25 +158,40 @@ def test_what_never_comes_to_rest_is_busy(tmp_path: Path, monkeypatch: pytest.Mo
     assert next(size) == len(steady.PAUSES) + 1
 
 
-def test_a_save_during_a_rewrite_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The trainer takes no lock: between whichever steps of a rewrite it saves, its files are what stays."""
+def rewritten(prefix: str) -> Callable[[], object]:
+    return lambda: rewrite(prefix, 0.5)
+
+
+def taken_back(prefix: str) -> Callable[[], object]:
+    rewrite(prefix, 0.5)
+    return lambda: undo(prefix)
+
+
+@pytest.mark.parametrize(("prepare", "least"), [(rewritten, 15), (taken_back, 8)])
+def test_a_save_during_a_change_wins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prepare: Callable[[str], Callable[[], object]], least: int
+) -> None:
+    """The trainer takes no lock: between whichever steps of a change it saves, its files are what stays."""
     saved = build_bundle(tmp_path / "saved", tensors(7))
     points = 0
     while True:
         folder = tmp_path / f"run-{points}"
         folder.mkdir()
         prefix = build_bundle(folder / "x", tensors(0))
-        if not rewrite_with_a_save_at(points, prefix, saved, monkeypatch):
+        change = prepare(prefix)
+        if not change_with_a_save_at(points, change, prefix, saved, monkeypatch):
             break
         for name in ("index", "data-00000-of-00001"):
             assert Path(f"{prefix}.{name}").read_bytes() == Path(f"{saved}.{name}").read_bytes(), (points, name)
         assert verify(prefix).whole
         points += 1
-    assert points > 15
+    assert points > least
 
 
-def rewrite_with_a_save_at(point: int, prefix: str, saved: str, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Rewrite, with a save before the N-th call that links, renames or syncs; whether there were so many.
+def change_with_a_save_at(
+    point: int, change: Callable[[], object], prefix: str, saved: str, monkeypatch: pytest.MonkeyPatch
+) -> bool:
+    """Make a change, with a save before the N-th call that links, renames or syncs; whether there were so many.
 
     Only the rename that commits has no such point: nothing can come between it and the last look.
     """
@@ -197,5 +215,28 @@ def rewrite_with_a_save_at(point: int, prefix: str, saved: str, monkeypatch: pyt
         for name in originals:
             patch.setattr(os, name, counted(name))
         with suppress(BusyError):
-            rewrite(prefix, 0.5)
+            change()
     return calls > point
+
+
+@pytest.mark.parametrize("point", range(5))  # what is synced before the rename: four directories and the draft
+def test_a_state_file_written_during_a_repair_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, point: int
+) -> None:
+    build_bundle(tmp_path / "x-1", tensors(0))
+    state = tmp_path / "checkpoint"
+    state.write_bytes(b"")
+    written = b'model_checkpoint_path: "x-1"\n'
+    sync, calls = os.fsync, itertools.count()
+
+    def save_meanwhile(descriptor: int) -> None:
+        if next(calls) == point:
+            (tmp_path / "new").write_bytes(written)
+            (tmp_path / "new").replace(state)
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", save_meanwhile)
+    with pytest.raises(BusyError, match="changed while it was looked at"):
+        repair(str(tmp_path))
+    assert state.read_bytes() == written
+    assert not list(tmp_path.glob("checkpoint.tmp*"))
