@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from ckpt_tools.cli.app import app, reader_left
+from ckpt_tools.cli.app import app
 from ckpt_tools.cli.output import Output
 from ckpt_tools.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_OK, UsageError
 
@@ -59,7 +59,6 @@ def run(arguments: list[str] | None = None) -> int:
     _register(given)
     try:
         code: Any = app(given, prog_name="ckpt", standalone_mode=False)
-        sys.stdout.flush()
         return EXIT_OK if code is None else int(code)
     except _UsageProblem as problem:
         message = getattr(problem, "format_message", problem.__str__)()
@@ -72,8 +71,6 @@ def run(arguments: list[str] | None = None) -> int:
     except (KeyboardInterrupt, typer.Abort):
         print("interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        return reader_left()
     except Exception:
         import traceback  # only when there is something to trace
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
 from ckpt_tools.cli.completion import complete_path
-from ckpt_tools.cli.output import Output
-from ckpt_tools.errors import EXIT_OK, CkptError
+from ckpt_tools.cli.output import Output, while_read
+from ckpt_tools.errors import CkptError
 from ckpt_tools.version import __version__
 
 EXIT_CODES = (
@@ -64,7 +62,8 @@ def epilog(*examples: str) -> str:
 
 def _version(asked: bool) -> None:
     if asked:
-        print(f"ckpt {__version__}")
+        with while_read():
+            print(f"ckpt {__version__}")
         raise typer.Exit
 
 
@@ -85,13 +84,4 @@ def finish(output: Output, body: Callable[[], int]) -> None:
         except CkptError as error:
             output.error(error)
             code = error.exit_code
-        except BrokenPipeError:
-            # Answered here already, because typer would end with 1.
-            code = reader_left()
     raise typer.Exit(code)
-
-
-def reader_left() -> int:
-    """The reader of a pipe (head, a closed pager) has seen enough; Python must not complain about it at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return EXIT_OK

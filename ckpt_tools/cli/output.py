@@ -49,6 +49,20 @@ def write_text(path: str, text: str) -> None:
     storage.write_atomic(path, text.encode("utf-8", "backslashreplace"))
 
 
+@contextlib.contextmanager
+def while_read() -> Iterator[None]:
+    """Print in the block. The reader of a pipe (head, a closed pager) may leave when it has seen enough.
+
+    What is being done goes on all the same, unheard, and ends with its own exit code.
+    """
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python must not complain at exit about what it could not write.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 class Output:
     """Where one command's answer goes. ``command`` and ``path`` head its JSON."""
 
@@ -78,7 +92,8 @@ class Output:
                 text = json.dumps(whole, ensure_ascii=not utf8, allow_nan=False)
             except (TypeError, ValueError):
                 text = json.dumps(_plain(whole), ensure_ascii=not utf8)
-            print(without_secrets(text))
+            with while_read():
+                print(without_secrets(text))
 
     def result(
         self, document: Mapping[str, Any], text: Callable[[], Iterable[RenderableType]], *, wrong: bool = False
@@ -107,11 +122,12 @@ class Output:
         """A table for spreadsheets; lists become numbers of things."""
         import csv  # only when it is asked for
 
-        writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(columns)
-        for row in rows:
-            cells = (row[column] for column in columns)
-            writer.writerow(len(cell) if isinstance(cell, (list, tuple)) else cell for cell in cells)
+        with while_read():
+            writer = csv.writer(sys.stdout, lineterminator="\n")
+            writer.writerow(columns)
+            for row in rows:
+                cells = (row[column] for column in columns)
+                writer.writerow(len(cell) if isinstance(cell, (list, tuple)) else cell for cell in cells)
 
     @property
     def width(self) -> int:
@@ -223,7 +239,8 @@ def _print(parts: Iterable[RenderableType]) -> None:
     # Tables are filled up with blanks, which nobody wants in a file.
     with console.capture() as captured:
         _print_on(console, parts)
-    print("\n".join(line.rstrip() for line in captured.get().splitlines()))
+    with while_read():
+        print("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
 def _print_on(console: Console, parts: Iterable[RenderableType]) -> None:

@@ -7,6 +7,7 @@ import os
 import pty
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,29 @@ def test_a_reader_that_leaves_early(tmp_path: Path, option: str) -> None:
         process.stdout.close()
         assert process.stderr.read() == ""
         assert process.wait() == 0
+
+
+def left_unread(*arguments: str) -> tuple[int, str]:
+    """The exit code and stderr of a command whose reader has left before its first word."""
+    outer, inner = os.pipe()
+    os.close(outer)
+    done = subprocess.run([*CKPT, *arguments], stdout=inner, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(inner)
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_a_reader_that_leaves_ends_no_work_and_hides_no_verdict(copy: Callable[..., Path], options: list[str]) -> None:
+    experiments = [str(copy(pick(name))) for name in ("tf2.10", "tf2.15", "tf2.21")]
+    for experiment in experiments:
+        assert left_unread("resume-check", experiment, *options) == (1, "")
+    assert left_unread("backfill", *experiments, "--from-logs", *options) == (0, "")
+    for experiment in experiments:
+        assert left_unread("resume-check", experiment, *options) == (0, "")
+
+
+def test_a_version_that_nobody_reads() -> None:
+    assert left_unread("--version") == (0, "")
 
 
 def test_an_inspection_loads_nothing_heavy() -> None:
