@@ -206,10 +206,10 @@ def make_directory(path: PathLike) -> None:
 def require_writable(directory: PathLike) -> None:
     """Raise StorageError before any work is done where the result could not be written."""
     with _translated(directory, "write into the directory"):
-        if not os.access(directory, os.W_OK | os.X_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         if os.statvfs(directory).f_flag & os.ST_RDONLY:
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        if not os.access(directory, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
 def require_atomic_rename(directory: PathLike) -> None:

@@ -96,7 +96,7 @@ def test_a_file_system_that_is_read_only(mounted: Callable[..., Path]) -> None:
     assert verify(prefix).whole
     assert len(inspect(prefix).tensors) == 1
     for change in (lambda: rewrite(prefix, 0.5), lambda: undo(prefix), lambda: repair(str(place))):
-        with pytest.raises(StorageError, match=r"Read-only|Permission denied"):
+        with pytest.raises(StorageError, match="Read-only"):
             change()
     assert [action.kind for action in repair(str(place), dry_run=True).actions] == ["rewrite-state"]
 
