@@ -111,16 +111,14 @@ class Hdf5File:
     def _stored(self, name: str, dataset: h5py.Dataset) -> Iterator[bytes]:
         """The bytes of a dataset itself, undecoded: places in this file, which the library would follow unchecked."""
         with self._translated(name):
-            start, left = dataset.id.get_offset(), int(dataset.id.get_storage_size())
-            if start is not None:
-                for at in range(start, start + left, CHUNK):
-                    yield self._source.read(at, min(CHUNK, start + left - at))
-                return
-            chunks: list[tuple[int, int]] = []
-            if dataset.chunks is not None:
-                dataset.id.chunk_iter(lambda chunk: chunks.append((chunk.byte_offset, chunk.size)))
-            for at, size in chunks:
-                yield self._source.read(at, size)
+            places: list[tuple[int, int]] = []
+            if (start := dataset.id.get_offset()) is not None:
+                places.append((start, int(dataset.id.get_storage_size())))
+            elif dataset.chunks is not None:
+                dataset.id.chunk_iter(lambda chunk: places.append((chunk.byte_offset, chunk.size)))
+            for start, size in places:
+                for at in range(start, start + size, CHUNK):
+                    yield self._source.read(at, min(CHUNK, start + size - at))
 
     def _check_lengths(self, dataset: h5py.Dataset) -> None:
         """Refuse strings whose place holds more or less than they say, or nothing: the library copies first, then asks.
