@@ -31,6 +31,20 @@ _VARINT = rb"([\x80-\xff]{0,8}[\x00-\x7f])"
 _PLACE = re.compile(rb"(?:\x18%b)?(?:\x20%b)?(?:\x28%b)?(?:\x35(.{4}))?" % (_VARINT, _VARINT, _VARINT), re.DOTALL)
 
 
+def require_version(versions: bytes) -> None:
+    """Raise UnsupportedError for a VersionDef that asks for a later reader, or warns those of this version off.
+
+    VersionDef  producer=1 min_consumer=2 bad_consumers=3*    (tensorflow/core/framework/versions.proto)
+    """
+    for field in fields(versions):
+        if field.number == 1 and field.integer() < 0:
+            raise CorruptError(f"impossible version {field.integer()} of the writer")
+        if field.number == 2 and field.integer() > _VERSION:
+            raise UnsupportedError(f"needs a reader of version {field.integer()}; this one is version {_VERSION}")
+        if field.number == 3 and _VERSION in field.integers():
+            raise UnsupportedError(f"readers of version {_VERSION} are not to read it")
+
+
 @dataclass(frozen=True)
 class Header:
     """``raw`` keeps the message as read, so that what we do not know survives a rewrite."""
@@ -41,7 +55,7 @@ class Header:
     @staticmethod
     def decode(data: bytes) -> Header:
         """Raises CorruptError, or UnsupportedError for big-endian files and files of the future."""
-        num_shards = endianness = min_consumer = 0
+        num_shards = endianness = 0
         seen: set[int] = set()
         for field in fields(data):
             require_once(field, seen, (1, 2, 3))
@@ -50,13 +64,11 @@ class Header:
             elif field.number == 2:
                 endianness = field.integer()
             elif field.number == 3:
-                min_consumer = max((part.integer() for part in fields(field.content()) if part.number == 2), default=0)
+                require_version(field.content())
         if not 1 <= num_shards <= MAX_SHARDS:
             raise CorruptError(f"impossible number of shards {num_shards}")
         if endianness:
             raise UnsupportedError("written on a big-endian machine; only little-endian checkpoints are read")
-        if min_consumer > _VERSION:
-            raise UnsupportedError(f"needs a reader of version {min_consumer}; this one is version {_VERSION}")
         return Header(num_shards, data)
 
     def with_shards(self, num_shards: int) -> Header:

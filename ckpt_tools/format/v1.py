@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from ckpt_tools.errors import CorruptError, UnsupportedError
 from ckpt_tools.format import dtypes
-from ckpt_tools.format.bundle import decode_shape
+from ckpt_tools.format.bundle import decode_shape, require_version
 from ckpt_tools.format.slices import Slice
 from ckpt_tools.format.wire import BYTES, FIXED32, FIXED64, VARINT, encode_varint, fields, require_once
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     import numpy as np
 
 HEADER_KEY = b""
-_VERSION = 1
 
 # type -> field of TensorProto, wire type of its numbers, numpy type of what lies there.
 _FLOAT, _DOUBLE = (5, FIXED32, "<f4"), (6, FIXED64, "<f8")
@@ -64,9 +63,7 @@ def decode_header(data: bytes) -> list[SavedTensor]:
         if field.number == 1:
             tensors.append(_decode_tensor(field.content()))
         elif field.number == 2:
-            needed = max((part.integer() for part in fields(field.content()) if part.number == 2), default=0)
-            if needed > _VERSION:
-                raise UnsupportedError(f"needs a reader of version {needed}; this one is version {_VERSION}")
+            require_version(field.content())
     return tensors
 
 
@@ -131,12 +128,21 @@ def decode_value(data: bytes, dtype: dtypes.DType, count: int) -> np.ndarray:
 
 
 def _tensor_proto(data: bytes) -> bytes:
-    for saved in fields(data):
-        if saved.number == 2:
-            for field in fields(saved.content()):
-                if field.number == 3:
-                    return field.content()
-    raise CorruptError("the entry holds no value")
+    saved = _only(data, 2)
+    for field in fields(saved):  # not needed here, but TensorFlow takes a message as a whole or not at all
+        if field.number == 1:
+            field.text()
+        elif field.number == 2:
+            Slice.decode(field.content())
+    return _only(saved, 3)
+
+
+def _only(message: bytes, number: int) -> bytes:
+    """The one field of a number; what lies beside it must be fields too, or TensorFlow finds no value at all."""
+    found = [field.content() for field in fields(message) if field.number == number]
+    if len(found) != 1:
+        raise CorruptError("the entry holds no value" if not found else f"field {number} is there twice")
+    return found[0]
 
 
 def _repeated(message: bytes, number: int, kind: int) -> bytes:

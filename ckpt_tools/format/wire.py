@@ -69,6 +69,16 @@ class Field(NamedTuple):
             raise CorruptError(f"field {self.number} should be a number", offset=self.start)
         return signed(self.value)
 
+    def integers(self) -> list[int]:
+        """The values of a repeated integer field, which may be packed."""
+        if not isinstance(self.value, bytes):
+            return [signed(self.value)]
+        values, offset = [], 0
+        while offset < len(self.value):
+            value, offset = decode_varint(self.value, offset)
+            values.append(signed(value))
+        return values
+
     def content(self) -> bytes:
         """The bytes of a length-delimited field. Raises CorruptError for a field of another type."""
         if not isinstance(self.value, bytes):

@@ -27,6 +27,22 @@ def test_the_usual_header() -> None:
     assert Header.decode(USUAL) == Header(1, USUAL)
 
 
+@pytest.mark.parametrize("bad", [varint_field(3, 1), bytes_field(3, b"\x00\x01")], ids=["plain", "packed"])
+def test_a_header_that_warns_readers_of_this_version_off(bad: bytes) -> None:
+    with pytest.raises(UnsupportedError, match="version 1"):
+        Header.decode(varint_field(1, 1) + bytes_field(3, varint_field(1, 1) + bad))
+
+
+@pytest.mark.parametrize("versions", [varint_field(3, 2), bytes_field(3, b"\x00\x02"), varint_field(2, 1)])
+def test_a_header_that_warns_others_off(versions: bytes) -> None:
+    assert Header.decode(varint_field(1, 1) + bytes_field(3, versions)).num_shards == 1
+
+
+def test_a_writer_of_an_impossible_version() -> None:
+    with pytest.raises(CorruptError):
+        Header.decode(varint_field(1, 1) + bytes_field(3, varint_field(1, -1)))
+
+
 def test_another_number_of_shards_keeps_the_fields_that_nobody_knows() -> None:
     unknown = bytes_field(99, b"from the future")
     header = Header.decode(USUAL + unknown).with_shards(300)

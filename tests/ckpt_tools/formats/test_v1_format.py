@@ -73,6 +73,22 @@ def test_values_that_do_not_fit(dtype: str, tensor: bytes, count: int) -> None:
         decode_value(value(tensor), BY_NAME[dtype], count)
 
 
+@pytest.mark.parametrize(
+    "entry",
+    [
+        value(floats(1)) + b"\x07",
+        value(floats(1)) * 2,
+        bytes_field(2, bytes_field(1, b"\xff") + bytes_field(2, WHOLE) + bytes_field(3, floats(1))),
+        bytes_field(2, bytes_field(2, b"\x07") + bytes_field(3, floats(1))),
+    ],
+    ids=["behind it", "twice", "its name", "its part"],
+)
+def test_a_value_beside_what_is_no_message(entry: bytes) -> None:
+    """TensorFlow finds no value there, although it could be read."""
+    with pytest.raises(CorruptError):
+        decode_value(entry, BY_NAME["float32"], 1)
+
+
 def test_types_that_version_1_has_no_field_for() -> None:
     with pytest.raises(UnsupportedError):
         decode_value(value(b""), BY_NAME["variant"], 0)

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -107,7 +108,12 @@ def traced(
     """Run a command with a fault at some calls, with ``path`` only at those on this file."""
     options = ["-f", "-o", os.devnull, "-e", f"trace={call}", "-e", f"inject={call}:{fault}"]
     options += ["-P", path] if path else []
-    return subprocess.run([strace, *options, *command], capture_output=True, text=True, check=False)
+    # Who runs the tests in the background may ignore SIGINT; what is run here must not inherit that.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return subprocess.run([strace, *options, *command], capture_output=True, text=True, check=False)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_disk_that_cannot_be_read_is_not_called_damage(prefix: str, require_tool: Callable[..., str]) -> None:
