@@ -8,7 +8,7 @@ from typing import Any
 
 from ckpt_tools import storage
 from ckpt_tools.errors import BusyError, CorruptError, NotFoundError, StorageError
-from ckpt_tools.ledger import backup_directory, history
+from ckpt_tools.ledger import backup_directory, history, read_ledger
 from ckpt_tools.rewrite.endings import finish_undo, remove_backup
 from ckpt_tools.rewrite.files import comes_from, file_digest, temporary_index
 from ckpt_tools.rewrite.journal import after_commit, announced, recover_directory
@@ -32,7 +32,7 @@ def undo(prefix: str, *, to: str | None = None) -> list[dict[str, Any]]:
         ids = [entry["id"] for entry in standing]
         if not standing or (to is not None and to not in ids):
             what = f"no change {to} to undo" if to else "nothing to undo: no change of this checkpoint is recorded"
-            known = f"known: {', '.join(ids)}" if ids else None
+            known = f"known: {', '.join(ids)}" if ids else _of_repairs(directory)
             raise NotFoundError(what, path=prefix, hint=known)
         count = len(ids) - ids.index(to) if to is not None else 1
         chosen = standing[::-1][:count]
@@ -99,6 +99,13 @@ def _undo_one(directory: str, entry: dict[str, Any]) -> None:
             storage.remove(index)
         with after_commit():
             finish_undo(directory, undoing)
+
+
+def _of_repairs(directory: str) -> str | None:
+    """Where the last repair of what lies beside the checkpoints keeps what was there before."""
+    kept = [backup_directory(directory, entry) for entry in read_ledger(directory) if "aside" in entry]
+    found = [backup for backup in kept if os.path.isdir(backup) and storage.list_directory(backup)]
+    return f"what a repair replaced or moved away is in {found[-1]}: move it back by hand" if found else None
 
 
 def _require_standing(directory: str, entry: Mapping[str, Any]) -> None:

@@ -378,6 +378,17 @@ def test_a_rebuilt_index_can_be_taken_back(tmp_path: Path, torn: bool) -> None:
     assert after == before
 
 
+def test_an_undo_says_where_a_repair_keeps_a_state_file(tmp_path: Path) -> None:
+    directory = make_run(tmp_path)
+    (directory / "checkpoint").write_bytes(b"torn")
+    repair(str(directory))
+    with pytest.raises(NotFoundError, match="nothing to undo") as refused:
+        undo(str(directory / "ckpt-10"))
+    (kept,) = directory.glob(".ckpt-tools/backup/*/checkpoint")
+    assert kept.read_bytes() == b"torn"
+    assert str(kept.parent) in (refused.value.hint or "")
+
+
 def test_a_salvaged_checkpoint_can_be_taken_back(tmp_path: Path) -> None:
     directory = make_run(tmp_path)
     damage_tensor(directory, "ckpt-9", "kernel")
