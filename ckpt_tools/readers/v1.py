@@ -8,6 +8,7 @@ A tensor may be cut into parts, in one file or over several.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -98,11 +99,9 @@ class V1Checkpoint(Reader):
     @cached_property
     def tensors(self) -> Mapping[str, TensorInfo]:
         infos = {}
+        strings = self._string_sizes()
         for name, tensor in sorted(self._saved.items()):
-            if tensor.dtype.name == "string":
-                nbytes = self._string_bytes(name)
-            else:
-                nbytes = tensor.dtype.size * math.prod(tensor.shape)
+            nbytes = strings.get(name, tensor.dtype.size * math.prod(tensor.shape))
             infos[name] = TensorInfo(name, tensor.dtype.name, tensor.shape, nbytes)
         return MappingProxyType(infos)
 
@@ -172,12 +171,18 @@ class V1Checkpoint(Reader):
             decode_value(value, tensor.dtype, part.box(tensor.shape).elements)
             yield len(value)
 
-    def _string_bytes(self, name: str) -> int:
-        """What the strings themselves take; no header says it. 0 for damaged ones, which `examine` names."""
-        try:
-            return sum(map(len, self.read(name).flat))
-        except CkptError:
-            return 0
+    def _string_sizes(self) -> Mapping[str, int]:
+        """What the strings of each tensor take, which no header says.
+
+        Of the first damaged one and those behind it nothing is known (`examine` names the damage): each tensor of a
+        damaged block would read all of that block again.
+        """
+        sizes: dict[str, int] = {}
+        with contextlib.suppress(CkptError):
+            for name, tensor in sorted(self._saved.items()):
+                if tensor.dtype.name == "string":
+                    sizes[name] = sum(map(len, self.read(name).flat))
+        return sizes
 
     def _tensor(self, name: str) -> SavedTensor:
         tensor = self._saved.get(name)

@@ -49,11 +49,10 @@ def repair(
 
 def _text(made: Repair, dry_run: bool) -> Iterator[RenderableType]:
     if not made.actions:
-        hopeless = exit_code(made.findings) != 0
-        mark = ("✗ ", "bold red") if hopeless else ("✓ ", "bold green")
-        yield Text.assemble(
-            mark, f"{safe(made.path)}: {'nothing that a repair can mend' if hopeless else 'nothing to repair'}"
-        )
+        mark, words = ("✓ ", "bold green"), "nothing to repair"
+        if exit_code(made.findings):
+            mark, words = ("✗ ", "bold red"), "nothing that a repair can mend"
+        yield Text.assemble(mark, f"{safe(made.path)}: {words}")
     for action in made.actions:
         head = Text("would ", style="bold") if dry_run else Text("✓ ", style="bold green")
         yield Text.assemble(head, (safe(action.kind), "bold"), f" {safe(action.path)}: {safe(action.sentence)}")

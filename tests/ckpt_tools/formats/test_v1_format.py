@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from formats_support import slice_proto, table, v1_header, v1_value
+from formats_support import slice_proto, table, table_of_blocks, v1_header, v1_value
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ckpt_tools import storage
 from ckpt_tools.errors import CkptError, CorruptError, NotFoundError, UnsafeError, UnsupportedError
 from ckpt_tools.format.dtypes import BY_NAME
 from ckpt_tools.format.ordered import encode_slice_key
@@ -19,7 +20,7 @@ from ckpt_tools.format.v1 import decode_header, decode_value
 from ckpt_tools.format.wire import bytes_field, encode_varint, varint_field
 from ckpt_tools.readers import open_checkpoint
 
-FLOAT, WHOLE = 1, slice_proto(None)
+FLOAT, STRING, WHOLE = 1, 7, slice_proto(None)
 KEY = encode_slice_key("v", [(0, -1)])
 
 
@@ -136,6 +137,37 @@ def test_a_shape_is_not_believed(tmp_path: Path) -> None:
     path = write(tmp_path / "v1", v1_header(("v", FLOAT, [1 << 40], [WHOLE])), {KEY: value(floats(1))})
     with open_checkpoint(path) as checkpoint, pytest.raises(CorruptError):
         checkpoint.read("v")
+
+
+def test_many_strings_in_a_damaged_block_are_listed_without_reading_it_for_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"s{number:05}" for number in range(1000)]
+    header = v1_header(*((name, STRING, [1], [WHOLE]) for name in names), ("z", STRING, [1], [WHOLE]))
+    lengths = {**dict.fromkeys(names, 1), "z": 1 << 20}
+    entries = {
+        encode_slice_key(name, [(0, -1)]): v1_value(name, WHOLE, bytes_field(8, b"x" * length))
+        for name, length in lengths.items()
+    }
+    path = tmp_path / "v1"
+    path.write_bytes(table_of_blocks([[(b"", header)], sorted(entries.items())]))
+    with open_checkpoint(path) as checkpoint:
+        assert {name: info.nbytes for name, info in checkpoint.tensors.items()} == lengths
+    raw = bytearray(path.read_bytes())
+    raw[-(1 << 19)] ^= 1
+    path.write_bytes(raw)
+    read = 0
+
+    class Counted(storage.RandomAccessFile):
+        def read(self, offset: int, size: int) -> bytes:
+            nonlocal read
+            read += size
+            return super().read(offset, size)
+
+    monkeypatch.setattr(storage, "RandomAccessFile", Counted)
+    with open_checkpoint(path) as checkpoint:
+        assert checkpoint.tensors["z"].nbytes == 0
+        assert 0 < read < 4 * len(raw)
 
 
 def test_missing_shards(tmp_path: Path) -> None:
