@@ -8,9 +8,11 @@ is read, and the library only ever sees the bytes of this one file: it is given 
 from __future__ import annotations
 
 import contextlib
+import gc
 import math
 import re
 import struct
+import threading
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -110,15 +112,17 @@ class Hdf5File:
 
     def _stored(self, name: str, dataset: h5py.Dataset) -> Iterator[bytes]:
         """The bytes of a dataset itself, undecoded: places in this file, which the library would follow unchecked."""
+        places: list[tuple[int, int]] = []
         with self._translated(name):
-            places: list[tuple[int, int]] = []
             if (start := dataset.id.get_offset()) is not None:
                 places.append((start, int(dataset.id.get_storage_size())))
             elif dataset.chunks is not None:
                 dataset.id.chunk_iter(lambda chunk: places.append((chunk.byte_offset, chunk.size)))
-            for start, size in places:
-                for at in range(start, start + size, CHUNK):
-                    yield self._source.read(at, min(CHUNK, start + size - at))
+        for start, size in places:
+            for at in range(start, start + size, CHUNK):
+                with self._translated(name):
+                    piece = self._source.read(at, min(CHUNK, start + size - at))
+                yield piece
 
     def _check_lengths(self, dataset: h5py.Dataset) -> None:
         """Refuse strings whose place holds more or less than they say, or nothing: the library copies first, then asks.
@@ -242,9 +246,10 @@ class Hdf5File:
 
     @contextlib.contextmanager
     def _translated(self, key: str | None = None) -> Iterator[None]:
-        """Whatever the library raises for a damaged file becomes one of our errors."""
+        """For each use of the library: whatever it raises for a damaged file becomes one of our errors."""
         try:
-            yield
+            with _no_collection():
+                yield
         except CkptError as error:
             error.path = error.path or self.path
             error.key = error.key or key
@@ -256,6 +261,40 @@ class Hdf5File:
             traceback.clear_frames(error.__traceback__)
             failure, self._stream.error = self._stream.error, None
             raise failure or _explained(error, self.path, key) from None
+
+
+class _Collector:
+    """Whether cyclic garbage is collected: not while somebody uses the library."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.users = 0
+        self.was_enabled = True
+
+
+_collector = _Collector()
+
+
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """Without automatic garbage collection, in any thread.
+
+    h5py holds a lock while it waits for the file object, and needs it to free any object of its own. A remote file
+    object waits for a thread: were that one to collect such an object, they would wait for each other for ever
+    (https://docs.h5py.org/en/stable/high/file.html#python-file-like-objects).
+    """
+    with _collector.lock:
+        if not _collector.users:
+            _collector.was_enabled = gc.isenabled()
+            gc.disable()
+        _collector.users += 1
+    try:
+        yield
+    finally:
+        with _collector.lock:
+            _collector.users -= 1
+            if not _collector.users and _collector.was_enabled:
+                gc.enable()
 
 
 def _check_chunks(dataset: h5py.Dataset, path: str, size: int, *, compressed: bool) -> None:

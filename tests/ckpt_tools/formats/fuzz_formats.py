@@ -18,6 +18,7 @@ import multiprocessing
 import os
 import random
 import resource
+import shutil
 import signal
 import struct
 import sys
@@ -302,7 +303,8 @@ class Batch:
     def __init__(self, kind: str, numbers: range) -> None:
         self.kind = kind
         self.numbers = numbers
-        self._directory = tempfile.TemporaryDirectory(dir=SCRATCH if os.path.isdir(SCRATCH) else None)
+        # Not one that deletes itself: the process that is made here would do so as it ends, reports and all.
+        self._directory = Path(tempfile.mkdtemp(dir=SCRATCH if os.path.isdir(SCRATCH) else None))
         self._at = multiprocessing.RawValue("q", numbers.start)
         self._moved = time.monotonic(), numbers.start
         self._process = multiprocessing.get_context("fork").Process(target=self._work)
@@ -319,7 +321,7 @@ class Batch:
         """The bad cases with what is wrong, and what is still to be run."""
         self._process.join()
         reports = [(int(path.name), path.read_text()) for path in self._reports.glob("*")]
-        self._directory.cleanup()
+        shutil.rmtree(self._directory)
         code, at, numbers = self._process.exitcode, self._at.value, self.numbers
         if not code:
             return reports, []
@@ -332,7 +334,7 @@ class Batch:
 
     @property
     def _reports(self) -> Path:
-        return Path(self._directory.name) / "reports"
+        return self._directory / "reports"
 
     def _work(self) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
@@ -344,7 +346,7 @@ class Batch:
             files = case(self.kind, number)
             # Code that never comes back is ended by the system.
             signal.setitimer(signal.ITIMER_PROF, 5 * SECONDS)
-            wrong = trouble(Path(self._directory.name), files)
+            wrong = trouble(self._directory, files)
             signal.setitimer(signal.ITIMER_PROF, 0)
             if wrong:
                 (self._reports / str(number)).write_text(wrong)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
+import checkpoints
 import fuzz_formats
+import fuzz_harms
 import h5py
 import numpy as np
 import pytest
@@ -75,9 +75,21 @@ def test_a_heap_of_strings_that_goes_round(tmp_path: Path, number: int) -> None:
     assert trouble(tmp_path, case("h5", number)) is None
 
 
+def apart(script: str, *arguments: object) -> str:
+    """What a script prints: a process of its own may die, and, unlike a fork of this one, has none of its threads."""
+    path = os.pathsep.join(str(Path(module).parent) for module in (checkpoints.__file__, fuzz_formats.__file__))
+    command = [sys.executable, script, *map(str, arguments)]
+    environment = {**os.environ, "PYTHONPATH": path}
+    return subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout
+
+
+def hunt(kind: str, number: int, directory: Path) -> None:
+    apart(fuzz_formats.__file__, "--kinds", kind, "--start", number, "--cases", 1, "--keep", directory / "kept")
+
+
 def test_a_chunk_too_short_for_its_checksum(tmp_path: Path) -> None:
-    # Found by the fuzzer: HDF5 read beyond it, and the process died. In one of its own, should it do so again.
-    assert not fuzz_formats.hunt([("h5", range(66161, 66162))], tmp_path / "kept")
+    # Found by the fuzzer: HDF5 read beyond it, and the process died.
+    hunt("h5", 66161, tmp_path)
     with h5py.File(tmp_path / "good.h5", "w") as file:
         for number, options in enumerate(({}, {"compression": "gzip"}, {"shuffle": True, "compression": "lzf"})):
             file.create_dataset(str(number), data=np.arange(999), chunks=(100,), fletcher32=True, **options)
@@ -88,54 +100,19 @@ def test_a_chunk_too_short_for_its_checksum(tmp_path: Path) -> None:
 
 def test_numbers_of_varying_length_in_a_broken_heap(tmp_path: Path) -> None:
     # Found by the fuzzer: no string, so nobody looked at the heap, and the process died.
-    assert not fuzz_formats.hunt([("h5", range(145483, 145484))], tmp_path / "kept")
-
-
-def dies(_: Path, __: object) -> None:
-    os.kill(os.getpid(), signal.SIGSEGV)
-
-
-def hangs(_: Path, __: object) -> None:
-    while True:
-        pass
-
-
-def takes_memory(_: Path, __: object) -> None:
-    bytearray(80 << 20)
-
-
-def is_slow(_: Path, __: object) -> None:
-    start = time.process_time()
-    while time.process_time() - start < 0.5:
-        pass
-
-
-def raises(_: Path, __: object) -> None:
-    raise KeyError("lost")
+    hunt("h5", 145483, tmp_path)
 
 
 @pytest.mark.parametrize(
     ("harm", "word"),
     [
-        (dies, "died: -11"),
-        (hangs, "died: -27"),
-        (takes_memory, "MiB"),
-        (is_slow, "took 0"),
-        (raises, "KeyError: 'lost'"),
+        ("dies", "died: -11"),
+        ("hangs", "died: -27"),
+        ("takes_memory", "MiB"),
+        ("is_slow", "took 0"),
+        ("raises", "KeyError: 'lost'"),
     ],
 )
-def test_the_limits_of_the_long_run(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    harm: Callable[[Path, object], None],
-    word: str,
-) -> None:
-    monkeypatch.setattr(fuzz_formats, "exercise", harm)
-    monkeypatch.setattr(fuzz_formats, "SECONDS", 0.3)
-    # The process of pytest, which these are copies of, has more to do as it ends.
-    monkeypatch.setattr(fuzz_formats, "end", lambda: os._exit(0))
-    bad = fuzz_formats.hunt([("any", range(3, 5))], tmp_path / "kept", jobs=2)
-    assert bad == {"any": 2}
-    assert capsys.readouterr().out.count(word) == 2
+def test_the_limits_of_the_long_run(tmp_path: Path, harm: str, word: str) -> None:
+    assert apart(fuzz_harms.__file__, harm, tmp_path / "kept").count(word) == 2
     assert sorted(path.name for path in (tmp_path / "kept").iterdir()) == ["found-any-3", "found-any-4"]
