@@ -24,6 +24,7 @@ from ckpt_tools.format.variants import check_variants
 from ckpt_tools.graph import ObjectGraph
 from ckpt_tools.readers.base import Step, TensorInfo
 from ckpt_tools.readers.common import CHUNK, Reader, damage, placed
+from ckpt_tools.readers.open_files import OpenFiles
 from ckpt_tools.readers.sniff import sniff
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class Bundle(Reader):
     def __init__(self, prefix: str, *, index: str | None = None) -> None:
         self.prefix = prefix
         self.path = index or index_name(prefix)
+        self._files = OpenFiles()
         self._shards: dict[int, places.File] = {}
         with placed(self.path):
             with places.open_file(self.path) as file:
@@ -161,7 +163,7 @@ class Bundle(Reader):
                     path=path,
                     hint="an .index needs its .data files beside it: copy them from where the checkpoint was made",
                 )
-            self._shards[number] = places.open_file(path)
+            self._shards[number] = self._files.open(path)
         return self._shards[number]
 
     def read(self, name: str) -> np.ndarray:
@@ -221,8 +223,7 @@ class Bundle(Reader):
             yield from self._examined(name, self._pieces(name))
 
     def close(self) -> None:
-        for shard in self._shards.values():
-            shard.close()
+        self._files.close()
         self._shards.clear()
 
     def _pieces(self, name: str) -> Iterator[int]:

@@ -22,6 +22,7 @@ from ckpt_tools.findings import Finding
 from ckpt_tools.readers.base import Step, TensorInfo
 from ckpt_tools.readers.common import Reader, damage, placed
 from ckpt_tools.readers.hdf5 import Hdf5File
+from ckpt_tools.readers.open_files import OpenFiles
 from ckpt_tools.readers.window import Bytes
 
 if TYPE_CHECKING:
@@ -31,12 +32,16 @@ MAX_MAP_BYTES = 64 << 20
 
 NO_CHECKSUMS = "HDF5 keeps no checksums: damage that leaves the structure whole cannot be seen"
 
+# Opens the bytes of an HDF5 file, among the files of the checkpoint.
+Source = Callable[[OpenFiles], Bytes]
+
 
 class Hdf5Checkpoint(Reader):
     """The datasets of one HDF5 file or of several shards; ``sources`` gives each, or raises when it is missing."""
 
-    def __init__(self, prefix: str, format: str, sources: Mapping[str, Callable[[], Bytes]]) -> None:
+    def __init__(self, prefix: str, format: str, sources: Mapping[str, Source]) -> None:
         self.prefix = prefix
+        self._open = OpenFiles()
         self._missing: list[CkptError] = []
         self._files: dict[str, Hdf5File] = {}
         self._opened: list[Hdf5File] = []
@@ -44,7 +49,7 @@ class Hdf5Checkpoint(Reader):
         try:
             for label, source in sources.items():
                 try:
-                    file = Hdf5File(source())
+                    file = Hdf5File(source(self._open))
                 except NotFoundError as error:
                     self._missing.append(error)
                     continue
@@ -88,11 +93,12 @@ class Hdf5Checkpoint(Reader):
     def close(self) -> None:
         for file in self._opened:
             file.close()
+        self._open.close()
 
 
 def open_h5(path: str) -> Hdf5Checkpoint:
     """A single HDF5 file."""
-    return Hdf5Checkpoint(path, "keras-weights-h5", {path: lambda: places.open_file(path)})
+    return Hdf5Checkpoint(path, "keras-weights-h5", {path: lambda files: files.open(path)})
 
 
 def open_shards(path: str) -> Hdf5Checkpoint:
@@ -101,8 +107,8 @@ def open_shards(path: str) -> Hdf5Checkpoint:
         names = shards_in(places.read_file(path, limit=MAX_MAP_BYTES))
     directory = os.path.dirname(path)
 
-    def opener(name: str) -> Callable[[], Bytes]:
-        return lambda: places.open_file(os.path.join(directory, name))
+    def opener(name: str) -> Source:
+        return lambda files: files.open(os.path.join(directory, name))
 
     return Hdf5Checkpoint(path, "keras-weights-h5", {name: opener(name) for name in names})
 

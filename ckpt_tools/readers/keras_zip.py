@@ -14,7 +14,7 @@ import stat
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ckpt_tools import places
@@ -22,7 +22,7 @@ from ckpt_tools.errors import CorruptError, NotFoundError, UnsafeError, Unsuppor
 from ckpt_tools.readers.base import Step
 from ckpt_tools.readers.common import CHUNK, damage, placed
 from ckpt_tools.readers.hdf5 import MAX_EXPANSION, MAX_EXPANSION_FREE
-from ckpt_tools.readers.keras_h5 import MAX_MAP_BYTES, Hdf5Checkpoint, shards_in
+from ckpt_tools.readers.keras_h5 import MAX_MAP_BYTES, Hdf5Checkpoint, Source, shards_in
 from ckpt_tools.readers.sniff import PASS_PREFIX, Kind
 from ckpt_tools.readers.window import Bytes, Memory, Stream, Window
 
@@ -161,8 +161,8 @@ class KerasZip(Hdf5Checkpoint):
         super().close()
         self._archive.close()
 
-    def _opener(self, name: str) -> Callable[[], Bytes]:
-        return lambda: self._archive.open(name)
+    def _opener(self, name: str) -> Source:
+        return lambda _: self._archive.open(name)
 
     def _map(self) -> bytes:
         source = self._archive.open(WEIGHT_MAP)

@@ -25,6 +25,7 @@ from ckpt_tools.format.table import Table
 from ckpt_tools.format.v1 import HEADER_KEY, SavedTensor, decode_header, decode_value
 from ckpt_tools.readers.base import Step, TensorInfo
 from ckpt_tools.readers.common import CHUNK, Reader, damage, placed
+from ckpt_tools.readers.open_files import OpenFiles
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,9 +54,9 @@ def shard_names(path: str) -> list[str]:
 class _Shard:
     """One file: its table and the tensors that its header lists."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, files: OpenFiles) -> None:
         self.path = path
-        self.file = places.open_file(path)
+        self.file = files.open(path)
         with placed(path):
             self.table = Table(self.file.read, self.file.size)
             header = self.table.get(HEADER_KEY)
@@ -74,10 +75,11 @@ class V1Checkpoint(Reader):
     def __init__(self, path: str) -> None:
         self.prefix = path
         self._missing: list[CkptError] = []
+        self._files = OpenFiles()
         self._shards: list[_Shard] = []
         for name in shard_names(path):
             try:
-                self._shards.append(_Shard(name))
+                self._shards.append(_Shard(name, self._files))
             except NotFoundError as error:
                 self._missing.append(error)
         if not self._shards:
@@ -163,8 +165,7 @@ class V1Checkpoint(Reader):
                 yield Step(tensor=tensor.name, finding=Finding("corrupt", "damage", lost, shard.path, tensor.name))
 
     def close(self) -> None:
-        for shard in self._shards:
-            shard.file.close()
+        self._files.close()
 
     def _decoded(self, shard: _Shard, tensor: SavedTensor, part: Slice, value: bytes) -> Iterator[int]:
         with placed(shard.path, tensor.name):
