@@ -14,7 +14,6 @@ import os
 import re
 import shutil
 import stat
-import uuid
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -353,7 +352,7 @@ def write_atomic(path: PathLike, data: bytes, *, last_look: Callable[[], None] =
     """
     path = os.fspath(path)
     directory = os.path.dirname(path) or "."
-    temporary = f"{path}.tmp-{uuid.uuid4().hex[:8]}"
+    temporary = f"{path}.tmp-{os.urandom(4).hex()}"
     create_file(temporary, data, like=path if os.path.exists(path) else None)
     try:
         last_look()
@@ -371,7 +370,7 @@ def created(path: PathLike, *, replace: bool = False) -> Iterator[BinaryIO]:
     Raises StorageError when there is such a file and it shall not be replaced.
     """
     path = os.fspath(path)
-    temporary = f"{path}.tmp-{uuid.uuid4().hex[:8]}"
+    temporary = f"{path}.tmp-{os.urandom(4).hex()}"
     with _translated(path, "write"):
         descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:

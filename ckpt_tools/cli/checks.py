@@ -6,14 +6,16 @@ import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import RenderableType
 
 from ckpt_tools.cli.output import Output, write_text
 from ckpt_tools.errors import EXIT_FINDINGS, EXIT_OK, CkptError, UsageError
 from ckpt_tools.findings import Finding, exit_code
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 Junit = Annotated[
     str | None,

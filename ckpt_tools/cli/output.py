@@ -11,14 +11,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console, RenderableType
-from rich.text import Text
-
 from ckpt_tools import storage
 from ckpt_tools.errors import CkptError, NotFoundError, UnsafeError, without_secrets
 from ckpt_tools.findings import Finding, noted
 
 if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
     from rich.progress import Progress, TaskID
 
 SCHEMA_VERSION = 1
@@ -111,6 +109,8 @@ class Output:
             self._notes = notes
             yield
         if notes and not self._json and not self._quiet:
+            from rich.text import Text
+
             _print_on(_console(stderr=True), [Text.assemble(("note: ", "bold"), safe(each.message)) for each in notes])
 
     def lines(self, text: Callable[[], Iterable[RenderableType]], *, wrong: bool = False) -> None:
@@ -146,6 +146,8 @@ class Output:
         )
 
     def problem(self, error: CkptError) -> None:
+        from rich.text import Text
+
         console = _console(stderr=True)
         lines = [Text.assemble(("error: ", "bold red"), safe(error))]
         if error.hint:
@@ -232,24 +234,45 @@ class Bars:
 
 
 def _print(parts: Iterable[RenderableType]) -> None:
+    from rich.text import Text
+
+    if not _is_terminal():
+        parts = list(parts)
+        if all(isinstance(part, Text) for part in parts):
+            # Without colours and folding, sentences need none of the rest of rich, which takes long to import.
+            _print_lines("\n".join(str(part) for part in parts))
+            return
     console = _console(stderr=False)
     if console.is_terminal:
         _print_on(console, parts)
         return
-    # Tables are filled up with blanks, which nobody wants in a file.
     with console.capture() as captured:
         _print_on(console, parts)
+    _print_lines(captured.get())
+
+
+def _print_lines(text: str) -> None:
+    # Tables are filled up with blanks, which nobody wants in a file.
     with while_read():
-        print("\n".join(line.rstrip() for line in captured.get().splitlines()))
+        print("\n".join(line.rstrip() for line in text.splitlines()))
+
+
+def _is_terminal() -> bool:
+    """Whether somebody sees stdout, or colours are wanted all the same, as rich decides it."""
+    return sys.stdout.isatty() or any(os.environ.get(name) for name in ("FORCE_COLOR", "TTY_COMPATIBLE"))
 
 
 def _print_on(console: Console, parts: Iterable[RenderableType]) -> None:
+    from rich.text import Text
+
     for part in parts:
         # A sentence is left for the terminal to break: a command in it can then be copied as one.
         console.print(part, soft_wrap=getattr(part, "soft_wrap", isinstance(part, Text)))
 
 
 def _console(*, stderr: bool) -> Console:
+    from rich.console import Console  # which takes longer to import than much of what is done here
+
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() or "COLUMNS" in os.environ else _PIPE_WIDTH
     return Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)

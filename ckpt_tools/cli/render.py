@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from rich.console import RenderableType
 from rich.text import Text
 
 from ckpt_tools.cli.output import safe
 from ckpt_tools.findings import Finding
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from ckpt_tools.lineages import BestMetric
 
 SEVERITY = {"note": "cyan", "warning": "yellow", "damage": "bold red"}

@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -20,6 +19,8 @@ from ckpt_tools.errors import UsageError
 from ckpt_tools.findings import Finding, exit_code
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from ckpt_tools.audit import Audit, Row
 
 _HEALTH = {

@@ -6,7 +6,6 @@ import os
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import RenderableType
 from rich.text import Text
 
 from ckpt_tools.cli import render
@@ -15,6 +14,8 @@ from ckpt_tools.cli.output import Output, safe
 from ckpt_tools.errors import EXIT_FINDINGS, EXIT_OK, CkptError, UsageError
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from ckpt_tools.backfill import Outcome
 
 

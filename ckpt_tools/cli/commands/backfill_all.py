@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
-from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -15,6 +15,9 @@ from ckpt_tools.cli import render
 from ckpt_tools.cli.output import Bars, Output, safe
 from ckpt_tools.errors import EXIT_FINDINGS, EXIT_OK
 from ckpt_tools.workers import Cluster, Processes, Workers
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 _MARKS = {
     "written": ("✓", "bold green"),

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import RenderableType
 from rich.text import Text
 
 from ckpt_tools.cli import render
@@ -16,6 +15,8 @@ from ckpt_tools.cli.output import Output, safe
 from ckpt_tools.errors import EXIT_FINDINGS, EXIT_OK
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from ckpt_tools.diff import Change, Difference
 
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -17,6 +16,8 @@ from ckpt_tools.errors import EXIT_OK, UsageError
 from ckpt_tools.format.object_graph import VALUE_SUFFIX
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from ckpt_tools.migrate import Migration
 
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import RenderableType
 from rich.text import Text
 
 from ckpt_tools.cli import render
@@ -15,6 +14,8 @@ from ckpt_tools.cli.output import Output, safe
 from ckpt_tools.findings import exit_code
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from ckpt_tools.repair import Repair
 
 # A file that is all wrong has a line for each of its tensors; --json has them all.

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -18,6 +17,8 @@ from ckpt_tools.cli.output import Output, safe
 from ckpt_tools.findings import Finding, exit_code
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from ckpt_tools.forecast import Forecast
 
 _STYLE = {"safe": "bold green", "at-risk": "bold yellow", "blocked": "bold red"}

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import RenderableType
 from rich.text import Text
 
 from ckpt_tools.cli.app import Json, PathArgument, Quiet, app, epilog, finish
 from ckpt_tools.cli.output import Output, safe
 from ckpt_tools.errors import EXIT_OK
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 
 @app.command(

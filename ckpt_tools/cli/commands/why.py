@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich.console import RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -13,6 +12,9 @@ from rich.text import Text
 from ckpt_tools.cli.app import Json, PathArgument, Quiet, app, epilog, finish
 from ckpt_tools.cli.output import Output, safe
 from ckpt_tools.errors import EXIT_OK
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 
 @app.command(epilog=epilog("ckpt why best_model/book_DNN_b128_lr0.005_d64_len20_test85"))
