@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -247,14 +248,30 @@ class TestProcesses:
 
 
 @pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    distributed = pytest.importorskip("distributed", reason="needs the extra 'cluster'")
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, dashboard_address=None, host="127.0.0.1"
-    ) as cluster:
-        yield cluster.scheduler_address
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A cluster of two workers, of processes that are killed at the end, however they are."""
+    pytest.importorskip("distributed", reason="needs the extra 'cluster'")
+    folder = tmp_path_factory.mktemp("cluster")
+    contact = folder / "scheduler.json"
+    dask = [sys.executable, "-m", "dask"]
+    common = ["--host", "127.0.0.1", "--no-dashboard", "--scheduler-file", contact]
+    workers = ["--nworkers", "2", "--nthreads", "1", "--local-directory", folder]
+    with (folder / "log").open("w") as log, contextlib.ExitStack() as stack:
+        for command in ([*dask, "scheduler", "--port", "0", *common], [*dask, "worker", *workers, *common]):
+            process = stack.enter_context(subprocess.Popen(command, stderr=log, stdout=log, start_new_session=True))
+            stack.callback(os.killpg, process.pid, signal.SIGKILL)
+        until(lambda: contact.exists() and contact.stat().st_size > 0)
+        yield json.loads(contact.read_text())["address"]
 
 
+def until(true: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+@pytest.mark.xdist_group("cluster")
 class TestCluster:
     def test_every_run_gets_the_logged_recall(self, address: str, shelf: Path) -> None:
         listener = Record()

@@ -77,9 +77,7 @@ class Server:
         return found
 
     def stop(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
-        assert self._process.stdout is not None
-        self._process.stdout.close()
+        # Killed, as a process with TensorFlow in it may take its time to end, or never do.
+        self._process.kill()
+        self._process.communicate()
         self._errors.close()

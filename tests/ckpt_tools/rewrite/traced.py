@@ -52,9 +52,8 @@ class _Server:
         return subprocess.CompletedProcess(command, code, "", Path(self._errors).read_text())
 
     def _stop(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
+        self._process.kill()
+        self._process.communicate()
         os.unlink(self._errors)
 
 
