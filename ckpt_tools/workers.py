@@ -75,12 +75,12 @@ class Processes:
         count = min(self.cores, len(items))
         # Not forked: this process may have threads, whose locks a fork would copy in any state.
         context = multiprocessing.get_context("spawn")
-        reports = context.SimpleQueue()
-        pool = concurrent.futures.ProcessPoolExecutor(
-            count, mp_context=context, initializer=_start, initargs=(reports,)
-        )
+        # Not a queue, which has a lock: who is killed while he holds it stops all others for ever. What is sent here is
+        # shorter than what the system writes at once.
+        reader, writer = context.Pipe(duplex=False)
+        pool = concurrent.futures.ProcessPoolExecutor(count, mp_context=context, initializer=_start, initargs=(writer,))
         others = set(multiprocessing.active_children())
-        with _listening(reports, progress), pool:
+        with _listening(reader, writer, progress), pool:
             try:
                 with _threads_of_new_processes(self.cores // count):
                     numbers = {
@@ -104,9 +104,9 @@ class Processes:
 
 
 @contextlib.contextmanager
-def _listening(reports: Any, progress: Progress | None) -> Iterator[None]:
+def _listening(reader: Any, writer: Any, progress: Progress | None) -> Iterator[None]:
     def listen() -> None:
-        while (report := reports.get()) is not None:
+        while (report := reader.recv()) is not None:
             if progress is not None:
                 progress(*report)
 
@@ -115,8 +115,10 @@ def _listening(reports: Any, progress: Progress | None) -> Iterator[None]:
     try:
         yield
     finally:
-        reports.put(None)
+        writer.send(None)
         thread.join()
+        reader.close()
+        writer.close()
 
 
 @contextlib.contextmanager
@@ -150,7 +152,7 @@ def _start(reports: Any) -> None:
 
 
 def _in_process(work: Callable[[Item, Report], Result], item: Item, number: int) -> Done[Result]:
-    return _done(work, item, number, lambda done, total: _reports.put((number, done, total)))
+    return _done(work, item, number, lambda done, total: _reports.send((number, done, total)))
 
 
 class Cluster:

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -202,6 +203,12 @@ def _die(item: int, report: Report) -> int:  # noqa: ARG001
     os._exit(1)
 
 
+def _die_talking(item: int, report: Report) -> int:  # noqa: ARG001
+    threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGKILL)).start()
+    while True:
+        report(1, 1)
+
+
 def _threads(item: int, report: Report) -> str:  # noqa: ARG001
     # What the process was started with: numpy may be loaded before anything of ours runs.
     started_with = Path("/proc/self/environ").read_bytes().split(b"\0")
@@ -229,6 +236,12 @@ class TestProcesses:
         done = list(Processes(1).run(_die, range(3)))
         assert sorted(d.number for d in done) == [0, 1, 2]
         assert all(isinstance(d.error, StorageError) for d in done)
+
+    def test_a_process_that_is_killed_while_it_reports_stops_nobody(self) -> None:
+        # Whatever it held just then: it is one of these times that a lock would be among it.
+        for _ in range(5):
+            (done,) = Processes(1).run(_die_talking, [0])
+            assert isinstance(done.error, StorageError)
 
     def test_the_cores_are_shared(self) -> None:
         before = dict(os.environ)
