@@ -21,7 +21,7 @@ from ckpt_tools.readers.bundle import Bundle
 from ckpt_tools.readers.locate import inside, latest_in, prefixes_in, read_state
 from ckpt_tools.readers.saved_model import is_saved_model
 from ckpt_tools.readers.sniff import sniff
-from ckpt_tools.readers.v1 import shard_set
+from ckpt_tools.readers.v1_names import shard_set
 from ckpt_tools.storage import Fingerprint
 
 Kind = Literal["experiment", "checkpoint", "saved-model", "keras"]

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ckpt_tools.diagnosis import Diagnosis, diagnose, torn_index
 from ckpt_tools.errors import CorruptError
 from ckpt_tools.experiments import resolve
 from ckpt_tools.findings import Finding
 from ckpt_tools.readers import Checkpoint, open_checkpoint
 from ckpt_tools.readers.common import damage
 from ckpt_tools.steady import steady
+
+if TYPE_CHECKING:
+    from ckpt_tools.diagnosis import Diagnosis
 
 Progress = Callable[[int, int], None]
 
@@ -75,6 +77,8 @@ def verify(path: str | os.PathLike[str], *, quick: bool = False, progress: Progr
     try:
         checkpoint = open_checkpoint(where)
     except CorruptError as error:
+        from ckpt_tools.diagnosis import torn_index
+
         found = Verification(os.fspath(path), where, None, quick, findings=(damage(error),))
         return replace(found, diagnosis=torn_index(where))
     with checkpoint:
@@ -85,7 +89,7 @@ def verify(path: str | os.PathLike[str], *, quick: bool = False, progress: Progr
             return replace(
                 found,
                 tensors_checked=sum(name not in lost for name in checkpoint.tensors),
-                diagnosis=diagnose(checkpoint, (), findings),
+                diagnosis=_cause(checkpoint, (), findings),
                 findings=tuple(findings),
             )
         checked: set[str] = set()
@@ -104,9 +108,18 @@ def verify(path: str | os.PathLike[str], *, quick: bool = False, progress: Progr
             found,
             tensors_checked=len(checked),
             bytes_checked=done,
-            diagnosis=diagnose(checkpoint, tuple(bad), findings),
+            diagnosis=_cause(checkpoint, tuple(bad), findings),
             findings=tuple(_grouped(checkpoint, findings)),
         )
+
+
+def _cause(checkpoint: Checkpoint, damaged: tuple[str, ...], findings: Iterable[Finding]) -> Diagnosis | None:
+    """Why it is damaged; None when it is not."""
+    if not any(finding.severity == "damage" for finding in findings):
+        return None
+    from ckpt_tools.diagnosis import diagnose  # what is whole does not wait for it
+
+    return diagnose(checkpoint, damaged, findings)
 
 
 def _grouped(checkpoint: Checkpoint, findings: dict[Finding, None]) -> Iterator[Finding]:

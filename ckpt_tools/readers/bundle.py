@@ -192,13 +192,16 @@ class Bundle(Reader):
                 yield from self._chunks(piece)
 
     def outline(self) -> Iterator[Finding]:
+        named: set[int] = set()
         for number, end in self.ends().items():
+            if number in named:
+                continue
             try:
                 shard = self.shard(number)
             except NotFoundError as error:
                 # It names all that are missing: one finding, however many shards the index claims.
-                if number in self._missing[:1]:
-                    yield damage(error)
+                named.update(self._missing)
+                yield damage(error)
                 continue
             if shard.size < end:
                 kind = sniff(shard)

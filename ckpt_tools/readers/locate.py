@@ -20,7 +20,7 @@ from ckpt_tools.errors import CkptError, CorruptError, NotFoundError, UnsafeErro
 from ckpt_tools.format.state import FILE_NAME, MAX_BYTES, State, decode_state
 from ckpt_tools.readers.saved_model import has_variables, is_saved_model
 from ckpt_tools.readers.sniff import PASS_PREFIX, Kind, sniff
-from ckpt_tools.readers.v1 import shard_set, shard_sets_in, shards_of
+from ckpt_tools.readers.v1_names import shard_set, shard_sets_in, shards_of
 
 _INDEX = re.compile(r"(?P<prefix>.+)\.index", re.DOTALL)
 _DATA = re.compile(r"(?P<prefix>.+)\.data-\d{5}-of-\d{5}", re.DOTALL)

@@ -10,7 +10,7 @@ from ckpt_tools.readers.bundle import Bundle, index_name
 from ckpt_tools.readers.locate import locate, raise_stranger
 from ckpt_tools.readers.saved_model import SavedModel
 from ckpt_tools.readers.sniff import sniff
-from ckpt_tools.readers.v1 import V1Checkpoint, shard_names
+from ckpt_tools.readers.v1_names import shard_names
 
 
 def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
@@ -28,15 +28,15 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         return Bundle(where)
     if places.is_directory(where):
         return SavedModel(where)
+    # What one format needs (h5py, archives) is not loaded for the others.
     if shard_names(where) != [where]:
-        return V1Checkpoint(where)
+        return _version_1(where)
     with places.open_file(where) as file:
         kind = sniff(file)
-    # What one format needs (h5py, archives) is not loaded for the others.
     if kind is None or kind.id not in ("table", "hdf5", "zip", "json"):
         raise_stranger(where, kind)
     if kind.id == "table":
-        return V1Checkpoint(where)
+        return _version_1(where)
     if kind.id == "zip":
         from ckpt_tools.readers.keras_zip import KerasZip
 
@@ -44,6 +44,12 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     from ckpt_tools.readers.keras_h5 import open_h5, open_shards
 
     return open_h5(where) if kind.id == "hdf5" else open_shards(where)
+
+
+def _version_1(path: str) -> Checkpoint:
+    from ckpt_tools.readers.v1 import V1Checkpoint
+
+    return V1Checkpoint(path)
 
 
 def _require_table(path: str) -> None:

@@ -1,8 +1,5 @@
 """Checkpoints of version 1, of TensorFlow before 0.12 and of savers asked for it: one table, or one for each shard.
 
-    PREFIX                                 all in one file
-    PREFIX-00000-of-00002, ...-00001-...   sharded; TensorFlow calls the set PREFIX-?????-of-00002
-
 A tensor may be cut into parts, in one file or over several.
 """
 
@@ -10,14 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import math
-import re
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from ckpt_tools import places
-from ckpt_tools.errors import CkptError, CorruptError, NotFoundError, UnsafeError, UnsupportedError
+from ckpt_tools.errors import CkptError, CorruptError, NotFoundError, UnsupportedError
 from ckpt_tools.findings import Finding
 from ckpt_tools.format import dtypes
 from ckpt_tools.format.slices import Slice, require_cover
@@ -26,29 +21,10 @@ from ckpt_tools.format.v1 import HEADER_KEY, SavedTensor, decode_header, decode_
 from ckpt_tools.readers.base import Step, TensorInfo
 from ckpt_tools.readers.common import CHUNK, Reader, damage, placed
 from ckpt_tools.readers.open_files import OpenFiles
+from ckpt_tools.readers.v1_names import shard_names
 
 if TYPE_CHECKING:
     import numpy as np
-
-MAX_SHARDS = 100_000
-_SHARD = re.compile(r"(?P<prefix>.+)-(?:\d{5}|\?{5})-of-(?P<count>\d{5})", re.DOTALL)
-
-
-def shard_set(path: str) -> str | None:
-    """``PREFIX-?????-of-N`` for that pattern itself and for the name of any shard of it; None for other names."""
-    match = _SHARD.fullmatch(path)
-    return f"{match['prefix']}-?????-of-{match['count']}" if match else None
-
-
-def shard_names(path: str) -> list[str]:
-    """The files that a path stands for: those of a set, or the one file."""
-    match = _SHARD.fullmatch(path)
-    if match is None or "?????" not in path[len(match["prefix"]) :]:
-        return [path]
-    count = int(match["count"])
-    if not 1 <= count <= MAX_SHARDS:
-        raise UnsafeError(f"{count} shards are outside 1 to {MAX_SHARDS}", path=path)
-    return [f"{match['prefix']}-{shard:05d}-of-{count:05d}" for shard in range(count)]
 
 
 class _Shard:
@@ -190,18 +166,3 @@ class V1Checkpoint(Reader):
         if tensor is None:
             raise NotFoundError("no such tensor", path=self.prefix, key=name)
         return tensor
-
-
-def shard_sets_in(directory: str, name: str) -> list[str]:
-    """The patterns of all sharded checkpoints called ``name`` in a directory."""
-    try:
-        files = places.list_directory(directory)
-    except CkptError:
-        return []
-    sets = {shard_set(file) for file in files if file.startswith(f"{name}-")}
-    return sorted(found for found in sets if found is not None and found.startswith(f"{name}-?"))
-
-
-def shards_of(path: str) -> bool:
-    """Whether at least one file of a set is there."""
-    return any(places.exists(name) for name in shard_names(path))
