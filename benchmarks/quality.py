@@ -23,7 +23,11 @@ from trainer.start import measure, new_run
 
 STEPS, TEST_ITER, SEEDS = 600, 100, (19, 20, 21)
 ORIGINAL: dict[str, tuple[float, float, float]] = {
-    "ComiRec-DR": (0.080312, 0.0893, 0.0888),
+    "DNN": (0.146589, 0.154187, 0.146404),
+    "GRU4REC": (0.130992, 0.130318, 0.136250),
+    "MIND": (0.099316, 0.093244, 0.095091),
+    "ComiRec-DR": (0.080312, 0.089445, 0.088825),
+    "ComiRec-SA": (0.147837, 0.140003, 0.135799),
 }
 
 

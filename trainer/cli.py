@@ -471,6 +471,11 @@ def main() -> None:
     """The console script. Anything that no class of ours stands for is a bug, and says so."""
     try:
         app(prog_name="trainer")
+    except SystemExit:
+        # Help is printed by rich, which ends the program with 1 when the reader of a pipe leaves.
+        if {"--help", "-h"} & {*sys.argv}:
+            sys.exit(EXIT_OK)
+        raise
     except Exception:
         traceback.print_exc()
         sys.exit(EXIT_BUG)

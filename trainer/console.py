@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console as RichConsole
+from rich.console import Group, RenderableType
 from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
 from rich.text import Text
 
 from ckpt_tools.errors import CkptError
 from ckpt_tools.findings import Finding, noted
+from ckpt_tools.pipes import while_read
 from trainer.rows import Row
+from trainer.standing import Standing
 
 SCHEMA_VERSION = 1
+# Drawing at each step, of which there are hundreds in a second, would be a part of the work.
+_FRAME_SECONDS = 0.2
 
 
 class Console:
@@ -28,11 +36,14 @@ class Console:
         self._out = RichConsole(soft_wrap=True, highlight=False)
         self._err = RichConsole(stderr=True, soft_wrap=True, highlight=False)
         self._live: Live | None = None
+        self._drawn = 0.0
+        self._since = (0.0, 0)
         self._notes: Sequence[Finding] = ()
 
     def line(self, text: str) -> None:
         if not self._silent:
-            self._out.print(Text(text))
+            with while_read():
+                self._print(Text(text))
 
     def findings(self, findings: Iterable[Finding]) -> None:
         for finding in findings:
@@ -56,16 +67,20 @@ class Console:
         loss = "" if row.loss is None else f"loss {row.loss:.4f}  "
         style = "bold green" if row.best_step == row.step else ""
         rest = f"  ndcg {row.ndcg:.6f}  hitrate {row.hitrate:.6f}  best {row.best_metric:.6f} (step {row.best_step})"
-        self._out.print(Text.assemble(f"step {row.step}  {loss}", (f"recall {row.recall:.6f}", style), rest))
+        with while_read():
+            self._print(Text.assemble(f"step {row.step}  {loss}", (f"recall {row.recall:.6f}", style), rest))
 
-    def updated(self, step: int, max_steps: int) -> None:
-        self._progress(f"step {step} of {max_steps}")
+    def updated(self, standing: Standing, max_steps: int, patience: int) -> None:
+        """How the training goes: since the last evaluation the speed and the loss, the best, the patience used up."""
+        self._progress(lambda: self._training(standing, max_steps, patience))
+        if self._since[1] == 0:
+            self._since = time.monotonic(), standing.step
 
     def measured(self, done: int, total: int) -> None:
-        self._progress(f"evaluating: {done} of {total} users")
+        self._progress(lambda: Text(f"evaluating: {done} of {total} users"))
 
     def read(self, done: int, total: int) -> None:
-        self._progress(f"reading: {done >> 20} of {total >> 20} MB")
+        self._progress(lambda: Text(f"reading: {done >> 20} of {total >> 20} MB"))
 
     def document(self, path: str | None, document: Mapping[str, Any]) -> None:
         """The JSON object, when it was asked for."""
@@ -73,7 +88,8 @@ class Console:
             head = {"schema_version": SCHEMA_VERSION, "command": self._command, "path": path}
             notes = [note.to_json() for note in self._notes]
             whole = {**head, **document, "findings": [*document.get("findings", ()), *notes]}
-            print(json.dumps(whole), flush=True)
+            with while_read():
+                print(json.dumps(whole))
 
     def error(self, error: CkptError, path: str | None) -> None:
         """How a command failed: in words on stderr, and as JSON when that was asked for."""
@@ -86,14 +102,47 @@ class Console:
         self.document(path, {"findings": [finding.to_json()], "error": summary})
 
     def end_progress(self) -> None:
+        self._since = 0.0, 0
         if self._live is not None:
             self._live.stop()
             self._live = None
 
-    def _progress(self, text: str) -> None:
+    def _progress(self, draw: Callable[[], RenderableType]) -> None:
         if self._silent or not self._err.is_terminal:
             return
         if self._live is None:
-            self._live = Live(console=self._err, transient=True, refresh_per_second=4)
+            self._live = Live(console=self._err, transient=True, auto_refresh=False)
             self._live.start()
-        self._live.update(Text(text))
+            self._drawn = 0.0
+        if (now := time.monotonic()) - self._drawn > _FRAME_SECONDS:
+            self._drawn = now
+            self._live.update(draw(), refresh=True)
+
+    def _training(self, standing: Standing, max_steps: int, patience: int) -> RenderableType:
+        begun, first = self._since
+        seconds = time.monotonic() - begun
+        speed = (standing.step - first) / seconds if first and seconds > 0 else 0.0
+        pace = f"step {standing.step} of {max_steps}"
+        if speed:
+            pace += f" · {speed:.0f} steps/s · {_clock((max_steps - standing.step) / speed)} left"
+        words = [] if standing.mean_loss is None else [f"loss {standing.mean_loss:.4f}"]
+        if standing.best_metric:
+            words.append(f"best {standing.best_metric:.6f} at step {standing.best_step}")
+        words.append(f"patience {standing.trials} of {patience}")
+        line = Table.grid(padding=(0, 1), expand=True)
+        line.add_column(ratio=1)
+        line.add_column(no_wrap=True)
+        line.add_row(ProgressBar(total=max_steps, completed=standing.step), pace)
+        return Group(line, Text(" · ".join(words)))
+
+    def _print(self, text: Text) -> None:
+        # Not by rich where nobody sees colours: it ends the program when the reader of a pipe leaves.
+        if self._out.is_terminal:
+            self._out.print(text)
+        else:
+            print(text.plain)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"

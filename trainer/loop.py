@@ -39,7 +39,7 @@ class Listener(Protocol):
 
     def evaluated(self, row: Row) -> None: ...
 
-    def updated(self, step: int, max_steps: int) -> None: ...
+    def updated(self, standing: Standing, max_steps: int, patience: int) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def _loop(
     listener.evaluated(row)
     while (reason := _reason_to_stop(run.standing, max_steps, stop_requested())) is None:
         run.update()
-        listener.updated(run.standing.step, max_steps)
+        listener.updated(run.standing, max_steps, config.patience)
         if run.standing.step % config.test_iter == 0:
             loss = run.standing.mean_loss
             metrics = run.evaluate()

@@ -68,6 +68,9 @@ def run(arguments: list[str] | None = None) -> int:
         hint = f"{context.command_path if context else 'ckpt'} --help"
         Output(None, None, json="--json" in given, quiet=False).error(UsageError(message, hint=hint))
         return UsageError.exit_code
+    except SystemExit as ended:
+        # Help is printed by rich, which ends the program with 1 when the reader of a pipe leaves.
+        return EXIT_OK if {"--help", "-h"} & {*given} else int(ended.code or EXIT_OK)
     except (KeyboardInterrupt, typer.Abort):
         print("interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED

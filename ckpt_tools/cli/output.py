@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ckpt_tools import storage
 from ckpt_tools.errors import CkptError, NotFoundError, UnsafeError, without_secrets
 from ckpt_tools.findings import Finding, noted
+from ckpt_tools.pipes import while_read
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -45,20 +46,6 @@ def write_text(path: str, text: str) -> None:
     if os.path.islink(path) or (os.path.exists(path) and not os.path.isfile(path)):
         raise UnsafeError("not a regular file: it would be replaced", path=path, hint="write to another name")
     storage.write_atomic(path, text.encode("utf-8", "backslashreplace"))
-
-
-@contextlib.contextmanager
-def while_read() -> Iterator[None]:
-    """Print in the block. The reader of a pipe (head, a closed pager) may leave when it has seen enough.
-
-    What is being done goes on all the same, unheard, and ends with its own exit code.
-    """
-    try:
-        yield
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Python must not complain at exit about what it could not write.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class Output:

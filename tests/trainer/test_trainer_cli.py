@@ -1,8 +1,16 @@
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
+import os
+import pty
 import re
+import signal
+import struct
+import subprocess
 import sys
+import termios
 from pathlib import Path
 from typing import Any
 
@@ -162,3 +170,46 @@ def test_deciding_what_to_do_needs_no_tensorflow() -> None:
 
     code = "import sys, trainer.cli, trainer.evaluate; sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def command(root: Path, data_dir: str, *arguments: str) -> list[str]:
+    program = [sys.executable, "-c", "from trainer.cli import main; main()", "train", *NEW]
+    return [*program, "--root", str(root), "--data-dir", data_dir, *arguments]
+
+
+@pytest.mark.tensorflow
+def test_on_a_terminal_the_progress_is_drawn(tmp_path: Path, data_dir: str) -> None:
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    environment = {**os.environ, "TERM": "xterm"}
+    # A run that lasts long enough for some pictures; it ends as soon as they have been seen.
+    running = subprocess.Popen(
+        command(tmp_path, data_dir, "--max-steps", "100000", "--test-iter", "1000"), stderr=theirs, stdout=theirs,
+        env=environment,
+    )  # fmt: skip
+    os.close(theirs)
+    shape = re.compile(
+        rb"step \d+ of 100000 . \d+ steps/s . \d+:\d\d:\d\d left.*?loss \d\.\d{4} . best 0\.\d{6} at step \d+ . "
+        rb"patience \d+ of 50",
+        re.DOTALL,
+    )
+    seen = b""
+    with contextlib.suppress(OSError):
+        while not shape.search(seen.replace("·".encode(), b".")):
+            seen += os.read(ours, 4096)
+    running.send_signal(signal.SIGINT)
+    with contextlib.suppress(OSError):
+        while os.read(ours, 4096):
+            pass
+    assert shape.search(seen.replace("·".encode(), b"."))
+    assert running.wait() == 130
+    os.close(ours)
+
+
+@pytest.mark.tensorflow
+def test_a_reader_of_the_pipe_that_leaves_does_not_stop_the_run(tmp_path: Path, data_dir: str) -> None:
+    with subprocess.Popen(command(tmp_path, data_dir, "--max-steps", "30"), stdout=subprocess.PIPE) as running:
+        assert running.stdout is not None
+        running.stdout.close()
+    assert running.returncode == 0
+    assert json.loads((tmp_path / "runs" / NAME / "metrics.jsonl").read_text().splitlines()[-1])["step"] == 30

@@ -30,9 +30,9 @@ PROGRAM = """
 import os, sys
 from trainer import cli, console
 shown = console.Console.updated
-def updated(self, step, max_steps):
-    shown(self, step, max_steps)
-    if f"{step}" == os.environ.get("SIGNAL_AT"):
+def updated(self, standing, max_steps, patience):
+    shown(self, standing, max_steps, patience)
+    if f"{standing.step}" == os.environ.get("SIGNAL_AT"):
         os.kill(os.getpid(), int(os.environ["SIGNAL"]))
 console.Console.updated = updated
 if "DEVICES" in os.environ:

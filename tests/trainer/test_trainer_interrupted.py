@@ -151,8 +151,8 @@ def test_a_signal_to_the_command(
     program = f"""
 import os, sys
 from trainer import cli, console
-def updated(self, step, max_steps):
-    if step == 25:
+def updated(self, standing, max_steps, patience):
+    if standing.step == 25:
         os.kill(os.getpid(), {int(number)})
 console.Console.updated = updated
 sys.argv = ["trainer", "train", *sys.argv[1:]]

@@ -57,10 +57,10 @@ class Recorder:
     def evaluated(self, row: Any) -> None:
         self.rows.append(row)
 
-    def updated(self, step: int, max_steps: int) -> None:  # noqa: ARG002
-        self.steps.append(step)
+    def updated(self, standing: Any, max_steps: int, patience: int) -> None:  # noqa: ARG002
+        self.steps.append(standing.step)
         if self.on_step is not None:
-            self.on_step(step)
+            self.on_step(standing.step)
 
 
 def tree(root: str | Path) -> dict[str, bytes]:

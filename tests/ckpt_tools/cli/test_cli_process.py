@@ -58,8 +58,9 @@ def test_a_reader_that_leaves_ends_no_work_and_hides_no_verdict(copy: Callable[.
         assert left_unread("resume-check", experiment, *options) == (0, "")
 
 
-def test_a_version_that_nobody_reads() -> None:
-    assert left_unread("--version") == (0, "")
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["verify", "-h"]])
+def test_a_version_or_help_that_nobody_reads(arguments: list[str]) -> None:
+    assert left_unread(*arguments) == (0, "")
 
 
 def test_an_inspection_loads_nothing_heavy() -> None:
