@@ -106,7 +106,7 @@ class RandomAccessFile:
         status = os.fstat(self._descriptor)
         if not stat.S_ISREG(status.st_mode):
             self.close()
-            kind = "a directory" if stat.S_ISDIR(status.st_mode) else "not a regular file"
+            kind = "a directory" if stat.S_ISDIR(status.st_mode) else "a device, a pipe or a socket"
             raise UnsafeError(f"expected a file, found {kind}", path=path)
         self.fingerprint = Fingerprint.of(status)
 

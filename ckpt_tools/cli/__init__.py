@@ -40,7 +40,11 @@ def main(arguments: list[str] | None = None) -> None:
     # Lists of 10^5 tensors live until the end: looking for cycles in them again and again would be half the work.
     gc.freeze()
     gc.set_threshold(100_000, 50, 100)
-    sys.exit(run(arguments))
+    gc.enable()
+    code = run(arguments)
+    # Nor is it worth looking for any as the process ends.
+    gc.freeze()
+    sys.exit(code)
 
 
 def _register(arguments: list[str]) -> None:

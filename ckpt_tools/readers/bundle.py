@@ -25,6 +25,7 @@ from ckpt_tools.graph import ObjectGraph
 from ckpt_tools.readers.base import Step, TensorInfo
 from ckpt_tools.readers.common import CHUNK, Reader, damage, placed
 from ckpt_tools.readers.open_files import OpenFiles
+from ckpt_tools.readers.side_by_side import side_by_side
 from ckpt_tools.readers.sniff import sniff
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 # 10^6 tensors take about 100 MB of index.
 MAX_INDEX_BYTES = 1 << 30
+# So many bytes are worth a second thread, which takes a batch of so many at a time.
+_LARGE, _BATCH = 64 << 20, 8 << 20
 
 
 def index_name(prefix: str) -> str:
@@ -222,8 +225,31 @@ class Bundle(Reader):
             first = self.stored(name)[0]
             return first.shard, first.offset
 
-        for name in sorted(self.entries, key=place):
-            yield from self._examined(name, self._pieces(name))
+        def examine(name: str) -> Iterator[Step]:
+            return self._examined(name, self._pieces(name))
+
+        names = sorted(self.entries, key=place)
+        # A store is read in order, ahead of what is asked for; and little is done before a thread has started.
+        if places.is_url(self.path) or sum(map(self._stored_bytes, names)) < _LARGE:
+            for name in names:
+                yield from examine(name)
+        else:
+            yield from side_by_side(self._batches(names), examine)
+
+    def _stored_bytes(self, name: str) -> int:
+        return sum(entry.size for entry in self.stored(name))
+
+    def _batches(self, names: Iterable[str]) -> Iterator[list[str]]:
+        """Neighbours, a few megabytes of them together."""
+        batch: list[str] = []
+        nbytes = 0
+        for name in names:
+            batch.append(name)
+            nbytes += self._stored_bytes(name)
+            if nbytes >= _BATCH:
+                yield batch
+                batch, nbytes = [], 0
+        yield batch
 
     def close(self) -> None:
         self._files.close()
@@ -282,6 +308,8 @@ class Bundle(Reader):
             chunk = shard.read(entry.offset + offset, min(CHUNK, entry.size - offset))
             crc = checksum.extend(crc, chunk)
             yield chunk
+            # The next one then comes to lie where this one was, which is in the processor's cache.
+            del chunk
         # The checksums of strings and variants run over other bytes than the stored ones.
         if entry.dtype.size:
             self._require(checksum.mask(crc) == entry.crc, entry)
