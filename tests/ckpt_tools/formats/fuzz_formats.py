@@ -29,6 +29,7 @@ import zipfile
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import NoReturn
 
 import h5py
 import numpy as np
@@ -307,22 +308,27 @@ class Batch:
         self._directory = Path(tempfile.mkdtemp(dir=SCRATCH if os.path.isdir(SCRATCH) else None))
         self._at = multiprocessing.RawValue("q", numbers.start)
         self._moved = time.monotonic(), numbers.start
-        self._process = multiprocessing.get_context("fork").Process(target=self._work)
-        self._process.start()
+        self._code: int | None = None
+        sys.stdout.flush()
+        self._process = os.fork()
+        if not self._process:
+            self._work_and_end()
 
     def running(self) -> bool:
         if self._at.value != self._moved[1]:
             self._moved = time.monotonic(), self._at.value
         elif time.monotonic() - self._moved[0] > PATIENCE:
-            self._process.kill()
-        return self._process.is_alive()
+            os.kill(self._process, signal.SIGKILL)
+        ended, status = os.waitpid(self._process, os.WNOHANG)
+        if ended:
+            self._code = os.waitstatus_to_exitcode(status)
+        return not ended
 
     def result(self) -> tuple[list[tuple[int, str]], list[range]]:
-        """The bad cases with what is wrong, and what is still to be run."""
-        self._process.join()
+        """Of what runs no more: the bad cases with what is wrong, and what is still to be run."""
         reports = [(int(path.name), path.read_text()) for path in self._reports.glob("*")]
         shutil.rmtree(self._directory)
-        code, at, numbers = self._process.exitcode, self._at.value, self.numbers
+        code, at, numbers = self._code, self._at.value, self.numbers
         if not code:
             return reports, []
         if at < numbers.stop:
@@ -335,6 +341,13 @@ class Batch:
     @property
     def _reports(self) -> Path:
         return self._directory / "reports"
+
+    def _work_and_end(self) -> NoReturn:
+        try:
+            self._work()
+            end()
+        finally:
+            os._exit(70)
 
     def _work(self) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
@@ -351,7 +364,6 @@ class Batch:
             if wrong:
                 (self._reports / str(number)).write_text(wrong)
         self._at.value = self.numbers.stop
-        end()
 
 
 def end() -> None:
