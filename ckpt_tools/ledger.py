@@ -4,7 +4,7 @@
     DIRECTORY/.ckpt-tools/backup/ID/     the original files, under their own names
 
 A change of a checkpoint names it (``checkpoint``) with the files that were ``moved``, ``created`` and ``displaced``;
-a repair of the directory's other files has none of these.
+one of the files beside the checkpoints has the ``state`` that it wrote, and which names it moved ``aside``.
 """
 
 from __future__ import annotations
@@ -92,12 +92,24 @@ def append(directory: str, entry: Mapping[str, Any]) -> None:
     storage.sync_directory(state)
 
 
-def history(prefix: str) -> list[dict[str, Any]]:
-    """The changes of a checkpoint that stand, oldest first: those of the ledger that were not undone."""
+def history(prefix: str, *, beside: bool = False) -> list[dict[str, Any]]:
+    """The changes of a checkpoint that stand, oldest first: those of the ledger that were not undone.
+
+    ``beside``: those of the files beside it too.
+    """
     entries = read_ledger(os.path.dirname(prefix) or ".")
     undone = {entry.get("undoes") for entry in entries}
     name = os.path.basename(prefix)
-    return [entry for entry in entries if entry.get("checkpoint") == name and entry["id"] not in undone]
+    return [
+        entry
+        for entry in entries
+        if (entry.get("checkpoint") == name or (beside and is_beside(entry))) and entry["id"] not in undone
+    ]
+
+
+def is_beside(entry: Mapping[str, Any]) -> bool:
+    """Whether a change is one of the files beside the checkpoints."""
+    return "aside" in entry
 
 
 def checked(entry: Any, path: str, *, of_checkpoint: bool = False) -> dict[str, Any]:
@@ -105,6 +117,10 @@ def checked(entry: Any, path: str, *, of_checkpoint: bool = False) -> dict[str, 
     if not isinstance(entry, dict) or not isinstance(entry.get("id"), str):
         raise CorruptError("an entry without an id", path=path)
     names = [entry["id"]]
+    if "aside" in entry:
+        if not isinstance(entry["aside"], list) or not isinstance(entry.get("state"), str | None):
+            raise CorruptError("an entry without its list of names, or the state that was written", path=path)
+        names += entry["aside"]
     if of_checkpoint or "checkpoint" in entry:
         names.append(entry.get("checkpoint"))
         for part in ("moved", "created", "displaced"):

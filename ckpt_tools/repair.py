@@ -31,9 +31,8 @@ from ckpt_tools.readers import Bundle, locate
 from ckpt_tools.readers.bundle import index_name
 from ckpt_tools.readers.locate import inside, prefixes_in, read_state
 from ckpt_tools.readers.saved_model import is_saved_model
-from ckpt_tools.rewrite import Plan
+from ckpt_tools.rewrite import Plan, Tidying
 from ckpt_tools.salvage import Lost, plan_salvage
-from ckpt_tools.tidying import Tidying, apply_tidying
 from ckpt_tools.verify import Verification, verify
 
 REBUILD_INDEX, SALVAGE, REWRITE_STATE, SET_ASIDE = "rebuild-index", "salvage", "rewrite-state", "set-aside"
@@ -88,7 +87,7 @@ def repair(path: str, *, dry_run: bool = False, now: float | None = None) -> Rep
             if isinstance(action.change, Plan):
                 rewrite.apply(action.change)
             else:
-                apply_tidying(action.change)
+                rewrite.apply_tidying(action.change)
     return made
 
 

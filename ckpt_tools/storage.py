@@ -345,6 +345,11 @@ def remove_directory(path: PathLike) -> None:
                 raise
 
 
+def temporary_name(path: PathLike) -> str:
+    """A name beside ``path`` that nobody else has."""
+    return f"{os.fspath(path)}.tmp-{os.urandom(4).hex()}"
+
+
 def write_atomic(path: PathLike, data: bytes, *, last_look: Callable[[], None] = lambda: None) -> None:
     """Replace a small file as a whole, durably: temporary file, fsync, rename, fsync the directory.
 
@@ -352,7 +357,7 @@ def write_atomic(path: PathLike, data: bytes, *, last_look: Callable[[], None] =
     """
     path = os.fspath(path)
     directory = os.path.dirname(path) or "."
-    temporary = f"{path}.tmp-{os.urandom(4).hex()}"
+    temporary = temporary_name(path)
     create_file(temporary, data, like=path if os.path.exists(path) else None)
     try:
         last_look()
@@ -370,7 +375,7 @@ def created(path: PathLike, *, replace: bool = False) -> Iterator[BinaryIO]:
     Raises StorageError when there is such a file and it shall not be replaced.
     """
     path = os.fspath(path)
-    temporary = f"{path}.tmp-{os.urandom(4).hex()}"
+    temporary = temporary_name(path)
     with _translated(path, "write"):
         descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:

@@ -1,8 +1,9 @@
-"""Changing a tensor bundle: a plan, one commit point, a backup, and the way back.
+"""Changing a tensor bundle: a plan, one commit point, a backup, and the way back; and the files beside it.
 
     plan       what shall be changed, and why; pure
     applying   making it so, with one rename as the commit point
-    undoing    the way back
+    tidying    changing the files beside the bundles
+    undoing    the way back of both
     journal    what is under way, and how a killed change is recovered
     endings    the parts behind the commit point, or instead of it; each can be done twice
 
@@ -12,14 +13,17 @@ What was changed, and where the originals are, is in the ledger of the directory
 from ckpt_tools.rewrite.applying import Applied, apply, apply_to
 from ckpt_tools.rewrite.journal import recover
 from ckpt_tools.rewrite.plan import Change, Plan, Value, plan_index, plan_scalar, plan_values
+from ckpt_tools.rewrite.tidying import Tidying, apply_tidying
 from ckpt_tools.rewrite.undoing import drop_backups, has_backup, undo, written_names
 
 __all__ = [
     "Applied",
     "Change",
     "Plan",
+    "Tidying",
     "Value",
     "apply",
+    "apply_tidying",
     "apply_to",
     "drop_backups",
     "has_backup",

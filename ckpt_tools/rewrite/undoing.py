@@ -7,16 +7,19 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ckpt_tools import storage
-from ckpt_tools.errors import BusyError, CorruptError, NotFoundError, StorageError
-from ckpt_tools.ledger import backup_directory, history, read_ledger
+from ckpt_tools.errors import BusyError, CorruptError, NotFoundError
+from ckpt_tools.format.state import FILE_NAME
+from ckpt_tools.ledger import backup_directory, history, is_beside
 from ckpt_tools.rewrite.endings import finish_undo, remove_backup
-from ckpt_tools.rewrite.files import comes_from, file_digest, temporary_index
+from ckpt_tools.rewrite.files import comes_from, file_digest, put_back, taken, temporary_index
 from ckpt_tools.rewrite.journal import after_commit, announced, recover_directory
+from ckpt_tools.rewrite.tidying import untidy
 
 
-def undo(prefix: str, *, to: str | None = None) -> list[dict[str, Any]]:
+def undo(prefix: str, *, to: str | None = None, beside: bool = False) -> list[dict[str, Any]]:
     """Take back the last change of a checkpoint, or all back to and including the one with the id ``to``.
 
+    ``beside``: changes of the files beside it count too, as a repair makes them; the prefix may then be ``DIRECTORY/``.
     Returns the ledger's entries that were undone, newest first.
 
     Raises:
@@ -28,16 +31,16 @@ def undo(prefix: str, *, to: str | None = None) -> list[dict[str, Any]]:
     storage.require_atomic_rename(directory)
     with storage.locked(directory):
         recover_directory(directory)
-        standing = history(prefix)
+        standing = history(prefix, beside=beside)
         ids = [entry["id"] for entry in standing]
         if not standing or (to is not None and to not in ids):
             what = f"no change {to} to undo" if to else "nothing to undo: no change of this checkpoint is recorded"
-            known = f"known: {', '.join(ids)}" if ids else _of_repairs(directory)
+            known = f"known: {', '.join(ids)}" if ids else None if beside else _of_repairs(directory)
             raise NotFoundError(what, path=prefix, hint=known)
         count = len(ids) - ids.index(to) if to is not None else 1
         chosen = standing[::-1][:count]
         for entry in chosen:
-            _undo_one(directory, entry)
+            (untidy if is_beside(entry) else _undo_one)(directory, entry)
     return chosen
 
 
@@ -62,6 +65,8 @@ def drop_backups(prefix: str) -> list[str]:
 def has_backup(prefix: str, entry: Mapping[str, Any]) -> bool:
     """Whether a change can be taken back: its originals are still kept, or there were none."""
     backup = backup_directory(os.path.dirname(prefix) or ".", entry)
+    if is_beside(entry):
+        return os.path.isdir(backup)
     return entry["index_before"] is None or os.path.lexists(os.path.join(backup, f"{entry['checkpoint']}.index"))
 
 
@@ -79,11 +84,11 @@ def _undo_one(directory: str, entry: dict[str, Any]) -> None:
         if not os.path.lexists(os.path.join(backup, name)):
             raise NotFoundError("the backup lacks a file", path=os.path.join(backup, name))
         if os.path.lexists(os.path.join(directory, name)):
-            raise _taken(os.path.join(directory, name))
+            raise taken(os.path.join(directory, name))
     undoing = {**entry, "undoing": True}
     with announced(directory, undoing):
         for name in entry["moved"]:
-            _put_back(os.path.join(backup, name), os.path.join(directory, name))
+            put_back(os.path.join(backup, name), os.path.join(directory, name))
         if existed:
             temporary = temporary_index(os.path.join(directory, entry["checkpoint"]))
             storage.link_or_copy(saved, temporary)
@@ -92,7 +97,7 @@ def _undo_one(directory: str, entry: dict[str, Any]) -> None:
         _require_standing(directory, entry)
         for name in entry["moved"]:
             if not comes_from(os.path.join(backup, name), os.path.join(directory, name)):
-                raise _taken(os.path.join(directory, name))
+                raise taken(os.path.join(directory, name))
         if existed:
             storage.rename(temporary, index)
         else:
@@ -102,10 +107,9 @@ def _undo_one(directory: str, entry: dict[str, Any]) -> None:
 
 
 def _of_repairs(directory: str) -> str | None:
-    """Where the last repair of what lies beside the checkpoints keeps what was there before."""
-    kept = [backup_directory(directory, entry) for entry in read_ledger(directory) if "aside" in entry]
-    found = [backup for backup in kept if os.path.isdir(backup) and storage.list_directory(backup)]
-    return f"what a repair replaced or moved away is in {found[-1]}: move it back by hand" if found else None
+    """How to take back the last repair of what lies beside the checkpoints, if there was one."""
+    entries = history(os.path.join(directory, ""), beside=True)
+    return f"the last repair of the files beside it is taken back with: ckpt undo {directory}" if entries else None
 
 
 def _require_standing(directory: str, entry: Mapping[str, Any]) -> None:
@@ -119,23 +123,12 @@ def _require_standing(directory: str, entry: Mapping[str, Any]) -> None:
         )
 
 
-def _put_back(saved: str, path: str) -> None:
-    try:
-        storage.link_or_copy(saved, path)
-    except StorageError as error:
-        if isinstance(error.__cause__, FileExistsError):
-            raise _taken(path) from error
-        raise
-
-
-def _taken(path: str) -> BusyError:
-    return BusyError(
-        "a file with the name of an original was put here after the change",
-        path=path,
-        hint="move it somewhere else, then run the same command again",
-    )
-
-
 def written_names(entries: Iterable[Mapping[str, Any]]) -> list[str]:
     """The names of the files that undoing these entries put back."""
-    return [name for entry in entries for name in (*entry["moved"], f"{entry['checkpoint']}.index")]
+    return [name for entry in entries for name in _names(entry)]
+
+
+def _names(entry: Mapping[str, Any]) -> list[str]:
+    if is_beside(entry):
+        return [*entry["aside"], *([] if entry["state"] is None else [FILE_NAME])]
+    return [*entry["moved"], f"{entry['checkpoint']}.index"]

@@ -63,4 +63,4 @@ def _text(made: Repair, dry_run: bool) -> Iterator[RenderableType]:
         yield Text(f"  … and {len(made.lost) - _MOST_LOST} more; --json lists all", style="dim")
     yield from render.findings(made.findings)
     if made.actions and not dry_run:
-        yield Text("  what was there before is kept in .ckpt-tools/backup", style="dim")
+        yield Text("  what was there before is kept in .ckpt-tools/backup; ckpt undo takes it back", style="dim")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,7 +11,8 @@ from rich.text import Text
 
 from ckpt_tools.cli.app import Json, PathArgument, Quiet, app, epilog, finish
 from ckpt_tools.cli.output import Output, safe
-from ckpt_tools.errors import EXIT_OK
+from ckpt_tools.errors import EXIT_OK, CkptError
+from ckpt_tools.format.state import FILE_NAME
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -37,16 +39,18 @@ def undo(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Take back the last change of a checkpoint, byte for byte."""
+    """Take back the last change of a checkpoint, byte for byte.
+
+    Of a directory or an experiment, also what a repair did to the files beside the checkpoints.
+    """
     output = Output("undo", path, json=json, quiet=quiet)
 
     def body() -> int:
         from ckpt_tools import ledger, rewrite
-        from ckpt_tools.experiments import resolve
 
-        prefix = resolve(path)
+        prefix, beside = _chain(path)
         if list_only:
-            entries = ledger.history(prefix)
+            entries = ledger.history(prefix, beside=beside)
             rows = [{**entry, "backup": rewrite.has_backup(prefix, entry)} for entry in entries]
             output.result({"prefix": prefix, "changes": rows, "findings": []}, lambda: _listing(prefix, rows))
             return EXIT_OK
@@ -57,7 +61,7 @@ def undo(
                 lambda: [Text(f"{safe(prefix)}: removed the originals of {', '.join(dropped)}")],
             )
             return EXIT_OK
-        entries = rewrite.undo(prefix, to=to)
+        entries = rewrite.undo(prefix, to=to, beside=beside)
         output.result(
             {
                 "prefix": prefix,
@@ -72,9 +76,29 @@ def undo(
     finish(output, body)
 
 
+def _chain(path: str) -> tuple[str, bool]:
+    """The prefix whose changes are meant, and whether those of the files beside it are meant too."""
+    from ckpt_tools import ledger
+    from ckpt_tools.experiments import resolve
+
+    directory = path if os.path.isdir(path) else os.path.dirname(path) or "."
+    beside = os.path.isdir(path) or os.path.basename(path) == FILE_NAME
+    try:
+        prefix = resolve(path)
+    except CkptError:
+        # What a repair set aside may have been all that told which checkpoint is meant.
+        prefix = os.path.join(directory, "")
+        if not beside or not ledger.history(prefix, beside=True):
+            raise
+    return prefix, beside
+
+
 def _text(prefix: str, entries: Iterable[Mapping[str, Any]]) -> Iterator[RenderableType]:
+    from ckpt_tools.ledger import is_beside
+
     for entry in entries:
-        words = f"{safe(prefix)}: took back {safe(entry['action'])} of {safe(entry['time'])} ({safe(entry['id'])})"
+        where = os.path.dirname(prefix) if is_beside(entry) else prefix
+        words = f"{safe(where)}: took back {safe(entry['action'])} of {safe(entry['time'])} ({safe(entry['id'])})"
         yield Text.assemble(("✓ ", "bold green"), words)
 
 

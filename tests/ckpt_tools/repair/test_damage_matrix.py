@@ -378,15 +378,15 @@ def test_a_rebuilt_index_can_be_taken_back(tmp_path: Path, torn: bool) -> None:
     assert after == before
 
 
-def test_an_undo_says_where_a_repair_keeps_a_state_file(tmp_path: Path) -> None:
+def test_an_undo_of_a_checkpoint_says_how_to_take_back_a_repair_beside_it(tmp_path: Path) -> None:
     directory = make_run(tmp_path)
     (directory / "checkpoint").write_bytes(b"torn")
     repair(str(directory))
     with pytest.raises(NotFoundError, match="nothing to undo") as refused:
         undo(str(directory / "ckpt-10"))
-    (kept,) = directory.glob(".ckpt-tools/backup/*/checkpoint")
-    assert kept.read_bytes() == b"torn"
-    assert str(kept.parent) in (refused.value.hint or "")
+    assert f"ckpt undo {directory}" in (refused.value.hint or "")
+    undo(f"{directory}/", beside=True)
+    assert (directory / "checkpoint").read_bytes() == b"torn"
 
 
 def test_a_salvaged_checkpoint_can_be_taken_back(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """One change of a checkpoint in a process of its own, to be killed: imports no more than it needs.
 
-    python rewrite_worker.py rewrite PREFIX VALUE | undo PREFIX | repair PREFIX | migrate PREFIX [OUTPUT]
+    python rewrite_worker.py rewrite PREFIX VALUE | migrate PREFIX [OUTPUT] | repair PREFIX | undo PREFIX |
+                             undo-beside PREFIX
 
 Where VALUE is stored already, where there is nothing to undo, and where the layout is the trainer's already, it does
 nothing, as the commands do.
@@ -13,6 +14,7 @@ import sys
 from contextlib import nullcontext, suppress
 
 from ckpt_tools.errors import CkptError, NotFoundError, UnsupportedError
+from ckpt_tools.ledger import history
 from ckpt_tools.readers.bundle import Bundle
 from ckpt_tools.repair import repair
 from ckpt_tools.rewrite import apply, plan_scalar, recover, undo
@@ -26,6 +28,10 @@ def main(command: str, prefix: str, *rest: str) -> int:
         if command == "undo":
             with suppress(NotFoundError):
                 undo(prefix)
+            return 0
+        if command == "undo-beside":
+            while history(prefix, beside=True):
+                undo(prefix, beside=True)
             return 0
         if command == "repair":
             repair(prefix, now=0.0)
