@@ -96,11 +96,11 @@ def untidy(directory: str, entry: Mapping[str, Any]) -> None:
             storage.rename(kept, path)
         elif os.path.lexists(kept):
             put_back(kept, path)  # replaces nothing, as a rename could
-        if not _is_directory(path):
-            storage.remove(kept)  # a rename onto another name of the same file does nothing
     storage.sync_directory(directory)
+    storage.sync_directory(backup)
     ledger.append(directory, ledger.undo_entry(entry))
-    storage.remove(os.path.join(backup, FILE_NAME))
+    for name in (*entry["aside"], FILE_NAME):
+        storage.remove(os.path.join(backup, name))
     for parent in (backup, os.path.dirname(backup)):
         storage.remove_directory(parent)
 

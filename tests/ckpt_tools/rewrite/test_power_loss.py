@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import rewrite_worker
-from checkpoints import build_bundle, digests, pick, rewrite, stored_best
+from checkpoints import build_bundle, contents, digests, pick, rewrite, stored_best
 from power_loss import check
 
 from ckpt_tools.errors import CkptError
@@ -131,6 +132,34 @@ def test_a_repair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     repair(str(trial / "ckpt-9"))
     expected = (trial / "checkpoint").read_bytes()
     outcomes = check(tmp_path, lambda place: repair(str(place / "ckpt-9")), examine, monkeypatch)
+    assert set(outcomes) == {"True", "False"}
+
+
+def test_an_undo_of_a_repair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = tmp_path / "root"
+    (root / "ckpt-3_temp").mkdir(parents=True)
+    (root / "ckpt-3_temp" / "part-00000-of-00001.index").write_bytes(b"unfinished")
+    (root / "ckpt-3.index.tempstate123").write_bytes(b"unfinished too")
+    build_bundle(root / "ckpt-2", {"a": np.arange(30)})
+    (root / "checkpoint").write_bytes(b"torn")
+    before = contents(root)
+    repair(str(root), now=time.time() + 10**6)
+    new = (root / "checkpoint").read_bytes()
+
+    def undo_all(place: Path) -> None:
+        assert rewrite_worker.main("undo-beside", str(place / "ckpt-2")) == 0
+
+    def examine(work: Path, where: str) -> str:
+        found = contents(work)
+        assert set(before.values()) <= set(found.values()), f"{where}: a file is gone"
+        state = (work / "checkpoint").read_bytes()
+        assert state in (b"torn", new), where
+        undo_all(work)
+        again = contents(work)
+        assert {name: again.get(name) for name in before} == before, where
+        return str(state == new)
+
+    outcomes = check(tmp_path, undo_all, examine, monkeypatch)
     assert set(outcomes) == {"True", "False"}
 
 
