@@ -17,11 +17,11 @@ from typing import Any, Literal
 from ckpt_tools import places
 from ckpt_tools.discovery import Discovery, Kind, Run
 from ckpt_tools.errors import BusyError, CkptError, NotFoundError, StorageError, UnsupportedError
-from ckpt_tools.evidence import Evidence, collect
+from ckpt_tools.evidence import Best, Evidence, collect
 from ckpt_tools.experiments import Experiment
 from ckpt_tools.findings import Finding
 from ckpt_tools.forecast import Verdict, forecast
-from ckpt_tools.inspection import Inspection, inspect
+from ckpt_tools.inspection import inspect
 from ckpt_tools.readers import open_checkpoint
 from ckpt_tools.selection import matcher, ordered
 
@@ -29,7 +29,6 @@ from ckpt_tools.selection import matcher, ordered
 # whole or not, this user or this machine cannot read it now.
 Health = Literal["whole", "damaged", "missing", "unsupported", "unreadable"]
 # Whether the run still holds the best model that its log knows of.
-Best = Literal["kept", "lost", "unknown"]
 
 _MAX_INDEX_BYTES = 1 << 30
 _CHUNK = 1 << 22
@@ -194,9 +193,9 @@ def _opened(row: Row, run: Run, verify: bool, evidence: Evidence) -> Row:
     target = run.path if run.problem is None else run.prefix
     found = inspect(target)
     digest = _digest(run.prefix, verify=verify)
-    row = replace(row, format=found.format, step=found.step, digest=digest, best=_standing(evidence, found))
-    if found.best_metric.status == "present":
-        row = replace(row, best_stored=found.best_metric.value)
+    stored = found.best_metric.value if found.best_metric.status == "present" else None
+    best = evidence.best_in(stored=stored, step=found.step)
+    row = replace(row, format=found.format, step=found.step, digest=digest, best=best, best_stored=stored)
     damage = [finding for finding in found.findings if finding.severity == "damage"]
     if found.lineage is not None:
         row = replace(row, lineage=found.lineage.id, model=found.lineage.model_type)
@@ -233,20 +232,6 @@ def _hopeless(row: Row, error: CkptError, health: Health, *, only_named_wrongly:
     row = replace(row, health=health, problem=str(error), fix=(None if only_named_wrongly else error.hint) or saving)
     trained = row.kind == "experiment" or row.lineage is not None
     return replace(row, verdict="blocked") if health == "damaged" and trained else row
-
-
-def _standing(evidence: Evidence, found: Inspection) -> Best:
-    """By the value that is stored; else by the step, which the logs count as the optimizer does."""
-    best = evidence.best
-    if best is None:
-        return "unknown"
-    stored = found.best_metric
-    if stored.status == "present" and stored.value is not None:
-        return "kept" if best.agrees_with(stored.value) or stored.value > best.recall else "lost"
-    held = None if found.step is None else evidence.at_step(found.step)
-    if held is None:
-        return "unknown"
-    return "kept" if best.agrees_with(held.recall) else "lost"
 
 
 def _digest(prefix: str, *, verify: bool) -> str | None:

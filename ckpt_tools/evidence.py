@@ -22,7 +22,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from ckpt_tools import places
 from ckpt_tools.errors import CkptError
@@ -42,6 +42,9 @@ _EVALUATION = re.compile(
 )
 _METRICS = ("recall", "ndcg", "hitrate")
 _IN_NAME = re.compile(r"(?P<step>\d+)?[^0-9]*?(?:val_)?recall[-_=:]?(?P<recall>[01]\.\d+)")
+
+
+Best = Literal["kept", "lost", "unknown"]
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,19 @@ class Evidence:
         found = [evaluation for evaluation in self.evaluations if evaluation.step == step]
         agreeing = all(evaluation.agrees_with(found[0].recall) for evaluation in found)
         return found[0] if found and agreeing else None
+
+    def best_in(self, *, stored: float | None, step: int | None) -> Best:
+        """Whether a checkpoint holds the logged best: by the value that it stores; else by its step, which the logs
+        count as the optimizer does."""
+        best = self.best
+        if best is None:
+            return "unknown"
+        if stored is not None:
+            return "kept" if best.agrees_with(stored) or stored > best.recall else "lost"
+        held = None if step is None else self.at_step(step)
+        if held is None:
+            return "unknown"
+        return "kept" if best.agrees_with(held.recall) else "lost"
 
     def replay(self, patience: int) -> Replay | None:
         """Play the history through the old trainers' early stopping: stop after more than ``patience`` trials."""

@@ -165,12 +165,21 @@ def _with_trainer(path: str, checkpoint: Checkpoint, lineage: Lineage, thorough:
 
 
 def _suspicions(path: str, lineage: Lineage) -> Iterator[Finding]:
-    """This project's trainer knows which way its metric goes; the others may have kept their worst model."""
+    """This project's trainer never loses its best and knows which way its metric goes; the others may have kept a worse
+    model, or their worst."""
     experiment = Experiment.containing(path)
     if experiment is not None and lineage.id != trainer.ID:
-        found = suspect_direction(collect(experiment), lineage.step)
+        evidence = collect(experiment)
+        stored = lineage.best_metric.value if lineage.best_metric.status == "present" else None
+        found = suspect_direction(evidence, lineage.step)
         if found is not None:
             yield found
+        elif evidence.best and evidence.best_in(stored=stored, step=lineage.step) == "lost":
+            message = (
+                f"the log's best, {evidence.best.recall:.6f} at step {evidence.best.step}, is not in this checkpoint: "
+                "a resume goes on from a lesser model"
+            )
+            yield Finding("best-lost", "warning", message, path)
 
 
 def _unused(checkpoint: Checkpoint, lineage: Lineage) -> Iterator[str]:

@@ -70,6 +70,17 @@ def test_keras_2_with_the_fix_is_safe(copy: Callable[..., Path]) -> None:
     assert forecast(experiment, trainer="comirec-keras", keras=2).verdict == "at-risk"
 
 
+def test_a_best_that_only_the_log_knows_is_told(copy: Callable[..., Path], sample: Sample) -> None:
+    experiment = copy(sample)
+    assert "best-lost" not in [finding.id for finding in forecast(str(experiment)).findings]
+    runs = experiment.parents[1] / "runs" / experiment.name
+    (runs / "info.json").write_text('{"best_ckpt_global_step": 700, "recall": 0.9}')
+    found = forecast(str(experiment))
+    (told,) = [finding for finding in found.findings if finding.id == "best-lost"]
+    assert "0.900000 at step 700" in told.message
+    assert told.severity == "warning"
+
+
 def test_damage_blocks(copy: Callable[..., Path]) -> None:
     sample = EXPERIMENTS[0]
     experiment = copy(sample)
