@@ -156,10 +156,14 @@ def _in_process(work: Callable[[Item, Report], Result], item: Item, number: int)
 
 
 class Cluster:
-    """A Dask cluster, by the address of its scheduler. Its workers have this package and see the same files."""
+    """A Dask cluster, by the address of its scheduler. Its workers have this package and see the same files.
 
-    def __init__(self, address: str) -> None:
+    ``waiting`` is called when there is no worker yet: a cluster may start them only when there is work, or never.
+    """
+
+    def __init__(self, address: str, waiting: Callable[[], None] = lambda: None) -> None:
         self.address = address
+        self._waiting = waiting
 
     def run(
         self, work: Callable[[Item, Report], Result], items: Sequence[Item], progress: Progress | None = None
@@ -173,6 +177,8 @@ class Cluster:
         except (OSError, TimeoutError, ValueError) as error:
             raise StorageError(f"cannot reach the scheduler at {self.address}: {error}") from error
         with client:
+            if not client.scheduler_info()["workers"]:
+                self._waiting()
             topic = f"ckpt-tools-{uuid.uuid4().hex}"
             if progress is not None:
                 client.subscribe_topic(topic, lambda event: progress(*event[1]))

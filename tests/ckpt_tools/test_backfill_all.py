@@ -260,21 +260,28 @@ class TestProcesses:
         assert not list(Processes(1).run(_square, []))
 
 
-@pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A cluster of two workers, of processes that are killed at the end, however they are."""
+@contextlib.contextmanager
+def dask(folder: Path, *, workers: int) -> Iterator[str]:
+    """The address of a cluster in processes of its own, which are killed at the end, however they are."""
     pytest.importorskip("distributed", reason="needs the extra 'cluster'")
-    folder = tmp_path_factory.mktemp("cluster")
     contact = folder / "scheduler.json"
-    dask = [sys.executable, "-m", "dask"]
     common = ["--host", "127.0.0.1", "--no-dashboard", "--scheduler-file", contact]
-    workers = ["--nworkers", "2", "--nthreads", "1", "--local-directory", folder]
+    commands = [["scheduler", "--port", "0"]]
+    if workers:
+        commands.append(["worker", "--nworkers", str(workers), "--nthreads", "1", "--local-directory", str(folder)])
     with (folder / "log").open("w") as log, contextlib.ExitStack() as stack:
-        for command in ([*dask, "scheduler", "--port", "0", *common], [*dask, "worker", *workers, *common]):
-            process = stack.enter_context(subprocess.Popen(command, stderr=log, stdout=log, start_new_session=True))
+        for command in commands:
+            whole = [sys.executable, "-m", "dask", *command, *common]
+            process = stack.enter_context(subprocess.Popen(whole, stderr=log, stdout=log, start_new_session=True))
             stack.callback(os.killpg, process.pid, signal.SIGKILL)
         until(lambda: contact.exists() and contact.stat().st_size > 0)
         yield json.loads(contact.read_text())["address"]
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with dask(tmp_path_factory.mktemp("cluster"), workers=2) as address:
+        yield address
 
 
 def until(true: Callable[[], bool]) -> None:
@@ -298,6 +305,18 @@ class TestCluster:
         data.write_bytes(data.read_bytes()[:1000])
         copy(pick("tf2.21"))
         assert run(["backfill", "--all", str(tmp_path), "--data", DATA, "--scheduler", address, "--quiet"]) == 1
+
+    def test_a_cluster_without_workers_is_said_and_waited_for(
+        self, shelf: Path, tmp_path_factory: pytest.TempPathFactory
+    ) -> None:
+        class SaidError(Exception):
+            pass
+
+        def waiting() -> None:
+            raise SaidError
+
+        with dask(tmp_path_factory.mktemp("empty"), workers=0) as address, pytest.raises(SaidError):
+            backfill_all(str(shelf), Options(DATA), Cluster(address, waiting))
 
     def test_no_scheduler_there(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.importorskip("distributed", reason="needs the extra 'cluster'")

@@ -30,7 +30,10 @@ _MARKS = {
 
 def run(output: Output, root: str, options: Options, *, workers: int | None, scheduler: str | None) -> int:
     """Do it and show it; returns the exit code."""
-    crew: Workers = Cluster(scheduler) if scheduler else Processes(workers)
+    crew: Workers = Processes(workers)
+    if scheduler:
+        words = f"the scheduler at {safe(scheduler)} has no workers yet: waiting for them"
+        crew = Cluster(scheduler, lambda: output.line(words))
     with output.bars() as bars:
         found = backfill_all(root, options, crew, _Screen(output, root, bars))
     output.result(found.to_json(), lambda: _text(found))
