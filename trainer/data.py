@@ -121,7 +121,9 @@ def require_ids_below(split: Interactions, item_count: int, *, error: type[CkptE
         raise error(
             f"line {line}: item id {item} has no row in the item table, which has {item_count}",
             path=split.path,
-            hint="check --data-dir and --item-count",
+            hint="check the data directory: a checkpoint fits the data that it was trained on"
+            if issubclass(error, MismatchError)
+            else "check --data-dir and --item-count",
         )
 
 

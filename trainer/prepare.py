@@ -10,6 +10,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -28,10 +29,13 @@ _BLOCK = 16 << 20
 _LONGEST_LINE = 64 << 20
 _GZIP = b"\x1f\x8b"
 # The names that the two releases of the Amazon reviews give to user, item and time.
-_FIELDS = {
+_FIELDS: dict[Format, tuple[str, str, str]] = {
     "amazon2014": ("reviewerID", "asin", "unixReviewTime"),
     "amazon2023": ("user_id", "parent_asin", "timestamp"),
 }
+
+# A first line of three names; the time of an interaction has digits.
+_HEADER = re.compile(rb"[^,\n]+,[^,\n]+,[^,\d\n]*[^,\d\s][^,\d\n]*(\n|\Z)")
 
 Progress = Callable[[int, int], None]
 
@@ -59,7 +63,9 @@ def prepare(
     """Write ``{dataset}_{train,valid,test}.txt`` and ``{dataset}_item_map.txt`` (name,id) into ``directory``.
 
     ``{dataset}_item_cate.txt`` is written where the source tells categories (Taobao). ``progress`` is told
-    (bytes read, bytes in all). Raises NotFoundError, CorruptError (with the line), UsageError (nothing is left).
+    (bytes read, bytes in all). A first line of user,item,time that names the columns is left out.
+
+    Raises NotFoundError, CorruptError (with the line), UsageError (nothing is left).
     """
     user, item, time, category, names = _read(source, kind, progress)
     read = len(user)
@@ -143,7 +149,8 @@ class _Numbers:
 def _frames(source: str, kind: Format, progress: Progress | None) -> Iterator[Any]:
     """polars frames of user, item, time and, for Taobao, category, a block of the file each."""
     if not os.path.isfile(source):
-        raise NotFoundError("no such file", path=source)
+        found = "expected a file, found a directory" if os.path.isdir(source) else "no such file"
+        raise NotFoundError(found, path=source)
     total = os.path.getsize(source)
     with open(source, "rb") as raw:
         packed = raw.read(len(_GZIP)) == _GZIP
@@ -157,6 +164,9 @@ def _frames(source: str, kind: Format, progress: Progress | None) -> Iterator[An
                     number = line + block.count(b"\n")
                     raise CorruptError(f"line {number}: longer than {_LONGEST_LINE} bytes", path=source)
                 block += rest
+                if line == 1 and kind == "csv" and (header := _HEADER.match(block)):
+                    block = block[header.end() :]
+                    line += 1
                 yield _frame(block, kind, source, line)
                 line += block.count(b"\n")
                 if progress is not None:
@@ -208,7 +218,21 @@ def _row(line: bytes, kind: Format, source: str, number: int) -> tuple[Any, ...]
         return row
     except (ValueError, KeyError, TypeError, OverflowError) as error:
         shown = line[:60].decode("utf-8", "replace").strip()
-        raise CorruptError(f"line {number}: not a line of {kind}: {shown!r}", path=source) from error
+        looks = _format_of(line)
+        hint = f"it looks like --format {looks}" if looks not in (None, kind) else None
+        raise CorruptError(f"line {number}: not a line of {kind}: {shown!r}", path=source, hint=hint) from error
+
+
+def _format_of(line: bytes) -> Format | None:
+    """What a line could be one of, None when it is nothing that is known."""
+    try:
+        review = json.loads(line)
+    except ValueError:
+        return "csv" if line.count(b",") == 2 else "taobao" if line.count(b",") == 4 else None
+    for kind, names in _FIELDS.items():
+        if isinstance(review, dict) and {*names} <= {*review}:
+            return kind
+    return None
 
 
 def _lines(*columns: np.ndarray | list[Any]) -> bytes:

@@ -73,6 +73,36 @@ def test_a_malformed_line_is_named_and_little_data_is_refused(tmp_path: Path) ->
     assert CliRunner().invoke(cli.app, ["prepare", str(tmp_path / "none"), "--dataset", "d"]).exit_code == 3
 
 
+def test_a_line_that_names_the_columns_is_left_out(tmp_path: Path) -> None:
+    pytest.importorskip("polars")
+    source = tmp_path / "raw"
+    source.write_text(SOURCES["csv"])
+    prepare(str(source), "csv", str(tmp_path / "plain"), "d")
+    for header in ("user,item,time\n", "user_id,item_id,timestamp\r\n"):
+        source.write_text(header + SOURCES["csv"])
+        assert prepare(str(source), "csv", str(tmp_path / "headed"), "d").read == len(ROWS)
+        assert contents(tmp_path / "headed") == contents(tmp_path / "plain")
+    # Only the first line can be one, and the numbers of lines count it.
+    source.write_text("user,item,time\nu1,i1,5\nuser,item,time\n")
+    with pytest.raises(CorruptError, match="line 3: not a line of csv"):
+        prepare(str(source), "csv", str(tmp_path / "out"), "d")
+    source.write_text("user,item,time\n")
+    with pytest.raises(CorruptError, match="holds no interactions"):
+        prepare(str(source), "csv", str(tmp_path / "out"), "d")
+
+
+@pytest.mark.parametrize("kind", list(SOURCES))
+def test_a_file_of_another_format_is_recognised(kind: Any, tmp_path: Path) -> None:
+    pytest.importorskip("polars")
+    source = tmp_path / "raw"
+    source.write_text(SOURCES[kind])
+    for other in SOURCES:
+        if other != kind:
+            with pytest.raises(CorruptError, match=f"line 1: not a line of {other}") as refused:
+                prepare(str(source), other, str(tmp_path / "out"), "d")
+            assert refused.value.hint == f"it looks like --format {kind}"
+
+
 BROKEN: dict[Any, list[bytes]] = {
     "csv": [b"a,b,1.5", b"a,b,", b",b,1", b"a,b,1,2", b"\xff,b,1", b"a,b,9223372036854775808", b"  "],
     "taobao": [b"u1,2,3,pv,4", b"1,2,3,pv", b"1,2,3,pv,", b"1,99999999999999999999,3,pv,4"],
