@@ -45,6 +45,7 @@ _PICKLE = Kind(
 )
 _SAFETENSORS = Kind("safetensors", "a safetensors file", "it holds no TensorFlow checkpoint: open it with safetensors")
 _NUMPY = Kind("npy", "a NumPy array", "pass a TensorFlow or Keras checkpoint")
+_JSON = Kind("json-text", "a JSON file that names no weights", "pass the file of the weights that lies beside it")
 _GRAPH = Kind(
     "graph",
     "a graph of TensorFlow (.meta or .pb), without the values of the variables",
@@ -102,7 +103,8 @@ def sniff(file: File) -> Kind | None:
     if len(head) > 9 and head[8:9] == b"{" and 2 <= int.from_bytes(head[:8], "little") <= file.size - 8:
         return _SAFETENSORS
     if head.lstrip().startswith(b"{"):
-        return Kind("json")
+        names_weights = b'"weight_map"' in head and b'.h5"' in head  # other libraries have maps of this form too
+        return Kind("json") if names_weights or file.path.endswith(".weights.json") else _JSON
     # A protocol buffer has no signature.
     if file.path.endswith((".meta", ".pb")):
         return _GRAPH

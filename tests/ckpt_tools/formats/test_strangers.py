@@ -47,6 +47,7 @@ STRANGERS = {
     "NumPy array": b"\x93NUMPY\x01\x00",
     "safetensors": len(HEADER).to_bytes(8, "little") + HEADER + b"\0" * 4,
     "pickle": pickle.dumps({"a": 1}),
+    "JSON file": b'{"model_type": "bert"}',
     "TensorFlow Lite": b"\x1c\0\0\0TFL3",
     "not a TensorFlow checkpoint": b"hello",
 }

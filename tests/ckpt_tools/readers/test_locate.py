@@ -42,6 +42,15 @@ def test_a_single_checkpoint_needs_no_state_file(folder: Path) -> None:
     assert locate(folder) == f"{folder}/ckpt-1"
 
 
+def test_a_settings_file_beside_a_single_file_is_no_choice(tmp_path: Path) -> None:
+    (tmp_path / "tf_model.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    (tmp_path / "model.safetensors.index.json").write_text('{"weight_map": {"a": "model-00001-of-00002.safetensors"}}')
+    assert locate(tmp_path) == f"{tmp_path}/tf_model.h5"
+    with pytest.raises(NotFoundError, match="names no weights"):
+        locate(tmp_path / "config.json")
+
+
 def test_an_absolute_path_of_another_machine_means_the_file_here(folder: Path) -> None:
     state(folder, "/mnt/somebody/run/ckpt-2")
     assert locate(folder) == f"{folder}/ckpt-2"
