@@ -23,6 +23,8 @@ from ckpt_tools.findings import Finding
 from ckpt_tools.forecast import Verdict, forecast
 from ckpt_tools.inspection import inspect
 from ckpt_tools.readers import open_checkpoint
+from ckpt_tools.readers.keras_names import MAPS
+from ckpt_tools.readers.saved_model import VARIABLES, is_saved_model
 from ckpt_tools.selection import matcher, ordered
 
 # ``missing``: there is no checkpoint. ``unsupported``: whole or not, this version does not read it. ``unreadable``:
@@ -235,17 +237,32 @@ def _hopeless(row: Row, error: CkptError, health: Health, *, only_named_wrongly:
 
 
 def _digest(prefix: str, *, verify: bool) -> str | None:
-    """Of the index, or of the only file, which is read in full; None for what is neither."""
-    for path in (f"{prefix}.index", os.path.join(prefix, "variables", "variables.index")):
-        if places.is_file(path):
-            return hashlib.sha256(places.read_file(path, limit=_MAX_INDEX_BYTES)).hexdigest()
-    if not verify or not places.is_file(prefix):
-        return None
+    """Of the index; of what has none every byte is read, so that it has one only then."""
     digest = hashlib.sha256()
-    with places.open_file(prefix) as file:
-        for offset in range(0, file.size, _CHUNK):
-            digest.update(file.read(offset, min(_CHUNK, file.size - offset)))
-    return digest.hexdigest()
+    if places.is_file(f"{prefix}.index"):
+        digest.update(places.read_file(f"{prefix}.index", limit=_MAX_INDEX_BYTES))
+        return digest.hexdigest()
+    files = _files_of(prefix) if verify else {}
+    for name, path in sorted(files.items()):
+        with places.open_file(path) as file:
+            if name:
+                digest.update(f"{name} {file.size}\n".encode("utf-8", "surrogateescape"))
+            for offset in range(0, file.size, _CHUNK):
+                digest.update(file.read(offset, min(_CHUNK, file.size - offset)))
+    return digest.hexdigest() if files else None
+
+
+def _files_of(prefix: str) -> dict[str, str]:
+    """The files that tell one checkpoint without an index from another, by what they are to it."""
+    if is_saved_model(prefix):
+        # The bundle's index holds the checksums of its data.
+        data = os.path.join(prefix, f"{VARIABLES}.data-")
+        return {places.relative(path, prefix): path for path in places.files_below(prefix) if not path.startswith(data)}
+    if prefix.endswith(MAPS):
+        from ckpt_tools.readers.keras_h5 import shards_of_map  # HDF5 is loaded only for its files
+
+        return {"": prefix, **{os.path.basename(path): path for path in shards_of_map(prefix)}}
+    return {"": prefix} if places.is_file(prefix) else {}
 
 
 def _findings(row: Row) -> Iterable[Finding]:

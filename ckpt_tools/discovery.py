@@ -18,6 +18,7 @@ from ckpt_tools.errors import CkptError, NotFoundError
 from ckpt_tools.experiments import BEST_ROOT, RUNS_ROOT, Experiment, is_experiment
 from ckpt_tools.format.state import FILE_NAME
 from ckpt_tools.readers.bundle import Bundle
+from ckpt_tools.readers.keras_names import MAPS, map_of
 from ckpt_tools.readers.locate import inside, latest_in, prefixes_in, read_state
 from ckpt_tools.readers.saved_model import is_saved_model
 from ckpt_tools.readers.sniff import sniff
@@ -31,7 +32,7 @@ _PART = re.compile(r"(?P<prefix>.+)\.(index|meta|data-\d{5}-of-(?P<shards>\d{5})
 # What an interrupted save leaves: of TensorFlow's savers, its table writer, its state file, and of our own writes.
 _UNFINISHED_FOLDER = re.compile(r".+_temp(_[0-9a-f]{32})?")
 _UNFINISHED = re.compile(r".+\.tempstate\d+|checkpoint\.tmp[0-9a-f]+|.+\.tmp-[0-9a-f]{8}|.+\.index\.ckpt-tools")
-_KERAS = (".h5", ".hdf5", ".keras", ".weights.json")
+_KERAS = (".h5", ".hdf5", ".keras", *MAPS)
 _LOGS = re.compile(r"train\.log|metrics\.jsonl|.*\.tfevents\..*")
 # The originals of rewritten checkpoints: named by their ledger.
 _BACKUPS = ".ckpt-tools"
@@ -188,9 +189,10 @@ class Discovery:
             if f"{prefix}.meta" in folder.files and f"{prefix}.index" not in folder.files:
                 files = {path: folder.files[path] for path in (*paths, f"{prefix}.meta")}
                 yield self._run(pattern, "checkpoint", pattern, files)
-        for path in folder.files:
-            if path.endswith(_KERAS):
-                yield self._run(path, "keras", path, {path: folder.files[path]})
+        single = [path for path in folder.files if path.endswith(_KERAS) and map_of(path) not in folder.files]
+        for path in single:
+            shards = [shard for shard in folder.files if map_of(shard) == path] if path.endswith(MAPS) else []
+            yield self._run(path, "keras", path, {file: folder.files[file] for file in (path, *shards)})
 
     def _strays(self, folder: _Folder) -> Iterator[Run]:
         """A state file that is damaged, or names a checkpoint that is gone, stands for that checkpoint."""

@@ -102,15 +102,20 @@ def open_h5(path: str) -> Hdf5Checkpoint:
 
 
 def open_shards(path: str) -> Hdf5Checkpoint:
-    """The shards that a ``.weights.json`` beside them names."""
+    """The shards that a map beside them names."""
+
+    def opener(shard: str) -> Source:
+        return lambda files: files.open(shard)
+
+    shards = {os.path.basename(shard): opener(shard) for shard in shards_of_map(path)}
+    return Hdf5Checkpoint(path, "keras-weights-h5", shards)
+
+
+def shards_of_map(path: str) -> list[str]:
+    """The paths of the files that a map of weights names. Raises what ``shards_in`` raises, NotFoundError."""
     with placed(path):
         names = shards_in(places.read_file(path, limit=MAX_MAP_BYTES))
-    directory = os.path.dirname(path)
-
-    def opener(name: str) -> Source:
-        return lambda files: files.open(os.path.join(directory, name))
-
-    return Hdf5Checkpoint(path, "keras-weights-h5", {name: opener(name) for name in names})
+    return [os.path.join(os.path.dirname(path), name) for name in names]
 
 
 def shards_in(data: bytes) -> list[str]:

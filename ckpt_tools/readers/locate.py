@@ -3,7 +3,7 @@
     a bundle             the prefix: its name without ``.index``
     version 1            the file, or ``PREFIX-?????-of-N`` of a sharded one
     a SavedModel         its directory
-    Keras                the ``.h5``, ``.keras`` or ``.weights.json`` file
+    Keras                the ``.h5``, ``.keras`` or ``.weights.json`` (also ``.h5.index.json``) file
 
 Nothing here globs: names with ``[`` or ``*`` in them are names.
 """
@@ -18,6 +18,7 @@ from typing import NoReturn
 from ckpt_tools import places
 from ckpt_tools.errors import CkptError, CorruptError, NotFoundError, UnsafeError
 from ckpt_tools.format.state import FILE_NAME, MAX_BYTES, State, decode_state
+from ckpt_tools.readers.keras_names import map_of
 from ckpt_tools.readers.saved_model import has_variables, is_saved_model
 from ckpt_tools.readers.sniff import PASS_PREFIX, Kind, sniff
 from ckpt_tools.readers.v1_names import shard_set, shard_sets_in, shards_of
@@ -186,7 +187,10 @@ def prefixes_in(directory: str) -> list[str]:
 
 
 def files_in(directory: str) -> list[str]:
-    """The checkpoints of a directory that are no bundles, by the content of its files: sets of shards, single files."""
+    """The checkpoints of a directory that are no bundles, by the content of its files: sets of shards, single files.
+
+    Shards of Keras weights are meant by their map.
+    """
     try:
         names = places.list_directory(directory)[:_MOST_FILES]
     except CkptError:
@@ -198,4 +202,4 @@ def files_in(directory: str) -> list[str]:
         except CkptError:
             continue
         found[shard_set(name) or name] = None
-    return list(found)
+    return [name for name in found if map_of(name) not in found]

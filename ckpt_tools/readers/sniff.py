@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ckpt_tools.format.table import MAGIC
 from ckpt_tools.places import File
+from ckpt_tools.readers.keras_names import MAPS
 
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _HEAD_BYTES = 4096
@@ -104,7 +105,7 @@ def sniff(file: File) -> Kind | None:
         return _SAFETENSORS
     if head.lstrip().startswith(b"{"):
         names_weights = b'"weight_map"' in head and b'.h5"' in head  # other libraries have maps of this form too
-        return Kind("json") if names_weights or file.path.endswith(".weights.json") else _JSON
+        return Kind("json") if names_weights or file.path.endswith(MAPS) else _JSON
     # A protocol buffer has no signature.
     if file.path.endswith((".meta", ".pb")):
         return _GRAPH

@@ -265,6 +265,30 @@ class TestSafeToDelete:
         assert rows["a.h5"].health == "whole"
         assert (rows["a.h5"].safe_to_delete, rows["b.h5"].safe_to_delete) == (None, "the same as a.h5")
 
+    def test_weights_in_several_files_are_one_run_and_compared_in_full(self, tmp_path: Path) -> None:
+        for name, last in (("a", 1.0), ("b", 1.0), ("other", 2.0)):
+            (tmp_path / name).mkdir()
+            for number, value in enumerate((0.0, last)):
+                with h5py.File(tmp_path / name / f"m_{number:05}.weights.h5", "w", track_order=False) as file:
+                    file[f"layer{number}/kernel"] = np.full(3, value)
+            places = {f"/layer{number}": f"m_{number:05}.weights.h5" for number in range(2)}
+            (tmp_path / name / "m.weights.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))
+        rows = rows_of(tmp_path, verify=True)
+        assert set(rows) == {f"{name}/m.weights.json" for name in ("a", "b", "other")}
+        row = rows["other/m.weights.json"]
+        assert (row.duplicates, row.safe_to_delete) == ((), None)
+        assert row.nbytes == sum(file.stat().st_size for file in (tmp_path / "other").iterdir())
+        assert rows["a/m.weights.json"].duplicates == ("b/m.weights.json",)
+
+    def test_saved_models_with_the_same_weights_and_other_programs_are_no_copies(self, tmp_path: Path) -> None:
+        for name, program in (("a", b"\x08\x01"), ("b", b"\x08\x01"), ("other", b"\x08\x01\x12\x00")):
+            (tmp_path / name / "variables").mkdir(parents=True)
+            build_bundle(tmp_path / name / "variables" / "variables", {"w": np.arange(3.0)})
+            (tmp_path / name / "saved_model.pb").write_bytes(program)
+        rows = rows_of(tmp_path, verify=True)
+        assert rows["a"].duplicates == ("b",)
+        assert (rows["other"].duplicates, rows["other"].safe_to_delete) == ((), None)
+
     def test_links_hold_nothing(self, copy: Copy, tmp_path: Path) -> None:
         original = copy(SAMPLE) / "keras_ckpt"
         linked = tmp_path / "a" / "best_model" / "linked" / "keras_ckpt"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -49,6 +50,20 @@ def test_a_settings_file_beside_a_single_file_is_no_choice(tmp_path: Path) -> No
     assert locate(tmp_path) == f"{tmp_path}/tf_model.h5"
     with pytest.raises(NotFoundError, match="names no weights"):
         locate(tmp_path / "config.json")
+
+
+@pytest.mark.parametrize(
+    ("whole", "shards"),
+    [
+        ("m.weights.json", ["m_00000.weights.h5", "m_00001.weights.h5"]),
+        ("tf_model.h5.index.json", ["tf_model-00001-of-00002.h5", "tf_model-00002-of-00002.h5"]),
+    ],
+)
+def test_weights_in_several_files_are_meant_by_their_map(tmp_path: Path, whole: str, shards: list[str]) -> None:
+    for name in shards:
+        (tmp_path / name).write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
+    (tmp_path / whole).write_text(json.dumps({"weight_map": dict(enumerate(shards))}))
+    assert locate(tmp_path) == f"{tmp_path}/{whole}"
 
 
 def test_an_absolute_path_of_another_machine_means_the_file_here(folder: Path) -> None:
