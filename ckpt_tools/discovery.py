@@ -189,10 +189,12 @@ class Discovery:
             if f"{prefix}.meta" in folder.files and f"{prefix}.index" not in folder.files:
                 files = {path: folder.files[path] for path in (*paths, f"{prefix}.meta")}
                 yield self._run(pattern, "checkpoint", pattern, files)
-        single = [path for path in folder.files if path.endswith(_KERAS) and map_of(path) not in folder.files]
-        for path in single:
-            shards = [shard for shard in folder.files if map_of(shard) == path] if path.endswith(MAPS) else []
-            yield self._run(path, "keras", path, {file: folder.files[file] for file in (path, *shards)})
+        wholes = {path: [path] for path in folder.files if path.endswith(_KERAS)}
+        for path in folder.files:
+            if (whole := map_of(path)) in wholes:
+                wholes[whole] += wholes.pop(path, [path])
+        for path, paths in wholes.items():
+            yield self._run(path, "keras", path, {file: folder.files[file] for file in paths})
 
     def _strays(self, folder: _Folder) -> Iterator[Run]:
         """A state file that is damaged, or names a checkpoint that is gone, stands for that checkpoint."""
