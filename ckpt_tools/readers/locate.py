@@ -28,6 +28,7 @@ _DATA = re.compile(r"(?P<prefix>.+)\.data-\d{5}-of-\d{5}", re.DOTALL)
 _META = re.compile(r"(?P<prefix>.+)\.meta", re.DOTALL)
 _ANY_SET = re.compile(r"(?P<prefix>.+)-\?{5}-of-\?{5}", re.DOTALL)
 _MOST_FILES = 256
+_LIKE_A_CHECKPOINT = (".h5", ".hdf5", ".keras", ".ckpt")
 # Damage, not another kind of file.
 _LOST = ("empty", "zeros")
 
@@ -138,7 +139,12 @@ def latest_in(directory: str) -> str:
             hint=f"pass one of: {', '.join(os.path.join(directory, name) for name in there[:8])}",
         )
     # An empty list may also mean that it could not be listed: then this raises.
-    below = any(places.is_directory(os.path.join(directory, name)) for name in places.list_directory(directory))
+    names = places.list_directory(directory)
+    for name in names[:_MOST_FILES]:
+        path = os.path.join(directory, name)
+        if name.endswith(_LIKE_A_CHECKPOINT) and places.is_file(path):
+            _refuse(path)  # what it is instead
+    below = any(places.is_directory(os.path.join(directory, name)) for name in names)
     hint = f"see what lies below it: ckpt audit {shlex.quote(directory)}" if below else None
     raise NotFoundError("no checkpoint in this directory", path=directory, hint=hint)
 

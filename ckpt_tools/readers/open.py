@@ -8,7 +8,7 @@ from ckpt_tools import places
 from ckpt_tools.readers.base import Checkpoint
 from ckpt_tools.readers.bundle import Bundle, index_name
 from ckpt_tools.readers.locate import locate, raise_stranger
-from ckpt_tools.readers.saved_model import SavedModel
+from ckpt_tools.readers.saved_model import VARIABLES, SavedModel
 from ckpt_tools.readers.sniff import sniff
 from ckpt_tools.readers.v1_names import shard_names
 
@@ -27,6 +27,7 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         _require_table(index_name(where))
         return Bundle(where)
     if places.is_directory(where):
+        _require_table(index_name(os.path.join(where, VARIABLES)))
         return SavedModel(where)
     # What one format needs (h5py, archives) is not loaded for the others.
     if shard_names(where) != [where]:

@@ -12,6 +12,7 @@ from ckpt_tools.cli import render
 from ckpt_tools.cli.app import Json, PathsArgument, Quiet, app, epilog, finish
 from ckpt_tools.cli.checks import Answer, Junit, Sarif, run
 from ckpt_tools.cli.output import Output, safe
+from ckpt_tools.format.bundle import OBJECT_GRAPH_KEY
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -52,6 +53,15 @@ def verify(
     finish(output, lambda: run(output, paths, ask, command="verify", junit=junit, sarif=sarif))
 
 
+def _broken(found: Verification, tensors: str) -> str:
+    """The object graph is stored as a tensor, and counted among them by nobody."""
+    hit = [name for name in found.damaged if name != OBJECT_GRAPH_KEY]
+    parts = [f"{len(hit)} of {tensors}"] if hit else []
+    if len(hit) < len(found.damaged):
+        parts.append("the object graph")
+    return f"{' and '.join(parts)} damaged".lstrip()
+
+
 def _text(found: Verification) -> Iterator[RenderableType]:
     """The verdict, the cause, what is wrong with the files, and then the damaged tensors."""
     tensors = render.count(found.tensors, "tensor")
@@ -59,8 +69,7 @@ def _text(found: Verification) -> Iterator[RenderableType]:
         did = "all data is there (not read)" if found.quick else f"{render.size(found.bytes_checked)} read, whole"
         yield Text.assemble(("✓ ", "bold green"), f"{safe(found.prefix)}: {tensors}, {did}")
     else:
-        broken = f"{len(found.damaged)} of {tensors} damaged" if found.damaged else "damaged"
-        yield Text.assemble(("✗ ", "bold red"), f"{safe(found.prefix)}: {broken}")
+        yield Text.assemble(("✗ ", "bold red"), f"{safe(found.prefix)}: {_broken(found, tensors)}")
     if found.diagnosis:
         yield Text.assemble(("  cause: ", "bold"), safe(found.diagnosis.sentence))
         if found.diagnosis.fix:

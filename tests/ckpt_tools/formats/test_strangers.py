@@ -53,6 +53,21 @@ STRANGERS = {
 }
 
 
+def test_a_pointer_is_named_wherever_a_checkpoint_should_be(tmp_path: Path) -> None:
+    (tmp_path / "alone").mkdir()
+    (tmp_path / "alone" / "model.keras").write_bytes(POINTER)
+    (tmp_path / "saved" / "variables").mkdir(parents=True)
+    for name in ("saved_model.pb", "variables/variables.index", "variables/variables.data-00000-of-00001"):
+        (tmp_path / "saved" / name).write_bytes(POINTER)
+    for directory in ("alone", "saved"):
+        with pytest.raises(NotFoundError, match="Git LFS pointer") as caught:
+            open_checkpoint(tmp_path / directory)
+        assert "git lfs pull" in (caught.value.hint or "")
+    (tmp_path / "folders" / "model.h5").mkdir(parents=True)
+    with pytest.raises(NotFoundError, match="no checkpoint in this directory"):
+        open_checkpoint(tmp_path / "folders")
+
+
 @pytest.mark.parametrize("name", ["model.ckpt", "model.h5", "model.keras"])
 @pytest.mark.parametrize("kind", STRANGERS)
 def test_each_is_named(tmp_path: Path, kind: str, name: str) -> None:
