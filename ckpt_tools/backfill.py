@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -105,7 +106,7 @@ def backfill(path: str, options: Options, progress: Progress | None = None) -> O
             raise UnsupportedError(
                 "not a ComiRec checkpoint of a known trainer: there is no rule for what its best metric means",
                 path=prefix,
-                hint=f"look at it with: ckpt inspect {path}",
+                hint=f"look at it with: ckpt inspect {shlex.quote(path)}",
             )
         stored = lineage.best_metric
         experiment = Experiment.containing(prefix)

@@ -8,6 +8,7 @@ the weights fails without an error; the original trainer never resumes at all.
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -137,7 +138,13 @@ def _with_trainer(path: str, checkpoint: Checkpoint, lineage: Lineage, thorough:
         state = "absent" if best.status == "absent" else "there, but was never set"
         sentence = f"at risk: best_metric is {state}, so that the first evaluation counts as the best"
         findings.append(
-            Finding(f"best-metric-{best.status}", "damage", sentence, path, fix=f"ckpt backfill {path} --data DIR")
+            Finding(
+                f"best-metric-{best.status}",
+                "damage",
+                sentence,
+                path,
+                fix=f"ckpt backfill {shlex.quote(path)} --data DIR",
+            )
         )
     else:
         step = "an unknown step" if lineage.step is None else f"step {lineage.step}"
@@ -216,7 +223,7 @@ def _with_old(path: str, checkpoint: Checkpoint, lineage: Lineage, name: str, ke
     restored = [n for n in lineage.tensors if (n.startswith("model/") and weights) or _is_moment(n, optimizer)]
     needed = required_variables(lineage.model_type, lineage.variant)
     verdict: Verdict = "safe" if weights and optimizer and best else "at-risk"
-    finding = Finding("old-trainer-loses", "damage", sentence, path, fix=f"trainer train --resume {path}")
+    finding = Finding("old-trainer-loses", "damage", sentence, path, fix=f"trainer train --resume {shlex.quote(path)}")
     return Forecast(
         path=path,
         prefix=checkpoint.prefix,

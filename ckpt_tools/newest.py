@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 
 from ckpt_tools.errors import CkptError, CorruptError, NotFoundError
 from ckpt_tools.findings import Finding
@@ -44,7 +45,9 @@ def newest_whole(directory: str) -> tuple[str, tuple[Finding, ...]]:
         prefix = os.path.join(directory, name)
         if prefix != named and not is_salvaged(name) and _failure(prefix) is None:
             message = f"going on from {prefix}, the newest that is whole, because of this: {failure}"
-            return prefix, (Finding("fallback", "warning", message, prefix, fix=f"ckpt repair {directory}"),)
+            return prefix, (
+                Finding("fallback", "warning", message, prefix, fix=f"ckpt repair {shlex.quote(directory)}"),
+            )
     raise failure
 
 
@@ -56,6 +59,6 @@ def _failure(prefix: str) -> CkptError | None:
         return error
     for finding in found.findings:
         if finding.severity == "damage":
-            hint = f"ckpt repair {prefix}"
+            hint = f"ckpt repair {shlex.quote(prefix)}"
             return CorruptError(finding.message, path=finding.path, key=finding.key, offset=finding.offset, hint=hint)
     return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Mapping
@@ -174,7 +175,7 @@ def train(
                 raise UsageError(
                     "an experiment's folder is given to resume it",
                     path=experiment,
-                    hint=f"trainer train {experiment} --resume; or name a new run with --exp-name",
+                    hint=f"trainer train {shlex.quote(str(experiment))} --resume; or name a new run with --exp-name",
                 )
             stray = {"--from": source, "--accept-metric": accept_metric, "--continue-after-stop": continue_after_stop}
             if wrong := next((flag for flag, value in stray.items() if value), None):
@@ -401,7 +402,7 @@ def _run(
         f"best recall {standing.best_metric:.6f} at step {standing.best_step}"
     )
     if outcome.reason == "interrupted":
-        console.line(f"everything is saved; to go on: trainer train {target.path} --resume --from latest")
+        console.line(f"everything is saved; to go on: trainer train {shlex.quote(target.path)} --resume --from latest")
     picture = None
     if task is None or task.is_chief:
         picture = draw(collect(target).history, target.name, target.runs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -49,7 +50,8 @@ def new_experiment(root: str, config: TrainConfig, name: str) -> Experiment:
         raise UsageError(
             "this experiment exists",
             path=experiment.path,
-            hint=f"to go on with it: trainer train {experiment.path} --resume; or choose another --exp-name",
+            hint=f"to go on with it: trainer train {shlex.quote(experiment.path)} --resume; "
+            "or choose another --exp-name",
         )
     if os.path.isdir(experiment.runs) and os.listdir(experiment.runs):
         raise UsageError(

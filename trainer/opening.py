@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -51,7 +52,7 @@ def open_model(path: str, given: Mapping[str, Any], data_dir: str | None, *, nee
         lineage = identify(checkpoint)
         if lineage is None:
             raise UnsupportedError(
-                "the producer of this checkpoint is not known", path=prefix, hint=f"ckpt inspect {prefix}"
+                "the producer of this checkpoint is not known", path=prefix, hint=f"ckpt inspect {shlex.quote(prefix)}"
             )
         flags = dict(given)
         if lineage.hyper.get("dataset") is None and flags.get("dataset") is None and data_dir:

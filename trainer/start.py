@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -134,7 +135,7 @@ def resumed_run(
         lineage = identify(checkpoint)
         if lineage is None:
             raise UnsupportedError(
-                "the producer of this checkpoint is not known", path=prefix, hint=f"ckpt inspect {prefix}"
+                "the producer of this checkpoint is not known", path=prefix, hint=f"ckpt inspect {shlex.quote(prefix)}"
             )
         settings = settings_of(checkpoint, lineage, given)
         validate(settings.config)
@@ -212,7 +213,7 @@ def _prefix(experiment: Experiment, line: Line) -> tuple[str, tuple[Finding, ...
     raise NotFoundError(
         "this experiment has no newest state: its trainer kept only the best",
         path=experiment.latest_line,
-        hint=f"trainer train {experiment.path} --resume",
+        hint=f"trainer train {shlex.quote(experiment.path)} --resume",
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import numpy as np
 
 from ckpt_tools.errors import MismatchError
@@ -62,14 +64,14 @@ def _restored(checkpoint: Checkpoint, lineage: Lineage, name: str, shape: tuple[
         raise MismatchError(
             f"the checkpoint holds no {name}, and training would go on from a made-up one",
             path=checkpoint.prefix,
-            hint=f"ckpt inspect {checkpoint.prefix}",
+            hint=f"ckpt inspect {shlex.quote(checkpoint.prefix)}",
         )
     value = lineage.read(checkpoint, name)
     if value.shape != shape or value.dtype != np.float32:
         raise MismatchError(
             f"{name} is {value.dtype} {list(value.shape)}, but the model needs float32 {list(shape)}",
             path=checkpoint.prefix,
-            hint=f"ckpt inspect {checkpoint.prefix}",
+            hint=f"ckpt inspect {shlex.quote(checkpoint.prefix)}",
         )
     return value
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -109,7 +110,8 @@ def _undo_one(directory: str, entry: dict[str, Any]) -> None:
 def _of_repairs(directory: str) -> str | None:
     """How to take back the last repair of what lies beside the checkpoints, if there was one."""
     entries = history(os.path.join(directory, ""), beside=True)
-    return f"the last repair of the files beside it is taken back with: ckpt undo {directory}" if entries else None
+    command = f"ckpt undo {shlex.quote(directory)}"
+    return f"the last repair of the files beside it is taken back with: {command}" if entries else None
 
 
 def _require_standing(directory: str, entry: Mapping[str, Any]) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -79,6 +81,14 @@ def test_a_best_that_only_the_log_knows_is_told(copy: Callable[..., Path], sampl
     (told,) = [finding for finding in found.findings if finding.id == "best-lost"]
     assert "0.900000 at step 700" in told.message
     assert told.severity == "warning"
+
+
+def test_the_command_that_helps_can_be_typed_for_any_path(tmp_path: Path) -> None:
+    sample = next(s for s in EXPERIMENTS if not s.has_best_metric)
+    experiment = shutil.copytree(sample.path, tmp_path / "a b" / sample.path.name)
+    (finding,) = forecast(str(experiment)).findings
+    assert finding.fix is not None
+    assert shlex.split(finding.fix) == ["ckpt", "backfill", str(experiment), "--data", "DIR"]
 
 
 def test_damage_blocks(copy: Callable[..., Path]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 
 from ckpt_tools.cli.app import Json, Quiet, RootArgument, app, epilog, finish
@@ -21,7 +22,7 @@ def browse(root: RootArgument, json: Json = False, quiet: Quiet = False) -> None
         from ckpt_tools.browse import browse as show
 
         if json or not (sys.stdin.isatty() and sys.stdout.isatty()):
-            raise UsageError("browsing needs a terminal", hint=f"ckpt audit {root} --json")
+            raise UsageError("browsing needs a terminal", hint=f"ckpt audit {shlex.quote(root)} --json")
         show(root)
         return EXIT_OK
 
