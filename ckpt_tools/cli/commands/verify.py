@@ -54,12 +54,13 @@ def verify(
 
 
 def _broken(found: Verification, tensors: str) -> str:
-    """The object graph is stored as a tensor, and counted among them by nobody."""
+    """How much is damaged. The object graph is stored as a tensor, but counted among them by nobody; of a file that
+    was cut off a quick look names only the first that is lost."""
     hit = [name for name in found.damaged if name != OBJECT_GRAPH_KEY]
     parts = [f"{len(hit)} of {tensors}"] if hit else []
     if len(hit) < len(found.damaged):
         parts.append("the object graph")
-    return f"{' and '.join(parts)} damaged".lstrip()
+    return "damaged" if found.quick or not parts else f"damaged: {' and '.join(parts)}"
 
 
 def _text(found: Verification) -> Iterator[RenderableType]:

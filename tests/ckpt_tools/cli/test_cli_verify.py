@@ -36,9 +36,9 @@ def flip(prefix: str, key: str) -> None:
 @pytest.mark.parametrize(
     ("tensors", "graph", "words"),
     [
-        (1, False, "1 of {n} tensors damaged"),
-        (2, True, "2 of {n} tensors and the object graph damaged"),
-        (0, True, "the object graph damaged"),
+        (1, False, "damaged: 1 of {n} tensors"),
+        (2, True, "damaged: 2 of {n} tensors and the object graph"),
+        (0, True, "damaged: the object graph"),
     ],
 )
 def test_the_object_graph_is_not_counted_among_the_tensors(
