@@ -33,6 +33,7 @@ from ckpt_tools.readers.locate import inside, prefixes_in, read_state
 from ckpt_tools.readers.saved_model import is_saved_model
 from ckpt_tools.rewrite import Plan, Tidying
 from ckpt_tools.salvage import Lost, plan_salvage
+from ckpt_tools.steady import steady
 from ckpt_tools.verify import Verification, verify
 
 REBUILD_INDEX, SALVAGE, REWRITE_STATE, SET_ASIDE = "rebuild-index", "salvage", "rewrite-state", "set-aside"
@@ -81,7 +82,8 @@ def repair(path: str, *, dry_run: bool = False, now: float | None = None) -> Rep
     if not dry_run:
         for directory in _directories(path):
             rewrite.recover(os.path.join(directory, FILE_NAME))
-    made = plan_repair(path, now=time.time() if now is None else now)
+    # Only a state that lasts is planned for.
+    made = _steady_plan(path, now=time.time() if now is None else now)
     if not dry_run:
         for action in made.actions:
             if isinstance(action.change, Plan):
@@ -109,6 +111,9 @@ def plan_repair(path: str, *, now: float) -> Repair:
         lost += planner.lost
         findings += planner.findings
     return Repair(path, tuple(actions), tuple(lost), tuple(findings))
+
+
+_steady_plan = steady(plan_repair, doubtful=lambda made: bool(made.actions or made.findings))
 
 
 def _prefix_of(path: str) -> str:
