@@ -19,9 +19,10 @@ from ckpt_tools.experiments import BEST_ROOT, RUNS_ROOT, Experiment, is_experime
 from ckpt_tools.format.state import FILE_NAME
 from ckpt_tools.readers.bundle import Bundle
 from ckpt_tools.readers.keras_names import MAPS, map_of
-from ckpt_tools.readers.locate import inside, latest_in, prefixes_in, read_state
+from ckpt_tools.readers.locate import latest_in, prefixes_in
 from ckpt_tools.readers.saved_model import is_saved_model
 from ckpt_tools.readers.sniff import sniff
+from ckpt_tools.readers.state_files import inside, read_state
 from ckpt_tools.readers.v1_names import shard_set
 from ckpt_tools.storage import Fingerprint
 
