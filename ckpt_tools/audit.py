@@ -308,8 +308,8 @@ def _expendable(described: list[tuple[Run, Row]], *, verified: bool) -> list[Row
 
 def _without_full_folders(rows: list[Row]) -> list[Row]:
     """A folder goes with all that is in it: an experiment that holds other runs is not named."""
-    paths = {row.path for row in rows}
-    inhabited = {_holder(row.path, paths) for row in rows if row.safe_to_delete is None}
+    known = {row.path for row in rows}
+    inhabited = {_holder(row.path, known) for row in rows if row.safe_to_delete is None}
     return [replace(row, safe_to_delete=None) if row.path in inhabited else row for row in rows]
 
 
@@ -327,11 +327,11 @@ def _overtaken(rows: list[Row], keepers: set[int], sound: _Soundness) -> list[Ro
     return marked
 
 
-def _holder(path: str, paths: Container[str]) -> str | None:
+def _holder(path: str, known: Container[str]) -> str | None:
     """The nearest of some paths above a path."""
     while path not in ("", os.curdir):
         path = os.path.dirname(path) or os.curdir
-        if path in paths:
+        if path in known:
             return path
     return None
 

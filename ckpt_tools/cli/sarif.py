@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ckpt_tools.cli.checks import Check
+from ckpt_tools.cli.check import Check
 from ckpt_tools.cli.output import safe
 from ckpt_tools.findings import Finding
 from ckpt_tools.version import __version__
