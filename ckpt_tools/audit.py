@@ -19,7 +19,7 @@ from ckpt_tools.discovery import Discovery, Kind, Run
 from ckpt_tools.errors import BusyError, CkptError, NotFoundError, StorageError, UnsupportedError
 from ckpt_tools.evidence import Best, Evidence, collect
 from ckpt_tools.experiments import Experiment
-from ckpt_tools.findings import Finding
+from ckpt_tools.findings import Finding, Severity
 from ckpt_tools.forecast import Verdict, forecast
 from ckpt_tools.inspection import inspect
 from ckpt_tools.readers import open_checkpoint
@@ -267,7 +267,8 @@ def _files_of(prefix: str) -> dict[str, str]:
 
 def _findings(row: Row) -> Iterable[Finding]:
     if row.health in ("damaged", "unreadable"):
-        yield Finding(f"{row.health}-run", "damage", row.problem or row.health, row.location, fix=row.fix)
+        severity: Severity = "damage" if row.health == "damaged" else "error"
+        yield Finding(f"{row.health}-run", severity, row.problem or row.health, row.location, fix=row.fix)
     elif row.health in ("missing", "unsupported"):
         yield Finding(f"{row.health}-run", "warning", row.problem or row.health, row.location, fix=row.fix)
     if row.best == "lost":

@@ -60,7 +60,7 @@ def run(output: Output, paths: Sequence[str], ask: Ask, *, command: str, junit: 
             raise
         except CkptError as problem:
             error, code = problem, problem.exit_code
-            finding = output.error_finding(problem)
+            finding = Finding.of(problem)
             check = Check(path, file_of(path, problem.path), (finding,), failed=code != EXIT_FINDINGS)
             results.append({"path": path, "findings": [finding.to_json()], "error": problem.id})
             if len(paths) > 1:
