@@ -19,7 +19,7 @@ def identify(checkpoint: Checkpoint) -> Lineage | None:
     """
     fields = fields_above(checkpoint.prefix)
     for producer in _PRODUCERS:
-        lineage = producer.describe(checkpoint, fields)
+        lineage: Lineage | None = producer.describe(checkpoint, fields)
         if lineage is not None:
             return lineage
     return None
