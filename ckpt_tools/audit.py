@@ -19,7 +19,7 @@ from ckpt_tools.discovery import Discovery, Kind, Run
 from ckpt_tools.errors import BusyError, CkptError, NotFoundError, StorageError, UnsupportedError
 from ckpt_tools.evidence import Best, Evidence, collect
 from ckpt_tools.experiments import Experiment
-from ckpt_tools.findings import Finding
+from ckpt_tools.findings import Finding, Severity
 from ckpt_tools.forecast import Verdict, forecast
 from ckpt_tools.inspection import inspect
 from ckpt_tools.readers import open_checkpoint
@@ -315,7 +315,8 @@ def _files_of(prefix: str) -> dict[str, str]:
 
 def _findings(row: Row) -> Iterable[Finding]:
     if row.health in ("damaged", "unreadable"):
-        yield Finding(f"{row.health}-run", "damage", row.problem or row.health, row.location, fix=row.fix)
+        severity: Severity = "damage" if row.health == "damaged" else "error"
+        yield Finding(f"{row.health}-run", severity, row.problem or row.health, row.location, fix=row.fix)
     elif row.health in ("missing", "unsupported"):
         yield Finding(f"{row.health}-run", "warning", row.problem or row.health, row.location, fix=row.fix)
     if row.best == "lost":
@@ -356,8 +357,8 @@ def _expendable(described: list[tuple[Run, Row]], *, verified: bool) -> list[Row
 
 def _without_full_folders(rows: list[Row]) -> list[Row]:
     """A folder goes with all that is in it: an experiment that holds other runs is not named."""
-    paths = {row.path for row in rows}
-    inhabited = {_holder(row.path, paths) for row in rows if row.safe_to_delete is None}
+    known = {row.path for row in rows}
+    inhabited = {_holder(row.path, known) for row in rows if row.safe_to_delete is None}
     return [replace(row, safe_to_delete=None) if row.path in inhabited else row for row in rows]
 
 
@@ -375,11 +376,11 @@ def _overtaken(rows: list[Row], keepers: set[int], sound: _Soundness) -> list[Ro
     return marked
 
 
-def _holder(path: str, paths: Container[str]) -> str | None:
+def _holder(path: str, known: Container[str]) -> str | None:
     """The nearest of some paths above a path."""
     while path not in ("", os.curdir):
         path = os.path.dirname(path) or os.curdir
-        if path in paths:
+        if path in known:
             return path
     return None
 
