@@ -19,6 +19,7 @@ from ckpt_tools.messages import KNOWN, Asked, recognise
 from ckpt_tools.messages.known import INSPECT
 from ckpt_tools.readers import open_checkpoint
 from ckpt_tools.readers.common import damage
+from ckpt_tools.steady import steady
 
 # What these commands do, they do for checkpoints whose producer is known.
 _OF_KNOWN_PRODUCERS = ("ckpt backfill ", "ckpt migrate ", "ckpt resume-check ")
@@ -56,9 +57,9 @@ def explain(message: str, path: str | os.PathLike[str] | None = None) -> Explana
             "this message is not one that is known; whether the checkpoint is whole can be told all the same",
             hint=f"ckpt verify {shlex.quote(where or 'PATH')}",
         )
-    known = asked.known
-    checked, fix, findings = (None, None, ()) if where is None else _checked(asked, where)
-    return Explanation(known.id, known.cause, fix or _filled(known.fix, where), checked, findings)
+    if where is None:
+        return Explanation(asked.known.id, asked.known.cause, _filled(asked.known.fix, None))
+    return _checked(where, asked)
 
 
 def known_ids() -> list[str]:
@@ -66,16 +67,19 @@ def known_ids() -> list[str]:
     return [known.id for known in KNOWN]
 
 
-def _checked(asked: Asked, path: str) -> tuple[str | None, str | None, tuple[Finding, ...]]:
-    """What the checkpoint says, the next step that it proves to be the right one, and what is wrong with it."""
+@steady
+def _checked(path: str, asked: Asked) -> Explanation:
+    """With what the checkpoint says, and the next step that it proves to be the right one."""
+    known = asked.known
     try:
-        told = asked.known.check(asked, path)
-        fix = told.fix or asked.known.fix
+        told = known.check(asked, path)
+        fix = told.fix or known.fix
         if fix.startswith(_OF_KNOWN_PRODUCERS) and not _of_known_producer(path):
             fix = INSPECT
-        return told.sentence, _filled(fix, path), ()
+        return Explanation(known.id, known.cause, _filled(fix, path), told.sentence)
     except CkptError as error:
-        return str(error), error.hint, (damage(error),)
+        fix = error.hint or _filled(known.fix, path)
+        return Explanation(known.id, known.cause, fix, str(error), (damage(error),))
 
 
 def _of_known_producer(path: str) -> bool:
