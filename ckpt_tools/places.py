@@ -69,21 +69,21 @@ def one_look() -> Iterator[None]:
 
 def exists(path: PathLike) -> bool:
     """Whether something has this name, a link to nowhere too. Raises StorageError when a store does not say."""
-    return _glance(path) is not None if is_url(path) else os.path.lexists(path)
+    return _glance(path) is not None if is_url(path) else storage.is_there(path)
 
 
 def is_directory(path: PathLike) -> bool:
     if is_url(path):
         found = _glance(path)
         return found is not None and found.directory
-    return os.path.isdir(path)
+    return storage.is_directory(path, follow=True)
 
 
 def is_file(path: PathLike) -> bool:
     if is_url(path):
         found = _glance(path)
         return found is not None and not found.directory
-    return os.path.isfile(path)
+    return storage.is_file(path, follow=True)
 
 
 def fingerprint(path: PathLike) -> Fingerprint:

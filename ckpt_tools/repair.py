@@ -24,7 +24,6 @@ from ckpt_tools.errors import CorruptError, NotFoundError, UnsafeError, Unsuppor
 from ckpt_tools.experiments import BEST_LINE, LATEST_LINE
 from ckpt_tools.findings import Finding, Severity
 from ckpt_tools.format.state import FILE_NAME, encode_state
-from ckpt_tools.ledger import STATE_DIRECTORY
 from ckpt_tools.leftovers import leftovers_in
 from ckpt_tools.newest import SALVAGED, by_number, is_salvaged
 from ckpt_tools.readers import Bundle, locate
@@ -93,7 +92,7 @@ def repair(path: str, *, dry_run: bool = False, now: float | None = None) -> Rep
 
 def plan_repair(path: str, *, now: float) -> Repair:
     """The plan alone; reads every byte of every checkpoint, and writes nothing."""
-    named = None if os.path.isdir(path) or os.path.basename(path) == FILE_NAME else _prefix_of(path)
+    named = None if storage.is_directory(path, follow=True) or os.path.basename(path) == FILE_NAME else _prefix_of(path)
     actions: list[Action] = []
     lost: list[Lost] = []
     findings: list[Finding] = []
@@ -121,10 +120,10 @@ def _directories(path: str) -> list[str]:
     """Where to look: the directory that is meant, and the lines of checkpoints when it is an experiment's folder."""
     if is_saved_model(path):
         return [os.path.join(path, "variables")]
-    if not os.path.isdir(path):
+    if not storage.is_directory(path, follow=True):
         return [os.path.dirname(path) or "."]
     lines = [os.path.join(path, line) for line in (BEST_LINE, LATEST_LINE)]
-    return [path, *filter(os.path.isdir, lines)]
+    return [path, *(line for line in lines if storage.is_directory(line, follow=True))]
 
 
 # ------------------------------------------------------------------------------------------ what is there
@@ -167,8 +166,8 @@ def _survey(directory: str) -> _Survey:
     return _Survey(
         directory,
         verified,
-        tuple(sorted(name for name in data if not os.path.lexists(index_name(os.path.join(directory, name))))),
-        os.path.isfile(os.path.join(directory, FILE_NAME)),
+        tuple(sorted(name for name in data if not storage.is_there(index_name(os.path.join(directory, name))))),
+        storage.is_file(os.path.join(directory, FILE_NAME), follow=True),
         any(True for _ in leftovers_in(directory, 0)),
     )
 
@@ -252,7 +251,7 @@ class _Planner:
         latest, problem, hostile = self._judge_state(path)
         if problem is None:
             return
-        sources = {path: storage.fingerprint(path) if os.path.lexists(path) else None}
+        sources = {path: storage.fingerprint(path) if storage.is_there(path) else None}
         if self._whole:
             newest = latest if latest is not None else self._whole[-1]
             every = [*(name for name in self._whole if name != newest), newest]
@@ -267,7 +266,7 @@ class _Planner:
     def _judge_state(self, path: str) -> tuple[str | None, str | None, bool]:
         """The checkpoint that a ``checkpoint`` file rightly names as its newest; what is wrong with the file; whether
         it leads out of its directory."""
-        if not os.path.lexists(path):
+        if not storage.is_there(path):
             return None, "the file is absent" if self._whole else None, False
         if not self._survey.has_state:
             return None, None, False  # a directory of that name, or a link into nowhere
@@ -348,10 +347,9 @@ def _indexes(surveys: Iterable[_Survey]) -> Iterator[str]:
     for survey in surveys:
         for name in survey.verified:
             yield index_name(survey.path(name))
-        backups = os.path.join(survey.directory, STATE_DIRECTORY, "backup")
-        for kept in storage.list_directory(backups) if os.path.isdir(backups) else ():
-            for name in prefixes_in(os.path.join(backups, kept)):
-                yield index_name(os.path.join(backups, kept, name))
+        for backup in ledger.backups(survey.directory):
+            for name in prefixes_in(backup):
+                yield index_name(os.path.join(backup, name))
 
 
 def _fits(prefix: str, index: str) -> bool:
