@@ -20,6 +20,7 @@ from ckpt_tools.findings import Finding
 from ckpt_tools.naming import by_canonical_name
 from ckpt_tools.readers import open_checkpoint
 from ckpt_tools.readers.common import damage
+from ckpt_tools.steady import steady
 from ckpt_tools.verify import verify
 
 _VERIFY, _INSPECT = "ckpt verify {path}", "ckpt inspect {path}"
@@ -58,6 +59,7 @@ class _Known:
     check: Check | None = None
 
 
+@steady
 def explain(message: str, path: str | os.PathLike[str] | None = None) -> Explanation:
     """The cause of an error message, checked against the checkpoint at ``path`` when it is given.
 

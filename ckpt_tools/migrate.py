@@ -182,4 +182,4 @@ def migrate(path: str, *, output: str | None = None, dry_run: bool = False) -> t
 
 
 def _is_migration(entry: Mapping[str, Any], prefix: str) -> bool:
-    return entry["action"] == REASON and entry["checkpoint"] == os.path.basename(prefix)
+    return (entry["action"], entry["checkpoint"]) == (REASON, os.path.basename(prefix))

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, Literal
 
+from ckpt_tools import witness
 from ckpt_tools.errors import (
     BusyError,
     CorruptError,
@@ -101,15 +102,20 @@ class RandomAccessFile:
 
     def __init__(self, path: PathLike) -> None:
         self.path = os.fspath(path)
-        with _translated(path, "open"):
-            # O_NONBLOCK: opening a FIFO must not wait for a writer.
-            self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-            status = os.fstat(self._descriptor)
+        try:
+            with _translated(path, "open"):
+                # O_NONBLOCK: opening a FIFO must not wait for a writer.
+                self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+                status = os.fstat(self._descriptor)
+        except NotFoundError:
+            witness.saw(_fingerprint_now, self.path, None)
+            raise
         if not stat.S_ISREG(status.st_mode):
             self.close()
             kind = "a directory" if stat.S_ISDIR(status.st_mode) else "a device, a pipe or a socket"
             raise UnsafeError(f"expected a file, found {kind}", path=path)
         self.fingerprint = Fingerprint.of(status)
+        witness.saw(_fingerprint_now, self.path, self.fingerprint)
 
     @property
     def size(self) -> int:
@@ -179,7 +185,9 @@ def read_file(path: PathLike, *, limit: int) -> bytes:
 
 def fingerprint(path: PathLike) -> Fingerprint:
     with _translated(path, "look at"):
-        return Fingerprint.of(os.stat(path))
+        found = Fingerprint.of(os.stat(path))
+    witness.saw(_fingerprint_now, os.fspath(path), found)
+    return found
 
 
 def look(path: PathLike, *, follow: bool = False) -> os.stat_result | None:
@@ -231,7 +239,23 @@ def read_link(path: PathLike) -> str:
 def list_directory(path: PathLike) -> list[str]:
     """The names in a directory, sorted."""
     with _translated(path, "list"):
-        return sorted(os.listdir(path))
+        names = sorted(os.listdir(path))
+    witness.saw(_names_now, os.fspath(path), hash(tuple(names)))
+    return names
+
+
+def _fingerprint_now(path: str) -> Fingerprint | None:
+    try:
+        return Fingerprint.of(os.stat(path))
+    except OSError:
+        return None
+
+
+def _names_now(path: str) -> int | None:
+    try:
+        return hash(tuple(sorted(os.listdir(path))))
+    except OSError:
+        return None
 
 
 # --------------------------------------------------------------------------------------- writing

@@ -88,7 +88,7 @@ HARMS = [removed, emptied, cut_off, one_byte_changed, of_another]
 @pytest.fixture(autouse=True)
 def nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """For a writer that may finish: there is none."""
-    monkeypatch.setattr(steady, "PAUSES", ())
+    monkeypatch.setattr(steady, "QUIET_SECONDS", 0.0)
 
 
 @pytest.fixture
