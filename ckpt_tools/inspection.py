@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from ckpt_tools.errors import BusyError, CkptError
 from ckpt_tools.experiments import BEST_LINE, LATEST_LINE, Experiment, resolve
 from ckpt_tools.findings import Finding
+from ckpt_tools.format.filenames import STATE_DIRECTORY
 from ckpt_tools.format.object_graph import VALUE_SUFFIX
-from ckpt_tools.ledger import PENDING, STATE_DIRECTORY
+from ckpt_tools.ledger import PENDING
 from ckpt_tools.leftovers import leftovers_in, orphans_in
 from ckpt_tools.lineages import BestMetric, Lineage, base, identify, trainer
 from ckpt_tools.readers import Checkpoint, open_checkpoint
