@@ -213,13 +213,12 @@ def _decode(stored: dict[str, Any]) -> Entry:
             raise CorruptError("an entry without the state that was written")
         return TidyEntry(**common, aside=_names(stored, "aside"), state=state, directory=_text(stored, "directory", ""))
     links, added, moves = _files(stored)
-    before = stored.get("index_before")
     return RewriteEntry(
         **common,
         checkpoint=_text(stored, "checkpoint"),
         evidence=evidence if isinstance(evidence := stored.get("evidence"), dict) else {},
         changes=tuple(change for change in _list(stored, "changes", []) if isinstance(change, dict)),
-        index_before=None if before is None else _text(stored, "index_before"),
+        index_before=_text_or_none(stored, "index_before"),
         index_after=_text(stored, "index_after"),
         links=links,
         moves=moves,
@@ -230,8 +229,8 @@ def _decode(stored: dict[str, Any]) -> Entry:
 
 def _files(stored: dict[str, Any]) -> tuple[tuple[Link, ...], tuple[Added, ...], bool]:
     if "links" in stored:
-        links = tuple(Link(_text(row, "name"), _text(row, "original")) for row in _rows(stored, "links"))
-        added = tuple(Added(_text(row, "name"), _text(row, "sha256")) for row in _rows(stored, "added"))
+        links = tuple(Link(_text(row, "name"), _text_or_none(row, "original")) for row in _rows(stored, "links"))
+        added = tuple(Added(_text(row, "name"), _text_or_none(row, "sha256")) for row in _rows(stored, "added"))
         return links, added, stored.get("moves") is True
     # Version 1: the originals that moved, and the names created, first theirs. Whose the others are, it did not tell.
     moved, created = _names(stored, "moved"), _names(stored, "created")
@@ -244,6 +243,10 @@ def _text(stored: Mapping[str, Any], name: str, default: str | None = None) -> s
     if not isinstance(value, str):
         raise CorruptError(f"an entry without its {name}")
     return value
+
+
+def _text_or_none(stored: Mapping[str, Any], name: str) -> str | None:
+    return None if stored.get(name) is None else _text(stored, name)
 
 
 def _list(stored: Mapping[str, Any], name: str, default: list[Any] | None = None) -> list[Any]:

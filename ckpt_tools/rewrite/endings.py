@@ -325,6 +325,7 @@ def verify_kept(place: Workplace, entry: RewriteEntry) -> bytes | None:
         if storage.is_there(original.own):
             raise taken(original.own)
     same = all(kept.kept is not None and is_same(kept.kept, kept.second) for kept in _originals(place, entry))
-    if not same and not is_whole(os.path.join(place.backup_path(entry), entry.checkpoint)):
+    links = any(kept.kept is not None and storage.is_link(kept.kept) for kept in _originals(place, entry))
+    if not same and (links or not is_whole(os.path.join(place.backup_path(entry), entry.checkpoint))):
         raise CorruptError("the backup of the data is damaged", path=place.backup_path(entry))
     return content
