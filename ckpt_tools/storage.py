@@ -111,15 +111,13 @@ class Folder:
         with _translated(self / name, "create the directory"), contextlib.suppress(FileExistsError):
             os.mkdir(name, dir_fd=self.descriptor)
         made = Folder(self / name)
-        made.keep_owner(self)
+        try:
+            with _translated(made.path, "give to its owner"):
+                _keep_owner(made.descriptor, self)
+        except BaseException:
+            made.close()
+            raise
         return made
-
-    def keep_owner(self, parent: Folder) -> None:
-        """Give what root made to whom the directory around it belongs."""
-        status, own = os.fstat(parent.descriptor), os.fstat(self.descriptor)
-        if os.geteuid() == 0 and own.st_uid == 0 != status.st_uid:
-            with _translated(self.path, "give to its owner"):
-                os.fchown(self.descriptor, status.st_uid, status.st_gid)
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
@@ -492,11 +490,20 @@ def _create(path: PathLike, mode: int) -> int:
     """Open a file that is not there yet; a link in its place is one that is there."""
     where, at = _at(path)
     descriptor = os.open(where, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode, **at)
-    if isinstance(path, Held) and os.geteuid() == 0:
-        owner = os.fstat(path.folder.descriptor)
-        if owner.st_uid:
-            os.fchown(descriptor, owner.st_uid, owner.st_gid)
+    if isinstance(path, Held):
+        try:
+            _keep_owner(descriptor, path.folder)
+        except BaseException:
+            os.close(descriptor)
+            _unlink(path)
+            raise
     return descriptor
+
+
+def _keep_owner(descriptor: int, around: Folder) -> None:
+    """Give what root has made to whom the directory around it belongs."""
+    if os.geteuid() == 0 and (owner := os.fstat(around.descriptor)).st_uid != 0:
+        os.fchown(descriptor, owner.st_uid, owner.st_gid)
 
 
 def _status(path: PathLike) -> os.stat_result:

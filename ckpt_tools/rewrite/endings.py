@@ -79,15 +79,22 @@ def _lacking(place: Workplace, entry: RewriteEntry) -> str:
     """What is wrong where the old index stands: a data file of it is gone or another one, so that the other names of
     it may be the last ones. Empty when all is there."""
     for original in _originals(place, entry):
-        other = original.kept if original.kept is not None and original.is_kept() else original.second
-        name = os.path.basename(original.second)
-        # A file of another save, which the change had not yet moved out of its way.
-        in_the_way = other == original.second and name in entry.displaced and not place.is_kept(entry, name)
+        other = _other_name(place, entry, original)
         if not storage.is_there(original.own):
             return f"{original.name} is gone"
-        if not in_the_way and storage.is_there(other) and not is_same(original.own, other):
+        if other is not None and not is_same(original.own, other):
             return f"{original.name} is not the file that was changed"
     return ""
+
+
+def _other_name(place: Workplace, entry: RewriteEntry, original: _Original) -> PathLike | None:
+    """Another name of a data file of the old index, in the backup or the new index; None when it has none."""
+    if original.kept is not None and original.is_kept():
+        return original.kept
+    second = os.path.basename(original.second)
+    # What another save has there: the change had not yet moved it out of its way, or has put it back.
+    in_the_way = second in entry.displaced and not place.is_kept(entry, second)
+    return None if in_the_way or not storage.is_there(original.second) else original.second
 
 
 def end_after(place: Workplace, entry: RewriteEntry) -> None:
@@ -221,7 +228,7 @@ def _can_go_back(place: Workplace, pending: Pending) -> bool:
     if pending.entry.index_before is not None and _old_index(place, pending) is None:
         return False
     return all(
-        storage.is_there(original.own) or original.is_kept() or storage.is_there(original.second)
+        storage.is_there(original.own) or _other_name(place, pending.entry, original) is not None
         for original in _originals(place, pending.entry)
     )
 
@@ -254,10 +261,10 @@ def take_back(place: Workplace, pending: Pending) -> bool:
         raise CorruptError(message, path=place.backup_path(entry))
     missing: list[tuple[PathLike, str]] = []
     for original in _originals(place, entry):
-        holder = original.kept if original.kept is not None and original.is_kept() else original.second
-        if not storage.is_there(original.own):
-            missing.append((holder, original.own))
-        elif storage.is_there(holder) and not is_same(original.own, holder):
+        other = _other_name(place, entry, original)
+        if other is not None and not storage.is_there(original.own):
+            missing.append((other, original.own))
+        elif other is not None and not is_same(original.own, other):
             raise taken(original.own)
     _remove_unfinished(place, entry)
     for holder, own in missing:
