@@ -8,6 +8,7 @@ noticed here, with its path and offset. Writing is split into the steps a commit
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import errno
 import fcntl
 import os
@@ -26,6 +27,7 @@ from ckpt_tools.errors import (
     DurabilityWarning,
     NotFoundError,
     StorageError,
+    UnlockedWarning,
     UnsafeError,
     UnsupportedError,
 )
@@ -363,12 +365,31 @@ def _names_now(path: str) -> int | None:
 # --------------------------------------------------------------------------------------- writing
 
 
+_locking: contextvars.ContextVar[bool] = contextvars.ContextVar("locking", default=True)
+
+
+@contextlib.contextmanager
+def locking(wanted: bool) -> Iterator[None]:
+    """Whether directories are locked in this block. Where a file system cannot, somebody has to answer for it."""
+    token = _locking.set(wanted)
+    try:
+        yield
+    finally:
+        _locking.reset(token)
+
+
 @contextlib.contextmanager
 def locked(directory: PathLike) -> Iterator[None]:
-    """Hold the directory's lock, or raise BusyError at once.
+    """Hold the directory's lock, or raise BusyError at once. Raises StorageError where the file system has no locks.
 
-    The lock is ``flock`` on the directory itself: it leaves no file behind and ends with its process.
+    The lock is ``flock`` on the directory itself: it leaves no file behind and ends with its process. Within
+    ``locking(False)`` there is none, and a warning (UnlockedWarning) says so.
     """
+    if not _locking.get():
+        message = f"{os.fspath(directory)}: changed without a lock: nothing else may change it meanwhile"
+        warnings.warn(UnlockedWarning(message), stacklevel=3)
+        yield
+        return
     with _translated(directory, "open"):
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -379,6 +400,12 @@ def locked(directory: PathLike) -> Iterator[None]:
                 "another program is changing this directory",
                 path=directory,
                 hint="wait for it to finish, then run the same command again",
+            ) from error
+        except OSError as error:
+            raise StorageError(
+                f"this file system cannot lock the directory: {error.strerror or error}",
+                path=directory,
+                hint="work on a copy on a local disk; or, when nothing else changes it meanwhile, add --no-lock",
             ) from error
         yield
     finally:

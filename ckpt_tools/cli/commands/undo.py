@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from ckpt_tools.cli.app import Json, PathArgument, Quiet, app, epilog, finish
+from ckpt_tools.cli.app import Json, NoLock, PathArgument, Quiet, app, epilog, finish
 from ckpt_tools.cli.output import Output, safe
 from ckpt_tools.errors import EXIT_OK, CkptError
 from ckpt_tools.format.state import FILE_NAME
@@ -39,6 +39,7 @@ def undo(
     drop: Annotated[
         bool, typer.Option("--drop-backups", help="Remove the kept originals; the changes then stay for good.")
     ] = False,
+    no_lock: NoLock = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -76,7 +77,7 @@ def undo(
         )
         return EXIT_OK
 
-    finish(output, body)
+    finish(output, body, lock=not no_lock)
 
 
 def _chain(path: str) -> tuple[str, bool]:
