@@ -147,6 +147,7 @@ def audit(root: str, *, verify: bool = False, seen: Callable[[Row], None] | None
     told = {row.problem for row in rows if row.health == "unreadable"}
     problems = [error for error in discovery.problems if str(error) not in told]
     findings = [Finding(e.id, "warning", e.message, e.path, fix=e.hint) for e in problems]
+    findings += map(_not_followed, discovery.outside)
     findings += [finding for row in rows for finding in _findings(row)]
     if not rows:
         message = "no run here: looked for experiments, checkpoints, SavedModels, .h5 and .keras files"
@@ -311,6 +312,12 @@ def _files_of(prefix: str) -> dict[str, str]:
 
         return {"": prefix, **{os.path.basename(path): path for path in shards_of_map(prefix)}}
     return {"": prefix} if places.is_file(prefix) else {}
+
+
+def _not_followed(link: str) -> Finding:
+    target = places.real(link)
+    message = f"a link to {target}, which is not below the directory that is looked at: not followed"
+    return Finding("link-outside", "warning", message, link, fix=f"ckpt audit {shlex.quote(target)}")
 
 
 def _findings(row: Row) -> Iterable[Finding]:

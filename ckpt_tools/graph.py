@@ -16,6 +16,10 @@ from functools import cached_property
 from ckpt_tools.format.object_graph import VARIABLE_VALUE, Node, Slot, decode_graph
 
 
+# How long all paths together may be: so many times the graph itself, and some for small ones.
+_MOST_TIMES, _MOST_FREE = 8, 4 << 20
+
+
 @dataclass(frozen=True)
 class Variable:
     """A variable in the graph: its path from the root, the key of its value, its full name when created."""
@@ -31,6 +35,7 @@ class ObjectGraph:
 
     def __init__(self, data: bytes) -> None:
         self.nodes: tuple[Node, ...] = decode_graph(data)
+        self._most_characters = _MOST_TIMES * len(data) + _MOST_FREE
 
     def child(self, path: str) -> int | None:
         """The node at ``a/b/c`` below the root, or None."""
@@ -51,15 +56,26 @@ class ObjectGraph:
         """Every variable that can be reached from a path, nearest first, each once."""
         start = self.child(path)
         if start is not None:
-            for node, where in self._walk(start, path):
+            for node, where in self._paths(start, path):
                 variable = self._variable(node, where)
                 if variable is not None:
                     yield variable
 
     @cached_property
     def paths(self) -> dict[str, str]:
-        """For each key in the graph the shortest path to its object from the root."""
-        return {attribute.key: where for node, where in self._walk(0, "") for attribute in self.nodes[node].attributes}
+        """For each key in the graph the shortest path to its object from the root.
+
+        Without those that come when all paths together are many times as long as the graph itself: objects may be
+        nested as deep as there are objects.
+        """
+        return {attribute.key: where for node, where in self._paths(0, "") for attribute in self.nodes[node].attributes}
+
+    @property
+    def keys(self) -> Iterator[str]:
+        """The keys of all objects that can be reached from the root."""
+        for node in self._walk(0, {}):
+            for attribute in self.nodes[node].attributes:
+                yield attribute.key
 
     @property
     def slots(self) -> Iterator[Slot]:
@@ -100,14 +116,32 @@ class ObjectGraph:
                 return Variable(node, path, attribute.key, attribute.full_name)
         return None
 
-    def _walk(self, start: int, path: str) -> Iterator[tuple[int, str]]:
-        """Breadth first, so that the first path found is a shortest one."""
+    def _paths(self, start: int, path: str) -> Iterator[tuple[int, str]]:
+        """The objects below one that hold something, each with its path, which begins with that of the first."""
+        ways: dict[int, tuple[int, str]] = {}
+        left = self._most_characters
+        for node in self._walk(start, ways):
+            if not self.nodes[node].attributes:
+                continue
+            names = []
+            here = node
+            while here != start and left >= 0:
+                here, name = ways[here]
+                names.append(name)
+                left -= len(name) + 1
+            if left < 0:
+                return
+            yield node, "/".join([*([path] if path else []), *reversed(names)])
+
+    def _walk(self, start: int, ways: dict[int, tuple[int, str]]) -> Iterator[int]:
+        """Breadth first, so that the first way found is a shortest one; ``ways`` leads back, by the names of objects."""
         seen = {start}
-        queue = deque([(start, path)])
+        queue = deque([start])
         while queue:
-            node, where = queue.popleft()
-            yield node, where
+            node = queue.popleft()
+            yield node
             for name, child in self.nodes[node].children.items():
                 if child not in seen:
                     seen.add(child)
-                    queue.append((child, f"{where}/{name}" if where else name))
+                    ways[child] = node, name
+                    queue.append(child)
