@@ -113,8 +113,8 @@ class _Folder:
 
 class Discovery:
     """A walk through a tree. After it ``orphans`` are the files that nothing names in directories without a run, and
-    ``problems`` the directories that could not be listed, ``outside`` the links to directories that do not lie below the
-    root: they are not followed, for one to ``/`` would lead through the whole machine."""
+    ``problems`` the directories that could not be listed, ``outside`` the links to directories that do not lie below
+    the root: they are not followed, for one to ``/`` would lead through the whole machine."""
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         # All paths below are normal, as those that a state file leads to are: equal paths are equal texts.

@@ -15,7 +15,6 @@ from functools import cached_property
 
 from ckpt_tools.format.object_graph import VARIABLE_VALUE, Node, Slot, decode_graph
 
-
 # How long all paths together may be: so many times the graph itself, and some for small ones.
 _MOST_TIMES, _MOST_FREE = 8, 4 << 20
 
@@ -134,7 +133,7 @@ class ObjectGraph:
             yield node, "/".join([*([path] if path else []), *reversed(names)])
 
     def _walk(self, start: int, ways: dict[int, tuple[int, str]]) -> Iterator[int]:
-        """Breadth first, so that the first way found is a shortest one; ``ways`` leads back, by the names of objects."""
+        """Breadth first, so that the first way found is a shortest one; ``ways`` leads back, by names."""
         seen = {start}
         queue = deque([start])
         while queue:

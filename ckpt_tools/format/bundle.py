@@ -143,9 +143,8 @@ class Entry:
                 slices.append(field.content())
             else:
                 unknown.append(data[field.start : field.end])
-        entry = Entry(
-            dtypes.by_number(number), shape, values[3], values[4], values[5], values[6], tuple(slices), b"".join(unknown)
-        )
+        place = (values[3], values[4], values[5], values[6])
+        entry = Entry(dtypes.by_number(number), shape, *place, tuple(slices), b"".join(unknown))
         if min(entry.shard, entry.offset, entry.size) < 0:
             raise CorruptError("negative shard, offset or size")
         if entry.dtype.size and not slices and entry.size != entry.elements * entry.dtype.size:

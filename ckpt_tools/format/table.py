@@ -151,7 +151,7 @@ def read_table(data: bytes) -> dict[bytes, bytes]:
     for key, value in Table(lambda offset, size: data[offset : offset + size], len(data)).items():
         limit -= len(key) + len(value)
         if limit < 0:
-            raise UnsafeError(f"{len(data)} bytes stand for more than {MAX_EXPANSION} times as many of names and values")
+            raise UnsafeError(f"its names and values are more than {MAX_EXPANSION} times its {len(data)} bytes")
         entries[key] = value
     return entries
 
