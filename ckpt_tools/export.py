@@ -25,6 +25,7 @@ from ckpt_tools.findings import Finding
 from ckpt_tools.graph import ObjectGraph
 from ckpt_tools.naming import Named, by_canonical_name, by_stored_name
 from ckpt_tools.readers import Checkpoint, open_checkpoint
+from ckpt_tools.steady import steady
 
 if TYPE_CHECKING:
     import numpy as np
@@ -80,6 +81,7 @@ class Export:
         }
 
 
+@steady
 def export(path: str | os.PathLike[str], output: str, *, names: Names | None = None, force: bool = False) -> Export:
     """Write the tensors of a checkpoint to a new file; its ending says in which format.
 

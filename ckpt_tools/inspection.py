@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from ckpt_tools import storage
 from ckpt_tools.errors import BusyError, CkptError
 from ckpt_tools.experiments import BEST_LINE, LATEST_LINE, Experiment, resolve
 from ckpt_tools.findings import Finding
@@ -20,7 +19,7 @@ from ckpt_tools.lineages.tensor_names import Group, Role, Roles, bare, tell_role
 from ckpt_tools.lineages.unknown import best_of, step_of, stopping_of
 from ckpt_tools.readers import Checkpoint, open_checkpoint
 from ckpt_tools.readers.common import damage
-from ckpt_tools.steady import QUIET_SECONDS, steady
+from ckpt_tools.steady import steady
 
 if TYPE_CHECKING:
     from ckpt_tools.evidence import Evidence
@@ -286,9 +285,7 @@ def _left_behind(path: str) -> Iterator[Finding]:
             if left.fresh:
                 message = "of a save that is under way, or was killed in the last minutes"
             yield Finding("left-over", "note", f"{left.path}: {message}", left.path, fix=fix)
-        # Retention removes an index and then its data: a directory that changes now is not looked at for that.
-        quiet = time.time() - storage.fingerprint(directory).mtime_ns / 1e9 > QUIET_SECONDS
-        for orphan in orphans_in(directory) if quiet else ():
+        for orphan in orphans_in(directory):
             message = "data without an index: of a save that was killed, or of a checkpoint that lost it"
             yield Finding("orphan", "note", f"{orphan}: {message}", orphan, fix=fix)
         journal = os.path.join(directory, STATE_DIRECTORY, PENDING)

@@ -97,7 +97,7 @@ class Console:
         self._err.print(Text.assemble(("error", "bold red"), f": {error}"))
         if error.hint:
             self._err.print(Text.assemble(("  next", "bold"), f": {error.hint}"))
-        finding = Finding(error.id, "damage", error.message, error.path, error.key, error.offset, error.hint)
+        finding = Finding.of(error)
         summary = {"id": error.id, "exit_code": error.exit_code, "message": str(error), "hint": error.hint}
         self.document(path, {"findings": [finding.to_json()], "error": summary})
 

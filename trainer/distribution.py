@@ -191,7 +191,8 @@ class SharedLearner:
         return self._copies[0].stored()
 
     def _traced_update(self, asked: tf.Tensor, *batch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return self._strategy.run(self._update_of_replica, (asked, *batch))
+        results: tuple[Any, Any] = self._strategy.run(self._update_of_replica, (asked, *batch))
+        return results
 
     def _update_of_replica(self, asked: tf.Tensor, *batch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         context = tf.distribute.get_replica_context()

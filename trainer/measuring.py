@@ -93,7 +93,8 @@ def vectors_of(
 ) -> np.ndarray:
     """float64 [B, K, D]: the vectors of some of a split's users, each cut where ``cuts`` say."""
     history, mask = split.windows(users, cuts, maxlen)
-    return model.user_vectors(history, mask, model.noise(noise_seed, int(users[0]), len(users)))
+    vectors: np.ndarray = model.user_vectors(history, mask, model.noise(noise_seed, int(users[0]), len(users)))
+    return vectors
 
 
 def evaluate(

@@ -69,7 +69,8 @@ def glorot_uniform(random: np.random.Generator, shape: tuple[int, ...]) -> np.nd
 def orthogonal(random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     """Orthonormal rows (Saxe et al., 2014) for a matrix that is wider than high, as Keras starts a recurrent kernel."""
     factor, triangle = np.linalg.qr(random.standard_normal(shape[::-1]))
-    return (factor * np.sign(np.diag(triangle))).T
+    orthogonal: np.ndarray = (factor * np.sign(np.diag(triangle))).T
+    return orthogonal
 
 
 def side_by_side(*parts: tuple[Initializer, int]) -> Initializer:

@@ -101,12 +101,14 @@ def _beaten(
     pair, item = pair[other], item[other]
     exact = _scores(vectors[owner[pair]], items.vectors[items.places[item]])
     higher = (exact > own[pair]) | ((exact == own[pair]) & (item < wanted[pair]))
-    return beaten + np.bincount(pair[higher], minlength=len(own))
+    counts: np.ndarray = beaten + np.bincount(pair[higher], minlength=len(own))
+    return counts
 
 
 def _scores(vectors: np.ndarray, items: np.ndarray) -> np.ndarray:
     """float64 [P]: the largest product of [P, K, D] with [P, D]; the same whatever else is computed with it."""
-    return np.einsum("pkd,pd->pk", vectors, items.astype(np.float64)).max(axis=1)
+    best: np.ndarray = np.einsum("pkd,pd->pk", vectors, items.astype(np.float64)).max(axis=1)
+    return best
 
 
 def _chunks(pairs: np.ndarray, rows: np.ndarray, margin: np.ndarray) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:

@@ -121,7 +121,8 @@ class LogUniform:
 
     def expected_count(self, ids: np.ndarray, tries: int) -> np.ndarray:
         """The chance that ``tries`` draws hold the id: 1 - (1 - p)^tries, without its cancellation."""
-        return -np.expm1(tries * np.log1p(-self.probability(ids)))
+        expected: np.ndarray = -np.expm1(tries * np.log1p(-self.probability(ids)))
+        return expected
 
     def _draw_with_repeats(self, random: np.random.Generator, count: int) -> np.ndarray:
         drawn = np.exp(random.random(count) * self._log_range).astype(np.int64) - 1

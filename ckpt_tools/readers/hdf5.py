@@ -343,7 +343,7 @@ def _dtype_name(dataset: h5py.Dataset) -> str:
         return "opaque"
     if h5py.check_string_dtype(dtype) is not None:
         return "string"
-    name = dtype.newbyteorder("=").name
+    name: str = dtype.newbyteorder("=").name
     if name in _NUMBERS:
         return name
     # HDF5 has no bfloat16: Keras stores two opaque bytes and says so in an attribute. It is not read, because its text
@@ -365,7 +365,8 @@ def _little_endian(value: np.ndarray, dtype: str) -> np.ndarray:
     if dtype == "bfloat16":
         import ml_dtypes
 
-        return np.ascontiguousarray(value).view(ml_dtypes.bfloat16).reshape(value.shape)
+        halves: np.ndarray = np.ascontiguousarray(value).view(ml_dtypes.bfloat16).reshape(value.shape)
+        return halves
     return value.astype(value.dtype.newbyteorder("<"), copy=False)
 
 

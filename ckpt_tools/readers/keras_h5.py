@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from ckpt_tools import places
+from ckpt_tools import places, witness
 from ckpt_tools.errors import CkptError, CorruptError, NotFoundError, UnsafeError
 from ckpt_tools.findings import Finding
 from ckpt_tools.readers.base import Step, TensorInfo
@@ -54,6 +54,8 @@ class Hdf5Checkpoint(Reader):
                     self._missing.append(error)
                     continue
                 self._opened.append(file)
+                if (watch := witness.current()) is not None:
+                    watch.saw_unchecked(file.path)
                 for name, info in file.tensors.items():
                     if name in tensors:
                         raise CorruptError(f"is in two shards, {label} among them", path=prefix, key=name)

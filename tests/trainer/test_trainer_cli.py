@@ -134,7 +134,7 @@ def test_an_error_as_json(tmp_path: Path, data_dir: str) -> None:
     result = new(tmp_path, data_dir, "--max-steps", "x", "--json")
     document = json.loads(result.stdout)
     assert (result.exit_code, document["error"]["id"], document["error"]["exit_code"]) == (2, "usage", 2)
-    assert document["findings"][0]["severity"] == "damage"
+    assert document["findings"][0]["severity"] == "error"
 
 
 def test_help_has_examples_and_exit_codes() -> None:
