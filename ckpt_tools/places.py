@@ -69,21 +69,21 @@ def one_look() -> Iterator[None]:
 
 def exists(path: PathLike) -> bool:
     """Whether something has this name, a link to nowhere too. Raises StorageError when a store does not say."""
-    return _glance(path) is not None if is_url(path) else _noted(os.path.lexists, path)
+    return _glance(path) is not None if is_url(path) else _noted(storage.is_there, path)
 
 
 def is_directory(path: PathLike) -> bool:
     if is_url(path):
         found = _glance(path)
         return found is not None and found.directory
-    return _noted(os.path.isdir, path)
+    return _noted(_is_directory, path)
 
 
 def is_file(path: PathLike) -> bool:
     if is_url(path):
         found = _glance(path)
         return found is not None and not found.directory
-    return _noted(os.path.isfile, path)
+    return _noted(_is_file, path)
 
 
 def fingerprint(path: PathLike) -> Fingerprint:
@@ -199,6 +199,14 @@ def is_absolute(path: PathLike) -> bool:
 def relative(path: str, start: str) -> str:
     """The way from one directory to a path; both are local or both URLs of one host."""
     return os.path.relpath(absolute(path), absolute(start))
+
+
+def _is_directory(path: str) -> bool:
+    return storage.is_directory(path, follow=True)
+
+
+def _is_file(path: str) -> bool:
+    return storage.is_file(path, follow=True)
 
 
 def _noted(look: Callable[[str], bool], path: PathLike) -> bool:

@@ -25,7 +25,6 @@ from ckpt_tools.errors import CorruptError, NotFoundError, UnsafeError, Unsuppor
 from ckpt_tools.experiments import BEST_LINE, LATEST_LINE
 from ckpt_tools.findings import Finding, Severity
 from ckpt_tools.format.state import FILE_NAME
-from ckpt_tools.ledger import STATE_DIRECTORY
 from ckpt_tools.leftovers import leftovers_in
 from ckpt_tools.newest import SALVAGED, by_number, is_salvaged
 from ckpt_tools.readers import Bundle
@@ -97,7 +96,7 @@ def repair(path: str, *, dry_run: bool = False, now: float | None = None) -> Rep
 
 def plan_repair(path: str, *, now: float) -> Repair:
     """The plan alone; reads every byte of every checkpoint, and writes nothing."""
-    named = None if os.path.isdir(path) or os.path.basename(path) == FILE_NAME else _prefix_of(path)
+    named = None if storage.is_directory(path, follow=True) or os.path.basename(path) == FILE_NAME else _prefix_of(path)
     actions: list[Action] = []
     lost: list[Lost] = []
     findings: list[Finding] = []
@@ -128,10 +127,10 @@ def _directories(path: str) -> list[str]:
     """Where to look: the directory that is meant, and the lines of checkpoints when it is an experiment's folder."""
     if is_saved_model(path):
         return [os.path.join(path, "variables")]
-    if not os.path.isdir(path):
+    if not storage.is_directory(path, follow=True):
         return [os.path.dirname(path) or "."]
     lines = [os.path.join(path, line) for line in (BEST_LINE, LATEST_LINE)]
-    return [path, *filter(os.path.isdir, lines)]
+    return [path, *(line for line in lines if storage.is_directory(line, follow=True))]
 
 
 # ------------------------------------------------------------------------------------------ what is there
@@ -174,8 +173,8 @@ def _survey(directory: str) -> _Survey:
     return _Survey(
         directory,
         verified,
-        tuple(sorted(name for name in data if not os.path.lexists(index_name(os.path.join(directory, name))))),
-        os.path.isfile(os.path.join(directory, FILE_NAME)),
+        tuple(sorted(name for name in data if not storage.is_there(index_name(os.path.join(directory, name))))),
+        storage.is_file(os.path.join(directory, FILE_NAME), follow=True),
         any(True for _ in leftovers_in(directory, 0)),
     )
 
@@ -259,7 +258,7 @@ class _Planner:
         found = judge(directory, FILE_NAME, names=self._survey.names, whole=self._whole, is_whole=self._is_whole)
         if found.problem is None:
             return
-        sources = {path: storage.fingerprint(path) if os.path.lexists(path) else None}
+        sources = {path: storage.fingerprint(path) if storage.is_there(path) else None}
         if found.state is not None:
             change = Tidying(directory, REWRITE_STATE, (), found.state.encode(), sources)
             sentence = f"{found.problem}: it will name {found.state.latest} as the newest"
@@ -325,10 +324,9 @@ def _indexes(surveys: Iterable[_Survey]) -> Iterator[str]:
     for survey in surveys:
         for name in survey.verified:
             yield index_name(survey.path(name))
-        backups = os.path.join(survey.directory, STATE_DIRECTORY, "backup")
-        for kept in storage.list_directory(backups) if os.path.isdir(backups) else ():
-            for name in prefixes_in(os.path.join(backups, kept)):
-                yield index_name(os.path.join(backups, kept, name))
+        for backup in ledger.backups(survey.directory):
+            for name in prefixes_in(backup):
+                yield index_name(os.path.join(backup, name))
 
 
 def _fits(prefix: str, index: str) -> bool:
