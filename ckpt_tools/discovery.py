@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
@@ -135,9 +135,9 @@ class Discovery:
             directory = waiting.pop()
             if not self._enter(directory):
                 continue
-            if is_experiment(directory):
+            if _answer(is_experiment, directory):
                 yield from self._experiment(directory)
-            elif is_saved_model(directory):
+            elif _answer(is_saved_model, directory):
                 yield self._saved_model(directory)
             else:
                 folder = self._list(directory)
@@ -161,7 +161,7 @@ class Discovery:
         waiting = [directory]
         while waiting:
             here = waiting.pop()
-            if is_saved_model(here):
+            if _answer(is_saved_model, here):
                 others.append(self._saved_model(here))
                 continue
             folder = self._list(here)
@@ -296,6 +296,14 @@ class Discovery:
         lost = set(folder.orphans)
         left = {path: status for path, status in folder.files.items() if path not in lost}
         return _Folder(directory, left, folder.below, folder.orphans, folder.outside)
+
+
+def _answer(question: Callable[[str], bool], directory: str) -> bool:
+    """Whether a directory is something; one that cannot be looked into is nothing, and is told of when it is listed."""
+    try:
+        return question(directory)
+    except CkptError:
+        return False
 
 
 def _best(experiment: Experiment) -> tuple[str | None, CkptError | None]:
