@@ -47,8 +47,8 @@ class Change:
     """One tensor that differs. ``kind`` is what differs first; the numbers are there for ``values`` only.
 
     Differences are of finite values: ``max_relative`` is to the larger of the two, ``cosine`` is None when one is all
-    zeros; ``nan_a`` and ``nan_b`` count NaNs, ``elements`` how many elements differ in their bits (None: of types that no
-    array has only the stored bytes are compared).
+    zeros; ``nan_a`` and ``nan_b`` count NaNs, ``elements`` how many elements differ in their bits (None: of types that
+    no array has only the stored bytes are compared).
     """
 
     name: str
