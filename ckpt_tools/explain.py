@@ -17,7 +17,7 @@ from typing import Any
 from ckpt_tools.errors import CkptError, NotFoundError
 from ckpt_tools.experiments import resolve
 from ckpt_tools.findings import Finding
-from ckpt_tools.naming import by_canonical_name
+from ckpt_tools.naming import by_canonical_name, with_slashes
 from ckpt_tools.readers import open_checkpoint
 from ckpt_tools.readers.common import damage
 from ckpt_tools.verify import verify
@@ -119,6 +119,15 @@ def _shape(match: re.Match[str], path: str) -> tuple[str, str | None]:  # noqa: 
         tables = sorted(checkpoint.tensors.values(), key=lambda info: -info.nbytes)[:3]
         listed = ", ".join(f"{info.name} {list(info.shape)}" for info in tables)
         return f"the largest tensors of {checkpoint.prefix}: {listed}", None
+
+
+def _layers(match: re.Match[str], path: str) -> tuple[str, str | None]:
+    with open_checkpoint(resolve(path)) as checkpoint:
+        other = [name for name in checkpoint.tensors if with_slashes(checkpoint, name) != name]
+        if other:
+            said = f"written on Windows by Keras 2.12 to 2.14, which put \\ into the names of groups ({other[0]})"
+            return f"{said}: no Keras finds them, export writes them with /", "ckpt export {path} fixed.weights.h5"
+    return _shape(match, path)
 
 
 _KNOWN = (
@@ -279,7 +288,7 @@ _KNOWN = (
         r"|expected \d+ (variables|weights), but (received|the saved|it had)|axes don't match array",
         "the model does not have the layers that were saved: its code changed, or the file is of another model",
         _INSPECT,
-        _shape,
+        _layers,
     ),
     _Known(
         "best-forgotten",
