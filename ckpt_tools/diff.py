@@ -14,6 +14,7 @@ from ckpt_tools.findings import Finding
 from ckpt_tools.naming import Named, by_canonical_name
 from ckpt_tools.readers import open_checkpoint
 from ckpt_tools.readers.common import damage
+from ckpt_tools.steady import steady
 
 if TYPE_CHECKING:
     import numpy as np
@@ -93,6 +94,7 @@ class Difference:
         }
 
 
+@steady
 def diff(a: str | os.PathLike[str], b: str | os.PathLike[str], *, progress: Progress | None = None) -> Difference:
     """Compare two checkpoints of any formats; tensors are matched by canonical name.
 

@@ -19,9 +19,10 @@ from ckpt_tools.experiments import BEST_ROOT, RUNS_ROOT, Experiment, is_experime
 from ckpt_tools.format.state import FILE_NAME
 from ckpt_tools.readers.bundle import Bundle
 from ckpt_tools.readers.keras_names import MAPS, map_of
-from ckpt_tools.readers.locate import inside, latest_in, prefixes_in, read_state
+from ckpt_tools.readers.locate import latest_in, prefixes_in
 from ckpt_tools.readers.saved_model import is_saved_model
 from ckpt_tools.readers.sniff import sniff
+from ckpt_tools.readers.state_files import inside, read_state
 from ckpt_tools.readers.v1_names import shard_set
 from ckpt_tools.storage import Fingerprint
 
@@ -104,8 +105,8 @@ class _Folder:
 
     def of(self, prefix: str) -> Files:
         """The files of one checkpoint."""
-        paths = (prefix, *self.groups.get(prefix, ()))
-        return {path: self.files[path] for path in paths if path in self.files}
+        own = (prefix, *self.groups.get(prefix, ()))
+        return {path: self.files[path] for path in own if path in self.files}
 
 
 class Discovery:
@@ -184,17 +185,17 @@ class Discovery:
             has_index, has_graph = f"{prefix}.index" in folder.files, f"{prefix}.meta" in folder.files
             if _is_checkpoint(prefix, folder) if has_index else has_graph and prefix in folder.files:
                 yield self._run(prefix, "checkpoint", prefix, folder.of(prefix))
-        for pattern, paths in folder.sets.items():
+        for pattern, members in folder.sets.items():
             prefix = _set_prefix(pattern)
             if f"{prefix}.meta" in folder.files and f"{prefix}.index" not in folder.files:
-                files = {path: folder.files[path] for path in (*paths, f"{prefix}.meta")}
+                files = {path: folder.files[path] for path in (*members, f"{prefix}.meta")}
                 yield self._run(pattern, "checkpoint", pattern, files)
         wholes = {path: [path] for path in folder.files if path.endswith(_KERAS)}
         for path in folder.files:
             if (whole := map_of(path)) in wholes:
                 wholes[whole] += wholes.pop(path, [path])
-        for path, paths in wholes.items():
-            yield self._run(path, "keras", path, {file: folder.files[file] for file in paths})
+        for path, members in wholes.items():
+            yield self._run(path, "keras", path, {file: folder.files[file] for file in members})
 
     def _strays(self, folder: _Folder) -> Iterator[Run]:
         """A state file that is damaged, or names a checkpoint that is gone, stands for that checkpoint."""

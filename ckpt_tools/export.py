@@ -15,7 +15,7 @@ import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 from ckpt_tools import storage
 from ckpt_tools.errors import MismatchError, UsageError
@@ -26,9 +26,11 @@ from ckpt_tools.findings import Finding
 from ckpt_tools.keras_layout import Doubt, KerasModel
 from ckpt_tools.naming import KERAS_FILES, Named, by_canonical_name, by_stored_name, with_slashes
 from ckpt_tools.readers import Checkpoint, open_checkpoint
+from ckpt_tools.steady import steady
 
 Names = Literal["canonical", "stored", "keras"]
 
+_HDF5 = (".weights.h5", ".h5")
 _MOST_DOUBTS = 20
 
 
@@ -86,11 +88,21 @@ def export(
         raise UsageError(f"{output}: the name must end in {', '.join(WRITERS)}")
     if os.path.lexists(output) and not force:
         raise UsageError("there is such a file already", path=output, hint="--force replaces it")
+    if names == "keras" and ending not in _HDF5:
+        raise UsageError("the names of Keras are for .weights.h5 and .h5")
+    with storage.created(output, replace=force) as file:
+        return _written(path, output, ending, names, model, file)
+
+
+@steady
+def _written(
+    path: str | os.PathLike[str], output: str, ending: str, names: Names | None, model: str | None, file: IO[bytes]
+) -> Export:
+    """Write to a file that is open already; what an earlier try has written there is forgotten."""
+    file.seek(0)
+    file.truncate()
     with open_checkpoint(resolve(path)) as checkpoint:
-        hdf5 = ending in (".weights.h5", ".h5")
         chosen = names or _default_names(checkpoint, ending)
-        if chosen == "keras" and not hdf5:
-            raise UsageError("the names of Keras are for .weights.h5 and .h5")
         if ending == ".h5" and chosen != "keras":
             raise UsageError(
                 "a .h5 holds the layers of a Keras model, by position",
@@ -108,14 +120,13 @@ def export(
             named = {with_slashes(checkpoint, name): tensor for name, tensor in named.items()}
             content = Content(dict(sorted(named.items())), {})
         content = _within(content, ending, checkpoint.prefix, findings)
-        with storage.created(output, replace=force) as file:
-            written, refused = WRITERS[ending](file, content)
+        written, refused = WRITERS[ending](file, content)
         findings += [_left_out(reason, checkpoint.prefix, key) for key, reason in refused]
         return Export(checkpoint.prefix, output, ending, tuple(written), tuple(findings), certain)
 
 
 def _default_names(checkpoint: Checkpoint, ending: str) -> Names:
-    if ending not in (".weights.h5", ".h5"):
+    if ending not in _HDF5:
         return "canonical"
     if checkpoint.format in KERAS_FILES:
         _refuse_as_it_is(checkpoint, ending)
@@ -223,9 +234,9 @@ def _told(doubts: list[Doubt], prefix: str, ending: str, path: str) -> list[Find
     """What is not certain, as findings; the last one says what to do."""
     if not doubts:
         return []
-    found = [Finding("not-certain", "warning", doubt.message, prefix) for doubt in doubts[:_MOST_DOUBTS]]
+    found = [Finding("not-certain", "error", doubt.message, prefix) for doubt in doubts[:_MOST_DOUBTS]]
     if len(doubts) > _MOST_DOUBTS:
-        found.append(Finding("not-certain", "warning", f"and {len(doubts) - _MOST_DOUBTS} more of these", prefix))
+        found.append(Finding("not-certain", "error", f"and {len(doubts) - _MOST_DOUBTS} more of these", prefix))
     message, fix = "compare an output of the model, once this is loaded, with one from before", None
     if ending == ".weights.h5" and any(doubt.of_class for doubt in doubts):
         message = (

@@ -140,7 +140,7 @@ def _with_trainer(path: str, checkpoint: Checkpoint, lineage: Lineage, thorough:
         findings.append(
             Finding(
                 f"best-metric-{best.status}",
-                "damage",
+                "error",
                 sentence,
                 path,
                 fix=f"ckpt backfill {shlex.quote(path)} --data DIR",
@@ -223,7 +223,7 @@ def _with_old(path: str, checkpoint: Checkpoint, lineage: Lineage, name: str, ke
     restored = [n for n in lineage.tensors if (n.startswith("model/") and weights) or _is_moment(n, optimizer)]
     needed = required_variables(lineage.model_type, lineage.variant)
     verdict: Verdict = "safe" if weights and optimizer and best else "at-risk"
-    finding = Finding("old-trainer-loses", "damage", sentence, path, fix=f"trainer train --resume {shlex.quote(path)}")
+    finding = Finding("old-trainer-loses", "error", sentence, path, fix=f"trainer train --resume {shlex.quote(path)}")
     return Forecast(
         path=path,
         prefix=checkpoint.prefix,

@@ -11,10 +11,10 @@ import contextvars
 import os
 import posixpath
 import re
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from typing import Protocol
 
-from ckpt_tools import storage
+from ckpt_tools import storage, witness
 from ckpt_tools.errors import CkptError, NotFoundError, UnsafeError
 from ckpt_tools.storage import Fingerprint, PathLike, Status
 
@@ -69,21 +69,21 @@ def one_look() -> Iterator[None]:
 
 def exists(path: PathLike) -> bool:
     """Whether something has this name, a link to nowhere too. Raises StorageError when a store does not say."""
-    return _glance(path) is not None if is_url(path) else os.path.lexists(path)
+    return _glance(path) is not None if is_url(path) else _noted(storage.is_there, path)
 
 
 def is_directory(path: PathLike) -> bool:
     if is_url(path):
         found = _glance(path)
         return found is not None and found.directory
-    return os.path.isdir(path)
+    return _noted(_is_directory, path)
 
 
 def is_file(path: PathLike) -> bool:
     if is_url(path):
         found = _glance(path)
         return found is not None and not found.directory
-    return os.path.isfile(path)
+    return _noted(_is_file, path)
 
 
 def fingerprint(path: PathLike) -> Fingerprint:
@@ -201,10 +201,26 @@ def relative(path: str, start: str) -> str:
     return os.path.relpath(absolute(path), absolute(start))
 
 
+def _is_directory(path: str) -> bool:
+    return storage.is_directory(path, follow=True)
+
+
+def _is_file(path: str) -> bool:
+    return storage.is_file(path, follow=True)
+
+
+def _noted(look: Callable[[str], bool], path: PathLike) -> bool:
+    found = look(os.fspath(path))
+    witness.saw(look, os.fspath(path), found)
+    return found
+
+
 def _look(path: PathLike) -> Status | None:
     from ckpt_tools.remote import look
 
-    return look(os.fspath(path))
+    found = look(os.fspath(path))
+    witness.saw(look, os.fspath(path), found)
+    return found
 
 
 def _glance(path: PathLike) -> Status | None:

@@ -2,7 +2,8 @@
 
     rebuild-index  an index that is lost, from another one whose checksums all fit the data
     salvage        the whole tensors of a damaged checkpoint, as a checkpoint of their own
-    rewrite-state  a ``checkpoint`` file that is absent or damaged, or names what is not here or not whole
+    rewrite-state  a ``checkpoint`` file that is absent or damaged, or names what is not here or not whole (see
+                   `ckpt_tools.state_repair`)
     set-aside      what unfinished saves left behind
 
 Nothing is deleted, and nothing that was whole is touched: what goes is kept in ``.ckpt-tools/backup``. A salvaged
@@ -15,7 +16,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,16 +24,17 @@ from ckpt_tools import ledger, rewrite, storage
 from ckpt_tools.errors import CorruptError, NotFoundError, UnsafeError, UnsupportedError
 from ckpt_tools.experiments import BEST_LINE, LATEST_LINE
 from ckpt_tools.findings import Finding, Severity
-from ckpt_tools.format.state import FILE_NAME, encode_state
-from ckpt_tools.ledger import STATE_DIRECTORY
+from ckpt_tools.format.state import FILE_NAME
 from ckpt_tools.leftovers import leftovers_in
 from ckpt_tools.newest import SALVAGED, by_number, is_salvaged
-from ckpt_tools.readers import Bundle, locate
+from ckpt_tools.readers import Bundle
 from ckpt_tools.readers.bundle import index_name
-from ckpt_tools.readers.locate import inside, prefixes_in, read_state
+from ckpt_tools.readers.locate import locate, prefixes_in
 from ckpt_tools.readers.saved_model import is_saved_model
 from ckpt_tools.rewrite import Plan, Tidying
 from ckpt_tools.salvage import Lost, plan_salvage
+from ckpt_tools.state_repair import judge
+from ckpt_tools.steady import steady
 from ckpt_tools.verify import Verification, verify
 
 REBUILD_INDEX, SALVAGE, REWRITE_STATE, SET_ASIDE = "rebuild-index", "salvage", "rewrite-state", "set-aside"
@@ -81,7 +83,8 @@ def repair(path: str, *, dry_run: bool = False, now: float | None = None) -> Rep
     if not dry_run:
         for directory in _directories(path):
             rewrite.recover(os.path.join(directory, FILE_NAME))
-    made = plan_repair(path, now=time.time() if now is None else now)
+    # Only a state that lasts is planned for.
+    made = _steady_plan(path, now=time.time() if now is None else now)
     if not dry_run:
         for action in made.actions:
             if isinstance(action.change, Plan):
@@ -93,7 +96,7 @@ def repair(path: str, *, dry_run: bool = False, now: float | None = None) -> Rep
 
 def plan_repair(path: str, *, now: float) -> Repair:
     """The plan alone; reads every byte of every checkpoint, and writes nothing."""
-    named = None if os.path.isdir(path) or os.path.basename(path) == FILE_NAME else _prefix_of(path)
+    named = None if storage.is_directory(path, follow=True) or os.path.basename(path) == FILE_NAME else _prefix_of(path)
     actions: list[Action] = []
     lost: list[Lost] = []
     findings: list[Finding] = []
@@ -111,6 +114,9 @@ def plan_repair(path: str, *, now: float) -> Repair:
     return Repair(path, tuple(actions), tuple(lost), tuple(findings))
 
 
+_steady_plan = steady(plan_repair, doubtful=lambda made: bool(made.actions or made.findings))
+
+
 def _prefix_of(path: str) -> str:
     """The prefix that a path means, though its index or its data may be missing."""
     match = _DATA.fullmatch(path)
@@ -121,10 +127,10 @@ def _directories(path: str) -> list[str]:
     """Where to look: the directory that is meant, and the lines of checkpoints when it is an experiment's folder."""
     if is_saved_model(path):
         return [os.path.join(path, "variables")]
-    if not os.path.isdir(path):
+    if not storage.is_directory(path, follow=True):
         return [os.path.dirname(path) or "."]
     lines = [os.path.join(path, line) for line in (BEST_LINE, LATEST_LINE)]
-    return [path, *filter(os.path.isdir, lines)]
+    return [path, *(line for line in lines if storage.is_directory(line, follow=True))]
 
 
 # ------------------------------------------------------------------------------------------ what is there
@@ -167,8 +173,8 @@ def _survey(directory: str) -> _Survey:
     return _Survey(
         directory,
         verified,
-        tuple(sorted(name for name in data if not os.path.lexists(index_name(os.path.join(directory, name))))),
-        os.path.isfile(os.path.join(directory, FILE_NAME)),
+        tuple(sorted(name for name in data if not storage.is_there(index_name(os.path.join(directory, name))))),
+        storage.is_file(os.path.join(directory, FILE_NAME), follow=True),
         any(True for _ in leftovers_in(directory, 0)),
     )
 
@@ -249,53 +255,21 @@ class _Planner:
         if not self._survey.has_state and (self._named is not None or is_saved_model(os.path.dirname(directory))):
             return
         path = os.path.join(directory, FILE_NAME)
-        latest, problem, hostile = self._judge_state(path)
-        if problem is None:
+        found = judge(directory, FILE_NAME, names=self._survey.names, whole=self._whole, is_whole=self._is_whole)
+        if found.problem is None:
             return
-        sources = {path: storage.fingerprint(path) if os.path.lexists(path) else None}
-        if self._whole:
-            newest = latest if latest is not None else self._whole[-1]
-            every = [*(name for name in self._whole if name != newest), newest]
-            change = Tidying(directory, REWRITE_STATE, (), encode_state(newest, every), sources)
-            self._act(REWRITE_STATE, path, f"{problem}: it will name {newest} as the newest", change)
-        elif hostile:
+        sources = {path: storage.fingerprint(path) if storage.is_there(path) else None}
+        if found.state is not None:
+            change = Tidying(directory, REWRITE_STATE, (), found.state.encode(), sources)
+            sentence = f"{found.problem}: it will name {found.state.latest} as the newest"
+            self._act(REWRITE_STATE, path, sentence, change)
+        elif found.hostile:
             change = Tidying(directory, SET_ASIDE, (FILE_NAME,), None, sources)
-            self._act(SET_ASIDE, path, f"{problem}, and there is no whole checkpoint to name instead", change)
+            self._act(SET_ASIDE, path, f"{found.problem}, and there is no whole checkpoint to name instead", change)
+        elif found.choices:
+            self._note("state", f"{found.problem}, and {_not_known(found.choices)}", path)
         elif self._survey.has_state:
-            self._note("state", f"{problem}, and there is no whole checkpoint to name instead", path)
-
-    def _judge_state(self, path: str) -> tuple[str | None, str | None, bool]:
-        """The checkpoint that a ``checkpoint`` file rightly names as its newest; what is wrong with the file; whether
-        it leads out of its directory."""
-        if not os.path.lexists(path):
-            return None, "the file is absent" if self._whole else None, False
-        if not self._survey.has_state:
-            return None, None, False  # a directory of that name, or a link into nowhere
-        try:
-            state = read_state(self._survey.directory)
-        except (CorruptError, UnsafeError) as error:
-            return None, error.message, False
-        problems = []
-        hostile = False
-        named = []
-        for stored in dict.fromkeys((state.latest, *state.all)):
-            try:
-                name = os.path.relpath(inside(self._survey.directory, stored), self._survey.directory)
-            except UnsafeError as error:
-                problems.append(error.message)
-                hostile = True
-                continue
-            if os.path.isabs(stored) and not _same_directory(os.path.dirname(stored), self._survey.directory):
-                problems.append(f"names {stored}, a path of another place")
-            if name in self._whole or (name not in self._survey.names and self._is_whole(name)):
-                named.append((stored, name))
-            elif is_salvaged(name):
-                problems.append(f"names {name}, which is not complete")
-            else:
-                gone = name not in self._survey.names
-                problems.append(f"names {name}, which is {'gone' if gone else 'damaged'}")
-        latest = next((name for stored, name in named if stored == state.latest), None)
-        return latest, problems[0] if problems else None, hostile
+            self._note("state", f"{found.problem}, and there is no whole checkpoint to name instead", path)
 
     def _is_whole(self, name: str) -> bool:
         """Whether a checkpoint of another format, or below this directory, is whole."""
@@ -336,11 +310,13 @@ class _Planner:
         self.findings.append(Finding("damaged", severity, message, self._survey.path(name), fix=fix))
 
 
-def _same_directory(one: str, other: str) -> bool:
-    try:
-        return os.path.samefile(one, other)
-    except OSError:
-        return False
+def _not_known(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:4]) + (f" and {len(names) - 4} others" if len(names) > 4 else "")
+    return f"which checkpoint its program would go on from is not known: here {_are(names)} {shown}"
+
+
+def _are(names: Sequence[str]) -> str:
+    return "is" if len(names) == 1 else "are"
 
 
 def _indexes(surveys: Iterable[_Survey]) -> Iterator[str]:
@@ -348,10 +324,9 @@ def _indexes(surveys: Iterable[_Survey]) -> Iterator[str]:
     for survey in surveys:
         for name in survey.verified:
             yield index_name(survey.path(name))
-        backups = os.path.join(survey.directory, STATE_DIRECTORY, "backup")
-        for kept in storage.list_directory(backups) if os.path.isdir(backups) else ():
-            for name in prefixes_in(os.path.join(backups, kept)):
-                yield index_name(os.path.join(backups, kept, name))
+        for backup in ledger.backups(survey.directory):
+            for name in prefixes_in(backup):
+                yield index_name(os.path.join(backup, name))
 
 
 def _fits(prefix: str, index: str) -> bool:

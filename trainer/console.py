@@ -65,8 +65,9 @@ class Console:
         if self._silent:
             return
         loss = "" if row.loss is None else f"loss {row.loss:.4f}  "
-        style = "bold green" if row.best_step == row.step else ""
-        rest = f"  ndcg {row.ndcg:.6f}  hitrate {row.hitrate:.6f}  best {row.best_metric:.6f} (step {row.best_step})"
+        style = "bold green" if row.best_metric and row.best_step == row.step else ""
+        best = f"best {row.best_metric:.6f} (step {row.best_step})" if row.best_metric else "no best yet"
+        rest = f"  ndcg {row.ndcg:.6f}  hitrate {row.hitrate:.6f}  {best}"
         with while_read():
             self._print(Text.assemble(f"step {row.step}  {loss}", (f"recall {row.recall:.6f}", style), rest))
 
@@ -97,7 +98,7 @@ class Console:
         self._err.print(Text.assemble(("error", "bold red"), f": {error}"))
         if error.hint:
             self._err.print(Text.assemble(("  next", "bold"), f": {error.hint}"))
-        finding = Finding(error.id, "damage", error.message, error.path, error.key, error.offset, error.hint)
+        finding = Finding.of(error)
         summary = {"id": error.id, "exit_code": error.exit_code, "message": str(error), "hint": error.hint}
         self.document(path, {"findings": [finding.to_json()], "error": summary})
 

@@ -124,7 +124,8 @@ def _read(source: str, kind: Format, progress: Progress | None) -> Columns:
 
 def _renumbered(numbers: np.ndarray) -> np.ndarray:
     """int32: the same order, but without the numbers that do not occur."""
-    return (np.cumsum(np.bincount(numbers) > 0) - 1).astype(np.int32)[numbers]
+    dense: np.ndarray = (np.cumsum(np.bincount(numbers) > 0) - 1).astype(np.int32)[numbers]
+    return dense
 
 
 class _Numbers:
@@ -140,7 +141,8 @@ class _Numbers:
         different = column.unique(maintain_order=True)
         known = self._numbers
         numbers = [known.setdefault(name, len(known)) for name in different.to_list()]
-        return column.replace_strict(different, pl.Series(numbers, dtype=pl.Int32)).to_numpy()
+        numbered: np.ndarray = column.replace_strict(different, pl.Series(numbers, dtype=pl.Int32)).to_numpy()
+        return numbered
 
     def names(self) -> list[Any]:
         return list(self._numbers)

@@ -124,10 +124,9 @@ class Output:
     def error(self, error: CkptError) -> None:
         """The end of a command that failed: in words on stderr, and as JSON when that was asked for."""
         self.problem(error)
-        finding = self.error_finding(error)
         self.document(
             {
-                "findings": [finding.to_json()],
+                "findings": [Finding.of(error).to_json()],
                 "error": {"id": error.id, "exit_code": error.exit_code, "message": str(error), "hint": error.hint},
             }
         )
@@ -140,10 +139,6 @@ class Output:
         if error.hint:
             lines.append(Text.assemble(("  next: ", "bold"), safe(error.hint)))
         _print_on(console, lines)
-
-    @staticmethod
-    def error_finding(error: CkptError) -> Finding:
-        return Finding(error.id, "damage", error.message, error.path, error.key, error.offset, error.hint)
 
     @contextlib.contextmanager
     def progress(self, what: str) -> Iterator[Callable[[int, int], None] | None]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from ckpt_tools.lineages import BestMetric
 
-SEVERITY = {"note": "cyan", "warning": "yellow", "damage": "bold red"}
+SEVERITY = {"note": "cyan", "warning": "yellow", "error": "bold red", "damage": "bold red"}
 
 
 def best_metric(best: BestMetric) -> Text:
@@ -29,7 +29,7 @@ def best_metric(best: BestMetric) -> Text:
 
 def findings(found: Iterable[Finding]) -> Iterator[RenderableType]:
     for finding in found:
-        place = " ".join(safe(part) for part in (finding.path, finding.key) if part and finding.severity == "damage")
+        place = " ".join(safe(part) for part in (finding.path, finding.key) if part and finding.fails)
         # assemble, not +: a sum of Texts has the style of the first all over.
         label = (f"{finding.severity}: ", SEVERITY[finding.severity])
         yield Text.assemble(label, f"{place}: " if place else "", safe(finding.message))

@@ -127,7 +127,8 @@ class Archive:
             raise CorruptError(f"the header of {info.filename!r} does not match the archive's directory")
         if name.decode("utf-8" if flags & 0x800 else "cp437", "replace") != info.orig_filename:
             raise UnsafeError(f"{info.filename!r} is called {name!r} in its own header")
-        return start + name_size + extra_size
+        data: int = start + name_size + extra_size
+        return data
 
 
 class KerasZip(Hdf5Checkpoint):

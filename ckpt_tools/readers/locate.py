@@ -16,11 +16,12 @@ import shlex
 from typing import NoReturn
 
 from ckpt_tools import places
-from ckpt_tools.errors import CkptError, CorruptError, NotFoundError, UnsafeError
-from ckpt_tools.format.state import FILE_NAME, MAX_BYTES, State, decode_state
+from ckpt_tools.errors import CkptError, CorruptError, NotFoundError
+from ckpt_tools.format.state import FILE_NAME, State
 from ckpt_tools.readers.keras_names import map_of
 from ckpt_tools.readers.saved_model import has_variables, is_saved_model
 from ckpt_tools.readers.sniff import PASS_PREFIX, Kind, sniff
+from ckpt_tools.readers.state_files import inside, read_state
 from ckpt_tools.readers.v1_names import shard_set, shard_sets_in, shards_of
 
 _INDEX = re.compile(r"(?P<prefix>.+)\.index", re.DOTALL)
@@ -127,8 +128,7 @@ def raise_stranger(path: str, kind: Kind | None) -> NoReturn:
 def latest_in(directory: str) -> str:
     """The prefix that a directory's ``checkpoint`` file names as its newest; else the only one that is there."""
     if places.exists(os.path.join(directory, FILE_NAME)):
-        state = read_state(directory)
-        return _existing(inside(directory, state.latest))
+        return _existing(inside(directory, _state(directory).latest))
     there = prefixes_in(directory) or files_in(directory)
     if len(there) == 1:
         return os.path.join(directory, there[0])
@@ -149,38 +149,14 @@ def latest_in(directory: str) -> str:
     raise NotFoundError("no checkpoint in this directory", path=directory, hint=hint)
 
 
-def read_state(directory: str) -> State:
-    """The directory's ``checkpoint`` file."""
-    path = os.path.join(directory, FILE_NAME)
+def _state(directory: str) -> State:
+    """The directory's ``checkpoint`` file; the error for a damaged one says what could be passed instead."""
     try:
-        return decode_state(places.read_file(path, limit=MAX_BYTES))
+        return read_state(directory)
     except CorruptError as error:
-        error.path = path
         there = prefixes_in(directory)
         error.hint = f"pass a prefix instead: {', '.join(os.path.join(directory, n) for n in there)}" if there else None
         raise
-
-
-def inside(directory: str, stored: str) -> str:
-    """The path that a ``checkpoint`` file means, never outside its directory.
-
-    An absolute path is usually that of the machine where the run was made: the checkpoint of the same name
-    here is meant. TensorFlow would follow it, and silently read another directory when one is there.
-    """
-    if places.is_absolute(stored):
-        return os.path.join(directory, os.path.basename(stored))
-    path = places.normal(os.path.join(directory, stored))
-    if _leaves(path, directory) or _leaves(places.real(os.path.dirname(path)), places.real(directory)):
-        raise UnsafeError(
-            f"names {stored!r}, a place outside its directory",
-            path=os.path.join(directory, FILE_NAME),
-            hint="pass the checkpoint that you mean by its own path",
-        )
-    return path
-
-
-def _leaves(path: str, directory: str) -> bool:
-    return os.path.relpath(path, directory).split(os.sep)[0] == os.pardir
 
 
 def prefixes_in(directory: str) -> list[str]:

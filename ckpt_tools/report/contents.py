@@ -127,7 +127,7 @@ def run_contents(path: str) -> RunContents:
 
 
 def _as_told(finding: Finding) -> Finding:
-    """At risk is damage to an exit code, but not to a reader."""
+    """At risk fails a check, but is only a warning to a reader."""
     return replace(finding, severity="warning") if finding.id.startswith("best-metric-") else finding
 
 

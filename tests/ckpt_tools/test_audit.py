@@ -148,7 +148,7 @@ def test_what_may_not_be_read_is_neither_damaged_nor_lost(
     assert row.problem
     assert "Permission denied" in row.problem
     assert [row.health for row in rows.values()] == ["whole"]
-    assert [(finding.id, finding.severity) for finding in found.findings] == [("unreadable-run", "damage")]
+    assert [(finding.id, finding.severity) for finding in found.findings] == [("unreadable-run", "error")]
 
 
 def test_a_damaged_state_file_does_not_hide_the_checkpoint(copy: Copy, tmp_path: Path) -> None:

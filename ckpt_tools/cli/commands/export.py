@@ -11,7 +11,7 @@ from rich.text import Text
 from ckpt_tools.cli import render
 from ckpt_tools.cli.app import Json, PathArgument, Quiet, app, epilog, finish
 from ckpt_tools.cli.output import Output, safe
-from ckpt_tools.errors import EXIT_FINDINGS, UsageError
+from ckpt_tools.errors import UsageError
 from ckpt_tools.findings import exit_code
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def export(
             raise UsageError(f"--names {names}: must be canonical, stored or keras")
         done = ask(path, out, names=names, model=model, force=force)  # type: ignore[arg-type]
         output.result(done.to_json(), lambda: _text(done))
-        return exit_code(done.findings) if done.certain else EXIT_FINDINGS
+        return exit_code(done.findings)
 
     finish(output, body)
 
