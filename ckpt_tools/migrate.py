@@ -143,7 +143,8 @@ def _state(lineage: Lineage, prefix: str) -> dict[str, Value]:
     """What the trainer keeps and the old ones did not, as a resume from the old checkpoint would set it."""
     best = lineage.best_metric.value if lineage.best_metric.status == "present" else None
     step = UNKNOWN_STEP if lineage.step is None else lineage.step
-    config = {**lineage.hyper, "model_type": lineage.model_type, "variant": lineage.variant}
+    # Whose habits of training the run goes on with: no checkpoint tells them.
+    config = {**lineage.hyper, "model_type": lineage.model_type, "variant": lineage.variant, "origin": lineage.id}
     config = {key: value for key, value in config.items() if value is not None and key != "name"}
     rate = lineage.hyper.get("learning_rate")
     if rate is None and LEARNING_RATE not in lineage.tensors:

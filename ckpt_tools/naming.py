@@ -6,6 +6,7 @@ name, without what only tells how it was stored:
     dense/kernel/.ATTRIBUTES/VARIABLE_VALUE      dense/kernel      TensorFlow 2
     dense/kernel:0                               dense/kernel      TensorFlow 1
     model_weights/dense/dense/kernel:0           dense/kernel      Keras 2 in HDF5
+    layers\\dense/vars/0                         layers/dense/vars/0  Keras 2.12 to 2.14 on Windows
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from ckpt_tools.readers import Checkpoint
 
 if TYPE_CHECKING:
     import numpy as np
+
+KERAS_FILES = ("keras-h5", "keras-weights-h5", "keras-zip")
 
 _HDF5_ROOTS = ("model_weights/", "optimizer_weights/")
 _TWICE = re.compile(r"(?P<layer>[^/]+)/(?P=layer)/")
@@ -66,10 +69,10 @@ def by_canonical_name(checkpoint: Checkpoint) -> dict[str, Named]:
         """What a stored tensor may be known by elsewhere."""
         # A key that is its own path says more than another, shorter way to the same object.
         own = key.removesuffix(VALUE_SUFFIX)
-        path = own if graph and graph.child(own) else paths.get(key, key)
+        path = with_slashes(checkpoint, own if graph and graph.child(own) else paths.get(key, key))
         full_name, role = roles.full_names.get(key, ""), roles.roles[key]
         return {
-            "places": tuple(dict.fromkeys((own, path.removesuffix(VALUE_SUFFIX)))),
+            "places": tuple(dict.fromkeys((with_slashes(checkpoint, own), path.removesuffix(VALUE_SUFFIX)))),
             "full_name": full_name,
             "names": tuple(dict.fromkeys(text for text in (neutral(path), bare(key), full_name) if text)) or (key,),
             "group": role.group,
@@ -114,6 +117,17 @@ def neutral(key: str) -> str:
             name = name.removeprefix(root)
             return _TWICE.sub(r"\g<layer>/", name, count=1)
     return name
+
+
+def with_slashes(checkpoint: Checkpoint, name: str) -> str:
+    r"""The name with ``/`` where Keras 2.12 to 2.14 on Windows wrote ``\``, which no Keras finds again.
+
+    Only in files of Keras: elsewhere it is a letter like others. A name that another tensor has is not taken.
+    """
+    if checkpoint.format not in KERAS_FILES or "\\" not in name:
+        return name
+    new = name.replace("\\", "/")
+    return name if new in checkpoint.tensors else new
 
 
 def _reader(checkpoint: Checkpoint, lineage: Lineage | None, name: str) -> Callable[[], np.ndarray]:
