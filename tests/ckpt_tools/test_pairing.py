@@ -41,7 +41,7 @@ def test_every_tensor_is_itself(family: Path) -> None:
     head, *rows = map(json.loads, family.read_text().splitlines())
     graph = ObjectGraph(base64.b64decode(head["graph"])) if "graph" in head else None
     tensors = {key: TensorInfo(key, dtype, tuple(shape), 0) for key, dtype, shape, *_ in rows}
-    named = by_canonical_name(SimpleNamespace(tensors=tensors, graph=graph, prefix="x"))  # type: ignore[arg-type]
+    named = by_canonical_name(SimpleNamespace(tensors=tensors, graph=graph, prefix="x", format="keras-h5"))  # type: ignore[arg-type]
     found = pair(named, dict(named))
     assert {left.name: right.name for left, right in found} == {name: name for name in named}
 
