@@ -55,26 +55,20 @@ class ObjectGraph:
         """Every variable that can be reached from a path, nearest first, each once."""
         start = self.child(path)
         if start is not None:
-            for node, where in self._paths(start, path):
+            for node, where in self.walk(start, path):
                 variable = self._variable(node, where)
                 if variable is not None:
                     yield variable
 
     @cached_property
     def paths(self) -> dict[str, str]:
-        """For each key in the graph the shortest path to its object from the root.
-
-        Without those that come when all paths together are many times as long as the graph itself: objects may be
-        nested as deep as there are objects.
-        """
-        return {attribute.key: where for node, where in self._paths(0, "") for attribute in self.nodes[node].attributes}
+        """For each key in the graph the shortest path to its object from the root; see `walk` for those without."""
+        return {attribute.key: where for node, where in self.walk(0, "") for attribute in self.nodes[node].attributes}
 
     @property
     def keys(self) -> Iterator[str]:
         """The keys of all objects that can be reached from the root."""
-        for node in self._walk(0, {}):
-            for attribute in self.nodes[node].attributes:
-                yield attribute.key
+        return (attribute.key for node in self.reachable(0) for attribute in self.nodes[node].attributes)
 
     @property
     def slots(self) -> Iterator[Slot]:
@@ -149,38 +143,38 @@ class ObjectGraph:
                 return attribute.key
         return None
 
+    def walk(self, start: int = 0, path: str = "") -> Iterator[tuple[int, str]]:
+        """Each node that can be reached and its path: breadth first, so that the first path found is a shortest one.
+
+        Ends when all paths together are many times as long as the graph itself: objects may be nested as deep as there
+        are objects.
+        """
+        seen = {start}
+        queue = deque([(start, path)])
+        left = self._most_characters
+        while queue:
+            node, where = queue.popleft()
+            yield node, where
+            for name, child in self.nodes[node].children.items():
+                left -= 0 if child in seen else len(where) + 1 + len(name)
+                if child not in seen and left >= 0:
+                    seen.add(child)
+                    queue.append((child, f"{where}/{name}" if where else name))
+
+    def reachable(self, *starts: int) -> Iterator[int]:
+        """Each node that can be reached from some, themselves included: breadth first, each once."""
+        seen = {*starts}
+        queue = deque(starts)
+        while queue:
+            node = queue.popleft()
+            yield node
+            for child in self.nodes[node].children.values():
+                if child not in seen:
+                    seen.add(child)
+                    queue.append(child)
+
     def _variable(self, node: int, path: str) -> Variable | None:
         for attribute in self.nodes[node].attributes:
             if attribute.name == VARIABLE_VALUE:
                 return Variable(node, path, attribute.key, attribute.full_name)
         return None
-
-    def _paths(self, start: int, path: str) -> Iterator[tuple[int, str]]:
-        """The objects below one that hold something, each with its path, which begins with that of the first."""
-        ways: dict[int, tuple[int, str]] = {}
-        left = self._most_characters
-        for node in self._walk(start, ways):
-            if not self.nodes[node].attributes:
-                continue
-            names = []
-            here = node
-            while here != start and left >= 0:
-                here, name = ways[here]
-                names.append(name)
-                left -= len(name) + 1
-            if left < 0:
-                return
-            yield node, "/".join([*([path] if path else []), *reversed(names)])
-
-    def _walk(self, start: int, ways: dict[int, tuple[int, str]]) -> Iterator[int]:
-        """Breadth first, so that the first way found is a shortest one; ``ways`` leads back, by names."""
-        seen = {start}
-        queue = deque([start])
-        while queue:
-            node = queue.popleft()
-            yield node
-            for name, child in self.nodes[node].children.items():
-                if child not in seen:
-                    seen.add(child)
-                    ways[child] = node, name
-                    queue.append(child)
