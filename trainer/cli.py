@@ -30,7 +30,9 @@ from trainer.extras import require
 from trainer.naming import existing_experiment, new_experiment
 from trainer.native import held_stderr
 from trainer.opening import open_model
+from trainer.prepare import FEWEST
 from trainer.prepare import prepare as write_dataset
+from trainer.raw import Format, ItemField
 from trainer.report import report
 from trainer.start import Start, new_run, resumed_run
 
@@ -381,18 +383,46 @@ def export(
     _finish(console, path, body)
 
 
-@app.command(epilog="Example: trainer prepare UserBehavior.csv --format taobao --dataset taobao\n\n" + _EXIT_CODES)
+@app.command(
+    epilog="Example: trainer prepare UserBehavior.csv --format taobao --dataset taobao\n\n"
+    "Example: trainer prepare Books.jsonl.gz --format amazon2023 --metadata meta_Books.jsonl.gz --dataset book\n\n"
+    + _EXIT_CODES
+)
 def prepare(
-    source: Annotated[str, typer.Argument(help="The raw file; .gz is unpacked on the way.", show_default=False)],
-    dataset: Annotated[str, typer.Option(help="Names the files that are written.", show_default=False)],
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="The raw file; .gz is unpacked on the way.", show_default=False)
+    ],
+    dataset: Annotated[str, typer.Option(metavar="NAME", help="Names the files that are written.", show_default=False)],
     kind: Annotated[
-        Literal["amazon2014", "amazon2023", "taobao", "csv"],
-        typer.Option("--format", help="Amazon's JSON lines, Taobao's UserBehavior.csv, or user,item,time."),
+        Format,
+        typer.Option(
+            "--format",
+            metavar="FORMAT",
+            help="csv (user,item,time with commas or tabs), pairs (user item, in order), amazon2014, amazon2023, "
+            "taobao, movielens or steam.",
+        ),
     ] = "csv",
-    data_dir: Annotated[
-        str | None, typer.Option(help="The directory to write to.", show_default="data/DATASET_data")
+    metadata: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="The data set's file about the items, for their categories."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Decides which users are for training.")] = 1230,
+    item_field: Annotated[
+        ItemField,
+        typer.Option(metavar="FIELD", help="amazon2023: parent_asin, or asin: a variation is an item of its own."),
+    ] = "parent_asin",
+    behavior: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="taobao: what counts (pv, cart, fav, buy); repeat.", show_default="pv"),
+    ] = None,
+    encoding: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The file's encoding, gbk say.", show_default="UTF-8, else GBK")
+    ] = None,
+    fewest: Annotated[int, typer.Option(metavar="N", help="Interactions that an item and a user need.")] = FEWEST,
+    data_dir: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Where to write to.", show_default="data/DATASET_data")
+    ] = None,
+    seed: Annotated[int, typer.Option(metavar="N", help="Decides which users are for training.")] = 1230,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Write over a data set of this name.")] = False,
     as_json: _Json = False,
     quiet: _Quiet = False,
 ) -> None:
@@ -401,13 +431,40 @@ def prepare(
 
     def body() -> int:
         require("preparing data", "polars")
+        if fewest < 1:
+            raise UsageError(f"--fewest has to be at least 1, not {fewest}", hint="leave it out for 5")
         directory = data_dir or default_data_dir(".", dataset)
-        done = write_dataset(source, kind, directory, dataset, seed=seed, progress=console.read)
+        done = write_dataset(
+            source,
+            kind,
+            directory,
+            dataset,
+            seed=seed,
+            fewest=fewest,
+            behaviors=tuple(behavior or ["pv"]),
+            item_field=item_field,
+            metadata=metadata,
+            encoding=encoding,
+            overwrite=overwrite,
+            progress=console.read,
+        )
         console.end_progress()
         for file in done.paths:
             console.line(f"written: {file}")
         console.line(f"{done.kept} of {done.read} interactions, {done.users} users, {done.items} items")
-        console.document(source, {"findings": [], **asdict(done)})
+        if done.left_out:
+            console.line(f"{done.left_out} lines of other behaviors than {', '.join(behavior or ['pv'])} do not count")
+        if done.times != "as given":
+            console.line(
+                "times have fractions: the files hold the position of each interaction among its user's instead"
+            )
+        if done.categories is not None:
+            console.line(f"{done.categories} of {done.items} items have a category")
+        following = f"trainer train --dataset {shlex.quote(dataset)} --model-type ComiRec-DR --exp-name first"
+        if data_dir is not None:
+            following += f" --data-dir {shlex.quote(data_dir)}"
+        console.line(f"next: {following}")
+        console.document(source, {"findings": [], **asdict(done), "next": following})
         return EXIT_OK
 
     _finish(console, source, body)
