@@ -51,7 +51,7 @@ class ObjectGraph:
         """Every variable that can be reached from a path, nearest first, each once."""
         start = self.child(path)
         if start is not None:
-            for node, where in self._walk(start, path):
+            for node, where in self.walk(start, path):
                 variable = self._variable(node, where)
                 if variable is not None:
                     yield variable
@@ -59,7 +59,7 @@ class ObjectGraph:
     @cached_property
     def paths(self) -> dict[str, str]:
         """For each key in the graph the shortest path to its object from the root."""
-        return {attribute.key: where for node, where in self._walk(0, "") for attribute in self.nodes[node].attributes}
+        return {attribute.key: where for node, where in self.walk(0, "") for attribute in self.nodes[node].attributes}
 
     @property
     def slots(self) -> Iterator[Slot]:
@@ -129,14 +129,8 @@ class ObjectGraph:
                 return attribute.key
         return None
 
-    def _variable(self, node: int, path: str) -> Variable | None:
-        for attribute in self.nodes[node].attributes:
-            if attribute.name == VARIABLE_VALUE:
-                return Variable(node, path, attribute.key, attribute.full_name)
-        return None
-
-    def _walk(self, start: int, path: str) -> Iterator[tuple[int, str]]:
-        """Breadth first, so that the first path found is a shortest one."""
+    def walk(self, start: int = 0, path: str = "") -> Iterator[tuple[int, str]]:
+        """Each node that can be reached and its path: breadth first, so that the first path found is a shortest one."""
         seen = {start}
         queue = deque([(start, path)])
         while queue:
@@ -146,3 +140,9 @@ class ObjectGraph:
                 if child not in seen:
                     seen.add(child)
                     queue.append((child, f"{where}/{name}" if where else name))
+
+    def _variable(self, node: int, path: str) -> Variable | None:
+        for attribute in self.nodes[node].attributes:
+            if attribute.name == VARIABLE_VALUE:
+                return Variable(node, path, attribute.key, attribute.full_name)
+        return None
