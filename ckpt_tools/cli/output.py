@@ -66,6 +66,11 @@ class Output:
         if not self._json and not self._quiet:
             _print(parts)
 
+    def aside(self, text: Callable[[], Iterable[RenderableType]], *, wrong: bool = False) -> None:
+        """Something for people on stderr, where stdout is another program's; what is ``wrong`` even when quiet."""
+        if wrong or not (self._json or self._quiet):
+            _print_on(_console(stderr=True), text())
+
     def document(self, document: Mapping[str, Any]) -> None:
         """The JSON object, when it was asked for."""
         if self._json:
