@@ -61,6 +61,7 @@ class Keeper:
         self.best_seen: float | None = None
         self.pinned = 0
         self._held: dict[int, Pin] = {}
+        self._unheld: dict[int, tuple[Save, float]] = {}
         self._evaluations: dict[int, Evaluation] = {}
         self._undone: list[Match] = []
         self._later: list[Saved] = []
@@ -154,18 +155,14 @@ class Keeper:
 
     def look(self) -> None:
         """Look for new saves and new lines in logs."""
-        started = time.perf_counter()
-        for event in sorted(self._new_saves(), key=lambda saved: saved.ended):
-            self._apply(self.matcher.saved(event))
-            self._learned()
+        self._take(self._new_saves())
+        self._apply(self.matcher.passed(time.time()))
         for path, text, when in self._new_log_lines():
             for evaluation in self.reader.feed(path, text):
                 self._evaluated(evaluation, when, look=False)
         if self._undone and time.monotonic() > self._retry_at:
             self._retry()
         self._tidy(time.time() - _GRACE_SECONDS)
-        cost = time.perf_counter() - started
-        self._interval = min(max(_SHORTEST, _SHARE * cost), _LONGEST)
         self._next_look = time.monotonic() + self._interval
 
     def _evaluated(self, evaluation: Evaluation, when: float, *, look: bool = True) -> None:
@@ -192,13 +189,13 @@ class Keeper:
 
     def _look_before(self, when: float) -> None:
         """The saves that ended before a line came are events before it."""
-        later = []
-        for event in sorted(self._new_saves(), key=lambda saved: saved.ended):
-            if event.ended <= when:
-                self._apply(self.matcher.saved(event))
-            else:
-                later.append(event)
-        self._later = later
+        events = self._new_saves()
+        self._take([event for event in events if event.ended <= when])
+        self._later = [event for event in events if event.ended > when]
+
+    def _take(self, events: Iterable[Saved]) -> None:
+        for event in sorted(events, key=lambda saved: saved.ended):
+            self.matcher.saved(event)
 
     def _learned(self) -> None:
         self._guarded(lambda: self.pins.remember(self.reader.identity, self.matcher.order))
@@ -207,7 +204,9 @@ class Keeper:
         """Versions of checkpoints that were not there at the last look, complete now; held when they may be wanted."""
         events, self._later = self._later, []
         now = time.time()
+        started = time.thread_time()
         there = self.watch.look()
+        self._interval = min(max(_SHORTEST, _SHARE * (time.thread_time() - started)), _LONGEST)
         if self.watch.crowded:
             self.fail(StorageError(f"more than {MOST_ENTRIES} files: pass the directory of the saves", path=self.run))
         for save, begun in there:
@@ -228,6 +227,8 @@ class Keeper:
                 if held is None:
                     continue
                 self._held[number] = held
+            else:
+                self._unheld = {**dict(list(self._unheld.items())[-8:]), number: (save, begun)}
             self._number += 1
             self._known.add(save)
             lag = _TICK if self.matcher.order == "after" else 0.0
@@ -282,7 +283,7 @@ class Keeper:
 
     def _apply(self, matches: Iterable[Match]) -> None:
         for match in matches:
-            held = self._held.get(match.save)
+            held = self._held.get(match.save) or self._hold_late(match.save)
             evaluation = self._evaluations.get(match.evaluation)
             if held is None or evaluation is None:
                 continue
@@ -301,6 +302,18 @@ class Keeper:
                 self.fail(error)
                 self._undone = [*self._undone[-8:], match]
                 self._retry_at = time.monotonic() + _RETRY_SECONDS
+
+    def _hold_late(self, number: int) -> Pin | None:
+        """A save that was not held because its line was read behind it, if it is still there."""
+        known = self._unheld.pop(number, None)
+        if known is None or not known[0].unchanged():
+            return None
+        with contextlib.suppress(CkptError):
+            held = self._hold(known[0], known[1], number)
+            if held is not None:
+                self._held[number] = held
+            return held
+        return None
 
     def _pin(self, held: Pin, evaluation: Evaluation) -> None:
         identity = self.reader.identity
@@ -361,7 +374,8 @@ class Keeper:
         mode = self.reader.identity.mode if self.reader.identity else None
         for when, event in sorted(timeline, key=lambda each: each[0]):
             if isinstance(event, Saved):
-                self._apply(self.matcher.saved(event))
+                self._apply(self.matcher.passed(event.ended))
+                self.matcher.saved(event)
                 continue
             self._numbers += 1
             evaluation = Evaluation(

@@ -18,7 +18,7 @@ Order = Literal["before", "after"]
 _CLEAR_SECONDS = 0.2
 _CLEAR_RATIO = 4.0
 # How late a line may be read on a busy machine, in seconds.
-_LATE_SECONDS = 0.05
+_LATE_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -69,29 +69,37 @@ class Matcher:
     _taken: set[int] = field(default_factory=set)
 
     def evaluated(self, event: Evaluated) -> list[Match]:
+        order = self._order_of(event)
+        late = [save for save in self._previous if order == "after" and self._is_of_next(save, event)]
+        self._previous = [save for save in self._previous if save not in late]
         matches = self._settle(event.time) if self._claim is not None else []
         if self._first is None:
             self._first = "before" if self._previous else "after"
         self._measure(event)
         if event.wanted:
-            order = self._order_of(event)
-            there = self._previous if order == "before" else self._overtaken(event) if order == "after" else []
-            ready = self._matched(event, there, "before")
+            ready = self._matched(event, self._previous, "before") if self._order_of(event) == "before" else []
             matches += ready
             if not ready:
                 self._claim, self._before_claim = event, list(self._previous)
         self._last = event
-        self._previous = []
+        self._previous = late
         return matches
 
-    def saved(self, event: Saved) -> list[Match]:
+    def saved(self, event: Saved) -> None:
         if self._first is None and self._last is None:
             self._first = "before"
         self._previous.append(event)
-        if self._claim is not None and self._order_of(self._claim) == "after" and _of(event, self._claim):
-            claim, self._claim, self._before_claim = self._claim, None, []
-            return self._matched(claim, [event], "after")
-        return []
+
+    def passed(self, now: float) -> list[Match]:
+        """Settle what no line can change any more that is read later than ``now``."""
+        claim = self._claim
+        if claim is None or self._order_of(claim) != "after":
+            return []
+        following = [save for save in self._previous if _of(save, claim)]
+        if not following or now - following[0].ended < _LATE_SECONDS:
+            return []
+        self._claim, self._before_claim = None, []
+        return self._matched(claim, following, "after")
 
     def ended(self) -> list[Match]:
         """Nothing more comes: what is open is settled with what there is."""
@@ -128,11 +136,11 @@ class Matcher:
         self._taken = {*sorted(self._taken)[-1000:], save.number}
         return [Match(claim.number, save.number)]
 
-    def _overtaken(self, event: Evaluated) -> list[Saved]:
-        """Saves that came after the line was printed, and were seen before it was read."""
-        if self._last is not None and event.time - self._last.time < 10 * _LATE_SECONDS:
-            return []
-        return [save for save in self._previous if save.ended > event.time - _LATE_SECONDS]
+    def _is_of_next(self, save: Saved, event: Evaluated) -> bool:
+        """Whether a save came after a line that was read only behind it: a busy machine reads late."""
+        ahead = event.time - save.ended
+        behind = save.begun - self._last.time if self._last is not None else _LATE_SECONDS
+        return ahead < _LATE_SECONDS and _CLEAR_RATIO * ahead < behind
 
     def _measure(self, event: Evaluated) -> None:
         """What the times between two evaluations tell about the order."""

@@ -384,4 +384,26 @@ def _store(pin: Pin, value: float, identity: Identity | None) -> bool:
             )
         rewrite.apply(plan)
         return True
-    return False
+    return pin.kind == "keras" and pin.name.endswith((".h5", ".hdf5")) and _store_in_h5(pin.path, value)
+
+
+def _store_in_h5(path: str, value: float) -> bool:
+    """Add the value as a dataset of its own, which Keras passes over; by a whole new file, read back and renamed."""
+    import h5py
+
+    new = storage.temporary_name(path)
+    try:
+        storage.copy(path, new)
+        with h5py.File(new, "r+") as file:
+            if _BEST in file:
+                return False  # somebody else's: what it means is not known
+            file.create_dataset(_BEST, data=float32(value), dtype="float32")
+        storage.sync_file(new)
+        if not verify(new).whole:
+            return False
+        storage.rename(new, path)
+    except OSError as error:
+        raise StorageError(f"cannot write best_metric: {error}", path=path) from error
+    finally:
+        storage.remove(new)
+    return True
