@@ -55,7 +55,7 @@ class Keeper:
 
     def __post_init__(self) -> None:
         self.pins = Pins(self.run)
-        self.watch = Watch(self.pins.run, self.pins.directory)
+        self.watch = Watch(self.pins.run, os.path.abspath(self.pins.directory))
         order = self.saved or self.pins.state().get("order")
         self.matcher = Matcher(order if order in ("before", "after") else None)
         self.best_seen: float | None = None
@@ -217,18 +217,13 @@ class Keeper:
                 continue
             number = self._number
             copied = sum(f.size for f in save.files if not (save.data(f) and self.watch.comes_by_rename(save)))
+            self._unheld[number] = save, begun
             if self.matcher.wants() or copied < _CHEAP_BYTES:
                 try:
-                    held = self._hold(save, begun, number)
+                    if self._hold(number) is None:
+                        continue  # it is another one already
                 except CkptError as error:
                     self.fail(error)
-                    self._refused[save] = time.monotonic() + _RETRY_SECONDS
-                    continue
-                if held is None:
-                    continue
-                self._held[number] = held
-            else:
-                self._unheld = {**dict(list(self._unheld.items())[-8:]), number: (save, begun)}
             self._number += 1
             self._known.add(save)
             lag = _TICK if self.matcher.order == "after" else 0.0
@@ -239,19 +234,27 @@ class Keeper:
         self._refused = {save: until for save, until in self._refused.items() if save in current}
         return events
 
-    def _hold(self, save: Save, begun: float, number: int) -> Pin | None:
+    def _hold(self, number: int) -> Pin | None:
+        """Hold a save that was seen; None when it is not there any more. Raises StorageError: it can be tried again."""
+        save, begun = self._unheld[number]
         link = self.watch.comes_by_rename(save)
-        try:
-            return self.pins.hold(save, begun=begun, number=number, link=link)
-        except StorageError:
-            # No room: what is pinned beside the best one is worth less than this.
-            self._make_room()
-            return self.pins.hold(save, begun=begun, number=number, link=link)
+        held = None
+        if save.unchanged():
+            try:
+                held = self.pins.hold(save, begun=begun, number=number, link=link)
+            except StorageError:
+                # No room: what is pinned beside the best one is worth less than this.
+                self._make_room()
+                held = self.pins.hold(save, begun=begun, number=number, link=link)
+        del self._unheld[number]
+        if held is not None:
+            self._held[number] = held
+        return held
 
     def _make_room(self) -> None:
         needed = self.matcher.needed() | {match.save for match in self._undone}
         for number in [number for number in self._held if number not in needed]:
-            self._guarded(lambda held=self._held.pop(number): self.pins.drop([held]))  # type: ignore[misc]
+            self._drop(number)
         mode = self.reader.identity.mode if self.reader.identity else None
         self._guarded(lambda: self.pins.retain(1, mode))
 
@@ -283,37 +286,30 @@ class Keeper:
 
     def _apply(self, matches: Iterable[Match]) -> None:
         for match in matches:
-            held = self._held.get(match.save) or self._hold_late(match.save)
             evaluation = self._evaluations.get(match.evaluation)
-            if held is None or evaluation is None:
-                continue
             mode = self.reader.identity.mode if self.reader.identity else None
-            if not better(evaluation.value, self._best, mode):
+            if evaluation is None or not better(evaluation.value, self._best, mode):
                 continue
             try:
-                self._pin(held, evaluation)
-                del self._held[match.save]
+                held = self._held.get(match.save)
+                if held is None and match.save in self._unheld:
+                    held = self._hold(match.save)
+                if held is not None:
+                    self._pin(held, evaluation)
+                    del self._held[match.save]
             except CorruptError as error:
                 # Two saves were mixed, or the disk is bad: the next look may see a whole one.
                 self.fail(error)
-                self._guarded(lambda held=held: self.pins.drop([held]))  # type: ignore[misc]
-                self._held.pop(match.save, None)
+                self._drop(match.save)
             except CkptError as error:
                 self.fail(error)
                 self._undone = [*self._undone[-8:], match]
                 self._retry_at = time.monotonic() + _RETRY_SECONDS
 
-    def _hold_late(self, number: int) -> Pin | None:
-        """A save that was not held because its line was read behind it, if it is still there."""
-        known = self._unheld.pop(number, None)
-        if known is None or not known[0].unchanged():
-            return None
-        with contextlib.suppress(CkptError):
-            held = self._hold(known[0], known[1], number)
-            if held is not None:
-                self._held[number] = held
-            return held
-        return None
+    def _drop(self, number: int) -> None:
+        held = self._held.pop(number, None)
+        if held is not None:
+            self._guarded(lambda: self.pins.drop([held]))
 
     def _pin(self, held: Pin, evaluation: Evaluation) -> None:
         identity = self.reader.identity
@@ -321,7 +317,7 @@ class Keeper:
         self.pins.pin(held, value=evaluation.value, identity=identity, evaluated=time.time(), **said)
         self._best = evaluation.value
         self.pinned += 1
-        self.pins.retain(self.keep, identity.mode if identity else None)
+        self._guarded(lambda: self.pins.retain(self.keep, identity.mode if identity else None))
 
     def _retry(self) -> None:
         undone, self._undone = self._undone, []
@@ -333,8 +329,10 @@ class Keeper:
         """Let go of saves that can no longer be asked for; of those that were written ``before`` only."""
         needed = self.matcher.needed() | {match.save for match in self._undone}
         for number in [number for number, held in self._held.items() if number not in needed and held.written < before]:
-            held = self._held.pop(number)
-            self._guarded(lambda held=held: self.pins.drop([held]))  # type: ignore[misc]
+            self._drop(number)
+        for number in [number for number, (save, _) in self._unheld.items() if save.written < before]:
+            if number not in needed:
+                del self._unheld[number]
 
     # ------------------------------------------------------------------------------------------ the last run
 

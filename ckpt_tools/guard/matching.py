@@ -2,20 +2,23 @@
 
 A trainer either prints a value and then saves the model that has it (``after``), or saves and then evaluates what it
 saved (``before``). Between two evaluations only one of the two can be: a save between them belongs to the first when
-it comes after its line, to the second when it comes before. Which of the two a trainer does is told by the user, or by
-a line that names the file, or learned: the one side is close in time and the other far, or, where both are close,
-what came first in the run.
+it comes after its line, to the second when it comes before.
+
+What is close in time belongs together, and the training lies between: that is enough where it takes longer than a
+busy machine may be late. Else the order counts. It is told by the user, or by a line that says that it is saving; or
+it is learned: one side is close and the other far, or, where both are far, what came first in the run.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
 Order = Literal["before", "after"]
 
 # How much closer one side must be to tell something, in seconds and as a ratio.
-_CLEAR_SECONDS = 0.2
+_CLEAR_SECONDS = 0.1
 _CLEAR_RATIO = 4.0
 # How late a line may be read on a busy machine, in seconds.
 _LATE_SECONDS = 0.5
@@ -64,7 +67,6 @@ class Matcher:
     _previous: list[Saved] = field(default_factory=list)
     _claim: Evaluated | None = None
     _before_claim: list[Saved] = field(default_factory=list)
-    _near: list[tuple[float, float]] = field(default_factory=list)
     _last: Evaluated | None = None
     _taken: set[int] = field(default_factory=set)
 
@@ -93,13 +95,19 @@ class Matcher:
     def passed(self, now: float) -> list[Match]:
         """Settle what no line can change any more that is read later than ``now``."""
         claim = self._claim
-        if claim is None or self._order_of(claim) != "after":
+        if claim is None or now - claim.time < _LATE_SECONDS:
             return []
-        following = [save for save in self._previous if _of(save, claim)]
-        if not following or now - following[0].ended < _LATE_SECONDS:
+        order = self._order_of(claim)
+        following = self._fitting(self._previous, claim)
+        if following and now - following[0].ended < _LATE_SECONDS:
             return []
+        if order is None:
+            order = self._close_by(claim, following)
+        if order is None or (order == "after" and not following):
+            return []
+        chosen = following if order == "after" else self._before_claim
         self._claim, self._before_claim = None, []
-        return self._matched(claim, following, "after")
+        return self._matched(claim, chosen, order)
 
     def ended(self) -> list[Match]:
         """Nothing more comes: what is open is settled with what there is."""
@@ -128,13 +136,26 @@ class Matcher:
 
     def _matched(self, claim: Evaluated, saves: list[Saved], order: Order) -> list[Match]:
         """The nearest save on one side that can be the evaluation's, and is no other's."""
-        fitting = [save for save in saves if _of(save, claim) and save.number not in self._taken]
+        fitting = self._fitting(saves, claim)
         chosen = [save for save in fitting if save.called_best] or fitting
         if not chosen:
             return []
         save = chosen[-1] if order == "before" else chosen[0]
         self._taken = {*sorted(self._taken)[-1000:], save.number}
         return [Match(claim.number, save.number)]
+
+    def _fitting(self, saves: list[Saved], claim: Evaluated) -> list[Saved]:
+        return [save for save in saves if _of(save, claim) and save.number not in self._taken]
+
+    def _close_by(self, claim: Evaluated, following: list[Saved]) -> Order | None:
+        """The side on which a save is as close as a line is to what it is about, when the other has none so close."""
+        before = self._fitting(self._before_claim, claim)
+        ahead = abs(claim.time - before[-1].ended) if before else math.inf
+        behind = max(0.0, following[0].begun - claim.time) if following else math.inf
+        near, far = sorted((ahead, behind))
+        if near > _LATE_SECONDS or far < _CLEAR_RATIO * near + _CLEAR_SECONDS:
+            return None
+        return "before" if ahead < behind else "after"
 
     def _is_of_next(self, save: Saved, event: Evaluated) -> bool:
         """Whether a save came after a line that was read only behind it: a busy machine reads late."""
@@ -148,11 +169,10 @@ class Matcher:
             return
         behind = self._previous[0].begun - self._last.time
         ahead = event.time - self._previous[-1].ended
-        self._near.append((max(behind, 0.0), max(ahead, 0.0)))
-        count = len(self._near)
-        after, before = (sum(pair[side] for pair in self._near) / count for side in (0, 1))
-        if abs(after - before) >= _CLEAR_SECONDS and max(after, before) >= _CLEAR_RATIO * min(after, before):
-            self.order = "after" if after < before else "before"
+        if min(behind, ahead) < _LATE_SECONDS:
+            return  # which of two events so close came first is chance: that they are close is enough
+        if _is_clear(ahead, behind):
+            self.order = "after" if behind < ahead else "before"
         else:
             self.order = self._first
 
@@ -160,27 +180,31 @@ class Matcher:
         """The open claim, now that the next evaluation is there (or nothing more comes)."""
         claim = self._claim
         assert claim is not None
-        following = [save for save in self._previous if _of(save, claim)]
-        order = self._order_of(claim)
-        if order is None:
-            order = self._told_by(claim, following, until)
+        following = self._fitting(self._previous, claim)
+        order = self._order_of(claim) or self._told_by(claim, following, until)
         chosen = self._before_claim if order == "before" else following
-        matches = self._matched(claim, chosen, order or "after")
+        matches = self._matched(claim, chosen, order)
         self._claim, self._before_claim = None, []
         return matches
 
-    def _told_by(self, claim: Evaluated, following: list[Saved], until: float | None) -> Order | None:
-        if self._before_claim and following:
-            ahead = claim.time - self._before_claim[-1].ended
-            behind = following[0].begun - claim.time
-            clear = abs(ahead - behind) >= _CLEAR_SECONDS and max(ahead, behind) >= _CLEAR_RATIO * min(ahead, behind)
-            return ("before" if ahead < behind else "after") if clear else self._first
+    def _told_by(self, claim: Evaluated, following: list[Saved], until: float | None) -> Order:
+        before = self._fitting(self._before_claim, claim)
+        if before and following:
+            ahead, behind = claim.time - before[-1].ended, following[0].begun - claim.time
+            if _is_clear(ahead, behind):
+                return "before" if ahead < behind else "after"
+            return self._first or "after"
         if following and until is not None:
             behind, ahead = following[0].begun - claim.time, until - following[-1].ended
-            if behind - ahead >= _CLEAR_SECONDS and behind >= _CLEAR_RATIO * max(ahead, 0.0):
+            if ahead < behind and _is_clear(ahead, behind):
                 return "before"  # the save belongs to the next evaluation: this one was saved nowhere
             return "after"
-        return "before" if self._before_claim else "after"
+        return "before" if before else "after"
+
+
+def _is_clear(one: float, other: float) -> bool:
+    near, far = sorted((max(one, 0.0), max(other, 0.0)))
+    return far - near >= _CLEAR_SECONDS and far >= _CLEAR_RATIO * near
 
 
 def _of(save: Saved, claim: Evaluated) -> bool:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 from ckpt_tools.errors import UsageError
 from ckpt_tools.metric_lines import (
@@ -34,14 +34,34 @@ _PRAISING = re.compile(r"best|improved|decreased|increased|reduced|dropped|rose"
 
 @dataclass(frozen=True)
 class Identity:
-    """Which metric it is: two with another identity are never compared. ``mode`` is None until something tells it."""
+    """Which metric it is: two with another identity are never compared. ``mode`` is None until something tells it.
+
+    ``source`` tells how it is read: ``name`` and ``pattern`` as the user said, ``lines`` from the trainer's own best
+    ones.
+    """
 
     name: str
     mode: Mode | None
     reason: str
+    source: Literal["name", "pattern", "lines"] = "lines"
+    pattern: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        return {"name": self.name, "mode": self.mode, "reason": self.reason}
+        return asdict(self)
+
+    @staticmethod
+    def from_json(said: Any) -> Identity | None:
+        """None for what is no identity."""
+        if not isinstance(said, dict) or not isinstance(said.get("name"), str):
+            return None
+        mode, source, pattern = said.get("mode"), said.get("source"), said.get("pattern")
+        return Identity(
+            said["name"],
+            mode if mode in ("min", "max") else None,
+            str(said.get("reason", "")),
+            source if source in ("name", "pattern") else "lines",
+            pattern if isinstance(pattern, str) else None,
+        )
 
 
 @dataclass(frozen=True)
@@ -85,6 +105,11 @@ class MetricReader:
         pattern: str | None = None,
         identity: Identity | None = None,
     ) -> None:
+        if not metric and not pattern and identity is not None:
+            # As the guard before this one was told.
+            metric = identity.name if identity.source == "name" else None
+            pattern = identity.pattern if identity.source == "pattern" else None
+            mode = mode or identity.mode
         self._asked = canonical(metric) if metric else None
         self._pattern = _compiled(pattern) if pattern else None
         self._mode = mode
@@ -104,8 +129,9 @@ class MetricReader:
                     f"whether a higher or a lower {name!r} is better, its name does not tell",
                     hint="add --mode min or --mode max",
                 )
-            given = "as given" if mode else f"{direction} by its name"
-            self.identity = self._same(Identity(name, direction, given), identity)
+            reason = "as given" if mode else f"{direction} by its name"
+            asked = Identity(name, direction, reason, "pattern" if pattern else "name", pattern)
+            self.identity = self._same(asked, identity)
 
     @staticmethod
     def _same(asked: Identity, stored: Identity | None) -> Identity:

@@ -97,8 +97,9 @@ class Pin:
 
 
 def pins_directory(run: str) -> str:
-    """Where the pins of a run lie. The run's directory need not exist."""
-    return os.path.abspath(run) + SUFFIX
+    """Where the pins of a run lie, told as the run was. The run's directory need not exist."""
+    plain = os.path.normpath(run)
+    return (os.path.abspath(run) if os.path.basename(plain) in ("", os.curdir, os.pardir) else plain) + SUFFIX
 
 
 def _load(directory: str, number: int) -> Pin:
@@ -170,11 +171,7 @@ class Pins:
         return said if isinstance(said, dict) else {}
 
     def identity(self) -> Identity | None:
-        metric = self.state().get("metric")
-        if not isinstance(metric, dict) or not isinstance(metric.get("name"), str):
-            return None
-        mode = metric.get("mode")
-        return Identity(metric["name"], mode if mode in ("min", "max") else None, str(metric.get("reason", "")))
+        return Identity.from_json(self.state().get("metric"))
 
     def events(self) -> list[dict[str, Any]]:
         """The events of the last run of a guard; a last line that was cut off is left out."""
@@ -207,7 +204,7 @@ class Pins:
     def open(self) -> None:
         """Make the directory, durably, and clear away what was killed while it was made or removed."""
         storage.make_directory(self.directory)
-        storage.sync_directory(os.path.dirname(self.directory))
+        storage.sync_directory(os.path.dirname(self.directory) or os.curdir)
         for name in storage.list_directory(self.directory):
             path = os.path.join(self.directory, name)
             if _TRASH.fullmatch(name):

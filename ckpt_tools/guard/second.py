@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import select
@@ -146,6 +147,12 @@ def fork_keeper(keeper: Keeper, streams: list[Stream], ends: tuple[int, int], ma
     return process
 
 
+def _load() -> None:
+    """Import, while the trainer starts, what the first save would otherwise have to wait for."""
+    for module in ("numpy", "h5py", "ckpt_tools.readers.keras_h5", "ckpt_tools.readers.keras_zip"):
+        importlib.import_module(module)
+
+
 class _Life:
     """From the first look at the run to the answer at the end."""
 
@@ -161,6 +168,7 @@ class _Life:
         self._safely(self._keeper.begin)
         with contextlib.suppress(OSError):
             os.write(self._answer, b"+")
+        self._safely(_load)
         started = True
         for frame in self._frames():
             if frame.kind == ENDED:

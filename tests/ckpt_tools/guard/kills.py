@@ -1,8 +1,8 @@
 """A trainer under guard, killed at random moments, and what must hold afterwards.
 
-    the best pin loads, and its weight is its value         it equals what was logged
-    a later best pin is never worse than an earlier one
-    what was saved and evaluated while a guard lived is in a pin, or better ones are
+the best pin loads, and its weight is its value         it equals what was logged
+a later best pin is never worse than an earlier one
+what was saved and evaluated while a guard lived is in a pin, or better ones are
 """
 
 from __future__ import annotations
@@ -157,7 +157,13 @@ def processes_of(guard: int) -> tuple[list[int], list[int]]:
 def kill(guard: subprocess.Popen[bytes], what: str) -> None:
     """End some of the processes of a guard at once, by SIGKILL."""
     keeper, trainer = processes_of(guard.pid)
-    victims = {"trainer": trainer, "guard": [guard.pid], "keeper": keeper, "both": [guard.pid, *keeper], "all": [guard.pid, *keeper, *trainer]}
+    victims = {
+        "trainer": trainer,
+        "guard": [guard.pid],
+        "keeper": keeper,
+        "both": [guard.pid, *keeper],
+        "all": [guard.pid, *keeper, *trainer],
+    }
     for victim in victims[what]:
         os.kill(victim, signal.SIGKILL)
 
@@ -198,7 +204,7 @@ def main() -> int:
 
 
 def kills(run: Run, count: int, chance: random.Random) -> int:
-    """Kill something of a run at random so many times, check after each, and let a last one end; returns what is lost."""
+    """Kill something of a run at random so many times, check after each, let a last one end; returns what is lost."""
     for _ in range(count):
         what = chance.choice(("trainer", "guard", "keeper", "both", "all"))
         since = time.time()

@@ -18,4 +18,10 @@ with tf.train.SingularMonitoredSession(hooks=[hook], checkpoint_dir=RUN) as sess
         session.run(train, {new: value})
         note("saved", value)
         step = int(session.run(global_step, {new: value}))
-        tf.logging.info("Saving dict for global step %d: accuracy = %.4f, global_step = %d, loss = %.4f", step, value, step, 1 - value)
+        tf.logging.info(
+            "Saving dict for global step %d: accuracy = %.4f, global_step = %d, loss = %.4f",
+            step,
+            value,
+            step,
+            1 - value,
+        )

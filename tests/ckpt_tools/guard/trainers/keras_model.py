@@ -16,7 +16,7 @@ model.compile("sgd", "mse")
 
 
 class Evaluate(keras.callbacks.Callback):
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, _epoch, logs=None):
         value = next(values, None)
         if value is None:
             raise SystemExit
@@ -27,7 +27,7 @@ class Evaluate(keras.callbacks.Callback):
 class Note(keras.callbacks.Callback):
     best = 0.0
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, _epoch, logs=None):
         if logs["val_auc"] > self.best:
             self.best = logs["val_auc"]
             note("saved", self.best)
