@@ -44,9 +44,8 @@ _IMPROVED = re.compile(
     rf"\s+\(?(?:from\s+)?(?P<before>{_NUMBER}|None)\s*(?:to|-{{1,3}}>|=>|→)\s*(?P<after>{_NUMBER})",
     re.IGNORECASE,
 )
-_PATH = re.compile(
-    r"\b(?:saving|saved)(?: (?:the|best|new|model|weights|checkpoint))* to:? '?(?P<path>\S.{0,1000}?)'?$", re.I
-)
+# A file, not a number: ``saved ... to 0.5`` names none.
+_PATH = re.compile(r"\bsav(?:ing|ed)\b.{0,120}?\bto:? '?(?![\d.+-]+'?$)(?P<path>\S.{0,1000}?)'?$", re.IGNORECASE)
 _BEST = re.compile(r"(?<![^\W_])best(?![^\W_])", re.IGNORECASE)
 # Words around a metric's name that say that it is the best one, not which.
 _PRAISE = {

@@ -5,6 +5,7 @@ Nothing here may end the training: what fails is noted, tried again, and said at
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import csv
 import math
@@ -44,6 +45,16 @@ class _Log:
 
 
 @dataclass
+class _Job:
+    """A pin that is being made in the other thread: that takes as long as reading and syncing all of it."""
+
+    match: Match
+    held: Pin
+    value: float
+    future: concurrent.futures.Future[Pin]
+
+
+@dataclass
 class Keeper:
     """What a guard knows of one run. ``saved`` is the order as the user says it, None to learn it."""
 
@@ -64,6 +75,8 @@ class Keeper:
         self._unheld: dict[int, tuple[Save, float]] = {}
         self._evaluations: dict[int, Evaluation] = {}
         self._undone: list[Match] = []
+        self._jobs: list[_Job] = []
+        self._pool: concurrent.futures.ThreadPoolExecutor | None = None
         self._later: list[Saved] = []
         self._known: set[Save] = set()
         self._refused: dict[Save, float] = {}
@@ -110,7 +123,9 @@ class Keeper:
             return
         self.look()
         self._apply(self.matcher.ended())
+        self.wait()
         self._retry()
+        self.wait()
         self._keep_newest()
         self._tidy()
         self._guarded(lambda: self.pins.record({"event": "end", "time": time.time()}))
@@ -123,6 +138,9 @@ class Keeper:
             self._guarded(lambda: self.pins.retain(self.keep, None))
 
     def close(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown()
+            self._pool = None
         self._open.close()
         self.ready = False
 
@@ -155,6 +173,7 @@ class Keeper:
 
     def look(self) -> None:
         """Look for new saves and new lines in logs."""
+        self._collect()
         self._take(self._new_saves())
         self._apply(self.matcher.passed(time.time()))
         for path, text, when in self._new_log_lines():
@@ -170,7 +189,7 @@ class Keeper:
         wanted = better(evaluation.value, self._best, mode)
         if better(evaluation.value, self.best_seen, mode):
             self.best_seen = evaluation.value
-        if look and wanted:
+        if look and (wanted or self.matcher.waits):
             self._look_before(when)
         self._numbers += 1
         self._evaluations[self._numbers] = evaluation
@@ -251,8 +270,12 @@ class Keeper:
             self._held[number] = held
         return held
 
+    def _needed(self) -> set[int]:
+        """The saves that may still be asked for: those that the matcher knows, and those that it does not know yet."""
+        return self.matcher.needed() | {match.save for match in self._undone} | {event.number for event in self._later}
+
     def _make_room(self) -> None:
-        needed = self.matcher.needed() | {match.save for match in self._undone}
+        needed = self._needed()
         for number in [number for number in self._held if number not in needed]:
             self._drop(number)
         mode = self.reader.identity.mode if self.reader.identity else None
@@ -295,29 +318,71 @@ class Keeper:
                 if held is None and match.save in self._unheld:
                     held = self._hold(match.save)
                 if held is not None:
-                    self._pin(held, evaluation)
-                    del self._held[match.save]
+                    self._submit(match, held, evaluation)
+            except CkptError as error:
+                self._try_again(match, error)
+
+    def _submit(self, match: Match, held: Pin, evaluation: Evaluation) -> None:
+        """Have a pin made in the other thread: the next save must not be missed meanwhile."""
+        if self._pool is None:
+            self._pool = concurrent.futures.ThreadPoolExecutor(1)
+        del self._held[match.save]
+        self._best = evaluation.value
+        self._jobs.append(_Job(match, held, evaluation.value, self._pool.submit(self._pin, held, evaluation)))
+
+    def wait(self) -> None:
+        """Wait for the pins that are being made."""
+        self._collect(wait=True)
+
+    def _collect(self, *, wait: bool = False) -> None:
+        """See what became of the pins that were being made."""
+        jobs, self._jobs = self._jobs, []
+        for job in jobs:
+            if not wait and not job.future.done():
+                self._jobs.append(job)
+                continue
+            try:
+                job.future.result()
+                self.pinned += 1
+                continue
             except CorruptError as error:
                 # Two saves were mixed, or the disk is bad: the next look may see a whole one.
                 self.fail(error)
-                self._drop(match.save)
+                self._guarded(lambda held=job.held: self.pins.drop([held]))  # type: ignore[misc]
             except CkptError as error:
+                self._held[job.match.save] = job.held
+                self._try_again(job.match, error)
+            except Exception as error:
                 self.fail(error)
-                self._undone = [*self._undone[-8:], match]
-                self._retry_at = time.monotonic() + _RETRY_SECONDS
+            self._best = self._best_of_pins(jobs)
+
+    def _best_of_pins(self, jobs: Iterable[_Job]) -> float | None:
+        """The value to beat: of what is pinned, or being pinned."""
+        mode = self.reader.identity.mode if self.reader.identity else None
+        best = self.pins.best(mode)
+        value = best.value if best else None
+        for job in jobs:
+            if not job.future.done() and better(job.value, value, mode):
+                value = job.value
+        return value
+
+    def _try_again(self, match: Match, error: CkptError) -> None:
+        self.fail(error)
+        self._undone = [*self._undone[-8:], match]
+        self._retry_at = time.monotonic() + _RETRY_SECONDS
 
     def _drop(self, number: int) -> None:
         held = self._held.pop(number, None)
         if held is not None:
             self._guarded(lambda: self.pins.drop([held]))
 
-    def _pin(self, held: Pin, evaluation: Evaluation) -> None:
+    def _pin(self, held: Pin, evaluation: Evaluation) -> Pin:
+        """In the other thread."""
         identity = self.reader.identity
         said = {"step": evaluation.step, "epoch": evaluation.epoch, "line": evaluation.text}
-        self.pins.pin(held, value=evaluation.value, identity=identity, evaluated=time.time(), **said)
-        self._best = evaluation.value
-        self.pinned += 1
+        pin = self.pins.pin(held, value=evaluation.value, identity=identity, evaluated=time.time(), **said)
         self._guarded(lambda: self.pins.retain(self.keep, identity.mode if identity else None))
+        return pin
 
     def _retry(self) -> None:
         undone, self._undone = self._undone, []
@@ -327,7 +392,7 @@ class Keeper:
 
     def _tidy(self, before: float = math.inf) -> None:
         """Let go of saves that can no longer be asked for; of those that were written ``before`` only."""
-        needed = self.matcher.needed() | {match.save for match in self._undone}
+        needed = self._needed()
         for number in [number for number, held in self._held.items() if number not in needed and held.written < before]:
             self._drop(number)
         for number in [number for number, (save, _) in self._unheld.items() if save.written < before]:
@@ -350,6 +415,7 @@ class Keeper:
         if not ended and (events or held):
             started = next((e.get("time", 0.0) for e in self.pins.events() if e.get("event") == "start"), 0.0)
             self._guarded(lambda: self._replay(events, held, float(started)))
+            self.wait()
         for pin in self.pins.held():
             self._guarded(lambda pin=pin: self.pins.drop([pin]))  # type: ignore[misc]
         self._held.clear()

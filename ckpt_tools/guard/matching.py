@@ -115,6 +115,11 @@ class Matcher:
         self._claim, self._last, self._previous, self._first = None, None, [], None
         return matches
 
+    @property
+    def waits(self) -> bool:
+        """Whether an evaluation still waits for its save."""
+        return self._claim is not None
+
     def wants(self) -> bool:
         """Whether the next save may be asked for, now or later."""
         return self.order != "after" or self._claim is not None

@@ -15,6 +15,7 @@ import contextlib
 import json
 import os
 import re
+import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -141,6 +142,7 @@ class Pins:
     def __init__(self, run: str) -> None:
         self.run = os.path.abspath(run)
         self.directory = pins_directory(run)
+        self._removing = threading.RLock()
 
     # ------------------------------------------------------------------------------------------ reading
 
@@ -322,10 +324,11 @@ class Pins:
 
     def drop(self, pins: Iterable[Pin]) -> None:
         """Remove pins or what is held; killed half-way, the next `open` ends it."""
-        for pin in pins:
-            trash = os.path.join(self.directory, f"trash-{pin.number:06}")
-            storage.rename(pin.directory, trash)
-            storage.remove_below(trash)
+        with self._removing:
+            for pin in pins:
+                trash = os.path.join(self.directory, f"trash-{pin.number:06}")
+                storage.rename(pin.directory, trash)
+                storage.remove_below(trash)
 
     def retain(self, keep: int, mode: str | None) -> list[Pin]:
         """Remove all but ``keep`` pins, the best ones by value; returns those that went.
@@ -333,21 +336,22 @@ class Pins:
         While the direction is not known none goes, nor when no whole best one is among those that stay. Of those
         without a value the newest stays, until a pin with one is there that was written later.
         """
-        pins = self.all()
-        best = self.best(mode)
-        valued = [pin for pin in pins if pin.value is not None]
-        if mode is None and len(valued) > 1:
-            return []
-        sign = -1.0 if mode == "max" else 1.0
-        ranked = sorted(valued, key=lambda pin: (sign * (pin.value or 0.0), pin.number))
-        if valued and best is None:
-            return []
-        stay = {pin.number for pin in ranked[: max(1, keep)]} | ({best.number} if best else set())
-        unknown = [pin for pin in pins if pin.value is None]
-        stay |= {pin.number for pin in unknown[-1:]}
-        gone = [pin for pin in pins if pin.number not in stay]
-        self.drop(gone)
-        return gone
+        with self._removing:
+            pins = self.all()
+            best = self.best(mode)
+            valued = [pin for pin in pins if pin.value is not None]
+            if mode is None and len(valued) > 1:
+                return []
+            sign = -1.0 if mode == "max" else 1.0
+            ranked = sorted(valued, key=lambda pin: (sign * (pin.value or 0.0), pin.number))
+            if valued and best is None:
+                return []
+            stay = {pin.number for pin in ranked[: max(1, keep)]} | ({best.number} if best else set())
+            unknown = [pin for pin in pins if pin.value is None]
+            stay |= {pin.number for pin in unknown[-1:]}
+            gone = [pin for pin in pins if pin.number not in stay]
+            self.drop(gone)
+            return gone
 
 
 def _write_json(directory: str, pin: Pin) -> None:
