@@ -86,6 +86,12 @@ def is_file(path: PathLike) -> bool:
     return _noted(os.path.isfile, path)
 
 
+def has_file(path: PathLike) -> bool:
+    """Whether something that is no directory has this name: a file, or what cannot be opened as one and should be told
+    of, such as a link to nowhere. A directory may bear the name of any file, and is then not meant."""
+    return is_file(path) if is_url(path) else _noted(_is_no_directory, path)
+
+
 def fingerprint(path: PathLike) -> Fingerprint:
     """What tells that a file is still the one that was looked at. Raises NotFoundError when there is none."""
     if not is_url(path):
@@ -130,6 +136,14 @@ def read_file(path: PathLike, *, limit: int) -> bytes:
 def list_directory(path: PathLike) -> list[str]:
     """The names in a directory, sorted."""
     return list(_scan(path)) if is_url(path) else storage.list_directory(path)
+
+
+def list_files(directory: PathLike, ending: str = "") -> list[str]:
+    """The names in a directory that end so and are not those of directories, sorted."""
+    if is_url(directory):
+        return [name for name, status in _scan(directory).items() if name.endswith(ending) and not status.directory]
+    here = os.fspath(directory)
+    return [name for name in list_directory(here) if name.endswith(ending) and has_file(os.path.join(here, name))]
 
 
 def scan(directory: PathLike) -> dict[str, Status]:
@@ -199,6 +213,10 @@ def is_absolute(path: PathLike) -> bool:
 def relative(path: str, start: str) -> str:
     """The way from one directory to a path; both are local or both URLs of one host."""
     return os.path.relpath(absolute(path), absolute(start))
+
+
+def _is_no_directory(path: str) -> bool:
+    return os.path.lexists(path) and not os.path.isdir(path)
 
 
 def _noted(look: Callable[[str], bool], path: PathLike) -> bool:

@@ -9,8 +9,7 @@ from typing import Any
 
 from ckpt_tools import storage
 from ckpt_tools.errors import BusyError, CorruptError, NotFoundError
-from ckpt_tools.format.state import FILE_NAME
-from ckpt_tools.ledger import backup_directory, history, is_beside
+from ckpt_tools.ledger import backup_directory, history, is_beside, state_file
 from ckpt_tools.rewrite.endings import finish_undo, remove_backup
 from ckpt_tools.rewrite.files import comes_from, file_digest, put_back, taken, temporary_index
 from ckpt_tools.rewrite.journal import after_commit, announced, recover_directory
@@ -132,5 +131,5 @@ def written_names(entries: Iterable[Mapping[str, Any]]) -> list[str]:
 
 def _names(entry: Mapping[str, Any]) -> list[str]:
     if is_beside(entry):
-        return [*entry["aside"], *([] if entry["state"] is None else [FILE_NAME])]
+        return [*entry["aside"], *([] if entry["state"] is None else [state_file(entry)])]
     return [*entry["moved"], f"{entry['checkpoint']}.index"]

@@ -80,9 +80,10 @@ def _chain(path: str) -> tuple[str, bool]:
     """The prefix whose changes are meant, and whether those of the files beside it are meant too."""
     from ckpt_tools import ledger
     from ckpt_tools.experiments import resolve
+    from ckpt_tools.readers.state_files import is_state_file
 
     directory = path if os.path.isdir(path) else os.path.dirname(path) or "."
-    beside = os.path.isdir(path) or os.path.basename(path) == FILE_NAME
+    beside = os.path.isdir(path) or os.path.basename(path) == FILE_NAME or is_state_file(path)
     try:
         prefix = resolve(path)
     except CkptError:
