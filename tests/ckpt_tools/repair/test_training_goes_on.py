@@ -97,8 +97,8 @@ def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     directory = tmp_path_factory.mktemp(request.param)
     PROGRAMS[request.param][0](directory)
     # Savers write absolute paths where they were given one: here the directory is copied for each test.
-    state = directory / "checkpoint"
-    state.write_text(state.read_text().replace(f"{directory}/", ""))
+    for name in ("checkpoint", "best_checkpoint", "other"):
+        (directory / name).write_text((directory / name).read_text().replace(f"{directory}/", ""))
     return request.param, directory
 
 
