@@ -248,8 +248,9 @@ def _document(path: str) -> dict[str, Any]:
 
 def _from_metrics(path: str) -> Iterator[LoggedEvaluation]:
     for row in _objects(path):
-        # "start" is the evaluation of the fresh weights, which are a new run's first best.
-        if row.get("event") in ("start", "eval"):
+        # "start" is the evaluation of fresh weights: it counts where the run took them for its first best.
+        counts = row.get("event") == "start" and row.get("best_metric") not in (0, 0.0)
+        if counts or row.get("event") == "eval":
             yield from _row(row, row.get("step"), row.get("recall"), path)
 
 

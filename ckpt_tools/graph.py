@@ -51,7 +51,7 @@ class ObjectGraph:
         """Every variable that can be reached from a path, nearest first, each once."""
         start = self.child(path)
         if start is not None:
-            for node, where in self._walk(start, path):
+            for node, where in self.walk(start, path):
                 variable = self._variable(node, where)
                 if variable is not None:
                     yield variable
@@ -59,13 +59,48 @@ class ObjectGraph:
     @cached_property
     def paths(self) -> dict[str, str]:
         """For each key in the graph the shortest path to its object from the root."""
-        return {attribute.key: where for node, where in self._walk(0, "") for attribute in self.nodes[node].attributes}
+        return {attribute.key: where for node, where in self.walk(0, "") for attribute in self.nodes[node].attributes}
 
     @property
     def slots(self) -> Iterator[Slot]:
         """All slot variables of Keras 2's optimizers."""
         for node in self.nodes:
             yield from node.slots
+
+    @cached_property
+    def full_names(self) -> dict[str, str]:
+        """For each key the name that its variable was created with; empty where none was stored."""
+        return {attribute.key: attribute.full_name for node in self.nodes for attribute in node.attributes}
+
+    def trainable_keys(self) -> set[str]:
+        """The keys of the model's own weights that Keras 3's optimizers hold."""
+        return {key for weights, _ in self._optimizer_lists() for key in map(self.key_of, weights.values()) if key}
+
+    def moments(self) -> Iterator[tuple[str, tuple[str | None, str]]]:
+        """What Keras 3's optimizers keep for each weight: its key, with the key of the weight and the list's name.
+
+        A weight's place in ``_trainable_variables`` is the place of its moments in the other lists of that length; an
+        object is told by its node, never by a name.
+        """
+        for weights, lists in self._optimizer_lists():
+            for name, places in lists.items():
+                if len(places) == len(weights):
+                    for place, node in places.items():
+                        key = self.key_of(node)
+                        if key is not None and place in weights:
+                            yield key, (self.key_of(weights[place]), name.strip("_"))
+
+    def _optimizer_lists(self) -> Iterator[tuple[dict[str, int], dict[str, dict[str, int]]]]:
+        """The numbered children of each optimizer: its weights, and its other lists."""
+        for node in self.nodes:
+            weights = node.children.get("_trainable_variables")
+            if weights is not None and "_iterations" in node.children:
+                lists = {
+                    name: self.nodes[child].children
+                    for name, child in node.children.items()
+                    if name not in ("_trainable_variables", "_variables") and self.nodes[child].children
+                }
+                yield self.nodes[weights].children, lists
 
     def optimizer_keys(self) -> set[str]:
         """The keys of what belongs to an optimizer alone: it cannot be reached but through one.
@@ -94,14 +129,8 @@ class ObjectGraph:
                 return attribute.key
         return None
 
-    def _variable(self, node: int, path: str) -> Variable | None:
-        for attribute in self.nodes[node].attributes:
-            if attribute.name == VARIABLE_VALUE:
-                return Variable(node, path, attribute.key, attribute.full_name)
-        return None
-
-    def _walk(self, start: int, path: str) -> Iterator[tuple[int, str]]:
-        """Breadth first, so that the first path found is a shortest one."""
+    def walk(self, start: int = 0, path: str = "") -> Iterator[tuple[int, str]]:
+        """Each node that can be reached and its path: breadth first, so that the first path found is a shortest one."""
         seen = {start}
         queue = deque([(start, path)])
         while queue:
@@ -111,3 +140,9 @@ class ObjectGraph:
                 if child not in seen:
                     seen.add(child)
                     queue.append((child, f"{where}/{name}" if where else name))
+
+    def _variable(self, node: int, path: str) -> Variable | None:
+        for attribute in self.nodes[node].attributes:
+            if attribute.name == VARIABLE_VALUE:
+                return Variable(node, path, attribute.key, attribute.full_name)
+        return None

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
@@ -34,9 +35,7 @@ def new_entry(directory: str, action: str, after: bytes) -> dict[str, Any]:
     now = datetime.now(timezone.utc)
     identity = f"{now:%Y%m%dT%H%M%S}-{hashlib.sha256(after).hexdigest()[:8]}"
     # The same change, made again within the second in which it was taken back, or killed before it was recorded.
-    backups = os.path.join(directory, STATE_DIRECTORY, _BACKUP)
-    taken = {known["id"] for known in read_ledger(directory)}
-    taken |= set(storage.list_directory(backups)) if os.path.isdir(backups) else set()
+    taken = {known["id"] for known in read_ledger(directory)} | {os.path.basename(path) for path in backups(directory)}
     again = sum(known.startswith(identity) for known in taken)
     return {
         "schema_version": SCHEMA_VERSION,
@@ -53,11 +52,16 @@ def undo_entry(entry: Mapping[str, Any]) -> dict[str, Any]:
     return {"id": f"undo-{entry['id']}", "time": now, "action": "undo", "undoes": entry["id"]}
 
 
+def undo_command(prefix: str) -> str:
+    """What takes the last change of a checkpoint back, as one types it."""
+    return f"ckpt undo {shlex.quote(prefix)}"
+
+
 def require_own(directory: str) -> None:
     """Raise UnsafeError when what is kept for a directory lies elsewhere: no link may lead a change out of it."""
     state = os.path.join(directory, STATE_DIRECTORY)
     for path in (state, *(os.path.join(state, name) for name in (_LEDGER, PENDING, _BACKUP))):
-        if os.path.islink(path):
+        if storage.is_link(path):
             raise UnsafeError("is a link: it would lead out of the directory", path=path, hint=f"remove it: rm {path}")
 
 
@@ -68,7 +72,7 @@ def read_ledger(directory: str) -> list[dict[str, Any]]:
     """
     require_own(directory)
     path = os.path.join(directory, STATE_DIRECTORY, _LEDGER)
-    if not os.path.lexists(path):
+    if not storage.is_there(path):
         return []
     lines = storage.read_file(path, limit=MAX_LEDGER_BYTES).decode("utf-8", "replace").split("\n")
     entries = []
@@ -93,18 +97,20 @@ def append(directory: str, entry: Mapping[str, Any]) -> None:
     storage.sync_directory(state)
 
 
-def history(prefix: str, *, beside: bool = False) -> list[dict[str, Any]]:
-    """The changes of a checkpoint that stand, oldest first: those of the ledger that were not undone.
-
-    ``beside``: those of the files beside it too.
-    """
-    entries = read_ledger(os.path.dirname(prefix) or ".")
+def standing(directory: str) -> list[dict[str, Any]]:
+    """The changes of a directory that stand, oldest first: those of the ledger that were not undone."""
+    entries = read_ledger(directory)
     undone = {entry.get("undoes") for entry in entries}
+    return [entry for entry in entries if "undoes" not in entry and entry["id"] not in undone]
+
+
+def history(prefix: str, *, beside: bool = False) -> list[dict[str, Any]]:
+    """The changes of a checkpoint that stand, oldest first. ``beside``: those of the files beside it too."""
     name = os.path.basename(prefix)
     return [
         entry
-        for entry in entries
-        if (entry.get("checkpoint") == name or (beside and is_beside(entry))) and entry["id"] not in undone
+        for entry in standing(os.path.dirname(prefix) or ".")
+        if entry.get("checkpoint") == name or (beside and is_beside(entry))
     ]
 
 
@@ -142,6 +148,15 @@ def checked(entry: Any, path: str, *, of_checkpoint: bool = False) -> dict[str, 
 
 def backup_directory(directory: str, entry: Mapping[str, Any]) -> str:
     return os.path.join(directory, STATE_DIRECTORY, _BACKUP, entry["id"])
+
+
+def backups(directory: str) -> list[str]:
+    """The directories with originals that are kept for a directory."""
+    require_own(directory)
+    place = os.path.join(directory, STATE_DIRECTORY, _BACKUP)
+    if not storage.is_directory(place):
+        return []
+    return [path for name in storage.list_directory(place) if storage.is_directory(path := os.path.join(place, name))]
 
 
 def make_backup_directory(directory: str, entry: Mapping[str, Any]) -> str:

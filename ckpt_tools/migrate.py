@@ -10,6 +10,7 @@ import json
 import math
 import os
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,12 +19,14 @@ from ckpt_tools.errors import NotFoundError, UnsupportedError, UsageError
 from ckpt_tools.experiments import resolve
 from ckpt_tools.format.bundle import OBJECT_GRAPH_KEY
 from ckpt_tools.format.object_graph import build_graph
+from ckpt_tools.ledger import backup_directory
 from ckpt_tools.lineages import Lineage, identify, trainer
 from ckpt_tools.lineages.base import STEP, UNKNOWN_STEP, required_variables
 from ckpt_tools.readers import Bundle, open_checkpoint
 from ckpt_tools.rewrite import Plan, Value
 
 LEARNING_RATE = "optimizer/learning_rate"
+REASON = "migrate"
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,27 @@ class Migration:
             "mapped": [{"name": name, "from": list(keys)} for name, keys in self.mapped.items()],
             "dropped": list(self.dropped),
             "plan": self.plan.to_json(),
+        }
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A migration that an earlier run had committed and this one has brought to its end; ``entry`` of the ledger."""
+
+    prefix: str
+    entry: Mapping[str, Any]
+
+    @property
+    def mapped(self) -> dict[str, tuple[str, ...]]:
+        return {name: tuple(keys) for name, keys in self.entry["evidence"].get("mapped", {}).items()}
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "prefix": self.prefix,
+            "lineage": {"id": self.entry["evidence"].get("from")},
+            "mapped": [{"name": name, "from": list(keys)} for name, keys in self.mapped.items()],
+            "dropped": list(self.entry["evidence"].get("dropped", ())),
+            "plan": None,
         }
 
 
@@ -83,14 +107,14 @@ def plan_migration(path: str) -> Migration:
         paths = {key.removesuffix(trainer.SUFFIX): key for key in sorted((*keep, *values))}
         values[OBJECT_GRAPH_KEY] = Value.of_string(build_graph(paths), "the trainer's object graph")
         used = {key for keys in mapped.values() for key in keys}
+        dropped = tuple(key for key in checkpoint.tensors if key not in used)
         plan = rewrite.plan_values(
             checkpoint,
             values,
             keep=keep,
-            reason="migrate",
-            evidence={"from": lineage.id, "to": trainer.ID},
+            reason=REASON,
+            evidence={"from": lineage.id, "to": trainer.ID, "mapped": mapped, "dropped": dropped},
         )
-        dropped = tuple(key for key in checkpoint.tensors if key not in used)
     return Migration(path, plan, lineage, mapped, dropped)
 
 
@@ -98,7 +122,8 @@ def _state(lineage: Lineage, prefix: str) -> dict[str, Value]:
     """What the trainer keeps and the old ones did not, as a resume from the old checkpoint would set it."""
     best = lineage.best_metric.value if lineage.best_metric.status == "present" else None
     step = UNKNOWN_STEP if lineage.step is None else lineage.step
-    config = {**lineage.hyper, "model_type": lineage.model_type, "variant": lineage.variant}
+    # Whose habits of training the run goes on with: no checkpoint tells them.
+    config = {**lineage.hyper, "model_type": lineage.model_type, "variant": lineage.variant, "origin": lineage.id}
     config = {key: value for key, value in config.items() if value is not None and key != "name"}
     rate = lineage.hyper.get("learning_rate")
     if rate is None and LEARNING_RATE not in lineage.tensors:
@@ -138,17 +163,24 @@ def _json(document: dict[str, Any]) -> Value:
     return Value.of_string(text.encode(), text)
 
 
-def migrate(path: str, *, output: str | None = None, dry_run: bool = False) -> tuple[Migration, str | None]:
+def migrate(path: str, *, output: str | None = None, dry_run: bool = False) -> tuple[Migration | Finished, str | None]:
     """Migrate in place (with a backup), or into a new directory ``output`` as ``ckpt-1``.
 
     Returns the migration and where it went: the backup's directory, the new prefix, or None for a dry run. A change
-    in place that was killed is brought to an end first.
+    in place that was interrupted is brought to an end first; when it was this migration, nothing is left to do.
     """
     if output is None and not dry_run:
-        rewrite.recover(resolve(path))
+        prefix = resolve(path)
+        ended = rewrite.recover(prefix)
+        if ended and ended.stands and _is_migration(ended.entry, prefix):
+            return Finished(prefix, ended.entry), backup_directory(os.path.dirname(prefix), ended.entry)
     migration = plan_migration(path)
     if dry_run:
         return migration, None
     if output is None:
         return migration, rewrite.apply(migration.plan).backup
     return migration, rewrite.apply_to(migration.plan, os.path.join(output, "ckpt-1"))
+
+
+def _is_migration(entry: Mapping[str, Any], prefix: str) -> bool:
+    return (entry["action"], entry["checkpoint"]) == (REASON, os.path.basename(prefix))

@@ -6,6 +6,7 @@ name, without what only tells how it was stored:
     dense/kernel/.ATTRIBUTES/VARIABLE_VALUE      dense/kernel      TensorFlow 2
     dense/kernel:0                               dense/kernel      TensorFlow 1
     model_weights/dense/dense/kernel:0           dense/kernel      Keras 2 in HDF5
+    layers\\dense/vars/0                         layers/dense/vars/0  Keras 2.12 to 2.14 on Windows
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from ckpt_tools.readers import Checkpoint
 
 if TYPE_CHECKING:
     import numpy as np
+
+KERAS_FILES = ("keras-h5", "keras-weights-h5", "keras-zip")
 
 _HDF5_ROOTS = ("model_weights/", "optimizer_weights/")
 _TWICE = re.compile(r"(?P<layer>[^/]+)/(?P=layer)/")
@@ -62,7 +65,7 @@ def by_canonical_name(checkpoint: Checkpoint) -> dict[str, Named]:
             # A key that is its own path says more than another, shorter way to the same object.
             own = key.removesuffix(VALUE_SUFFIX)
             path = own if graph and graph.child(own) else paths.get(key, key)
-            name = neutral(path)
+            name = neutral(with_slashes(checkpoint, path))
             name = name if name not in found else key
             read = _stored_reader(checkpoint, key)
             found[name] = Named(name, (key,), info.dtype, info.shape, True, read, (neutral(key),))
@@ -86,6 +89,17 @@ def neutral(key: str) -> str:
             name = name.removeprefix(root)
             return _TWICE.sub(r"\g<layer>/", name, count=1)
     return name
+
+
+def with_slashes(checkpoint: Checkpoint, name: str) -> str:
+    r"""The name with ``/`` where Keras 2.12 to 2.14 on Windows wrote ``\``, which no Keras finds again.
+
+    Only in files of Keras: elsewhere it is a letter like others. A name that another tensor has is not taken.
+    """
+    if checkpoint.format not in KERAS_FILES or "\\" not in name:
+        return name
+    new = name.replace("\\", "/")
+    return name if new in checkpoint.tensors else new
 
 
 def _reader(checkpoint: Checkpoint, lineage: Lineage | None, name: str) -> Callable[[], np.ndarray]:

@@ -69,21 +69,21 @@ def one_look() -> Iterator[None]:
 
 def exists(path: PathLike) -> bool:
     """Whether something has this name, a link to nowhere too. Raises StorageError when a store does not say."""
-    return _glance(path) is not None if is_url(path) else _noted(os.path.lexists, path)
+    return _glance(path) is not None if is_url(path) else _noted(storage.is_there, path)
 
 
 def is_directory(path: PathLike) -> bool:
     if is_url(path):
         found = _glance(path)
         return found is not None and found.directory
-    return _noted(os.path.isdir, path)
+    return _noted(_is_directory, path)
 
 
 def is_file(path: PathLike) -> bool:
     if is_url(path):
         found = _glance(path)
         return found is not None and not found.directory
-    return _noted(os.path.isfile, path)
+    return _noted(_is_file, path)
 
 
 def has_file(path: PathLike) -> bool:
@@ -216,7 +216,15 @@ def relative(path: str, start: str) -> str:
 
 
 def _is_no_directory(path: str) -> bool:
-    return os.path.lexists(path) and not os.path.isdir(path)
+    return storage.is_there(path) and not storage.is_directory(path, follow=True)
+
+
+def _is_directory(path: str) -> bool:
+    return storage.is_directory(path, follow=True)
+
+
+def _is_file(path: str) -> bool:
+    return storage.is_file(path, follow=True)
 
 
 def _noted(look: Callable[[str], bool], path: PathLike) -> bool:

@@ -25,7 +25,6 @@ from ckpt_tools.experiments import BEST_LINE, LATEST_LINE
 from ckpt_tools.findings import Finding, Severity
 from ckpt_tools.format.filenames import bundle_part
 from ckpt_tools.format.state import FILE_NAME
-from ckpt_tools.ledger import STATE_DIRECTORY
 from ckpt_tools.leftovers import leftovers_in
 from ckpt_tools.newest import SALVAGED, by_number, is_salvaged
 from ckpt_tools.readers import Bundle
@@ -97,7 +96,7 @@ def repair(path: str, *, dry_run: bool = False, now: float | None = None) -> Rep
 
 def plan_repair(path: str, *, now: float) -> Repair:
     """The plan alone; reads every byte of every checkpoint, and writes nothing."""
-    named = None if os.path.isdir(path) or _is_state(path) else _prefix_of(path)
+    named = None if storage.is_directory(path, follow=True) or _is_state(path) else _prefix_of(path)
     actions: list[Action] = []
     lost: list[Lost] = []
     findings: list[Finding] = []
@@ -125,17 +124,17 @@ def _prefix_of(path: str) -> str:
 
 
 def _is_state(path: str) -> bool:
-    return os.path.basename(path) == FILE_NAME or (os.path.isfile(path) and is_state_file(path))
+    return os.path.basename(path) == FILE_NAME or (storage.is_file(path, follow=True) and is_state_file(path))
 
 
 def _directories(path: str) -> list[str]:
     """Where to look: the directory that is meant, and the lines of checkpoints when it is an experiment's folder."""
     if is_saved_model(path):
         return [os.path.join(path, "variables")]
-    if not os.path.isdir(path):
+    if not storage.is_directory(path, follow=True):
         return [os.path.dirname(path) or "."]
     lines = [os.path.join(path, line) for line in (BEST_LINE, LATEST_LINE)]
-    return [path, *filter(os.path.isdir, lines)]
+    return [path, *(line for line in lines if storage.is_directory(line, follow=True))]
 
 
 # ------------------------------------------------------------------------------------------ what is there
@@ -175,12 +174,15 @@ def _survey(directory: str) -> _Survey:
         except (NotFoundError, UnsupportedError):
             continue  # another kind of file under this name, or of another version: not ours to judge
     parts = [(name, part) for name in names if (part := bundle_part(name)) is not None and part.part == "data"]
-    data = {part.prefix for name, part in parts if os.path.isfile(os.path.join(directory, name))}
+    data = {part.prefix for name, part in parts if storage.is_file(os.path.join(directory, name), follow=True)}
     return _Survey(
         directory,
         verified,
         tuple(sorted(name for name in data if not places.has_file(index_name(os.path.join(directory, name))))),
-        (*([FILE_NAME] if os.path.isfile(os.path.join(directory, FILE_NAME)) else []), *other_states(directory)),
+        (
+            *([FILE_NAME] if storage.is_file(os.path.join(directory, FILE_NAME), follow=True) else []),
+            *other_states(directory),
+        ),
         any(True for _ in leftovers_in(directory, 0)),
     )
 
@@ -272,7 +274,7 @@ class _Planner:
         found = judge(directory, name, names=self._survey.names, whole=self._whole, is_whole=self._is_whole)
         if found.problem is None:
             return
-        sources = {path: storage.fingerprint(path) if os.path.lexists(path) else None}
+        sources = {path: storage.fingerprint(path) if storage.is_there(path) else None}
         if found.state is not None:
             change = Tidying(directory, REWRITE_STATE, (), found.state.encode(), sources, name)
             sentence = f"{found.problem}: it will name {found.state.latest} as the newest"
@@ -343,10 +345,9 @@ def _indexes(surveys: Iterable[_Survey]) -> Iterator[str]:
     for survey in surveys:
         for name in survey.verified:
             yield index_name(survey.path(name))
-        backups = os.path.join(survey.directory, STATE_DIRECTORY, "backup")
-        for kept in storage.list_directory(backups) if os.path.isdir(backups) else ():
-            for name in prefixes_in(os.path.join(backups, kept)):
-                yield index_name(os.path.join(backups, kept, name))
+        for backup in ledger.backups(survey.directory):
+            for name in prefixes_in(backup):
+                yield index_name(os.path.join(backup, name))
 
 
 def _fits(prefix: str, index: str) -> bool:

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from ckpt_tools import places
+from ckpt_tools import places, storage
 from ckpt_tools.errors import CorruptError, UnsafeError
 from ckpt_tools.format.state import FILE_NAME, MAX_BYTES, State, remains_of_state
 from ckpt_tools.newest import by_number, is_salvaged
@@ -57,8 +57,8 @@ def judge(
     what is not among them: one of another format, or below this directory.
     """
     path = os.path.join(directory, name)
-    if not os.path.isfile(path):
-        if os.path.lexists(path):
+    if not storage.is_file(path, follow=True):
+        if storage.is_there(path):
             return Judgement()  # a directory of that name, or a link into nowhere
         return _absent(directory, names, whole, is_whole)
     damage = None
@@ -143,8 +143,8 @@ def _newest(
         match = _NUMBERED.fullmatch(candidate)
         if match and candidate not in taken and _can_be_written(candidate):
             families.setdefault(match["family"], []).append(candidate)
-    if named:
-        own = (match["family"] for match in map(_NUMBERED.fullmatch, named) if match)
+    own = [match["family"] for match in map(_NUMBERED.fullmatch, named) if match]
+    if own:
         family = next((family for family in own if family in families), None)
     else:
         family = _one_of(families, {match["family"] for match in map(_NUMBERED.fullmatch, taken) if match})

@@ -6,9 +6,9 @@ import os
 import shlex
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -29,6 +29,9 @@ from trainer.opening import open_model
 from trainer.prepare import prepare as write_dataset
 from trainer.report import report
 from trainer.start import Start, new_run, resumed_run
+
+if TYPE_CHECKING:
+    from trainer.loop import Outcome
 
 _EXIT_CODES = (
     "Exit codes: 0 fine · 1 damage or difference · 2 usage · 3 not found · 4 unsafe or over a limit · 5 storage · "
@@ -108,10 +111,21 @@ def train(
         typer.Option(help="The original's definition of a model, or the Keras port's.", show_default="paper"),
     ] = None,
     readout: Annotated[
-        Literal["hard", "soft"] | None,
+        Literal["target", "padding", "soft-target", "soft-padding", "mean", "first", "hard", "soft"] | None,
         typer.Option(
-            help="Train the interest nearest to the target, or a mixture of all.",
-            show_default="hard; soft for ComiRec-SA of the Keras port",
+            help="Which interest is trained: the one nearest to the target or to item 0, a mixture by nearness to one "
+            "of them, the mean of all, or the first. hard and soft are old names of target and soft-target.",
+            metavar="READOUT",
+            show_default="as the variant's trainer: target; padding, soft-padding for ComiRec-SA",
+        ),
+    ] = None,
+    adam_epsilon: Annotated[float | None, typer.Option(help="Adam's epsilon.", show_default="1e-8; keras 1e-7")] = None,
+    repeated_rows: Annotated[
+        Literal["summed", "apart"] | None,
+        typer.Option(
+            help="Whether Adam adds up the gradients of an item that a batch has several times before squaring, or "
+            "squares each, as Keras 3 does.",
+            show_default="summed; keras apart",
         ),
     ] = None,
     relu_projection: Annotated[
@@ -124,6 +138,14 @@ def train(
     accept_metric: Annotated[
         bool,
         typer.Option("--accept-metric", help="Resume although the recall is not the stored one; believe the new one."),
+    ] = False,
+    accept_data: Annotated[
+        bool,
+        typer.Option("--accept-data", help="Resume although the training data is not what it was."),
+    ] = False,
+    untrained_best: Annotated[
+        bool,
+        typer.Option("--untrained-best", help="Let a new run's weights of step 0 count as its first best."),
     ] = False,
     distribute: Annotated[
         bool,
@@ -144,6 +166,8 @@ def train(
         "hidden_size": hidden_size,
         "num_interest": num_interest,
         "readout": readout,
+        "adam_epsilon": adam_epsilon,
+        "repeated_rows": repeated_rows,
         "relu_projection": relu_projection,
         "maxlen": maxlen,
         "batch_size": batch_size,
@@ -160,6 +184,8 @@ def train(
         budget = _budget(max_iter, max_steps)
         task = task_of(os.environ) if distribute else None
         if resume:
+            if untrained_best:
+                raise UsageError("--untrained-best means something only in a new run", hint="leave it out")
             target = existing_experiment(experiment, root, exp_name, given)
             start = resumed_run(
                 target,
@@ -167,6 +193,7 @@ def train(
                 given,
                 data_dir=data_dir,
                 accept_metric=accept_metric,
+                accept_data=accept_data,
                 continue_after_stop=continue_after_stop,
                 progress=console.measured,
             )
@@ -177,10 +204,15 @@ def train(
                     path=experiment,
                     hint=f"trainer train {shlex.quote(str(experiment))} --resume; or name a new run with --exp-name",
                 )
-            stray = {"--from": source, "--accept-metric": accept_metric, "--continue-after-stop": continue_after_stop}
+            stray = {
+                "--from": source,
+                "--accept-metric": accept_metric,
+                "--accept-data": accept_data,
+                "--continue-after-stop": continue_after_stop,
+            }
             if wrong := next((flag for flag, value in stray.items() if value), None):
                 raise UsageError(f"{wrong} means something only with --resume", hint="add --resume, or leave it out")
-            target, start = _new(given, root, exp_name, data_dir, console)
+            target, start = _new(given, root, exp_name, data_dir, console, untrained_best=untrained_best)
         if task is None or task.is_chief:
             for directory in (target.path, target.runs):
                 require_writable(_existing_parent(directory))
@@ -252,11 +284,14 @@ def evaluate(
         console.line(f"{opened.prefix}: {kind}, {len(interactions.users)} {split} users")
         for line in lines:
             found = line.metrics
-            shown = "" if line.diversity is None else f"  diversity {line.diversity:.6f}"
+            shown = "" if line.diversity is None else f"  diversity {line.diversity:.6f}  coverage {line.coverage:.6f}"
             console.line(
                 f"@{line.top_n}  recall {found.recall:.6f}  ndcg_hits_ideal {found.ndcg_hits_ideal:.6f}  "
                 f"ndcg_truth_ideal {found.ndcg_truth_ideal:.6f}  hitrate {found.hitrate:.6f}{shown}"
             )
+            if line.published is not None:
+                published = line.published
+                console.line(f"     as published: recall {published.recall:.6f}  ndcg {published.ndcg:.6f}")
         console.document(
             path,
             {
@@ -360,7 +395,13 @@ def _budget(max_iter: int | None, max_steps: str | None) -> _Budget:
 
 
 def _new(
-    given: Mapping[str, Any], root: str, name: str | None, data_dir: str | None, console: Console
+    given: Mapping[str, Any],
+    root: str,
+    name: str | None,
+    data_dir: str | None,
+    console: Console,
+    *,
+    untrained_best: bool,
 ) -> tuple[Experiment, Start]:
     if given["model_type"] is None:
         raise UsageError("a new run needs --model-type", hint=f"choose one of {', '.join(MODEL_TYPES)}")
@@ -372,7 +413,8 @@ def _new(
     variant = given["variant"] or "paper"
     config = override(default_config(dataset, given["model_type"], UNKNOWN_ITEM_COUNT, variant), given)
     target = new_experiment(root, config, name)
-    return target, new_run(config, data_dir or default_data_dir(root, dataset), progress=console.measured)
+    data_dir = data_dir or default_data_dir(root, dataset)
+    return target, new_run(config, data_dir, untrained_best=untrained_best, progress=console.measured)
 
 
 def _run(
@@ -397,10 +439,12 @@ def _run(
     outcome = run(start, target, max_steps, console, team, keep=keep)
     console.end_progress()
     standing = outcome.standing
-    console.line(
-        f"stopped at step {standing.step} ({outcome.reason}); "
-        f"best recall {standing.best_metric:.6f} at step {standing.best_step}"
+    best = (
+        f"best recall {standing.best_metric:.6f} at step {standing.best_step}" if standing.has_best else "no best yet"
     )
+    console.line(f"stopped at step {standing.step} ({outcome.reason}); {best}")
+    findings = [*start.findings, *_untrained_is_better(outcome)]
+    console.findings(findings[len(start.findings) :])
     if outcome.reason == "interrupted":
         console.line(f"everything is saved; to go on: trainer train {shlex.quote(target.path)} --resume --from latest")
     picture = None
@@ -412,7 +456,7 @@ def _run(
     console.document(
         target.path,
         {
-            "findings": [finding.to_json() for finding in start.findings],
+            "findings": [finding.to_json() for finding in findings],
             "experiment": target.name,
             "resumed_from": start.resumed_from,
             "config": asdict(start.config),
@@ -440,6 +484,17 @@ def _team(task: Task | None, console: Console) -> Any:
     team = gather_team(task)
     console.line(f"each batch is shared by {team.replicas} {'replica' if team.replicas == 1 else 'replicas'}")
     return team
+
+
+def _untrained_is_better(outcome: Outcome) -> Iterator[Finding]:
+    """A warning when no trained model beats the fresh weights, which rank the users that they know nothing of by id."""
+    first, standing = outcome.first, outcome.standing
+    if first.event == "start" and standing.step > 0 and first.recall > standing.best_metric:
+        message = (
+            f"the untrained model scored {first.recall:.6f}, more than any trained one (best {standing.best_metric:.6f}"
+            "): the metric rewards ids in order of frequency here"
+        )
+        yield Finding("untrained-better", "warning", message)
 
 
 def _beginning(start: Start) -> str:

@@ -65,8 +65,9 @@ class Console:
         if self._silent:
             return
         loss = "" if row.loss is None else f"loss {row.loss:.4f}  "
-        style = "bold green" if row.best_step == row.step else ""
-        rest = f"  ndcg {row.ndcg:.6f}  hitrate {row.hitrate:.6f}  best {row.best_metric:.6f} (step {row.best_step})"
+        style = "bold green" if row.best_metric and row.best_step == row.step else ""
+        best = f"best {row.best_metric:.6f} (step {row.best_step})" if row.best_metric else "no best yet"
+        rest = f"  ndcg {row.ndcg:.6f}  hitrate {row.hitrate:.6f}  {best}"
         with while_read():
             self._print(Text.assemble(f"step {row.step}  {loss}", (f"recall {row.recall:.6f}", style), rest))
 

@@ -22,7 +22,7 @@ class Batch:
 
     ``history`` int32 [B, L], ``mask`` float32 [B, L], ``target`` int32 [B], ``sampled`` int64 [S]: ids.
     ``rows`` int64 [R]: the different ids among them, ascending; ``places`` int32 [B*L + B + S]: where in ``rows`` the
-    ids of history, target and sample stand, one after the other.
+    ids of history, target and sample stand, one after the other. A readout by the padding item adds B places of id 0.
     ``target_count`` float32 [B, 1] and ``sampled_count`` float32 [S]: how often the sampler was expected to draw each.
     ``noise`` float32 [B, K, L]: where MIND's routing starts, None for the other models.
     """
@@ -68,7 +68,10 @@ class BatchSampler:
         history, mask = self._split.windows(users, cuts, self._config.maxlen)
         target = self._split.items[self._split.offsets[users] + cuts]
         sampled, tries = self._negatives.draw(random)
-        rows, places = np.unique(np.concatenate([history.ravel(), target, sampled]), return_inverse=True)
+        ids = [history.ravel(), target, sampled]
+        if self._config.reads_by_padding:
+            ids.append(np.zeros(self._config.batch_size, np.int64))
+        rows, places = np.unique(np.concatenate(ids), return_inverse=True)
         return Batch(
             history=history,
             mask=mask,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from ckpt_tools.lineages import comirec_keras2_slots, comirec_keras2_vars, comirec_keras3, comirec_tf1, trainer
-from ckpt_tools.lineages.base import BestMetric, Lineage, Source
+from ckpt_tools.lineages.base import BestMetric, Lineage, OtherBest, Source
 from ckpt_tools.lineages.experiment_name import fields_above
 from ckpt_tools.readers.base import Checkpoint
 
-__all__ = ["BestMetric", "Lineage", "Source", "identify"]
+__all__ = ["BestMetric", "Lineage", "OtherBest", "Source", "identify"]
 
 _PRODUCERS = (trainer, comirec_keras3, comirec_keras2_vars, comirec_keras2_slots, comirec_tf1)
 

@@ -40,6 +40,8 @@ _NUMBERS = {
 }
 # What an element of varying length takes where the others lie.
 _VARYING = 16
+# A version number is short.
+_MOST_TEXT = 64
 _TRUNCATED = re.compile(r"truncated file: eof = (\d+).*stored_eof = (\d+)")
 
 
@@ -65,6 +67,7 @@ class Hdf5File:
         try:
             with self._translated():
                 self.legacy = "layer_names" in self._file.attrs or "model_weights" in self._file
+                self.keras_version = _short_text(self._file, "keras_version")
                 self.tensors: Mapping[str, TensorInfo] = dict(sorted(self._walk()))
         except BaseException:
             self.close()
@@ -313,6 +316,21 @@ def _explained(error: BaseException, path: str, key: str | None) -> CorruptError
         message = f"cut off: has {match[1]} bytes of {match[2]}"
         return CorruptError(message, path=path, offset=int(match[1]), hint="copy or download the file again")
     return CorruptError(f"damaged HDF5: {error}", path=path, key=key)
+
+
+def _short_text(group: h5py.Group, name: str) -> str | None:
+    """A short attribute that is kept in the object itself; text in a heap is not read, which the library trusts."""
+    import h5py
+
+    if name not in group.attrs:
+        return None
+    attribute = h5py.h5a.open(group.id, name.encode())
+    kind = attribute.get_type()
+    if kind.get_class() != h5py.h5t.STRING or kind.is_variable_str() or kind.get_size() > _MOST_TEXT or attribute.shape:
+        return None
+    text = group.attrs[name]
+    text = bytes(text).decode("utf-8", "replace") if not isinstance(text, str) else text
+    return text.strip("\0 ") or None
 
 
 def _dtype_name(dataset: h5py.Dataset) -> str:

@@ -74,6 +74,17 @@ class Hdf5Checkpoint(Reader):
         return self._format
 
     @property
+    def keras_version(self) -> str | None:
+        """The version that wrote the file, where it says so; else "3" or "1 or 2" as it calls its weights.
+
+        Keras 1 and 2 end the name of each with the number of an output, as TensorFlow 1 does: ``kernel:0``.
+        """
+        if self._opened[0].keras_version or not self._opened[0].legacy or not self._tensors:
+            return self._opened[0].keras_version
+        weights = [name for name in self._tensors if not name.startswith("optimizer_weights/")]
+        return "1 or 2" if all(name[-2:-1] == ":" or name[-3:-2] == ":" for name in weights) else "3"
+
+    @property
     def tensors(self) -> Mapping[str, TensorInfo]:
         return self._tensors
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+from collections.abc import Collection
 from typing import NoReturn
 
 from ckpt_tools import places
@@ -20,8 +21,9 @@ from ckpt_tools.errors import CkptError, CorruptError, NotFoundError
 from ckpt_tools.format.filenames import INDEX, BundlePart, bundle_part, index_name
 from ckpt_tools.format.state import FILE_NAME
 from ckpt_tools.readers.keras_names import map_of
+from ckpt_tools.readers.kinds import PASS_PREFIX, Kind
 from ckpt_tools.readers.saved_model import has_variables, is_saved_model
-from ckpt_tools.readers.sniff import PASS_PREFIX, Kind, sniff
+from ckpt_tools.readers.sniff import sniff
 from ckpt_tools.readers.state_files import inside, is_state_file, other_states, read_state
 from ckpt_tools.readers.v1_names import shard_set, shard_sets_in, shards_of
 
@@ -107,14 +109,25 @@ def _existing(prefix: str, *, named_by_state: bool = False) -> str:
     raise NotFoundError("no checkpoint with this prefix (no .index file)", path=prefix, hint=hint)
 
 
-def _refuse(path: str) -> None:
-    """Raise unless the file is of a kind that a reader opens."""
+def what_is(path: str) -> Kind | None:
+    """What a file is; None when that is not known. Of an archive, what is in it tells."""
     with places.open_file(path) as file:
         kind = sniff(file)
     if kind is not None and kind.id == "zip":
-        from ckpt_tools.readers.keras_zip import stranger  # other formats need no archives
+        from ckpt_tools.readers.archives import zip_stranger  # other formats need no archives
 
-        kind = stranger(path) or kind
+        return zip_stranger(path) or kind
+    if kind is None:
+        from ckpt_tools.readers.strangers import shard_stranger
+
+        directory, name = os.path.split(path)
+        return shard_stranger(name, lambda other: _sniffed(os.path.join(directory, other)))
+    return kind
+
+
+def _refuse(path: str) -> None:
+    """Raise unless the file is of a kind that a reader opens."""
+    kind = what_is(path)
     if kind is None or not kind.readable:
         raise_stranger(path, kind)
 
@@ -144,6 +157,9 @@ def latest_in(directory: str) -> str:
         )
     # An empty list may also mean that it could not be listed: then this raises.
     names = places.list_directory(directory)
+    kind = _stranger_in(directory, names)
+    if kind is not None:
+        raise_stranger(directory, kind)
     for name in names[:_MOST_FILES]:
         path = os.path.join(directory, name)
         if name.endswith(_LIKE_A_CHECKPOINT) and places.is_file(path):
@@ -157,12 +173,31 @@ def latest_in(directory: str) -> str:
     raise NotFoundError("no checkpoint in this directory", path=directory, hint=hint)
 
 
+def _stranger_in(directory: str, names: Collection[str]) -> Kind | None:
+    """What a directory without a checkpoint is instead, where its files tell."""
+    from ckpt_tools.readers.strangers import directory_stranger
+
+    return directory_stranger(names, lambda name: _sniffed(os.path.join(directory, name)))
+
+
+def _sniffed(path: str) -> Kind | None:
+    try:
+        with places.open_file(path) as file:
+            return sniff(file)
+    except CkptError:
+        return None
+
+
 def named_by(directory: str, name: str) -> str:
     """The checkpoint that a state file names as its newest; the error for a damaged one says what to pass instead."""
     try:
         state = read_state(directory, name)
     except CorruptError as error:
         there = prefixes_in(directory)
+        # Flax gives its weights this name.
+        kind = None if there else _stranger_in(directory, [FILE_NAME])
+        if kind is not None:
+            raise_stranger(os.path.join(directory, FILE_NAME), kind)
         error.hint = f"pass a prefix instead: {', '.join(os.path.join(directory, n) for n in there)}" if there else None
         raise
     return _existing(inside(directory, state.latest, name), named_by_state=True)

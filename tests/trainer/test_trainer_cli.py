@@ -53,7 +53,7 @@ def test_a_run_and_its_resume_in_words_and_json(tmp_path: Path, data_dir: str) -
     assert document["command"] == "train"
     assert document["experiment"] == NAME
     assert document["path"] == str(tmp_path / "best_model" / NAME)
-    assert document["resumed_from"].endswith("latest/ckpt-2")
+    assert document["resumed_from"].endswith("latest/ckpt-3")
     assert (document["step"], document["stopped"], document["findings"]) == (30, "max-steps", [])
     assert document["first_evaluation"]["step"] == 20
     assert document["config"]["item_count"] <= ITEMS
@@ -158,7 +158,7 @@ def test_a_bug_says_so_with_its_own_exit_code(monkeypatch: pytest.MonkeyPatch, c
 
 
 def test_an_interrupt_before_training_is_130(monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*arguments: Any) -> None:  # noqa: ARG001
+    def interrupted(*arguments: Any, **options: Any) -> None:  # noqa: ARG001
         raise KeyboardInterrupt
 
     monkeypatch.setattr(cli, "_new", interrupted)

@@ -18,7 +18,7 @@ from ckpt_tools.format.object_graph import VALUE_SUFFIX
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from ckpt_tools.migrate import Migration
+    from ckpt_tools.migrate import Finished, Migration
 
 
 @app.command(
@@ -65,7 +65,13 @@ def migrate(
     finish(output, body)
 
 
-def _text(migration: Migration, where: str | None, to_output: bool) -> Iterator[RenderableType]:
+def _text(migration: Migration | Finished, where: str | None, to_output: bool) -> Iterator[RenderableType]:
+    from ckpt_tools.migrate import Finished
+
+    if isinstance(migration, Finished):
+        words = f"{safe(migration.prefix)}: its migration, which was interrupted, is now brought to its end"
+        yield Text.assemble(("✓ ", "bold green"), words)
+        return
     prefix = safe(migration.plan.prefix)
     if where is None:
         yield Text(f"would migrate {prefix} ({migration.lineage.id})", style="bold")
