@@ -5,12 +5,13 @@ Nothing is changed. A run that cannot be opened is a row that says why.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shlex
 import time
 from collections import Counter
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
@@ -19,13 +20,15 @@ from ckpt_tools.discovery import Discovery, Kind, Run
 from ckpt_tools.errors import BusyError, CkptError, NotFoundError, StorageError, UnsupportedError
 from ckpt_tools.evidence import Best, Evidence, collect
 from ckpt_tools.experiments import Experiment
-from ckpt_tools.findings import Finding
+from ckpt_tools.findings import Finding, Severity
 from ckpt_tools.forecast import Verdict, forecast
 from ckpt_tools.inspection import inspect
 from ckpt_tools.readers import open_checkpoint
 from ckpt_tools.readers.keras_names import MAPS
 from ckpt_tools.readers.saved_model import VARIABLES, is_saved_model
 from ckpt_tools.selection import matcher, ordered
+from ckpt_tools.steady import PAUSES, let_rest, steady
+from ckpt_tools.witness import Witness, watching
 
 # ``missing``: there is no checkpoint. ``unsupported``: whole or not, this version does not read it. ``unreadable``:
 # whole or not, this user or this machine cannot read it now.
@@ -140,17 +143,12 @@ def audit(root: str, *, verify: bool = False, seen: Callable[[Row], None] | None
 
     Raises NotFoundError when the root is no directory; whatever is wrong below it is a row or a finding.
     """
-    discovery = Discovery(root)
-    described: list[tuple[Run, Row]] = []
-    for run in discovery.runs():
-        row = describe(run, root, verify=verify)
-        described.append((run, row))
-        if seen is not None:
-            seen(row)
+    discovery, described = _steadily_described(root, verify, seen or (lambda _: None))
     rows = _expendable(described, verified=verify)
-    told = {row.problem for row in rows if row.health == "unreadable"}
-    problems = [error for error in discovery.problems if str(error) not in told]
+    told = {row.location for row in rows if row.health == "unreadable"}
+    problems = [error for error in discovery.problems if error.path not in told and not _holder(error.path or "", told)]
     findings = [Finding(e.id, "warning", e.message, e.path, fix=e.hint) for e in problems]
+    findings += map(_not_followed, discovery.outside)
     findings += [finding for row in rows for finding in _findings(row)]
     if not rows:
         message = "no run here: looked for experiments, checkpoints, SavedModels, .h5 and .keras files"
@@ -159,10 +157,53 @@ def audit(root: str, *, verify: bool = False, seen: Callable[[Row], None] | None
     return Audit(root, tuple(rows), orphans, tuple(findings), verify)
 
 
-def describe(run: Run, root: str, *, verify: bool = False) -> Row:
-    """One run as a row."""
+def _steadily_described(
+    root: str, verify: bool, seen: Callable[[Row], None]
+) -> tuple[Discovery, list[tuple[Run, Row]]]:
+    """Every run with its row. One that seems damaged or gone is believed when nothing changed after all were looked at:
+    all of them wait together, and only what did change is looked at again."""
+    known: dict[Run, Row] = {}
+    for _ in PAUSES:
+        discovery = Discovery(root)
+        doubted: dict[Run, Witness] = {}
+        described: list[tuple[Run, Row]] = []
+        walk = Witness()
+        for run in _watched(discovery.runs(), walk):
+            if run not in known:
+                with places.one_look(), watching() as looked:
+                    known[run] = _describe(run, root, verify=verify)
+                if looked.doubted or _is_doubtful(known[run]):
+                    doubted[run] = looked
+                seen(known[run])
+            described.append((run, known[run]))
+        if doubted:
+            let_rest()
+        moved = [run for run, looked in doubted.items() if looked.changed() or walk.changed(below=run.path)]
+        if not moved:
+            return discovery, described
+        for run in moved:
+            del known[run]
+    busy = BusyError("is being written again and again", hint="run the same command again when the trainer rests")
+    return discovery, [(run, row if run in known else _hopeless(row, busy, "unreadable")) for run, row in described]
+
+
+def _watched(runs: Iterator[Run], walk: Witness) -> Iterator[Run]:
+    while True:
+        with watching(walk):
+            run = next(runs, None)
+        if run is None:
+            return
+        yield run
+
+
+def _is_doubtful(row: Row) -> bool:
+    """Whether a save that is under way may be behind it."""
+    return row.problem is not None or bool(row.orphans)
+
+
+def _describe(run: Run, root: str, *, verify: bool = False) -> Row:
     row = Row(
-        path=places.relative(run.path, root),
+        path=_relative(run.path, root),
         kind=run.kind,
         nbytes=run.nbytes,
         age_days=max(0.0, time.time() - run.modified) / _DAY if run.modified else None,
@@ -183,10 +224,31 @@ def describe(run: Run, root: str, *, verify: bool = False) -> Row:
     try:
         row = _opened(row, run, verify, evidence)
     except CkptError as error:
-        row = _hopeless(row, error, _health(error))
+        row = _hopeless(row, error, "missing" if _is_gone(run.prefix, error) else _health(error))
     if run.problem is not None:
         row = _hopeless(row, run.problem, _health(run.problem), only_named_wrongly=run.prefix is not None)
     return row
+
+
+def _relative(path: str, root: str) -> str:
+    """The way to a run; that of a checkpoint without a name ends in a slash, as its prefix does."""
+    found = places.relative(path, root)
+    return os.path.join(found, "") if path.endswith(os.sep) else found
+
+
+def _is_gone(prefix: str, error: CkptError) -> bool:
+    """Whether nothing is left of what was there a moment ago, as when its trainer made room for the next."""
+    with contextlib.suppress(CkptError):
+        return isinstance(error, NotFoundError) and not any(map(places.has_file, (prefix, f"{prefix}.index")))
+    return False
+
+
+def describe(run: Run, root: str, *, verify: bool = False) -> Row:
+    """One run as a row."""
+    return _steady_row(run, root, verify=verify)
+
+
+_steady_row = steady(_describe, doubtful=_is_doubtful)
 
 
 def _opened(row: Row, run: Run, verify: bool, evidence: Evidence) -> Row:
@@ -265,9 +327,16 @@ def _files_of(prefix: str) -> dict[str, str]:
     return {"": prefix} if places.is_file(prefix) else {}
 
 
+def _not_followed(link: str) -> Finding:
+    target = places.real(link)
+    message = f"a link to {target}, which is not below the directory that is looked at: not followed"
+    return Finding("link-outside", "warning", message, link, fix=f"ckpt audit {shlex.quote(target)}")
+
+
 def _findings(row: Row) -> Iterable[Finding]:
     if row.health in ("damaged", "unreadable"):
-        yield Finding(f"{row.health}-run", "damage", row.problem or row.health, row.location, fix=row.fix)
+        severity: Severity = "damage" if row.health == "damaged" else "error"
+        yield Finding(f"{row.health}-run", severity, row.problem or row.health, row.location, fix=row.fix)
     elif row.health in ("missing", "unsupported"):
         yield Finding(f"{row.health}-run", "warning", row.problem or row.health, row.location, fix=row.fix)
     if row.best == "lost":
@@ -307,10 +376,13 @@ def _expendable(described: list[tuple[Run, Row]], *, verified: bool) -> list[Row
 
 
 def _without_full_folders(rows: list[Row]) -> list[Row]:
-    """A folder goes with all that is in it: an experiment that holds other runs is not named."""
-    paths = {row.path for row in rows}
-    inhabited = {_holder(row.path, paths) for row in rows if row.safe_to_delete is None}
-    return [replace(row, safe_to_delete=None) if row.path in inhabited else row for row in rows]
+    """A folder goes with all that is in it: an experiment that holds other runs is not named, nor is a checkpoint
+    without a name, whose path is that of its folder."""
+    known = {row.path for row in rows}
+    inhabited = {_holder(row.path, known) for row in rows if row.safe_to_delete is None}
+    return [
+        replace(row, safe_to_delete=None) if row.path in inhabited or row.path.endswith(os.sep) else row for row in rows
+    ]
 
 
 def _overtaken(rows: list[Row], keepers: set[int], sound: _Soundness) -> list[Row]:
@@ -327,11 +399,11 @@ def _overtaken(rows: list[Row], keepers: set[int], sound: _Soundness) -> list[Ro
     return marked
 
 
-def _holder(path: str, paths: Container[str]) -> str | None:
+def _holder(path: str, known: Container[str]) -> str | None:
     """The nearest of some paths above a path."""
-    while path not in ("", os.curdir):
+    while path not in ("", os.curdir, os.path.dirname(path)):
         path = os.path.dirname(path) or os.curdir
-        if path in paths:
+        if path in known:
             return path
     return None
 
@@ -369,6 +441,7 @@ class _Soundness:
             return False
 
 
-def _rank(row: Row) -> tuple[bool, bool, int, str]:
-    """Which of several copies should stay: an experiment, one that keeps its best, the one nearest to the root."""
-    return row.kind != "experiment", row.best != "kept", row.path.count(os.sep), row.path
+def _rank(row: Row) -> tuple[bool, bool, bool, int, str]:
+    """Which of several copies should stay: one without a name, whose path is that of a whole directory, an experiment,
+    one that keeps its best, the one nearest to the root."""
+    return not row.path.endswith(os.sep), row.kind != "experiment", row.best != "kept", row.path.count(os.sep), row.path

@@ -96,8 +96,7 @@ def backfill_all(root: str, options: Options, workers: Workers, listener: Listen
         findings += row.outcome.findings
         error = row.outcome.error
         if row.status == "failed" and error is not None:
-            where = error.path or row.outcome.path
-            findings.append(Finding(error.id, "damage", error.message, where, error.key, error.offset, error.hint))
+            findings.append(replace(Finding.of(error), path=error.path or row.outcome.path))
     return Summary(root, ordered, tuple(findings))
 
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ckpt_tools import places
+from ckpt_tools import places, witness
 from ckpt_tools.errors import CkptError
 from ckpt_tools.findings import Finding
 from ckpt_tools.format import checksum
@@ -67,7 +67,7 @@ def diagnose(checkpoint: Checkpoint, damaged: Sequence[str], findings: Iterable[
 def torn_index(prefix: str) -> Diagnosis | None:
     """Why an index cannot be read at all, and which other checkpoints of its directory can."""
     path = index_name(prefix)
-    if not places.exists(path):
+    if not places.has_file(path):
         return None
     size = places.fingerprint(path).size
     what = (
@@ -75,21 +75,22 @@ def torn_index(prefix: str) -> Diagnosis | None:
         if size == 0
         else "the index is damaged, so that names and places of the tensors are lost"
     )
-    others = list(_whole_siblings(prefix))
+    directory, own = os.path.split(prefix)
+    whole = witness.once((_whole_in, directory), lambda: list(_whole_in(directory)))
+    others = [os.path.join(directory, name) for name in whole if name != own]
     fix = f"go on from another checkpoint here: {', '.join(others)}" if others else None
     return Diagnosis("torn-overwrite" if size == 0 else "index-damaged", what, fix)
 
 
-def _whole_siblings(prefix: str) -> Iterator[str]:
-    directory, own = os.path.split(prefix)
+def _whole_in(directory: str) -> Iterator[str]:
+    """The checkpoints of a directory (of very many the last) that can be opened, with all their data there."""
     for name in prefixes_in(directory or ".")[-_MAX_FILES:]:
-        if name != own:
-            try:
-                with open_checkpoint(os.path.join(directory, name)) as other:
-                    if not any(finding.severity == "damage" for finding in other.outline()):
-                        yield os.path.join(directory, name)
-            except CkptError:
-                continue
+        try:
+            with open_checkpoint(os.path.join(directory, name)) as found:
+                if not any(finding.severity == "damage" for finding in found.outline()):
+                    yield name
+        except CkptError:
+            continue
 
 
 def _of_file(bundle: Bundle, number: int, end: int) -> Diagnosis | None:
@@ -97,7 +98,7 @@ def _of_file(bundle: Bundle, number: int, end: int) -> Diagnosis | None:
     try:
         size = bundle.shard(number).size
     except CkptError:
-        missing = [os.path.basename(path) for path in bundle.shard_paths if not places.exists(path)]
+        missing = [os.path.basename(path) for path in bundle.shard_paths if not places.has_file(path)]
         count = f"{len(missing)} of {len(bundle.shard_paths)} data files"
         return Diagnosis(
             "missing-shard",

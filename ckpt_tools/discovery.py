@@ -6,9 +6,10 @@ Keras wrote. Whether it can be read is not asked here: a name is enough to be fo
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
@@ -16,22 +17,22 @@ from typing import Literal
 from ckpt_tools import places
 from ckpt_tools.errors import CkptError, NotFoundError
 from ckpt_tools.experiments import BEST_ROOT, RUNS_ROOT, Experiment, is_experiment
-from ckpt_tools.format.state import FILE_NAME
+from ckpt_tools.format.filenames import bundle_part, index_name, is_unfinished, is_unfinished_folder, meta_name
+from ckpt_tools.format.state import FILE_NAME, State
 from ckpt_tools.readers.bundle import Bundle
 from ckpt_tools.readers.keras_names import MAPS, map_of
-from ckpt_tools.readers.locate import inside, latest_in, prefixes_in, read_state
+from ckpt_tools.readers.locate import named_by, prefixes_in
 from ckpt_tools.readers.saved_model import is_saved_model
 from ckpt_tools.readers.sniff import sniff
+from ckpt_tools.readers.state_files import inside, other_states, read_state
 from ckpt_tools.readers.v1_names import shard_set
 from ckpt_tools.storage import Fingerprint
 
 Kind = Literal["experiment", "checkpoint", "saved-model", "keras"]
 Files = Mapping[str, Fingerprint]
 
-_PART = re.compile(r"(?P<prefix>.+)\.(index|meta|data-\d{5}-of-(?P<shards>\d{5}))", re.DOTALL)
-# What an interrupted save leaves: of TensorFlow's savers, its table writer, its state file, and of our own writes.
-_UNFINISHED_FOLDER = re.compile(r".+_temp(_[0-9a-f]{32})?")
-_UNFINISHED = re.compile(r".+\.tempstate\d+|checkpoint\.tmp[0-9a-f]+|.+\.tmp-[0-9a-f]{8}|.+\.index\.ckpt-tools")
+# The checkpoint without a name (``.index``) of the current directory.
+_HERE = os.path.join(os.curdir, "")
 _KERAS = (".h5", ".hdf5", ".keras", *MAPS)
 _LOGS = re.compile(r"train\.log|metrics\.jsonl|.*\.tfevents\..*")
 # The originals of rewritten checkpoints: named by their ledger.
@@ -59,26 +60,36 @@ class Run:
 
 @dataclass(frozen=True)
 class _Folder:
-    """One directory: its files, the directories in it that may hold runs, the files that nothing names."""
+    """One directory: its files, the directories in it that may hold runs, the files that nothing names, the links
+    to directories outside of what is looked at."""
 
     path: str
     files: dict[str, Fingerprint] = field(default_factory=dict)
     below: list[str] = field(default_factory=list)
     orphans: list[str] = field(default_factory=list)
+    outside: list[str] = field(default_factory=list)
 
     @property
     def state(self) -> str:
         return places.normal(os.path.join(self.path, FILE_NAME))
 
     @cached_property
+    def states(self) -> dict[str, State]:
+        """What the state files say, by their names; without one that cannot be read."""
+        found = other_states(self.path)
+        if self.state in self.files:
+            with contextlib.suppress(CkptError):
+                found[FILE_NAME] = read_state(self.path)
+        return found
+
+    @cached_property
     def groups(self) -> dict[str, dict[str, int | None]]:
         """The files of each prefix, data files with the number of shards in their names."""
         groups: dict[str, dict[str, int | None]] = {}
         for path in self.files:
-            match = _PART.fullmatch(path)
-            if match:
-                shards = match["shards"]
-                groups.setdefault(match["prefix"], {})[path] = int(shards) if shards else None
+            part = bundle_part(path)
+            if part is not None:
+                groups.setdefault(part.prefix or _HERE, {})[path] = part.count
         return groups
 
     @cached_property
@@ -87,36 +98,41 @@ class _Folder:
         sets: dict[str, list[str]] = {}
         for path in self.files:
             pattern = shard_set(path)
-            if pattern and not _PART.fullmatch(path):
+            if pattern and bundle_part(path) is None:
                 sets.setdefault(pattern, []).append(path)
         return sets
 
     @cached_property
     def named(self) -> set[str]:
-        """The prefixes that the state file names: without their index they are damaged, not orphans."""
-        if self.state not in self.files:
-            return set()
-        try:
-            state = read_state(self.path)
-            return {inside(self.path, path) for path in (state.latest, *state.all)}
-        except CkptError:
-            return set()
+        """The prefixes that the state files name: without their index they are damaged, not orphans."""
+        found = set()
+        for name, state in self.states.items():
+            for stored in (state.latest, *state.all):
+                with contextlib.suppress(CkptError):
+                    found.add(_normal(inside(self.path, stored, name)))
+        return found
+
+    def has(self, path: str) -> bool:
+        return places.normal(path) in self.files
 
     def of(self, prefix: str) -> Files:
         """The files of one checkpoint."""
-        paths = (prefix, *self.groups.get(prefix, ()))
-        return {path: self.files[path] for path in paths if path in self.files}
+        own = (prefix, *self.groups.get(prefix, ()))
+        return {path: self.files[path] for path in own if path in self.files}
 
 
 class Discovery:
     """A walk through a tree. After it ``orphans`` are the files that nothing names in directories without a run, and
-    ``problems`` the directories that could not be listed."""
+    ``problems`` the directories that could not be listed, ``outside`` the links to directories that do not lie below
+    the root: they are not followed, for one to ``/`` would lead through the whole machine."""
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         # All paths below are normal, as those that a state file leads to are: equal paths are equal texts.
         self.root = places.normal(os.fspath(root))
         self.orphans: list[str] = []
         self.problems: list[CkptError] = []
+        self.outside: list[str] = []
+        self._real_root = places.real(self.root)
         self._seen: set[Hashable] = set()
 
     def runs(self) -> Iterator[Run]:
@@ -129,13 +145,14 @@ class Discovery:
             directory = waiting.pop()
             if not self._enter(directory):
                 continue
-            if is_experiment(directory):
+            if _answer(is_experiment, directory):
                 yield from self._experiment(directory)
-            elif is_saved_model(directory):
+            elif _answer(is_saved_model, directory):
                 yield self._saved_model(directory)
             else:
                 folder = self._list(directory)
                 waiting += reversed(folder.below)
+                self.outside += folder.outside
                 if os.path.basename(places.absolute(directory)) == RUNS_ROOT:
                     yield from self._logs_alone(folder)
                 found = [*self._checkpoints(folder), *self._strays(folder)]
@@ -149,14 +166,21 @@ class Discovery:
         latest: list[Run] = []
         files: dict[str, Fingerprint] = {}
         orphans: list[str] = []
+        lines = {places.normal(experiment.best_line), places.normal(experiment.latest_line)}
+        followed: set[str] = set()
         waiting = [directory]
         while waiting:
             here = waiting.pop()
-            if is_saved_model(here):
+            if _answer(is_saved_model, here):
                 others.append(self._saved_model(here))
                 continue
             folder = self._list(here)
-            waiting += [path for path in reversed(folder.below) if self._enter(path)]
+            # A line of checkpoints may be kept elsewhere: that directory is looked at, and nothing below it.
+            elsewhere = [path for path in folder.outside if path in lines]
+            followed.update(elsewhere)
+            self.outside += [path for path in folder.outside if path not in followed]
+            below = elsewhere if here in followed else [*elsewhere, *reversed(folder.below)]
+            waiting += [path for path in below if self._enter(path)]
             files.update(folder.files)
             orphans += folder.orphans
             for run in self._checkpoints(folder):
@@ -164,8 +188,8 @@ class Discovery:
                     (latest if here == places.normal(experiment.latest_line) else others).append(run)
         if best is None and isinstance(problem, NotFoundError) and len(self.problems) > closed:
             problem = self.problems[closed]  # what cannot be listed may hold it
-        for run in others:
-            files = {path: status for path, status in files.items() if not _belongs(path, run.path)}
+        apart = {run.path for run in others}
+        files = {path: status for path, status in files.items() if apart.isdisjoint(_wholes(path))}
         own = self._run(directory, "experiment", best, files, problem, [run.path for run in latest])
         yield from self._with_orphans([own, *others], orphans)
 
@@ -175,34 +199,38 @@ class Discovery:
         while waiting:
             folder = self._list(waiting.pop())
             waiting += [path for path in folder.below if self._enter(path)]
+            self.outside += folder.outside
             files.update(folder.files)
         return self._run(directory, "saved-model", directory, files)
 
     def _checkpoints(self, folder: _Folder) -> Iterator[Run]:
         """The checkpoints and the Keras files of one directory."""
         for prefix in folder.groups:
-            has_index, has_graph = f"{prefix}.index" in folder.files, f"{prefix}.meta" in folder.files
+            has_index, has_graph = folder.has(index_name(prefix)), folder.has(meta_name(prefix))
             if _is_checkpoint(prefix, folder) if has_index else has_graph and prefix in folder.files:
                 yield self._run(prefix, "checkpoint", prefix, folder.of(prefix))
-        for pattern, paths in folder.sets.items():
+        for pattern, members in folder.sets.items():
             prefix = _set_prefix(pattern)
             if f"{prefix}.meta" in folder.files and f"{prefix}.index" not in folder.files:
-                files = {path: folder.files[path] for path in (*paths, f"{prefix}.meta")}
+                files = {path: folder.files[path] for path in (*members, f"{prefix}.meta")}
                 yield self._run(pattern, "checkpoint", pattern, files)
         wholes = {path: [path] for path in folder.files if path.endswith(_KERAS)}
         for path in folder.files:
             if (whole := map_of(path)) in wholes:
                 wholes[whole] += wholes.pop(path, [path])
-        for path, paths in wholes.items():
-            yield self._run(path, "keras", path, {file: folder.files[file] for file in paths})
+        for path, members in wholes.items():
+            yield self._run(path, "keras", path, {file: folder.files[file] for file in members})
 
     def _strays(self, folder: _Folder) -> Iterator[Run]:
         """A state file that is damaged, or names a checkpoint that is gone, stands for that checkpoint."""
-        if folder.state in folder.files:
-            try:
-                latest_in(folder.path)
-            except CkptError as error:
-                yield self._run(folder.path, "checkpoint", None, {folder.state: folder.files[folder.state]}, error)
+        for name in dict.fromkeys((FILE_NAME, *folder.states)):
+            state = places.normal(os.path.join(folder.path, name))
+            if state in folder.files:
+                try:
+                    named_by(folder.path, name)
+                except CkptError as error:
+                    path = folder.path if name == FILE_NAME else state
+                    yield self._run(path, "checkpoint", None, {state: folder.files[state]}, error)
 
     def _logs_alone(self, runs: _Folder) -> Iterator[Run]:
         """The experiments whose checkpoints are gone, or were never saved."""
@@ -247,7 +275,10 @@ class Discovery:
 
     def _is_linked(self, path: str) -> bool:
         """Whether a link below the root is on the way to a file."""
-        return places.real(path) != os.path.join(places.real(self.root), places.relative(path, self.root))
+        return places.real(path) != os.path.join(self._real_root, places.relative(path, self.root))
+
+    def _leads_out(self, path: str) -> bool:
+        return places.is_link(path) and places.relative(places.real(path), self._real_root).split(os.sep)[0] == ".."
 
     def _enter(self, directory: str) -> bool:
         """Whether a directory is new: links may lead to it a second time, or round in a circle."""
@@ -267,31 +298,50 @@ class Discovery:
             path = places.normal(os.path.join(directory, name))
             if not status.directory:
                 folder.files[path] = status.fingerprint
-            elif _UNFINISHED_FOLDER.fullmatch(name):
+            elif self._leads_out(path):
+                folder.outside.append(path)
+            elif is_unfinished_folder(name):
                 folder.orphans.extend(places.files_below(path))
             elif name != _BACKUPS:
                 folder.below.append(path)
-        folder.orphans.extend(path for path in folder.files if _UNFINISHED.fullmatch(os.path.basename(path)))
+        folder.orphans.extend(path for path in folder.files if is_unfinished(os.path.basename(path)))
         folder.orphans.extend(_nameless(folder))
         lost = set(folder.orphans)
         left = {path: status for path, status in folder.files.items() if path not in lost}
-        return _Folder(directory, left, folder.below, folder.orphans)
+        return _Folder(directory, left, folder.below, folder.orphans, folder.outside)
+
+
+def _answer(question: Callable[[str], bool], directory: str) -> bool:
+    """Whether a directory is something; one that cannot be looked into is nothing, and is told of when it is listed."""
+    try:
+        return question(directory)
+    except CkptError:
+        return False
 
 
 def _best(experiment: Experiment) -> tuple[str | None, CkptError | None]:
     """The prefix of the best checkpoint. When the state file is damaged, but only one is there, it is that one."""
     try:
-        return places.normal(experiment.best_prefix()), None
+        return _normal(experiment.best_prefix()), None
     except CkptError as error:
         for line in (experiment.best_line, experiment.path):
             names = prefixes_in(line)
             if len(names) == 1:
-                return places.normal(os.path.join(line, names[0])), error
+                return _normal(os.path.join(line, names[0])), error
         return None, error
 
 
-def _belongs(path: str, prefix: str) -> bool:
-    return path == prefix or path.startswith((f"{prefix}.", f"{prefix}/"))
+def _normal(prefix: str) -> str:
+    """A prefix in its normal form; one without a name, ``DIRECTORY/``, stays one."""
+    return os.path.join(places.normal(prefix), "") if prefix.endswith(os.sep) else places.normal(prefix)
+
+
+def _wholes(path: str) -> Iterator[str]:
+    """Everything that a file may belong to, by its name: itself, a prefix, a directory."""
+    yield path
+    for place, letter in enumerate(path):
+        if letter in "./":
+            yield path[:place]
 
 
 def _is_checkpoint(prefix: str, folder: _Folder) -> bool:
@@ -313,14 +363,15 @@ def _set_prefix(pattern: str) -> str:
 def _nameless(folder: _Folder) -> list[str]:
     """Data files and graphs of checkpoints whose index is gone, and data files that the index does not count."""
     sets = {_set_prefix(pattern) for pattern in folder.sets}
+    known = folder.named | sets
     found: list[str] = []
     for prefix, parts in folder.groups.items():
-        if f"{prefix}.index" in folder.files:
+        if folder.has(index_name(prefix)):
             counts = {shards for shards in parts.values() if shards}
             if len(counts) > 1:
                 right = _shards_of(prefix)
                 found += [path for path, shards in parts.items() if right and shards and shards != right]
-        elif prefix not in folder.named | sets and prefix not in folder.files:
+        elif prefix not in known and prefix not in folder.files:
             found += parts
     return found
 

@@ -1,46 +1,27 @@
-"""Where a ComiRec experiment keeps its files, and what its name says.
+"""Where a ComiRec experiment keeps its files.
 
 ROOT/best_model/EXPERIMENT/model.ckpt.*           the original trainer: one prefix, overwritten
 ROOT/best_model/EXPERIMENT/keras_ckpt/ckpt-N.*    the Keras port, and the best of this project's trainer
 ROOT/best_model/EXPERIMENT/latest/ckpt-N.*        the newest of this project's trainer
 ROOT/runs/EXPERIMENT/                             TensorBoard events, train.log, metrics.jsonl
-
-EXPERIMENT = {dataset}_{model_type}_b{batch_size}_lr{learning_rate}_d{embedding_dim}_len{maxlen}_{name}
 """
 
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass
 from typing import Any
 
 from ckpt_tools import places
 from ckpt_tools.errors import CkptError, NotFoundError, StorageError
 from ckpt_tools.format.state import FILE_NAME
+from ckpt_tools.lineages.experiment_name import parse_name
 from ckpt_tools.readers.locate import latest_in, locate, prefixes_in
 
 BEST_ROOT = "best_model"
 RUNS_ROOT = "runs"
 BEST_LINE = "keras_ckpt"
 LATEST_LINE = "latest"
-
-_NAME = re.compile(
-    r"(?P<dataset>.+?)_(?P<model_type>DNN|GRU4REC|MIND|ComiRec-DR|ComiRec-SA)_b(?P<batch_size>\d+)"
-    r"_lr(?P<learning_rate>[-+.\deE]+)_d(?P<embedding_dim>\d+)_len(?P<maxlen>\d+)_(?P<name>.+)"
-)
-_CONVERT = {"batch_size": int, "learning_rate": float, "embedding_dim": int, "maxlen": int}
-
-
-def parse_name(experiment: str) -> dict[str, Any]:
-    """The hyper-parameters in an experiment's name; empty when it is not of the usual form."""
-    match = _NAME.fullmatch(experiment)
-    if match is None:
-        return {}
-    try:
-        return {key: _CONVERT.get(key, str)(text) for key, text in match.groupdict().items()}
-    except ValueError:
-        return {}
 
 
 @dataclass(frozen=True)
@@ -131,7 +112,7 @@ def is_experiment(directory: str) -> bool:
 
 def _holds_checkpoint(directory: str) -> bool:
     return places.is_directory(directory) and (
-        places.exists(os.path.join(directory, FILE_NAME)) or bool(prefixes_in(directory))
+        places.has_file(os.path.join(directory, FILE_NAME)) or bool(prefixes_in(directory))
     )
 
 
@@ -149,9 +130,9 @@ def find_experiments(root: str | os.PathLike[str]) -> list[Experiment]:
         names = places.list_directory(directory)
     except CkptError:
         return []
-    paths = (os.path.join(directory, name) for name in names)
+    folders = (os.path.join(directory, name) for name in names)
     lines = ("", BEST_LINE, LATEST_LINE)
-    return [Experiment(path) for path in paths if any(_holds_checkpoint(os.path.join(path, line)) for line in lines)]
+    return [Experiment(path) for path in folders if any(_holds_checkpoint(os.path.join(path, line)) for line in lines)]
 
 
 def resolve(path: str | os.PathLike[str]) -> str:

@@ -8,17 +8,18 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, TextIO
 
-from ckpt_tools.errors import DurabilityWarning
+from ckpt_tools.errors import CkptError, CorruptError, DurabilityWarning
 
-Severity = Literal["note", "warning", "damage"]
+Severity = Literal["note", "warning", "error", "damage"]
 
 
 @dataclass(frozen=True)
 class Finding:
     """One fact worth telling.
 
-    ``note`` is information, ``warning`` is a risk that leaves the exit code alone, ``damage`` makes it 1.
-    ``fix`` is a command to run, or None when nothing helps.
+    ``note`` is information, ``warning`` a risk that leaves the exit code alone. Two levels make the exit code 1:
+    ``damage`` says that bytes are wrong or missing, ``error`` that something else keeps from what was asked for
+    (a permission, a best that is absent). ``fix`` is a command to run, or None when nothing helps.
     """
 
     id: str
@@ -28,6 +29,17 @@ class Finding:
     key: str | None = None
     offset: int | None = None
     fix: str | None = None
+
+    @property
+    def fails(self) -> bool:
+        """Whether a command that found this ends with exit code 1."""
+        return self.severity in ("error", "damage")
+
+    @staticmethod
+    def of(error: CkptError) -> Finding:
+        """An error that ended a question, as one of its findings; only what the bytes say is damage."""
+        severity: Severity = "damage" if isinstance(error, CorruptError) else "error"
+        return Finding(error.id, severity, error.message, error.path, error.key, error.offset, error.hint)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -59,5 +71,5 @@ def noted() -> Iterator[list[Finding]]:
 
 
 def exit_code(findings: Iterable[Finding]) -> int:
-    """0 when nothing is damaged, else 1."""
-    return int(any(finding.severity == "damage" for finding in findings))
+    """0 when nothing is damaged and nothing went wrong, else 1."""
+    return int(any(finding.fails for finding in findings))

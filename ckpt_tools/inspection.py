@@ -3,47 +3,28 @@
 from __future__ import annotations
 
 import fnmatch
-import math
 import os
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
-from ckpt_tools import storage
 from ckpt_tools.errors import BusyError, CkptError
 from ckpt_tools.experiments import BEST_LINE, LATEST_LINE, Experiment, resolve
 from ckpt_tools.findings import Finding
-from ckpt_tools.format.object_graph import VALUE_SUFFIX
 from ckpt_tools.ledger import PENDING, STATE_DIRECTORY
 from ckpt_tools.leftovers import leftovers_in, orphans_in
-from ckpt_tools.lineages import BestMetric, Lineage, base, identify, trainer
+from ckpt_tools.lineages import BestMetric, Lineage, identify, trainer
+from ckpt_tools.lineages.tensor_names import Group, Role, Roles, bare, tell_roles
+from ckpt_tools.lineages.unknown import best_of, step_of, stopping_of
 from ckpt_tools.readers import Checkpoint, open_checkpoint
 from ckpt_tools.readers.common import damage
-from ckpt_tools.steady import QUIET_SECONDS, steady
+from ckpt_tools.steady import steady
 
 if TYPE_CHECKING:
     from ckpt_tools.evidence import Evidence
 
 SCHEMA_VERSION = 1
-
-Group = Literal["model", "optimizer", "state"]
-
-# Names under which public training code keeps its best value, and the values such variables start from.
-_BEST_NAMES = (
-    "best_metric",
-    "best",
-    "best_value",
-    "best_score",
-    "best_model_value",
-    "best_val_loss",
-    "best_val_acc",
-    "best_valid_accuracy",
-    "best_ppl",
-)
-_START_VALUES = (0.0, -1.0, math.inf, -math.inf)
-_STEP_NAMES = ("optimizer/iter", "optimizer/_iterations", "optimizer/iterations", "global_step", "step")
-_STATE_NAMES = {"save_counter", "global_step", "step", "epoch", *_BEST_NAMES}
 
 
 @dataclass(frozen=True)
@@ -59,7 +40,11 @@ class Stats:
 
 @dataclass(frozen=True)
 class Tensor:
-    """One stored tensor; ``canonical`` is its name in the trainer's layout, ``sha256`` and ``stats`` on request."""
+    """One stored tensor; ``canonical`` is its name in the trainer's layout, ``sha256`` and ``stats`` on request.
+
+    ``full_name`` is the name that its variable was created with, where an object graph tells one that its key does
+    not; ``of`` the key of the variable that a slot or an average belongs to.
+    """
 
     name: str
     dtype: str
@@ -67,6 +52,8 @@ class Tensor:
     nbytes: int
     group: Group
     canonical: str | None = None
+    full_name: str | None = None
+    of: str | None = None
     sha256: str | None = None
     stats: Stats | None = None
 
@@ -79,6 +66,8 @@ class Tensor:
             "nbytes": self.nbytes,
             "group": self.group,
             "canonical": self.canonical,
+            "full_name": self.full_name,
+            "of": self.of,
         }
         if self.sha256 is not None:
             row["sha256"] = self.sha256
@@ -89,7 +78,11 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Inspection:
-    """The answer of ``ckpt inspect``."""
+    """The answer of ``ckpt inspect``.
+
+    ``optimizers`` are the names of the optimizers that wrote slots, where they can be told; ``stopping`` is what an
+    early stopping keeps beside the best, by key; ``keras_version`` what an HDF5 file says of its writer.
+    """
 
     path: str
     prefix: str
@@ -101,6 +94,9 @@ class Inspection:
     findings: tuple[Finding, ...]
     experiment: Experiment | None
     evidence: Evidence | None = None
+    optimizers: tuple[str, ...] = ()
+    stopping: Mapping[str, int | float | bool] = field(default_factory=dict)
+    keras_version: str | None = None
 
     @property
     def totals(self) -> dict[str, int]:
@@ -116,6 +112,9 @@ class Inspection:
             "lineage": self.lineage.to_json() if self.lineage else None,
             "best_metric": asdict(self.best_metric),
             "step": self.step,
+            "optimizers": list(self.optimizers),
+            "stopping": dict(self.stopping),
+            "keras_version": self.keras_version,
             "tensors": [tensor.to_json() for tensor in self.tensors],
             "totals": self.totals,
             "findings": [finding.to_json() for finding in self.findings],
@@ -130,7 +129,7 @@ def inspect(path: str, *, digest: bool = False, stats: bool = False, filter: str
         path: a prefix, ``.index`` or ``.data-*`` file, directory or experiment.
         digest: add the SHA-256 of each tensor's value.
         stats: add minimum, maximum, mean and the number of NaNs of each numeric tensor.
-        filter: list only the tensors whose stored or canonical name matches this glob.
+        filter: list only the tensors whose stored, canonical or full name matches this glob.
 
     Raises: what `readers.open_checkpoint` raises.
     """
@@ -139,21 +138,26 @@ def inspect(path: str, *, digest: bool = False, stats: bool = False, filter: str
         outline = _try(lambda: list(checkpoint.outline()), findings)
         findings += [found for found in outline or () if found.severity != "note"]
         lineage = _try(lambda: identify(checkpoint), findings)
-        best = lineage.best_metric if lineage else _try(lambda: _generic_best(checkpoint), findings)
-        best = best or BestMetric("absent")
-        canonical = {key: name for name, source in (lineage.tensors if lineage else {}).items() for key in source.keys}
         graph = _try(lambda: checkpoint.graph, findings)
-        paths = graph.paths if graph else {}
+        roles = tell_roles(checkpoint.tensors, graph)
+        best = _best(checkpoint, lineage, roles, findings)
+        stopping = {} if lineage else _try(lambda: stopping_of(checkpoint, roles), findings) or {}
+        canonical = {key: name for name, source in (lineage.tensors if lineage else {}).items() for key in source.keys}
         tensors = []
         for info in checkpoint.tensors.values():
             name = canonical.get(info.name)
-            if filter and not any(fnmatch.fnmatchcase(text, filter) for text in (info.name, name or "")):
+            if filter and not any(
+                fnmatch.fnmatchcase(text, filter)
+                for text in (info.name, name or "", roles.full_names.get(info.name, ""))
+            ):
                 continue
-            group = _group(name or paths.get(info.name, info.name), info.name)
-            tensor = Tensor(info.name, info.dtype, info.shape, info.nbytes, group, name)
+            role, full_name = _group(name, roles.roles[info.name]), roles.full_names.get(info.name)
+            full_name = None if full_name == bare(info.name) else full_name
+            tensor = Tensor(info.name, info.dtype, info.shape, info.nbytes, role.group, name, full_name, role.of)
             tensors.append(_measure(checkpoint, tensor, digest, stats, findings))
         experiment = Experiment.containing(checkpoint.prefix)
         findings += _advice(path, lineage, best)
+        findings += _stopped(checkpoint.prefix, stopping)
         evidence = _evidence(checkpoint.prefix, experiment, lineage, findings)
         findings += _left_behind(path)
         return Inspection(
@@ -162,11 +166,14 @@ def inspect(path: str, *, digest: bool = False, stats: bool = False, filter: str
             format=checkpoint.format,
             lineage=lineage,
             best_metric=best,
-            step=lineage.step if lineage else _try(lambda: _generic_step(checkpoint), findings),
+            step=lineage.step if lineage else _try(lambda: step_of(checkpoint, roles), findings),
             tensors=tuple(tensors),
             findings=tuple(dict.fromkeys(findings)),
             experiment=experiment,
             evidence=evidence,
+            optimizers=roles.optimizers,
+            stopping=stopping,
+            keras_version=getattr(checkpoint, "keras_version", None),
         )
 
 
@@ -188,7 +195,7 @@ def _measure(checkpoint: Checkpoint, tensor: Tensor, digest: bool, stats: bool, 
     summary = None
     if stats and tensor.dtype not in ("string", "variant", "resource", "bool"):
         summary = _try(lambda: _stats(checkpoint, tensor.name), findings)
-    return Tensor(**{**vars(tensor), "sha256": sha256, "stats": summary})
+    return replace(tensor, sha256=sha256, stats=summary)
 
 
 def _stats(checkpoint: Checkpoint, name: str) -> Stats:
@@ -211,40 +218,31 @@ def _stats(checkpoint: Checkpoint, name: str) -> Stats:
     )
 
 
-def _group(path: str, key: str) -> Group:
-    name = path.removesuffix(VALUE_SUFFIX)
-    if name.startswith("optimizer/") or ".OPTIMIZER_SLOT" in key or name.startswith(("beta1_power", "beta2_power")):
-        return "optimizer"
-    if name.rsplit("/", 1)[-1] in ("Adam", "Adam_1", "Momentum", "Adagrad", "RMSProp", "RMSProp_1", "Ftrl", "Ftrl_1"):
-        return "optimizer"
-    if name.startswith("state/") or name in _STATE_NAMES:
-        return "state"
-    return "model"
+def _group(canonical: str | None, role: Role) -> Role:
+    """The trainer's own layout tells the group by the first part of a name."""
+    if canonical is None:
+        return role
+    first = canonical.partition("/")[0]
+    group: Group = "optimizer" if first == "optimizer" else "model" if first == "model" else "state"
+    return replace(role, group=group)
 
 
-def _find(checkpoint: Checkpoint, names: Iterable[str]) -> tuple[str, str] | None:
-    """The first of some names that the checkpoint holds a scalar number for, with its key."""
-    for name in names:
-        for key in (name + VALUE_SUFFIX, name):
-            info = checkpoint.tensors.get(key)
-            if info is not None and info.shape == () and info.dtype != "string":
-                return name, key
-    return None
+def _best(checkpoint: Checkpoint, lineage: Lineage | None, roles: Roles, findings: list[Finding]) -> BestMetric:
+    """The best metric as its lineage keeps it, or as names tell it; in both cases also what else is called a best."""
+    told: BestMetric | None = _try(lambda: best_of(checkpoint, roles), findings)
+    if lineage is None:
+        return told or BestMetric("absent")
+    return replace(lineage.best_metric, others=told.others if told else ())
 
 
-def _generic_best(checkpoint: Checkpoint) -> BestMetric:
-    found = _find(checkpoint, _BEST_NAMES)
-    if found is None:
-        return BestMetric("absent")
-    name, key = found
-    value = base.scalar(checkpoint, key)
-    status: Literal["unset", "present"] = "unset" if value in _START_VALUES or math.isnan(value) else "present"
-    return BestMetric(status, value, key, f"a variable named {name}; what it measures is not recorded")
-
-
-def _generic_step(checkpoint: Checkpoint) -> int | None:
-    found = _find(checkpoint, _STEP_NAMES)
-    return int(base.scalar(checkpoint, found[1])) if found else None
+def _stopped(prefix: str, stopping: Mapping[str, int | float | bool]) -> Iterator[Finding]:
+    """Estimator's hooks, and others after them, store that training was stopped early."""
+    for key, value in stopping.items():
+        if value is True:
+            message = (
+                f"{bare(key)} is true: a run that was stopped early; the program that stored it stops again at once"
+            )
+            yield Finding("stopped-early", "note", message, prefix, key)
 
 
 def _advice(path: str, lineage: Lineage | None, best: BestMetric) -> Iterable[Finding]:
@@ -287,9 +285,7 @@ def _left_behind(path: str) -> Iterator[Finding]:
             if left.fresh:
                 message = "of a save that is under way, or was killed in the last minutes"
             yield Finding("left-over", "note", f"{left.path}: {message}", left.path, fix=fix)
-        # Retention removes an index and then its data: a directory that changes now is not looked at for that.
-        quiet = time.time() - storage.fingerprint(directory).mtime_ns / 1e9 > QUIET_SECONDS
-        for orphan in orphans_in(directory) if quiet else ():
+        for orphan in orphans_in(directory):
             message = "data without an index: of a save that was killed, or of a checkpoint that lost it"
             yield Finding("orphan", "note", f"{orphan}: {message}", orphan, fix=fix)
         journal = os.path.join(directory, STATE_DIRECTORY, PENDING)

@@ -12,12 +12,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
 
 from ckpt_tools import storage
 from ckpt_tools.errors import CorruptError, UnsafeError
+from ckpt_tools.format.filenames import STATE_FILE
 from ckpt_tools.version import __version__
 
 STATE_DIRECTORY = ".ckpt-tools"
@@ -33,9 +35,7 @@ def new_entry(directory: str, action: str, after: bytes) -> dict[str, Any]:
     now = datetime.now(timezone.utc)
     identity = f"{now:%Y%m%dT%H%M%S}-{hashlib.sha256(after).hexdigest()[:8]}"
     # The same change, made again within the second in which it was taken back, or killed before it was recorded.
-    backups = os.path.join(directory, STATE_DIRECTORY, _BACKUP)
-    taken = {known["id"] for known in read_ledger(directory)}
-    taken |= set(storage.list_directory(backups)) if os.path.isdir(backups) else set()
+    taken = {known["id"] for known in read_ledger(directory)} | {os.path.basename(path) for path in backups(directory)}
     again = sum(known.startswith(identity) for known in taken)
     return {
         "schema_version": SCHEMA_VERSION,
@@ -52,11 +52,16 @@ def undo_entry(entry: Mapping[str, Any]) -> dict[str, Any]:
     return {"id": f"undo-{entry['id']}", "time": now, "action": "undo", "undoes": entry["id"]}
 
 
+def undo_command(prefix: str) -> str:
+    """What takes the last change of a checkpoint back, as one types it."""
+    return f"ckpt undo {shlex.quote(prefix)}"
+
+
 def require_own(directory: str) -> None:
     """Raise UnsafeError when what is kept for a directory lies elsewhere: no link may lead a change out of it."""
     state = os.path.join(directory, STATE_DIRECTORY)
     for path in (state, *(os.path.join(state, name) for name in (_LEDGER, PENDING, _BACKUP))):
-        if os.path.islink(path):
+        if storage.is_link(path):
             raise UnsafeError("is a link: it would lead out of the directory", path=path, hint=f"remove it: rm {path}")
 
 
@@ -67,7 +72,7 @@ def read_ledger(directory: str) -> list[dict[str, Any]]:
     """
     require_own(directory)
     path = os.path.join(directory, STATE_DIRECTORY, _LEDGER)
-    if not os.path.lexists(path):
+    if not storage.is_there(path):
         return []
     lines = storage.read_file(path, limit=MAX_LEDGER_BYTES).decode("utf-8", "replace").split("\n")
     entries = []
@@ -92,24 +97,31 @@ def append(directory: str, entry: Mapping[str, Any]) -> None:
     storage.sync_directory(state)
 
 
-def history(prefix: str, *, beside: bool = False) -> list[dict[str, Any]]:
-    """The changes of a checkpoint that stand, oldest first: those of the ledger that were not undone.
-
-    ``beside``: those of the files beside it too.
-    """
-    entries = read_ledger(os.path.dirname(prefix) or ".")
+def standing(directory: str) -> list[dict[str, Any]]:
+    """The changes of a directory that stand, oldest first: those of the ledger that were not undone."""
+    entries = read_ledger(directory)
     undone = {entry.get("undoes") for entry in entries}
+    return [entry for entry in entries if "undoes" not in entry and entry["id"] not in undone]
+
+
+def history(prefix: str, *, beside: bool = False) -> list[dict[str, Any]]:
+    """The changes of a checkpoint that stand, oldest first. ``beside``: those of the files beside it too."""
     name = os.path.basename(prefix)
     return [
         entry
-        for entry in entries
-        if (entry.get("checkpoint") == name or (beside and is_beside(entry))) and entry["id"] not in undone
+        for entry in standing(os.path.dirname(prefix) or ".")
+        if entry.get("checkpoint") == name or (beside and is_beside(entry))
     ]
 
 
 def is_beside(entry: Mapping[str, Any]) -> bool:
     """Whether a change is one of the files beside the checkpoints."""
     return "aside" in entry
+
+
+def state_file(entry: Mapping[str, Any]) -> str:
+    """The name of the state file that a change beside the checkpoints wrote; old entries tell of one only."""
+    return str(entry.get("state_file", STATE_FILE))
 
 
 def checked(entry: Any, path: str, *, of_checkpoint: bool = False) -> dict[str, Any]:
@@ -120,9 +132,10 @@ def checked(entry: Any, path: str, *, of_checkpoint: bool = False) -> dict[str, 
     if "aside" in entry:
         if not isinstance(entry["aside"], list) or not isinstance(entry.get("state"), str | None):
             raise CorruptError("an entry without its list of names, or the state that was written", path=path)
-        names += entry["aside"]
+        names += [*entry["aside"], entry.get("state_file", STATE_FILE)]
     if of_checkpoint or "checkpoint" in entry:
-        names.append(entry.get("checkpoint"))
+        if entry.get("checkpoint") != "":  # TensorFlow saves one without a name too: ``DIRECTORY/.index``
+            names.append(entry.get("checkpoint"))
         for part in ("moved", "created", "displaced"):
             if not isinstance(entry.get(part), list):
                 raise CorruptError(f"an entry without its list of {part} files", path=path)
@@ -135,6 +148,15 @@ def checked(entry: Any, path: str, *, of_checkpoint: bool = False) -> dict[str, 
 
 def backup_directory(directory: str, entry: Mapping[str, Any]) -> str:
     return os.path.join(directory, STATE_DIRECTORY, _BACKUP, entry["id"])
+
+
+def backups(directory: str) -> list[str]:
+    """The directories with originals that are kept for a directory."""
+    require_own(directory)
+    place = os.path.join(directory, STATE_DIRECTORY, _BACKUP)
+    if not storage.is_directory(place):
+        return []
+    return [path for name in storage.list_directory(place) if storage.is_directory(path := os.path.join(place, name))]
 
 
 def make_backup_directory(directory: str, entry: Mapping[str, Any]) -> str:

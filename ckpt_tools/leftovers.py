@@ -42,11 +42,11 @@ def leftovers_in(directory: str, now: float) -> Iterator[Leftover]:
     """What unfinished saves left in a directory; ``now`` in seconds since 1970."""
     for name in storage.list_directory(directory):
         path = os.path.join(directory, name)
-        if not os.path.islink(path):
+        if not storage.is_link(path):
             with contextlib.suppress(NotFoundError):  # its save has ended in the meantime
-                if os.path.isfile(path) and _FILE.fullmatch(name):
+                if storage.is_file(path) and _FILE.fullmatch(name):
                     yield Leftover(path, now - _written(path))
-                elif os.path.isdir(path) and _FOLDER.fullmatch(name):
+                elif storage.is_directory(path) and _FOLDER.fullmatch(name):
                     parts = storage.list_directory(path)
                     if all(_PART.fullmatch(part) for part in parts):
                         newest = max(map(_written, (path, *(os.path.join(path, part) for part in parts))))

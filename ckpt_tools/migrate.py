@@ -10,7 +10,8 @@ import json
 import math
 import os
 import struct
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from ckpt_tools import rewrite
@@ -18,23 +19,36 @@ from ckpt_tools.errors import NotFoundError, UnsupportedError, UsageError
 from ckpt_tools.experiments import resolve
 from ckpt_tools.format.bundle import OBJECT_GRAPH_KEY
 from ckpt_tools.format.object_graph import build_graph
+from ckpt_tools.ledger import backup_directory
 from ckpt_tools.lineages import Lineage, identify, trainer
-from ckpt_tools.lineages.base import STEP, UNKNOWN_STEP, required_variables
+from ckpt_tools.lineages.base import LEARNING_RATE, STEP, UNKNOWN_STEP, required_variables
 from ckpt_tools.readers import Bundle, open_checkpoint
 from ckpt_tools.rewrite import Plan, Value
 
-LEARNING_RATE = "optimizer/learning_rate"
+REASON = "migrate"
+# What is shown of a best metric for which there is only the place, with the value that such variables start from.
+NEVER_SET = "never set"
 
 
 @dataclass(frozen=True)
 class Migration:
-    """What a migration does: canonical names by the stored ones they came from, and the stored names left out."""
+    """What a migration does: canonical names by the stored ones they came from, and the stored names left out.
+
+    ``called`` gives those left out whose names say nothing, such as ``optimizer/_trainable_variables/1``, the names
+    that say what they are.
+    """
 
     path: str
     plan: Plan
     lineage: Lineage
     mapped: dict[str, tuple[str, ...]]
     dropped: tuple[str, ...]
+    called: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def knows_its_best(self) -> bool:
+        """Whether the migrated checkpoint has a best metric, rather than the place for one."""
+        return self.lineage.best_metric.status == "present"
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -42,7 +56,30 @@ class Migration:
             "lineage": self.lineage.to_json(),
             "mapped": [{"name": name, "from": list(keys)} for name, keys in self.mapped.items()],
             "dropped": list(self.dropped),
+            "called": self.called,
+            "best_metric": self.lineage.best_metric.value if self.knows_its_best else None,
             "plan": self.plan.to_json(),
+        }
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A migration that an earlier run had committed and this one has brought to its end; ``entry`` of the ledger."""
+
+    prefix: str
+    entry: Mapping[str, Any]
+
+    @property
+    def mapped(self) -> dict[str, tuple[str, ...]]:
+        return {name: tuple(keys) for name, keys in self.entry["evidence"].get("mapped", {}).items()}
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "prefix": self.prefix,
+            "lineage": {"id": self.entry["evidence"].get("from")},
+            "mapped": [{"name": name, "from": list(keys)} for name, keys in self.mapped.items()],
+            "dropped": list(self.entry["evidence"].get("dropped", ())),
+            "plan": None,
         }
 
 
@@ -83,22 +120,31 @@ def plan_migration(path: str) -> Migration:
         paths = {key.removesuffix(trainer.SUFFIX): key for key in sorted((*keep, *values))}
         values[OBJECT_GRAPH_KEY] = Value.of_string(build_graph(paths), "the trainer's object graph")
         used = {key for keys in mapped.values() for key in keys}
+        dropped = tuple(key for key in checkpoint.tensors if key not in used)
         plan = rewrite.plan_values(
             checkpoint,
             values,
             keep=keep,
-            reason="migrate",
-            evidence={"from": lineage.id, "to": trainer.ID},
+            reason=REASON,
+            evidence={"from": lineage.id, "to": trainer.ID, "mapped": mapped, "dropped": dropped},
         )
-        dropped = tuple(key for key in checkpoint.tensors if key not in used)
-    return Migration(path, plan, lineage, mapped, dropped)
+        called = _called(checkpoint, lineage, dropped)
+    return Migration(path, plan, lineage, mapped, dropped, called)
+
+
+def _called(checkpoint: Bundle, lineage: Lineage, keys: Iterable[str]) -> dict[str, str]:
+    """What the tensors with some keys are, where that is known and their keys do not say it."""
+    full_names = checkpoint.graph.full_names if checkpoint.graph else {}
+    names = {key: lineage.name_of(key) or full_names.get(key) for key in keys}
+    return {key: name for key, name in names.items() if name and name != key.removesuffix(trainer.SUFFIX)}
 
 
 def _state(lineage: Lineage, prefix: str) -> dict[str, Value]:
     """What the trainer keeps and the old ones did not, as a resume from the old checkpoint would set it."""
     best = lineage.best_metric.value if lineage.best_metric.status == "present" else None
     step = UNKNOWN_STEP if lineage.step is None else lineage.step
-    config = {**lineage.hyper, "model_type": lineage.model_type, "variant": lineage.variant}
+    # Whose habits of training the run goes on with: no checkpoint tells them.
+    config = {**lineage.hyper, "model_type": lineage.model_type, "variant": lineage.variant, "origin": lineage.id}
     config = {key: value for key, value in config.items() if value is not None and key != "name"}
     rate = lineage.hyper.get("learning_rate")
     if rate is None and LEARNING_RATE not in lineage.tensors:
@@ -112,7 +158,7 @@ def _state(lineage: Lineage, prefix: str) -> dict[str, Value]:
         STEP: _integer(step),
         LEARNING_RATE: _float32(rate or 0.0),
         "save_counter": _integer(1),
-        "best_metric": _float32(best or 0.0),
+        "best_metric": _float32(best or 0.0, NEVER_SET if best is None else best),
         "state/step": _integer(step),
         "state/best_step": _integer(step),
         "state/trials": _integer(0),
@@ -129,8 +175,8 @@ def _integer(value: int) -> Value:
     return Value.of("int64", (), struct.pack("<q", value), value)
 
 
-def _float32(value: float) -> Value:
-    return Value.of("float32", (), struct.pack("<f", value), value)
+def _float32(value: float, shown: float | str | None = None) -> Value:
+    return Value.of("float32", (), struct.pack("<f", value), value if shown is None else shown)
 
 
 def _json(document: dict[str, Any]) -> Value:
@@ -138,17 +184,24 @@ def _json(document: dict[str, Any]) -> Value:
     return Value.of_string(text.encode(), text)
 
 
-def migrate(path: str, *, output: str | None = None, dry_run: bool = False) -> tuple[Migration, str | None]:
+def migrate(path: str, *, output: str | None = None, dry_run: bool = False) -> tuple[Migration | Finished, str | None]:
     """Migrate in place (with a backup), or into a new directory ``output`` as ``ckpt-1``.
 
     Returns the migration and where it went: the backup's directory, the new prefix, or None for a dry run. A change
-    in place that was killed is brought to an end first.
+    in place that was interrupted is brought to an end first; when it was this migration, nothing is left to do.
     """
     if output is None and not dry_run:
-        rewrite.recover(resolve(path))
+        prefix = resolve(path)
+        ended = rewrite.recover(prefix)
+        if ended and ended.stands and _is_migration(ended.entry, prefix):
+            return Finished(prefix, ended.entry), backup_directory(os.path.dirname(prefix), ended.entry)
     migration = plan_migration(path)
     if dry_run:
         return migration, None
     if output is None:
         return migration, rewrite.apply(migration.plan).backup
     return migration, rewrite.apply_to(migration.plan, os.path.join(output, "ckpt-1"))
+
+
+def _is_migration(entry: Mapping[str, Any], prefix: str) -> bool:
+    return (entry["action"], entry["checkpoint"]) == (REASON, os.path.basename(prefix))

@@ -11,10 +11,10 @@ import contextvars
 import os
 import posixpath
 import re
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from typing import Protocol
 
-from ckpt_tools import storage
+from ckpt_tools import storage, witness
 from ckpt_tools.errors import CkptError, NotFoundError, UnsafeError
 from ckpt_tools.storage import Fingerprint, PathLike, Status
 
@@ -69,21 +69,32 @@ def one_look() -> Iterator[None]:
 
 def exists(path: PathLike) -> bool:
     """Whether something has this name, a link to nowhere too. Raises StorageError when a store does not say."""
-    return _glance(path) is not None if is_url(path) else os.path.lexists(path)
+    return _glance(path) is not None if is_url(path) else _noted(storage.is_there, path)
 
 
 def is_directory(path: PathLike) -> bool:
     if is_url(path):
         found = _glance(path)
         return found is not None and found.directory
-    return os.path.isdir(path)
+    return _noted(_is_directory, path)
 
 
 def is_file(path: PathLike) -> bool:
     if is_url(path):
         found = _glance(path)
         return found is not None and not found.directory
-    return os.path.isfile(path)
+    return _noted(_is_file, path)
+
+
+def has_file(path: PathLike) -> bool:
+    """Whether something that is no directory has this name: a file, or what cannot be opened as one and should be told
+    of, such as a link to nowhere. A directory may bear the name of any file, and is then not meant."""
+    return is_file(path) if is_url(path) else _noted(_is_no_directory, path)
+
+
+def is_link(path: PathLike) -> bool:
+    """Whether it is a symbolic link; a URL has none."""
+    return not is_url(path) and os.path.islink(path)
 
 
 def fingerprint(path: PathLike) -> Fingerprint:
@@ -130,6 +141,14 @@ def read_file(path: PathLike, *, limit: int) -> bytes:
 def list_directory(path: PathLike) -> list[str]:
     """The names in a directory, sorted."""
     return list(_scan(path)) if is_url(path) else storage.list_directory(path)
+
+
+def list_files(directory: PathLike, ending: str = "") -> list[str]:
+    """The names in a directory that end so and are not those of directories, sorted."""
+    if is_url(directory):
+        return [name for name, status in _scan(directory).items() if name.endswith(ending) and not status.directory]
+    here = os.fspath(directory)
+    return [name for name in list_directory(here) if name.endswith(ending) and has_file(os.path.join(here, name))]
 
 
 def scan(directory: PathLike) -> dict[str, Status]:
@@ -201,10 +220,30 @@ def relative(path: str, start: str) -> str:
     return os.path.relpath(absolute(path), absolute(start))
 
 
+def _is_no_directory(path: str) -> bool:
+    return storage.is_there(path) and not storage.is_directory(path, follow=True)
+
+
+def _is_directory(path: str) -> bool:
+    return storage.is_directory(path, follow=True)
+
+
+def _is_file(path: str) -> bool:
+    return storage.is_file(path, follow=True)
+
+
+def _noted(look: Callable[[str], bool], path: PathLike) -> bool:
+    found = look(os.fspath(path))
+    witness.saw(look, os.fspath(path), found)
+    return found
+
+
 def _look(path: PathLike) -> Status | None:
     from ckpt_tools.remote import look
 
-    return look(os.fspath(path))
+    found = look(os.fspath(path))
+    witness.saw(look, os.fspath(path), found)
+    return found
 
 
 def _glance(path: PathLike) -> Status | None:

@@ -2,7 +2,8 @@
 
     rebuild-index  an index that is lost, from another one whose checksums all fit the data
     salvage        the whole tensors of a damaged checkpoint, as a checkpoint of their own
-    rewrite-state  a ``checkpoint`` file that is absent or damaged, or names what is not here or not whole
+    rewrite-state  a ``checkpoint`` file that is absent or damaged, or names what is not here or not whole (see
+                   `ckpt_tools.state_repair`)
     set-aside      what unfinished saves left behind
 
 Nothing is deleted, and nothing that was whole is touched: what goes is kept in ``.ckpt-tools/backup``. A salvaged
@@ -12,34 +13,36 @@ for freshly initialised, and say nothing.
 
 from __future__ import annotations
 
+import contextlib
 import os
-import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ckpt_tools import ledger, rewrite, storage
-from ckpt_tools.errors import CorruptError, NotFoundError, UnsafeError, UnsupportedError
+from ckpt_tools import ledger, places, rewrite, storage
+from ckpt_tools.errors import CkptError, CorruptError, NotFoundError, UnsafeError, UnsupportedError
 from ckpt_tools.experiments import BEST_LINE, LATEST_LINE
 from ckpt_tools.findings import Finding, Severity
-from ckpt_tools.format.state import FILE_NAME, encode_state
-from ckpt_tools.ledger import STATE_DIRECTORY
+from ckpt_tools.format.filenames import bundle_part
+from ckpt_tools.format.state import FILE_NAME
 from ckpt_tools.leftovers import leftovers_in
 from ckpt_tools.newest import SALVAGED, by_number, is_salvaged
-from ckpt_tools.readers import Bundle, locate
+from ckpt_tools.readers import Bundle
 from ckpt_tools.readers.bundle import index_name
-from ckpt_tools.readers.locate import inside, prefixes_in, read_state
+from ckpt_tools.readers.locate import locate, prefixes_in
 from ckpt_tools.readers.saved_model import is_saved_model
+from ckpt_tools.readers.state_files import is_state_file, other_states
 from ckpt_tools.rewrite import Plan, Tidying
 from ckpt_tools.salvage import Lost, plan_salvage
+from ckpt_tools.state_repair import judge
+from ckpt_tools.steady import steady
 from ckpt_tools.verify import Verification, verify
 
 REBUILD_INDEX, SALVAGE, REWRITE_STATE, SET_ASIDE = "rebuild-index", "salvage", "rewrite-state", "set-aside"
 
 # Their tensors are whole, only not where they should be, or of two saves: half of them would be no checkpoint.
 _NOT_FOR_SALVAGE = ("mixed-saves", "wrong-shard")
-_DATA = re.compile(r"(?P<prefix>.+)\.data-\d{5}-of-\d{5}", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,8 @@ def repair(path: str, *, dry_run: bool = False, now: float | None = None) -> Rep
     if not dry_run:
         for directory in _directories(path):
             rewrite.recover(os.path.join(directory, FILE_NAME))
-    made = plan_repair(path, now=time.time() if now is None else now)
+    # Only a state that lasts is planned for.
+    made = _steady_plan(path, now=time.time() if now is None else now)
     if not dry_run:
         for action in made.actions:
             if isinstance(action.change, Plan):
@@ -93,13 +97,13 @@ def repair(path: str, *, dry_run: bool = False, now: float | None = None) -> Rep
 
 def plan_repair(path: str, *, now: float) -> Repair:
     """The plan alone; reads every byte of every checkpoint, and writes nothing."""
-    named = None if os.path.isdir(path) or os.path.basename(path) == FILE_NAME else _prefix_of(path)
+    named = None if storage.is_directory(path, follow=True) or _is_state(path) else _prefix_of(path)
     actions: list[Action] = []
     lost: list[Lost] = []
     findings: list[Finding] = []
     surveys = [_survey(directory) for directory in _directories(path)]
     names = [survey.path(name) for survey in surveys for name in survey.names]
-    if named not in (None, *names) or not (names or any(survey.has_state or survey.left for survey in surveys)):
+    if named not in (None, *names) or not (names or any(survey.states or survey.left for survey in surveys)):
         locate(path)  # raises what explains it best
         raise UnsupportedError("only tensor bundles can be repaired", path=path)
     for survey in surveys:
@@ -111,20 +115,27 @@ def plan_repair(path: str, *, now: float) -> Repair:
     return Repair(path, tuple(actions), tuple(lost), tuple(findings))
 
 
+_steady_plan = steady(plan_repair, doubtful=lambda made: bool(made.actions or made.findings))
+
+
 def _prefix_of(path: str) -> str:
     """The prefix that a path means, though its index or its data may be missing."""
-    match = _DATA.fullmatch(path)
-    return match["prefix"] if match else path.removesuffix(".index")
+    part = bundle_part(path)
+    return path if part is None else part.prefix or os.path.join(os.curdir, "")
+
+
+def _is_state(path: str) -> bool:
+    return os.path.basename(path) == FILE_NAME or (storage.is_file(path, follow=True) and is_state_file(path))
 
 
 def _directories(path: str) -> list[str]:
     """Where to look: the directory that is meant, and the lines of checkpoints when it is an experiment's folder."""
     if is_saved_model(path):
         return [os.path.join(path, "variables")]
-    if not os.path.isdir(path):
+    if not storage.is_directory(path, follow=True):
         return [os.path.dirname(path) or "."]
     lines = [os.path.join(path, line) for line in (BEST_LINE, LATEST_LINE)]
-    return [path, *filter(os.path.isdir, lines)]
+    return [path, *(line for line in lines if storage.is_directory(line, follow=True))]
 
 
 # ------------------------------------------------------------------------------------------ what is there
@@ -132,12 +143,16 @@ def _directories(path: str) -> list[str]:
 
 @dataclass(frozen=True)
 class _Survey:
-    """The bundles of a directory by name: verified, or only their data files are there."""
+    """The bundles of a directory by name: verified, or only their data files are there.
+
+    ``data`` holds the size of each data file of a name, by its number and how many there should be.
+    """
 
     directory: str
     verified: dict[str, Verification]
     without_index: tuple[str, ...]
-    has_state: bool
+    data: Mapping[str, Mapping[tuple[int, int], int]]
+    states: tuple[str, ...]
     left: bool
 
     @property
@@ -163,12 +178,23 @@ def _survey(directory: str) -> _Survey:
             verified[name] = verify(os.path.join(directory, name))
         except (NotFoundError, UnsupportedError):
             continue  # another kind of file under this name, or of another version: not ours to judge
-    data = {match["prefix"] for match in map(_DATA.fullmatch, names) if match}
+    data: dict[str, dict[tuple[int, int], int]] = {}
+    for part_name in names:
+        part = bundle_part(part_name)
+        if part is not None and part.shard is not None and part.count is not None:
+            with contextlib.suppress(CkptError):
+                path = os.path.join(directory, part_name)
+                if storage.is_file(path, follow=True):
+                    data.setdefault(part.prefix, {})[part.shard, part.count] = storage.fingerprint(path).size
     return _Survey(
         directory,
         verified,
-        tuple(sorted(name for name in data if not os.path.lexists(index_name(os.path.join(directory, name))))),
-        os.path.isfile(os.path.join(directory, FILE_NAME)),
+        tuple(sorted(name for name in data if not places.has_file(index_name(os.path.join(directory, name))))),
+        data,
+        (
+            *([FILE_NAME] if storage.is_file(os.path.join(directory, FILE_NAME), follow=True) else []),
+            *other_states(directory),
+        ),
         any(True for _ in leftovers_in(directory, 0)),
     )
 
@@ -191,18 +217,20 @@ class _Planner:
     def run(self, surveys: Iterable[_Survey]) -> None:
         damaged = {name: answer for name, answer in self._survey.verified.items() if not answer.whole}
         unreadable = [name for name, answer in damaged.items() if answer.format is None]
-        indexes = list(_indexes(surveys))
+        indexes = list(_indexes(surveys)) if unreadable or self._survey.without_index else []
         for name in sorted((*self._survey.without_index, *unreadable), key=by_number):
             self._rebuild(name, indexes)
         for name in sorted(damaged.keys() - set(unreadable), key=by_number):
             self._salvage(name, damaged[name])
-        self._state()
+        for name in dict.fromkeys((FILE_NAME, *self._survey.states)):
+            self._state(name)
         self._set_aside()
 
-    def _rebuild(self, name: str, indexes: Iterable[str]) -> None:
+    def _rebuild(self, name: str, indexes: Iterable[_Index]) -> None:
         """Give a prefix an index that all its data agrees with; without one, say that it is lost."""
         prefix = self._survey.path(name)
-        for index in indexes:
+        sizes = self._survey.data.get(name, {})
+        for index in (each.path for each in indexes if each.may_fit(sizes)):
             if index != index_name(prefix) and _fits(prefix, index):
                 with Bundle(prefix, index=index) as bundle:
                     change = rewrite.plan_index(bundle, reason=REBUILD_INDEX, evidence={"rebuilt_from": index})
@@ -230,7 +258,7 @@ class _Planner:
         number = 2
         while (before := self._survey.verified.get(os.path.basename(target))) is not None:
             if before.whole:
-                self._note("salvaged", f"what is whole of {name} has been salvaged before", target)
+                self._note("salvaged", f"what is whole of {_called(name)} has been salvaged before", target)
                 return
             target, number = f"{prefix}{SALVAGED}-{number}", number + 1
         reasons = {f.key: f.message for f in answer.findings if f.severity == "damage" and f.key is not None}
@@ -238,64 +266,39 @@ class _Planner:
             made = plan_salvage(bundle, reasons, target=target)
             count = len(bundle.entries)
         if made is None:
-            self._note("nothing-to-salvage", f"nothing of {name} can be used", prefix)
+            self._note("nothing-to-salvage", f"nothing of {_called(name)} can be used", prefix)
             return
         kept = count - len(made.lost)
-        self._act(SALVAGE, target, f"{kept} of {count} tensors of {name} are whole and become a checkpoint", made.plan)
+        self._act(
+            SALVAGE,
+            target,
+            f"{kept} of {count} tensors of {_called(name)} are whole and become a checkpoint",
+            made.plan,
+        )
         self.lost += made.lost
 
-    def _state(self) -> None:
+    def _state(self, name: str) -> None:
+        """Put one state file right; the one that may be absent, and then is made, is ``checkpoint``."""
         directory = self._survey.directory
-        if not self._survey.has_state and (self._named is not None or is_saved_model(os.path.dirname(directory))):
+        there = name in self._survey.states
+        if not there and (self._named is not None or is_saved_model(os.path.dirname(directory))):
             return
-        path = os.path.join(directory, FILE_NAME)
-        latest, problem, hostile = self._judge_state(path)
-        if problem is None:
+        path = os.path.join(directory, name)
+        found = judge(directory, name, names=self._survey.names, whole=self._whole, is_whole=self._is_whole)
+        if found.problem is None:
             return
-        sources = {path: storage.fingerprint(path) if os.path.lexists(path) else None}
-        if self._whole:
-            newest = latest if latest is not None else self._whole[-1]
-            every = [*(name for name in self._whole if name != newest), newest]
-            change = Tidying(directory, REWRITE_STATE, (), encode_state(newest, every), sources)
-            self._act(REWRITE_STATE, path, f"{problem}: it will name {newest} as the newest", change)
-        elif hostile:
-            change = Tidying(directory, SET_ASIDE, (FILE_NAME,), None, sources)
-            self._act(SET_ASIDE, path, f"{problem}, and there is no whole checkpoint to name instead", change)
-        elif self._survey.has_state:
-            self._note("state", f"{problem}, and there is no whole checkpoint to name instead", path)
-
-    def _judge_state(self, path: str) -> tuple[str | None, str | None, bool]:
-        """The checkpoint that a ``checkpoint`` file rightly names as its newest; what is wrong with the file; whether
-        it leads out of its directory."""
-        if not os.path.lexists(path):
-            return None, "the file is absent" if self._whole else None, False
-        if not self._survey.has_state:
-            return None, None, False  # a directory of that name, or a link into nowhere
-        try:
-            state = read_state(self._survey.directory)
-        except (CorruptError, UnsafeError) as error:
-            return None, error.message, False
-        problems = []
-        hostile = False
-        named = []
-        for stored in dict.fromkeys((state.latest, *state.all)):
-            try:
-                name = os.path.relpath(inside(self._survey.directory, stored), self._survey.directory)
-            except UnsafeError as error:
-                problems.append(error.message)
-                hostile = True
-                continue
-            if os.path.isabs(stored) and not _same_directory(os.path.dirname(stored), self._survey.directory):
-                problems.append(f"names {stored}, a path of another place")
-            if name in self._whole or (name not in self._survey.names and self._is_whole(name)):
-                named.append((stored, name))
-            elif is_salvaged(name):
-                problems.append(f"names {name}, which is not complete")
-            else:
-                gone = name not in self._survey.names
-                problems.append(f"names {name}, which is {'gone' if gone else 'damaged'}")
-        latest = next((name for stored, name in named if stored == state.latest), None)
-        return latest, problems[0] if problems else None, hostile
+        sources = {path: storage.fingerprint(path) if storage.is_there(path) else None}
+        if found.state is not None:
+            change = Tidying(directory, REWRITE_STATE, (), found.state.encode(), sources, name)
+            sentence = f"{found.problem}: it will name {found.state.latest} as the newest"
+            self._act(REWRITE_STATE, path, sentence, change)
+        elif found.hostile:
+            change = Tidying(directory, SET_ASIDE, (name,), None, sources)
+            self._act(SET_ASIDE, path, f"{found.problem}, and there is no whole checkpoint to name instead", change)
+        elif found.choices:
+            self._note("state", f"{found.problem}, and {_not_known(found.choices)}", path)
+        elif there:
+            self._note("state", f"{found.problem}, and there is no whole checkpoint to name instead", path)
 
     def _is_whole(self, name: str) -> bool:
         """Whether a checkpoint of another format, or below this directory, is whole."""
@@ -331,27 +334,47 @@ class _Planner:
         others = [self._survey.path(other) for other in self._whole if other != name]
         if others:
             fix = f"go on from {others[-1]}, which is whole"
-        message = f"{name} is damaged: {why}"
+        message = f"{_called(name)} is damaged: {why}"
         severity: Severity = "warning" if others else "damage"
         self.findings.append(Finding("damaged", severity, message, self._survey.path(name), fix=fix))
 
 
-def _same_directory(one: str, other: str) -> bool:
-    try:
-        return os.path.samefile(one, other)
-    except OSError:
-        return False
+def _not_known(names: Sequence[str]) -> str:
+    shown = ", ".join(map(_called, names[:4])) + (f" and {len(names) - 4} others" if len(names) > 4 else "")
+    return f"which checkpoint its program would go on from is not known: here {_are(names)} {shown}"
 
 
-def _indexes(surveys: Iterable[_Survey]) -> Iterator[str]:
+def _called(name: str) -> str:
+    """A checkpoint's name as it is told; one without a name is its directory with a slash behind it."""
+    return name or os.path.join(os.curdir, "")
+
+
+def _are(names: Sequence[str]) -> str:
+    return "is" if len(names) == 1 else "are"
+
+
+@dataclass(frozen=True)
+class _Index:
+    """An index, and how many bytes it needs of each data file."""
+
+    path: str
+    needs: tuple[int, ...]
+
+    def may_fit(self, sizes: Mapping[tuple[int, int], int]) -> bool:
+        """Whether there are data files (by number, and of how many) with so many bytes: seen without opening any."""
+        count = len(self.needs)
+        return all(sizes.get((number, count), -1) >= need for number, need in enumerate(self.needs))
+
+
+def _indexes(surveys: Iterable[_Survey]) -> Iterator[_Index]:
     """Every index that could belong to another prefix: those beside it, and the originals of earlier changes."""
     for survey in surveys:
-        for name in survey.verified:
-            yield index_name(survey.path(name))
-        backups = os.path.join(survey.directory, STATE_DIRECTORY, "backup")
-        for kept in storage.list_directory(backups) if os.path.isdir(backups) else ():
-            for name in prefixes_in(os.path.join(backups, kept)):
-                yield index_name(os.path.join(backups, kept, name))
+        found = [index_name(survey.path(name)) for name, answer in survey.verified.items() if answer.format]
+        for backup in ledger.backups(survey.directory):
+            found += [index_name(os.path.join(backup, name)) for name in prefixes_in(backup)]
+        for path in found:
+            with contextlib.suppress(CkptError), Bundle(path.removesuffix(".index"), index=path) as bundle:
+                yield _Index(path, tuple(bundle.ends().values()))
 
 
 def _fits(prefix: str, index: str) -> bool:

@@ -1,89 +1,100 @@
 """Asking about a checkpoint while a trainer may be writing it.
 
-TensorFlow replaces a checkpoint file by file, so that for a moment the files do not fit each other. What looks
-damaged or gone is therefore believed only when the files have been quiet: else the question is asked again, a few
-times, and when the files never come to rest the answer is that they are busy.
+TensorFlow replaces a checkpoint file by file, so that for a moment the files do not fit each other. What looks damaged
+or gone is therefore believed only when all that was looked at is the same before and after the question, and still
+after a pause: else the question is asked again, a few times, and when the files never come to rest the answer is that
+they are busy. The clock is not asked: that of a file server may differ from this machine's.
 """
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import ParamSpec, Protocol, TypeVar
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
 
-from ckpt_tools import places
-from ckpt_tools.errors import BusyError, CkptError, CorruptError, NotFoundError
-from ckpt_tools.experiments import BEST_LINE, LATEST_LINE
-from ckpt_tools.findings import Finding, exit_code
-from ckpt_tools.storage import Fingerprint
+from ckpt_tools import places, witness
+from ckpt_tools.errors import BusyError, CkptError, CorruptError, NotFoundError, UnsafeError, UnsupportedError
 
-PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8)
-# Longer than the time stamps of any file system are coarse.
-QUIET_SECONDS = 2.5
+# How long nothing may change before what looks damaged is believed: longer than TensorFlow takes between two files.
+QUIET_SECONDS = 0.3
+# How long to wait before asking again when something did change.
+PAUSES = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
+# Findings that a save may bring about for a moment.
+_DOUBTFUL = (CorruptError.id, NotFoundError.id, "orphan")
 
-
-class Answered(Protocol):
-    @property
-    def findings(self) -> Sequence[Finding]: ...
-
-
-Answer = TypeVar("Answer", bound=Answered)
+Answer = TypeVar("Answer")
 Rest = ParamSpec("Rest")
+Doubt = Callable[[Any], bool]
 
 
-def steady(question: Callable[Rest, Answer]) -> Callable[Rest, Answer]:
-    """A question whose first argument is a path, asked until its answer can be believed.
+def is_doubtful(answer: Any) -> bool:
+    """Whether an answer tells of damage, or of something that is not there."""
+    return any(finding.id in _DOUBTFUL for finding in getattr(answer, "findings", ()))
 
-    Raises BusyError when the files keep changing, else what the question raises.
+
+def steady(question: Callable[Rest, Answer], *, doubtful: Doubt = is_doubtful) -> Callable[Rest, Answer]:
+    """A question, the same but asked until its answer can be believed.
+
+    A question within a question is asked once: the outer one is asked again. Raises BusyError when the files keep
+    changing, else what the question raises.
     """
 
     @functools.wraps(question)
     def ask(*arguments: Rest.args, **options: Rest.kwargs) -> Answer:
-        path = os.fspath(str(arguments[0]))
-        before = None
-        for pause in (*PAUSES, None):
-            failure: CkptError | None = None
+        outer = witness.current()
+        if outer is not None:
             try:
-                with places.one_look():
+                answer = question(*arguments, **options)
+            except CkptError:
+                outer.doubted = True  # whatever the outer question makes of it
+                raise
+            outer.doubted |= doubtful(answer)
+            return answer
+        for pause in PAUSES:
+            if pause:
+                time.sleep(pause)
+            failure: CkptError | None = None
+            with places.one_look(), witness.watching() as seen:
+                try:
                     answer = question(*arguments, **options)
-                if not exit_code(answer.findings):
-                    return answer
-            except (BusyError, CorruptError, NotFoundError) as error:
-                failure = error
-            seen = _look(path)
-            if seen == before or not _changed_lately(seen):
+                    believed = not (seen.doubted or doubtful(answer))
+                except CkptError as error:
+                    if not _may_pass(error):
+                        raise
+                    failure, believed = error, False
+            if believed and not seen.changed_unchecked():
+                return answer
+            if believed or seen.changed():
+                continue
+            let_rest()
+            if not seen.changed():
                 if failure is not None:
                     raise failure
                 return answer
-            before = seen
-            if pause is not None:
-                time.sleep(pause)
         raise BusyError(
-            "is being written again and again", path=path, hint="run the same command again when the trainer rests"
+            "is being written again and again",
+            path=_path(arguments),
+            hint="run the same command again when the trainer rests",
         )
 
     return ask
 
 
-def _look(path: str) -> dict[str, Fingerprint]:
-    """The files beside or below a path, as they are now; a directory's own time tells of names that came or went."""
-    found: dict[str, Fingerprint] = {}
-    try:
-        here = path if places.is_directory(path) else os.path.dirname(path) or "."
-    except CkptError:
-        return found
-    for directory in (here, os.path.join(here, BEST_LINE), os.path.join(here, LATEST_LINE)):
-        try:
-            found[directory] = places.fingerprint(directory)
-            names = places.scan(directory)
-        except CkptError:
-            continue
-        found.update({os.path.join(directory, name): status.fingerprint for name, status in names.items()})
-    return found
+def let_rest() -> None:
+    """Wait as long as nothing may change before what looks damaged is believed."""
+    time.sleep(QUIET_SECONDS)
 
 
-def _changed_lately(seen: Mapping[str, Fingerprint]) -> bool:
-    now = time.time()
-    return any(abs(now - each.mtime_ns / 1e9) < QUIET_SECONDS for each in seen.values())
+def _may_pass(error: CkptError) -> bool:
+    """Whether a save that is under way may be behind an error; a file server calls a replaced file stale."""
+    cause = error.__cause__
+    stale = isinstance(cause, OSError) and cause.errno == errno.ESTALE
+    return stale or isinstance(error, (BusyError, CorruptError, NotFoundError, UnsafeError, UnsupportedError))
+
+
+def _path(arguments: tuple[object, ...]) -> str | None:
+    first = arguments[0] if arguments else None
+    return os.fspath(first) if isinstance(first, (str, os.PathLike)) else None

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, Literal
 
+from ckpt_tools import witness
 from ckpt_tools.errors import (
     BusyError,
     CorruptError,
@@ -31,10 +32,12 @@ from ckpt_tools.errors import (
 
 PathLike = str | os.PathLike[str]
 
+_PIECE = 1 << 22
+
 # What a directory fsync may answer on network file systems that have no such call.
 _SYNC_UNSUPPORTED = {errno.EINVAL, errno.ENOTSUP, errno.EBADF}
 # What link() may answer where hard links do not exist (FAT, some FUSE and network file systems).
-_LINK_UNSUPPORTED = {errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS, errno.EACCES}
+_LINK_UNSUPPORTED = {errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS, errno.EACCES, errno.EXDEV}
 # Where Linux lists what is mounted, and how object stores are called there that rename by copying.
 _MOUNTS = "/proc/self/mounts"
 _NOT_ATOMIC = {
@@ -100,15 +103,20 @@ class RandomAccessFile:
 
     def __init__(self, path: PathLike) -> None:
         self.path = os.fspath(path)
-        with _translated(path, "open"):
-            # O_NONBLOCK: opening a FIFO must not wait for a writer.
-            self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        status = os.fstat(self._descriptor)
+        try:
+            with _translated(path, "open"):
+                # O_NONBLOCK: opening a FIFO must not wait for a writer.
+                self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+                status = os.fstat(self._descriptor)
+        except NotFoundError:
+            witness.saw(_fingerprint_now, self.path, None)
+            raise
         if not stat.S_ISREG(status.st_mode):
             self.close()
             kind = "a directory" if stat.S_ISDIR(status.st_mode) else "a device, a pipe or a socket"
             raise UnsafeError(f"expected a file, found {kind}", path=path)
         self.fingerprint = Fingerprint.of(status)
+        witness.saw(_fingerprint_now, self.path, self.fingerprint)
 
     @property
     def size(self) -> int:
@@ -132,6 +140,23 @@ class RandomAccessFile:
             offset += len(part)
             size -= len(part)
         return b"".join(parts)
+
+    def copy_to(self, descriptor: int) -> None:
+        """Write the whole file to another one; where the file system can, the kernel copies, or only shares blocks."""
+        done = 0
+        while done < self.size:
+            try:
+                count = os.copy_file_range(self._descriptor, descriptor, self.size - done, done)
+            except (AttributeError, OSError):  # not on this system, or not between these two
+                break
+            if not count:
+                break
+            done += count
+        while done < self.size:
+            part = memoryview(self.read(done, min(_PIECE, self.size - done)))
+            done += len(part)
+            while part:
+                part = part[os.write(descriptor, part) :]
 
     def close(self) -> None:
         if self._descriptor >= 0:
@@ -161,13 +186,77 @@ def read_file(path: PathLike, *, limit: int) -> bytes:
 
 def fingerprint(path: PathLike) -> Fingerprint:
     with _translated(path, "look at"):
-        return Fingerprint.of(os.stat(path))
+        found = Fingerprint.of(os.stat(path))
+    witness.saw(_fingerprint_now, os.fspath(path), found)
+    return found
+
+
+def look(path: PathLike, *, follow: bool = False) -> os.stat_result | None:
+    """What has a name, a link itself unless ``follow``; None when nothing has it, and only then.
+
+    "Not there" is ENOENT or ENOTDIR. Anything else that the system answers (ESTALE and EIO of a network file system,
+    EACCES) is no answer, and raises StorageError: what `os.path.exists` takes for "absent" may be the only copy.
+    """
+    with _translated(path, "look at"):
+        try:
+            return os.stat(path, follow_symlinks=follow)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except ValueError:  # a name that no file can have
+            return None
+        except OSError as error:
+            if follow and error.errno == errno.ELOOP:  # a link that leads nowhere
+                return None
+            raise
+
+
+def is_there(path: PathLike) -> bool:
+    """Whether something has this name, a link to nowhere too. Raises StorageError when the system does not say."""
+    return look(path) is not None
+
+
+def is_directory(path: PathLike, *, follow: bool = False) -> bool:
+    """Whether a directory has this name; a link to one counts with ``follow`` only."""
+    found = look(path, follow=follow)
+    return found is not None and stat.S_ISDIR(found.st_mode)
+
+
+def is_file(path: PathLike, *, follow: bool = False) -> bool:
+    """Whether a regular file has this name; a link to one counts with ``follow`` only."""
+    found = look(path, follow=follow)
+    return found is not None and stat.S_ISREG(found.st_mode)
+
+
+def is_link(path: PathLike) -> bool:
+    found = look(path)
+    return found is not None and stat.S_ISLNK(found.st_mode)
+
+
+def read_link(path: PathLike) -> str:
+    with _translated(path, "read the link"):
+        return os.readlink(os.fspath(path))
 
 
 def list_directory(path: PathLike) -> list[str]:
     """The names in a directory, sorted."""
     with _translated(path, "list"):
-        return sorted(os.listdir(path))
+        names = sorted(os.listdir(path))
+    witness.saw(_names_now, os.fspath(path), hash(tuple(names)))
+    return names
+
+
+def _fingerprint_now(path: str) -> Fingerprint | None:
+    try:
+        return Fingerprint.of(os.stat(path))
+    except OSError:
+        return None
+
+
+def _names_now(path: str) -> int | None:
+    try:
+        return hash(tuple(sorted(os.listdir(path))))
+    except OSError:
+        return None
 
 
 # --------------------------------------------------------------------------------------- writing
@@ -255,7 +344,7 @@ def create_file(path: PathLike, data: bytes, *, like: PathLike | None = None) ->
         try:
             try:
                 if like is not None:
-                    _copy_owner(like, descriptor)
+                    _give_owner(os.stat(like), descriptor)
                 view = memoryview(data)
                 while view:
                     view = view[os.write(descriptor, view) :]
@@ -267,8 +356,7 @@ def create_file(path: PathLike, data: bytes, *, like: PathLike | None = None) ->
             raise
 
 
-def _copy_owner(source: PathLike, descriptor: int) -> None:
-    status = os.stat(source)
+def _give_owner(status: os.stat_result, descriptor: int) -> None:
     os.fchmod(descriptor, stat.S_IMODE(status.st_mode))
     # Only root may give files away; for everyone else the new file is simply theirs.
     with contextlib.suppress(PermissionError):
@@ -284,15 +372,7 @@ def link_or_copy(source: PathLike, target: PathLike) -> Literal["link", "copy"]:
         except OSError as error:
             if error.errno not in _LINK_UNSUPPORTED:
                 raise
-    with _translated(target, "copy"):
-        try:
-            # copy2 keeps the times and uses the kernel's fast path (reflink where there is one).
-            shutil.copy2(source, target)
-            sync_file(target)
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(target)
-            raise
+    copy_file(source, target)
     return "copy"
 
 
@@ -354,6 +434,27 @@ def being_written(path: PathLike) -> bool | None:
     finally:
         os.close(descriptor)
     return False
+
+
+def copy_file(source: PathLike, target: PathLike) -> None:
+    """Copy a file with its mode, owner and times to a name that is not there yet, and fsync it.
+
+    On any failure the copy is removed again, and nothing that was there before.
+    """
+    with RandomAccessFile(source) as file, _translated(target, "copy"):
+        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            try:
+                file.copy_to(descriptor)
+                status = os.stat(source)
+                _give_owner(status, descriptor)
+                os.utime(descriptor, ns=(status.st_atime_ns, status.st_mtime_ns))
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        except BaseException:
+            os.unlink(target)
+            raise
 
 
 def rename(source: PathLike, target: PathLike) -> None:
@@ -432,7 +533,7 @@ def write_atomic(
     path = os.fspath(path)
     directory = os.path.dirname(path) or "."
     temporary = temporary_name(path)
-    create_file(temporary, data, like=path if os.path.exists(path) else None)
+    create_file(temporary, data, like=None if look(path, follow=True) is None else path)
     try:
         last_look()
         rename(temporary, path)
@@ -471,8 +572,14 @@ def created(path: PathLike, *, replace: bool = False) -> Iterator[BinaryIO]:
 def append_line(path: PathLike, line: str, *, durable: bool = True) -> None:
     """Append one line to a log. A last line that was cut off is taken away first: it never was one.
 
-    Without ``durable`` it survives the death of the process, but not of the machine.
+    A file with several names is copied first: the other names are logs of other directories (``cp -al``). Without
+    ``durable`` it survives the death of the process, but not of the machine.
     """
+    found = look(path)
+    if found is not None and found.st_nlink > 1:
+        with RandomAccessFile(path) as file:
+            content = file.read(0, file.size)
+        write_atomic(path, content)
     with _translated(path, "append to"):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
         try:

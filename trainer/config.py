@@ -9,19 +9,36 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from ckpt_tools.errors import UsageError
+from trainer.originals import MULTI_INTEREST, TRAINERS, habits
 
 VARIANTS = ("paper", "keras")
 MODEL_TYPES = ("DNN", "GRU4REC", "MIND", "ComiRec-DR", "ComiRec-SA")
-MULTI_INTEREST = ("MIND", "ComiRec-DR", "ComiRec-SA")
-READOUTS = ("hard", "soft")
+# What is trained of several interests: the one nearest to the target or to the padding item, a mixture by nearness to
+# one of them, the mean of all, or always the first.
+READOUTS = ("target", "padding", "soft-target", "soft-padding", "mean", "first")
+# How the first versions of this trainer called two of them.
+OLD_READOUTS = {"hard": "target", "soft": "soft-target"}
+# How Adam's second moment sees a row that occurs several times in a batch: squared after its gradients are added up, or
+# each gradient squared by itself.
+REPEATED_ROWS = ("summed", "apart")
 
 # What a resume may change without becoming another run. With another N the best is measured again.
-ADJUSTABLE = ("learning_rate", "batch_size", "test_iter", "patience", "top_n")
+ADJUSTABLE = (
+    "learning_rate",
+    "batch_size",
+    "test_iter",
+    "patience",
+    "top_n",
+    "seed",
+    "readout",
+    "adam_epsilon",
+    "repeated_rows",
+)
 
 # Stands for "as many items as the data has" until the data has been read.
 UNKNOWN_ITEM_COUNT = 0
 
-_LARGEST_SEED = 2**63 - 1
+LARGEST_SEED = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -47,10 +64,10 @@ class TrainConfig:
     """Every hyper-parameter of a run. Stored as JSON in each checkpoint (``state/config``).
 
     ``variant`` picks the definition of the model: ``paper`` (the original TF 1 trainer) or ``keras`` (the
-    Keras port). ``num_interest`` is 1 for models with one vector per user. ``readout`` says what is trained of
-    several interests: the one nearest to the target (``hard``) or their mixture (``soft``). ``relu_projection``:
-    MIND ends in a dense layer. ``test_iter`` counts steps between evaluations, ``patience`` the evaluations without
-    improvement that are tolerated.
+    Keras port). ``num_interest`` is 1 for models with one vector per user. ``readout`` is one of ``READOUTS``,
+    ``repeated_rows`` one of ``REPEATED_ROWS``. ``relu_projection``: MIND ends in a dense layer. ``padding_place``: item
+    0 takes a place in the list that each interest fetches, before it is dropped. ``test_iter`` counts steps between
+    evaluations, ``patience`` the evaluations without improvement that are tolerated.
     """
 
     dataset: str
@@ -70,6 +87,19 @@ class TrainConfig:
     test_iter: int
     patience: int
     top_n: int
+    adam_epsilon: float
+    repeated_rows: str
+    padding_place: bool
+
+    @property
+    def reads_by_padding(self) -> bool:
+        return self.readout in ("padding", "soft-padding")
+
+    @property
+    def places(self) -> int:
+        """How many vectors of items a batch looks up: histories, targets, negatives, and what the readout goes by."""
+        readout = self.batch_size if self.reads_by_padding else 0
+        return self.batch_size * (self.maxlen + 1) + self.negatives + readout
 
     @property
     def negatives(self) -> int:
@@ -85,18 +115,14 @@ class TrainConfig:
         """Whether the model starts its routing from random logits: MIND of the paper does, at every call."""
         return self.model_type == "MIND" and self.variant == "paper"
 
-    @property
-    def adam_epsilon(self) -> float:
-        """``tf.train.AdamOptimizer`` defaults to 1e-8, ``keras.optimizers.Adam`` to 1e-7."""
-        return 1e-8 if self.variant == "paper" else 1e-7
-
     def to_json(self) -> str:
         return json.dumps(asdict(self), sort_keys=True)
 
 
 def default_config(dataset: str, model_type: str, item_count: int, variant: str = "paper") -> TrainConfig:
-    """The defaults of a variant's own trainer for a dataset; its names and units are kept."""
+    """The defaults of a variant's own trainer for a dataset; its names and units are kept. Retrieval is exact."""
     by_dataset = dataset_defaults(dataset)
+    of_trainer = habits(TRAINERS[variant], model_type) if variant in TRAINERS else habits(TRAINERS["paper"], model_type)
     return TrainConfig(
         dataset=dataset,
         model_type=model_type,
@@ -105,7 +131,7 @@ def default_config(dataset: str, model_type: str, item_count: int, variant: str 
         embedding_dim=64,
         hidden_size=64,
         num_interest=4 if model_type in MULTI_INTEREST else 1,
-        readout="soft" if (variant, model_type) == ("keras", "ComiRec-SA") else "hard",
+        readout=of_trainer["readout"],
         relu_projection=model_type == "MIND" and dataset == "book",
         maxlen=by_dataset.maxlen,
         batch_size=by_dataset.batch_size,
@@ -113,8 +139,11 @@ def default_config(dataset: str, model_type: str, item_count: int, variant: str 
         learning_rate=0.001,
         seed=19,
         test_iter=by_dataset.test_iter,
-        patience=50,
+        patience=of_trainer["patience"],
         top_n=50,
+        adam_epsilon=of_trainer["adam_epsilon"],
+        repeated_rows=of_trainer["repeated_rows"],
+        padding_place=False,
     )
 
 
@@ -122,22 +151,27 @@ def override(config: TrainConfig, values: Mapping[str, Any]) -> TrainConfig:
     """``config`` with those ``values`` that are hyper-parameters and not None."""
     known = {field.name for field in fields(TrainConfig)}
     given = {key: value for key, value in values.items() if key in known and value is not None}
+    if given.get("readout") in OLD_READOUTS:
+        given["readout"] = OLD_READOUTS[given["readout"]]
     if not config.multi_interest:
         for name in ("num_interest", "readout"):
             given.pop(name, None)  # a model with one vector has no such parameter
     return replace(config, **given)
 
 
-def validate(config: TrainConfig) -> None:
-    """Raise UsageError for a value that no run could use."""
+def validate(config: TrainConfig, *, resumed: bool = False) -> None:
+    """Raise UsageError for a value that no run could use. A ``resumed`` one is told only what it may change."""
     if config.model_type not in MODEL_TYPES:
         raise UsageError(
             f"there is no model type {config.model_type!r}", hint=f"choose one of {', '.join(MODEL_TYPES)}"
         )
     if config.variant not in VARIANTS:
         raise UsageError(f"there is no variant {config.variant!r}", hint=f"choose {' or '.join(VARIANTS)}")
-    if config.readout not in READOUTS:
-        raise UsageError(f"there is no readout {config.readout!r}", hint=f"choose {' or '.join(READOUTS)}")
+    for name, choices in (("readout", READOUTS), ("repeated_rows", REPEATED_ROWS)):
+        if getattr(config, name) not in choices:
+            raise UsageError(
+                f"{flag(name)} {getattr(config, name)} is not known", hint=f"choose one of {', '.join(choices)}"
+            )
     sizes = "item_count embedding_dim hidden_size num_interest maxlen batch_size neg_num test_iter top_n"
     for name in sizes.split():
         if getattr(config, name) < 1:
@@ -147,12 +181,14 @@ def validate(config: TrainConfig) -> None:
             )
     if config.patience < 0:
         raise UsageError(f"--patience has to be at least 0, not {config.patience}")
-    if not 0 <= config.seed <= _LARGEST_SEED:
-        raise UsageError(f"--seed has to lie between 0 and {_LARGEST_SEED}, not {config.seed}")
+    if not 0 <= config.seed <= LARGEST_SEED:
+        raise UsageError(f"--seed has to lie between 0 and {LARGEST_SEED}, not {config.seed}")
     if not (math.isfinite(config.learning_rate) and config.learning_rate > 0):
         raise UsageError(
             f"--learning-rate has to be a positive number, not {config.learning_rate}", hint="the default is 0.001"
         )
+    if not (math.isfinite(config.adam_epsilon) and config.adam_epsilon > 0):
+        raise UsageError(f"--adam-epsilon has to be a positive number, not {config.adam_epsilon}")
     if config.hidden_size != config.embedding_dim:
         raise UsageError(
             f"--hidden-size {config.hidden_size} and --embedding-dim {config.embedding_dim} differ, but a "
@@ -161,7 +197,10 @@ def validate(config: TrainConfig) -> None:
         )
     if config.negatives >= config.item_count:
         most = (config.item_count - 1) // config.batch_size
-        hint = f"use --neg-num {most}" if most else "use a smaller --batch-size"
+        hint = f"use --neg-num {most}"
+        if resumed or not most:
+            users = (config.item_count - 1) // config.neg_num
+            hint = f"use --batch-size {users}" if users else "the item table is too small for any batch"
         raise UsageError(
             f"{config.neg_num} negatives for each of {config.batch_size} users are {config.negatives} "
             f"different ids, but the item table has only {config.item_count} rows",

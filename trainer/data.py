@@ -149,7 +149,8 @@ def _read_integers(path: str, layout: str) -> np.ndarray:
         table = np.empty((0, 0), np.int64)
     if table.shape[1] != columns:
         raise _malformed(path, layout)
-    return table.T
+    by_column: np.ndarray = table.T
+    return by_column
 
 
 def _malformed(path: str, layout: str) -> CorruptError:

@@ -27,7 +27,7 @@ from ckpt_tools.errors import LostWorkerError, MismatchError, UsageError
 from trainer.cluster import Task
 from trainer.config import TrainConfig
 from trainer.data import Interactions
-from trainer.learner import Learner, inputs, signature
+from trainer.learner import Learner, Sums, inputs, signature
 from trainer.measuring import numpy_model, rank
 from trainer.metrics import Metrics
 from trainer.sampling import Batch
@@ -113,7 +113,7 @@ class Together:
         """Each worker ranks its part of the users. Ranks are whole numbers: their sum is what one process finds."""
         part = (self._task.number, self._task.count)
         found = rank(numpy_model(config, weights), valid, maxlen=config.maxlen, limit=config.top_n, part=part)
-        return replace(found, ranks=self._total(found.ranks)).at(config.top_n)
+        return replace(found, ranks=self._total(found.ranks_at(config.top_n)), crowded={}).at(config.top_n)
 
     def stop_agreed(self, asked: bool) -> bool:
         """The next update carries the question to everybody: one step later than alone, all know the same."""
@@ -191,7 +191,8 @@ class SharedLearner:
         return self._copies[0].stored()
 
     def _traced_update(self, asked: tf.Tensor, *batch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return self._strategy.run(self._update_of_replica, (asked, *batch))
+        results: tuple[Any, Any] = self._strategy.run(self._update_of_replica, (asked, *batch))
+        return results
 
     def _update_of_replica(self, asked: tf.Tensor, *batch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         context = tf.distribute.get_replica_context()
@@ -215,29 +216,30 @@ class SharedLearner:
         config = self._config
         each = config.batch_size // self._strategy.num_replicas_in_sync
         users = slice(number * each, (number + 1) * each)
-        history, targets, sampled = tf.split(
-            places, [config.batch_size * config.maxlen, config.batch_size, config.negatives]
+        by_padding = config.batch_size if config.reads_by_padding else 0
+        history, targets, sampled, readout = tf.split(
+            places, [config.batch_size * config.maxlen, config.batch_size, config.negatives, by_padding]
         )
         history = tf.reshape(history, [config.batch_size, config.maxlen])
-        places = tf.concat([tf.reshape(history[users], [-1]), targets[users], sampled], axis=0)
+        own = [tf.reshape(history[users], [-1]), targets[users]]
+        places = tf.concat([*own, sampled, readout[users]], axis=0)
         return rows, places, mask[users], target_count[users], sampled_count, noise[users]
 
-    def _mean(
-        self, carried: list[tf.Tensor], loss: tf.Tensor, rows: tf.Tensor, dense: list[tf.Tensor]
-    ) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
+    def _mean(self, carried: list[tf.Tensor], loss: tf.Tensor, rows: list[tf.Tensor], dense: list[tf.Tensor]) -> Sums:
         """The means over all replicas, in one message. Those of ``carried`` take its place."""
         config = self._config
-        count = tf.shape(rows)[0]
+        count = tf.shape(rows[0])[0]
         # A collective operation has one shape; a batch's number of different rows has a bound.
-        most = config.batch_size * (config.maxlen + 1) + config.negatives
-        rows = tf.ensure_shape(tf.pad(rows, [[0, most - count], [0, 0]]), [most, config.embedding_dim])
-        parts = [*carried, loss, rows, *dense]
+        most = config.places
+        padded = [tf.pad(part, [[0, most - count], [0, 0]]) for part in rows]
+        padded = [tf.ensure_shape(part, [most, config.embedding_dim]) for part in padded]
+        parts = [*carried, loss, *padded, *dense]
         message = tf.concat([tf.reshape(part, [-1]) for part in parts], axis=0)
         mean = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.MEAN, message)
         flat = tf.split(mean, [part.shape.num_elements() for part in parts])
-        asked, loss, rows, *dense = (tf.reshape(value, part.shape) for value, part in zip(flat, parts, strict=True))
+        asked, loss, *rest = (tf.reshape(value, part.shape) for value, part in zip(flat, parts, strict=True))
         carried[:] = [asked]
-        return loss, rows[:count], dense
+        return loss, [part[:count] for part in rest[: len(rows)]], rest[len(rows) :]
 
 
 def _number(context: tf.distribute.ReplicaContext) -> int:

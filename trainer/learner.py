@@ -17,11 +17,12 @@ from trainer.variables import IDLE, MODEL, trainable
 
 _IMPOSSIBLE = -1e30
 
-# Loss, gradient of the batch's rows [R, D] and of each dense variable, from one learner's users to the whole batch's.
-Combine = Callable[[tf.Tensor, tf.Tensor, list[tf.Tensor]], tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]]
+# The loss, sums over the batch's rows [R, D] and dense gradients: of one learner, and the means over all of them.
+Sums = tuple[tf.Tensor, list[tf.Tensor], list[tf.Tensor]]
+Combine = Callable[[tf.Tensor, list[tf.Tensor], list[tf.Tensor]], Sums]
 
 
-def alone(loss: tf.Tensor, rows: tf.Tensor, dense: list[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
+def alone(loss: tf.Tensor, rows: list[tf.Tensor], dense: list[tf.Tensor]) -> Sums:
     """Nobody else has users of this batch."""
     return loss, rows, dense
 
@@ -38,6 +39,7 @@ class Learner:
         tf.config.experimental.enable_op_determinism()
         tf.random.set_seed(config.seed)
         self._config = config
+        self._learners = learners
         self._users = config.batch_size // learners
         names = trainable(config)
         self._variables = {
@@ -97,32 +99,69 @@ class Learner:
         config, users = self._config, self._users
         fresh = self._adam.rows(rows)
         embedded = tf.gather(fresh.values, places)
-        ids = places[users * config.maxlen :]
+        ids = places[users * config.maxlen : users * (config.maxlen + 1) + config.negatives]
         bias = tf.gather(tf.gather(self._variables[ITEM_BIAS], rows), ids)
         hits = ids[:users, None] == ids[users:]
         corrections = tf.concat([target_count[:, 0], sampled_count], axis=0)
         loss, gradient, *gradients = self._loss_and_gradients(
             embedded, mask, noise, bias - tf.math.log(corrections), hits
         )
-        # Repeated rows add up in the order of the batch.
-        row_gradient = tf.math.unsorted_segment_sum(gradient, places, tf.shape(rows)[0])
-        loss, row_gradient, gradients = combine(loss, row_gradient, gradients)
-        self._adam.apply(fresh, row_gradient, dict(zip(self._dense, gradients, strict=True)))
+        if config.repeated_rows == "apart":
+            loss, row_gradient, row_squares, gradients = self._apart(loss, gradient, places, rows, gradients, combine)
+        else:
+            # Repeated rows add up in the order of the batch.
+            row_gradient = tf.math.unsorted_segment_sum(gradient, places, tf.shape(rows)[0])
+            loss, (row_gradient,), gradients = combine(loss, [row_gradient], gradients)
+            row_squares = row_gradient * row_gradient
+        self._adam.apply(fresh, row_gradient, row_squares, dict(zip(self._dense, gradients, strict=True)))
         return loss
+
+    def _apart(
+        self,
+        loss: tf.Tensor,
+        gradient: tf.Tensor,
+        places: tf.Tensor,
+        rows: tf.Tensor,
+        gradients: list[tf.Tensor],
+        combine: Combine,
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, list[tf.Tensor]]:
+        """Loss, gradient and sum of squares of each row, dense gradients: a row is squared at each of its places.
+
+        A negative has one place for all users, so its gradients are added up over the learners before it is squared.
+        """
+        config, users = self._config, self._users
+        count = tf.shape(rows)[0]
+        sizes = [users * (config.maxlen + 1), config.negatives, users if config.reads_by_padding else 0]
+        own, sampled, readout = tf.split(gradient, sizes)
+        own_places, sampled_places, readout_places = tf.split(places, sizes)
+        own, own_places = tf.concat([own, readout], axis=0), tf.concat([own_places, readout_places], axis=0)
+        sums = [tf.math.unsorted_segment_sum(part, own_places, count) for part in (own, own * own)]
+        loss, (row_gradient, row_squares), (sampled, *gradients) = combine(loss, sums, [sampled, *gradients])
+        row_gradient += tf.math.unsorted_segment_sum(sampled, sampled_places, count)
+        # Each learner's loss is the mean over its own users: of the mean over all of them, this is the square.
+        row_squares = row_squares / self._learners
+        return (
+            loss,
+            row_gradient,
+            row_squares + tf.math.unsorted_segment_sum(sampled * sampled, sampled_places, count),
+            gradients,
+        )
 
     def _loss_and_gradients(
         self, embedded: tf.Tensor, mask: tf.Tensor, noise: tf.Tensor, offsets: tf.Tensor, hits: tf.Tensor
     ) -> list[tf.Tensor]:
-        """The loss, and its gradients for the batch's vectors ``embedded`` [B*L + B + S, D] and each dense variable."""
+        """The loss, and its gradients for the batch's vectors ``embedded`` [places, D] and each dense variable."""
         config = self._config
         users, samples = self._users, config.negatives
         dense = [self._variables[name] for name in self._dense]
         with tf.GradientTape() as tape:
             tape.watch(embedded)
-            history, target, sampled = tf.split(embedded, [users * config.maxlen, users, samples])
+            sizes = [users * config.maxlen, users, samples, users if config.reads_by_padding else 0]
+            history, target, sampled, padding = tf.split(embedded, sizes)
             model = model_class(config.model_type)(config, self._variables, LookedUp())
             history = tf.reshape(history, [users, config.maxlen, config.embedding_dim])
-            vectors = model.training_vectors(history, mask, target, noise if config.draws_routing_noise else None)
+            wanted = padding if config.reads_by_padding else target
+            vectors = model.training_vectors(history, mask, wanted, noise if config.draws_routing_noise else None)
             loss = sampled_softmax(vectors, target, sampled, offsets[:users], offsets[users:], hits)
         return [loss, *tape.gradient(loss, [embedded, *dense])]
 
@@ -132,7 +171,7 @@ def signature(config: TrainConfig) -> list[tf.TensorSpec]:
     batch, history, samples = config.batch_size, config.maxlen, config.negatives
     return [
         tf.TensorSpec([None], tf.int64),
-        tf.TensorSpec([batch * history + batch + samples], tf.int32),
+        tf.TensorSpec([config.places], tf.int32),
         tf.TensorSpec([batch, history], tf.float32),
         tf.TensorSpec([batch, 1], tf.float32),
         tf.TensorSpec([samples], tf.float32),

@@ -23,8 +23,8 @@ from trainer.rows import Row
 from trainer.run_log import RunLog
 from trainer.saving import CheckpointLine
 from trainer.standing import Standing
-from trainer.start import Start, metric_identity
-from trainer.stored import CONFIG_KEY, METRIC_KEY
+from trainer.start import Best, Start, metric_identity
+from trainer.stored import CONFIG_KEY, DATA_KEY, METRIC_KEY
 from trainer.team import Alone, Learns, Team
 
 Reason = Literal["max-steps", "patience", "interrupted"]
@@ -69,7 +69,8 @@ def train(
     With a ``team`` of several processes only the chief writes, and a signal to one of them stops all.
 
     Raises MismatchError when the loss is not finite (nothing is saved from there), StorageError, BusyError when
-    another run trains this experiment, and what ``team`` raises: LostWorkerError leaves the last state that was saved.
+    another run trains this experiment or has done so since ``start`` was read, UsageError when a new run finds another
+    one of its name, and what ``team`` raises: LostWorkerError leaves the last state that was saved.
     """
     team = Alone() if team is None else team
     team.meet(start, max_steps)
@@ -78,10 +79,13 @@ def train(
         if team.is_chief:
             storage.make_directory(experiment.path)
             stack.enter_context(storage.locked(experiment.path))
+            start.require_unchanged(experiment)
         run = stack.enter_context(_Run(start, experiment, team, keep))
         run.tidy()
-        if start.save_best:
-            run.save_best()
+        if start.unsaved_best is not None:
+            run.save(start.unsaved_best)
+        if start.resumed_from is None:
+            run.save_latest()  # a run that is killed before its first evaluation can be continued too
         if team.is_chief:
             log = stack.enter_context(RunLog(experiment.runs, start.config))
         stop_requested = stack.enter_context(_stop_requests())
@@ -120,7 +124,8 @@ def _loop(
             listener.evaluated(row)
     if run.unsaved:
         run.save_latest()
-    log.add(Row.of("stop", run.standing, run.standing.mean_loss, metrics))
+    measured = None if math.isnan(run.standing.recall) else metrics
+    log.add(Row.of("stop", run.standing, run.standing.mean_loss, measured))
     return Outcome(run.standing, first, reason)
 
 
@@ -163,7 +168,8 @@ class _Run:
         self._latest = CheckpointLine(experiment.latest_line, keep=keep, experiment=experiment)
         self._experiment = experiment
         self.standing = start.standing
-        self.unsaved = False
+        # What a newest state says of its best may have changed before the first step.
+        self.unsaved = start.line == "latest" and start.unsaved_best is not None
 
     def __enter__(self) -> _Run:
         return self
@@ -206,6 +212,11 @@ class _Run:
             for line in (self._best, self._latest):
                 line.tidy()
 
+    def save(self, best: Best) -> None:
+        """A best that was there before the first step."""
+        if self._team.is_chief:
+            self._best.save({**best.variables, **self._described(best.standing)})
+
     def save_best(self) -> None:
         if self._team.is_chief:
             self._best.save(self._stored())
@@ -217,12 +228,16 @@ class _Run:
 
     def _stored(self) -> dict[str, Any]:
         """Everything a checkpoint holds, by canonical name."""
+        return {**self._learner.stored(), **self._described(self.standing)}
+
+    def _described(self, standing: Standing) -> dict[str, Any]:
+        """What a checkpoint holds beside the learner's variables."""
         identity = metric_identity(self._config, self._start.valid)
         return {
-            **self._learner.stored(),
-            **self.standing.to_tensors(),
+            **standing.to_tensors(),
             METRIC_KEY: dumps(identity, sort_keys=True),
             CONFIG_KEY: self._config.to_json(),
+            DATA_KEY: dumps({"train": self._start.sampler.digest}),
         }
 
 

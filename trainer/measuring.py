@@ -7,16 +7,16 @@ so a recall means the same wherever it is printed.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from trainer.arrays import NumpyArrays
 from trainer.config import TrainConfig
 from trainer.data import Interactions, require_ids_below
-from trainer.metrics import Metrics, metrics_at
+from trainer.metrics import Metrics, Published, metrics_at, published_at
 from trainer.models import Recommender, model_class
-from trainer.retrieval import Catalogue, ranks_of
+from trainer.retrieval import Catalogue, fetched, merged, ranks_of
 
 METRIC = "recall"
 _USERS_AT_ONCE = 512
@@ -29,15 +29,43 @@ class Ranking:
     """Where the true items of each user stand among all items, up to a limit: enough for every N below it.
 
     ``ranks`` int64 [P] and ``owner`` int64 [P] are of the pairs (user, true item), ``truths`` int64 [U] counts each
-    user's true items, repeats included.
+    user's true items, repeats included. ``wanted`` int64 [P] are the items. ``crowded``: the ids and scores that each
+    interest fetches [K, limit], of the users in whose lists the padding item takes a place (``padding_place``).
+    ``occurrences`` int64 [T] are the pairs of all true items in the order of time, ``places`` int64 [T] their numbers
+    among their user's.
     """
 
     ranks: np.ndarray
     owner: np.ndarray
     truths: np.ndarray
+    wanted: np.ndarray
+    occurrences: np.ndarray
+    places: np.ndarray
+    crowded: Mapping[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
 
     def at(self, top_n: int) -> Metrics:
-        return metrics_at(self.ranks, self.owner, self.truths, top_n)
+        return metrics_at(self.ranks_at(top_n), self.owner, self.truths, top_n)
+
+    def as_published(self, top_n: int) -> Published:
+        """Recall and NDCG by the definitions of the paper's own figures."""
+        return published_at(self.ranks_at(top_n), self.owner, self.truths, self.occurrences, self.places, top_n)
+
+    def ranks_at(self, top_n: int) -> np.ndarray:
+        """The ranks, where the padding item costs a list its last place with what comes in instead.
+
+        Each interest fetches N items, the padding item perhaps among them; merged by score, repeats and padding
+        dropped, cut at N. All but the last are the top N - 1 by the best interest; the last may be another.
+        """
+        if not self.crowded:
+            return self.ranks
+        ranks: np.ndarray = self.ranks.copy()
+        first = np.searchsorted(self.owner, np.arange(len(self.truths) + 1))
+        for user, (ids, scores) in self.crowded.items():
+            found, _ = merged(ids[:, :top_n], scores[:, :top_n])
+            pairs = slice(int(first[user]), int(first[user + 1]))
+            place = {int(item): rank for rank, item in enumerate(found[:top_n])}
+            ranks[pairs] = [place.get(int(item), top_n) for item in self.wanted[pairs]]
+        return ranks
 
 
 def rank(
@@ -62,25 +90,33 @@ def rank(
     require_ids_below(split, len(items))
     cuts = first_true(split)
     truths = split.lengths - cuts
-    owner, wanted = true_pairs(split, cuts)
+    owner, wanted, occurrences, places = _truth(split, cuts)
     catalogue = Catalogue.of(items)
     ranks = np.zeros(len(wanted), np.int64)
+    crowded: dict[int, tuple[np.ndarray, np.ndarray]] = {}
     number, count = part
     for start in range(number * _USERS_AT_ONCE, len(truths), count * _USERS_AT_ONCE):
         users = np.arange(start, min(start + _USERS_AT_ONCE, len(truths)))
         vectors = vectors_of(model, split, users, cuts[users], maxlen, noise_seed)
         pairs = slice(*np.searchsorted(owner, [users[0], users[-1] + 1]))
-        ranks[pairs] = ranks_of(
+        padding = users - start if model.padding_takes_a_place else np.empty(0, np.int64)
+        found = ranks_of(
             vectors,
             catalogue,
-            owner[pairs] - start,
-            wanted[pairs],
+            np.concatenate([owner[pairs] - start, padding]),
+            np.concatenate([wanted[pairs], np.zeros_like(padding)]),
             limit=limit,
             exclude_first=model.excludes_padding,
+            rank_first=model.padding_takes_a_place,
         )
+        ranks[pairs] = found[: pairs.stop - pairs.start]
+        if model.padding_takes_a_place:
+            ranks[pairs][wanted[pairs] == 0] = limit
+            for user in np.flatnonzero(found[pairs.stop - pairs.start :] < limit):
+                crowded[start + int(user)] = fetched(vectors[user], items, limit)
         if progress is not None:
             progress(int(users[-1]) + 1, len(truths))
-    return Ranking(ranks, owner, truths)
+    return Ranking(ranks, owner, truths, wanted, occurrences, places, crowded)
 
 
 def first_true(split: Interactions) -> np.ndarray:
@@ -93,7 +129,8 @@ def vectors_of(
 ) -> np.ndarray:
     """float64 [B, K, D]: the vectors of some of a split's users, each cut where ``cuts`` say."""
     history, mask = split.windows(users, cuts, maxlen)
-    return model.user_vectors(history, mask, model.noise(noise_seed, int(users[0]), len(users)))
+    vectors: np.ndarray = model.user_vectors(history, mask, model.noise(noise_seed, int(users[0]), len(users)))
+    return vectors
 
 
 def evaluate(
@@ -105,10 +142,18 @@ def evaluate(
 
 def true_pairs(split: Interactions, cuts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Each user's different true items: (owner, wanted), both [P], by user and then by item."""
+    owner, wanted, _, _ = _truth(split, cuts)
+    return owner, wanted
+
+
+def _truth(split: Interactions, cuts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Owner and wanted [P] of the different true items, and of all [T] the pair and the number among the user's."""
     user = np.repeat(np.arange(len(cuts)), split.lengths)
-    true = np.arange(len(split.items)) - split.offsets[user] >= cuts[user]
-    pairs = np.unique(np.stack([user[true], split.items[true].astype(np.int64)]), axis=1)
-    return pairs[0], pairs[1]
+    place = np.arange(len(split.items)) - split.offsets[user] - cuts[user]
+    true = place >= 0
+    both = np.stack([user[true], split.items[true].astype(np.int64)])
+    pairs, occurrences = np.unique(both, axis=1, return_inverse=True)
+    return pairs[0], pairs[1], occurrences.ravel(), place[true]
 
 
 def numpy_model(config: TrainConfig, weights: Mapping[str, np.ndarray]) -> Recommender:

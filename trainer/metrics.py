@@ -43,3 +43,30 @@ def metrics_at(ranks: np.ndarray, owner: np.ndarray, truths: np.ndarray, top_n: 
         hitrate=float(np.mean(hits > 0)),
         users=users,
     )
+
+
+@dataclass(frozen=True)
+class Published:
+    """Recall and NDCG as the paper's figures were computed (THUDM/ComiRec, branch ``paper``, src/train.py).
+
+    There a true item counts as often as it occurs, and its gain goes by its place in the user's own list, not by that
+    in the ranking; the ideal has the same number of hits. The hit rate is the usual one.
+    """
+
+    recall: float
+    ndcg: float
+
+
+def published_at(
+    ranks: np.ndarray, owner: np.ndarray, truths: np.ndarray, occurrences: np.ndarray, places: np.ndarray, top_n: int
+) -> Published:
+    """``occurrences`` int [T]: the pair of each true item in time · ``places`` int [T]: its number among its user's."""
+    hit = ranks[occurrences] < top_n
+    users = owner[occurrences][hit]
+    hits = np.bincount(users, minlength=len(truths))
+    gain = np.bincount(users, weights=1 / np.log2(places[hit] + 2.0), minlength=len(truths))
+    ideal = np.concatenate([[0.0], np.cumsum(1 / np.log2(np.arange(int(truths.max(initial=0))) + 2.0))])[hits]
+    return Published(
+        recall=float(np.mean(hits / truths)),
+        ndcg=float(np.mean(np.divide(gain, ideal, out=np.zeros(len(truths)), where=hits > 0))),
+    )

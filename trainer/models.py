@@ -69,7 +69,8 @@ def glorot_uniform(random: np.random.Generator, shape: tuple[int, ...]) -> np.nd
 def orthogonal(random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     """Orthonormal rows (Saxe et al., 2014) for a matrix that is wider than high, as Keras starts a recurrent kernel."""
     factor, triangle = np.linalg.qr(random.standard_normal(shape[::-1]))
-    return (factor * np.sign(np.diag(triangle))).T
+    orthogonal: np.ndarray = (factor * np.sign(np.diag(triangle))).T
+    return orthogonal
 
 
 def side_by_side(*parts: tuple[Initializer, int]) -> Initializer:
@@ -101,6 +102,11 @@ class Recommender:
             ITEM_EMBEDDING: Parameter(table, embedding),
             ITEM_BIAS: Parameter(table[:1], zeros, trainable=False),
         }
+
+    @property
+    def padding_takes_a_place(self) -> bool:
+        """Whether item 0 takes a place in the list that each interest fetches, before retrieval leaves it out."""
+        return self.excludes_padding and self._config.padding_place
 
     @property
     def item_embedding(self) -> Array:
@@ -218,23 +224,27 @@ class GRU4REC(SingleInterest):
 
 
 class MultiInterest(Recommender):
-    """Several vectors for each user; training reads one vector out of them by the target item.
+    """Several vectors for each user; training reads one vector out of them.
 
-    The Keras port passes item 0 instead of the target into the readout while it trains (``dummy_mid``), so that it
-    trains the interest nearest to the padding item. That is a defect of its training loop and not part of the model:
-    both variants here read out by the target.
+    The original reads by the target item. The Keras port passes item 0 instead while it trains (``dummy_mid``), so that
+    it trains the interest nearest to the padding item.
     """
 
     excludes_padding = True
 
     def training_vectors(self, history: Array, mask: Array, target: Array, noise: Array | None = None) -> Array:
-        """``hard``: the interest with the largest inner product with the target (paper, section 3.2) · ``soft``: all
-        of them, weighted by the softmax of those products."""
-        arrays = self._arrays
+        """``target`` is the item to read by, the padding item for the readouts that are named so. The interest with
+        the largest inner product with it (paper, section 3.2), or, ``soft``, all of them, weighted by the softmax of
+        those products."""
+        arrays, readout = self._arrays, self._config.readout
         interests = self.user_vectors(history, mask, noise)
+        if readout == "first":
+            return interests[:, 0, :]
+        if readout == "mean":
+            return arrays.sum(interests, axis=1) / self._config.num_interest
         wanted = arrays.gather(self.item_embedding, target)
         scores = arrays.sum(interests * wanted[:, None, :], axis=2)
-        if self._config.readout == "soft":
+        if readout.startswith("soft"):
             return arrays.sum(arrays.softmax(scores, axis=1)[:, :, None] * interests, axis=1)
         return arrays.pick(interests, arrays.argmax(scores, axis=1))
 
@@ -299,7 +309,8 @@ class ComiRecDR(MultiInterest):
 class ComiRecSA(MultiInterest):
     """Self-attention: K heads each weigh the history's items, and an interest is their weighted sum.
 
-    ``paper``: the weights see the items with a learned embedding of their positions. ``keras``: the items alone.
+    ``paper``: the weights see the items with a learned embedding of their positions. ``keras``: the items alone. A user
+    without history has zero vectors in the former, and those of the padding item in the latter: it masks weights only.
     """
 
     @staticmethod
@@ -317,12 +328,13 @@ class ComiRecSA(MultiInterest):
 
     def user_vectors(self, history: Array, mask: Array, noise: Array | None = None) -> Array:  # noqa: ARG002
         arrays, weights = self._arrays, self._weights
-        items = self._embedded(history, mask)
-        placed = items + weights["model/position_embedding"] if self._config.variant == "paper" else items
+        paper = self._config.variant == "paper"
+        items = self._embedded(history, mask) if paper else arrays.gather(self.item_embedding, history)
+        placed = items + weights["model/position_embedding"] if paper else items
         hidden = arrays.matmul(placed, weights["model/attention/hidden/kernel"])
         hidden = arrays.tanh(hidden + weights["model/attention/hidden/bias"])
         logits = arrays.matmul(hidden, weights["model/attention/heads/kernel"]) + weights["model/attention/heads/bias"]
-        # Padded positions get the same very small logit, so that a user without history has zero vectors.
+        # Padded positions get the same very small logit, so that a user without history has the mean of nothing else.
         logits = logits * mask[:, :, None] - 1e9 * (1 - mask[:, :, None])
         return arrays.matmul(arrays.transpose(arrays.softmax(logits, axis=1), (0, 2, 1)), items)
 

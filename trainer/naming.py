@@ -46,7 +46,14 @@ def existing_experiment(path: str | None, root: str, name: str | None, given: Ma
 def new_experiment(root: str, config: TrainConfig, name: str) -> Experiment:
     """The folder of a new run. Raises UsageError when a run of that name is there already."""
     experiment = Experiment(os.path.join(root, BEST_ROOT, experiment_name(config, name)))
-    if any(found.name == experiment.name for found in find_experiments(root)):
+    require_unused(experiment)
+    return experiment
+
+
+def require_unused(experiment: Experiment) -> None:
+    """Raise UsageError when there is a checkpoint or a log of this experiment. Asked again once it is locked: of two
+    runs of one name that were started together, the second must not write over the first."""
+    if any(found.name == experiment.name for found in find_experiments(experiment.root)):
         raise UsageError(
             "this experiment exists",
             path=experiment.path,
@@ -59,7 +66,6 @@ def new_experiment(root: str, config: TrainConfig, name: str) -> Experiment:
             path=experiment.runs,
             hint="choose another --exp-name, or remove that directory",
         )
-    return experiment
 
 
 def _agrees(experiment: Experiment, given: Mapping[str, Any]) -> bool:

@@ -104,13 +104,16 @@ class Adam:
         value, first, second = (tf.gather(variable, numbers) for variable in self._table)
         return Rows(numbers, *self._caught_up(value, first, second, tf.gather(self._updated_at, numbers)))
 
-    def apply(self, rows: Rows, row_gradient: tf.Tensor, gradients: Mapping[str, tf.Tensor]) -> None:
-        """One update: of the rows with their gradient [R, D], and of other variables with theirs, by name."""
+    def apply(
+        self, rows: Rows, row_gradient: tf.Tensor, row_squares: tf.Tensor, gradients: Mapping[str, tf.Tensor]
+    ) -> None:
+        """One update: of the rows with their gradient and what counts as its square [R, D], and of other variables with
+        their gradients, by name."""
         step = self._variables[ADAM_STEP]
         now = step.assign_add(1, read_value=True)
         correction = tf.gather(self._corrections, tf.minimum(now, _SETTLED + 1))
         rate = tf.cast(tf.cast(self._variables[LEARNING_RATE], tf.float64) * correction, tf.float32)
-        moved = self._moved(rows.values, rows.first, rows.second, row_gradient, rate)
+        moved = self._moved(rows.values, rows.first, rows.second, row_gradient, row_squares, rate)
         for variable, value in zip(self._table, moved, strict=True):
             variable.scatter_update(tf.IndexedSlices(value, rows.numbers))
         self._updated_at.scatter_update(tf.IndexedSlices(tf.fill(tf.shape(rows.numbers), now), rows.numbers))
@@ -119,15 +122,23 @@ class Adam:
                 self._variables[part] for part in (name, moment_name("m", name), moment_name("v", name))
             )
             for variable, result in zip(
-                (value, first, second), self._moved(value, first, second, gradient, rate), strict=True
+                (value, first, second),
+                self._moved(value, first, second, gradient, gradient * gradient, rate),
+                strict=True,
             ):
                 variable.assign(result)
 
     def _moved(
-        self, value: tf.Tensor, first: tf.Tensor, second: tf.Tensor, gradient: tf.Tensor, rate: tf.Tensor
+        self,
+        value: tf.Tensor,
+        first: tf.Tensor,
+        second: tf.Tensor,
+        gradient: tf.Tensor,
+        square: tf.Tensor,
+        rate: tf.Tensor,
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         first = first + (gradient - first) * (1 - BETA_1)
-        second = second + (gradient * gradient - second) * (1 - BETA_2)
+        second = second + (square - second) * (1 - BETA_2)
         return value - rate * first / (tf.sqrt(second) + self._epsilon), first, second
 
     # ------------------------------------------------------------------------------------- idle rows

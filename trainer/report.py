@@ -14,7 +14,7 @@ import numpy as np
 
 from trainer.data import Interactions
 from trainer.measuring import Progress, first_true, rank, true_pairs, vectors_of
-from trainer.metrics import Metrics, metrics_at
+from trainer.metrics import Metrics, Published, metrics_at
 from trainer.models import Recommender
 
 _USERS_AT_ONCE = 256
@@ -22,14 +22,21 @@ _USERS_AT_ONCE = 256
 
 @dataclass(frozen=True)
 class Line:
-    """The figures at one N. ``diversity``: the share of pairs in a list whose categories differ, None without them."""
+    """The figures at one N. ``published``: by the definitions of the paper's own figures, None for lists that were
+    re-ranked. ``diversity``: the share of pairs in a list whose categories differ, None without them. ``coverage``: the
+    share of the items that are in anybody's list, None where no lists were made."""
 
     top_n: int
     metrics: Metrics
+    published: Published | None
     diversity: float | None
+    coverage: float | None
 
     def to_json(self) -> dict[str, Any]:
-        return {"top_n": self.top_n, **asdict(self.metrics), "diversity": self.diversity}
+        published = {} if self.published is None else asdict(self.published)
+        as_published = {f"{name}_as_published": published.get(name) for name in ("recall", "ndcg")}
+        rest = {"diversity": self.diversity, "coverage": self.coverage}
+        return {"top_n": self.top_n, **asdict(self.metrics), **as_published, **rest}
 
 
 def report(
@@ -42,20 +49,27 @@ def report(
     coef: float | None = None,
     progress: Progress | None = None,
 ) -> list[Line]:
-    """One line for each N. With ``coef`` the lists are re-ranked, which needs ``categories``."""
-    largest = max(top_n)
-    if coef is None:
-        ranking = rank(model, split, maxlen=maxlen, limit=largest, progress=progress)
-        if categories is None:
-            return [Line(n, ranking.at(n), None) for n in top_n]
-        lists = list(lists_of(model, split, maxlen=maxlen, top_n=largest))
-        return [Line(n, ranking.at(n), _mean_diversity(lists, n, categories)) for n in top_n]
-    assert categories is not None
+    """One line for each N. With ``coef`` the lists are re-ranked, which needs ``categories``; a model with one vector
+    for each user is not re-ranked, as in the original."""
+    count = len(np.asarray(model.item_embedding))
     lines = []
-    fetched = {n: lists_of(model, split, maxlen=maxlen, top_n=n, candidates=True, progress=progress) for n in top_n}
-    for n, candidates in fetched.items():
+    if coef is None or not model.excludes_padding:
+        ranking = rank(model, split, maxlen=maxlen, limit=max(top_n), progress=progress)
+        longest = None
+        if categories is not None and not model.padding_takes_a_place:
+            longest = list(lists_of(model, split, maxlen=maxlen, top_n=max(top_n)))
+        for n in top_n:
+            lists = None if longest is None else [(items[:n], scores[:n]) for items, scores in longest]
+            if categories is not None and lists is None:
+                # Where the padding item takes a place, a shorter list is not the beginning of a longer one.
+                lists = list(lists_of(model, split, maxlen=maxlen, top_n=n))
+            lines.append(Line(n, ranking.at(n), ranking.as_published(n), *_of_lists(lists, categories, count)))
+        return lines
+    assert categories is not None
+    for n in top_n:
+        candidates = lists_of(model, split, maxlen=maxlen, top_n=n, candidates=True, progress=progress)
         lists = [(rerank(items, scores, categories, n, coef), scores) for items, scores in candidates]
-        lines.append(Line(n, from_lists(lists, split, n), _mean_diversity(lists, n, categories)))
+        lines.append(Line(n, from_lists(lists, split, n), None, *_of_lists(lists, categories, count)))
     return lines
 
 
@@ -70,7 +84,8 @@ def lists_of(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Each user's items, best first, and their scores. Each interest fetches its own top N; merged by score.
 
-    The list is cut at N; with ``candidates`` it is not: all that the interests have fetched.
+    The list is cut at N; with ``candidates`` it is not: all that the interests have fetched, N each, the padding item
+    among them, as the original has it.
     """
     import faiss
 
@@ -81,8 +96,9 @@ def lists_of(
     for start in range(0, len(cuts), _USERS_AT_ONCE):
         users = np.arange(start, min(start + _USERS_AT_ONCE, len(cuts)))
         vectors = vectors_of(model, split, users, cuts[users], maxlen).astype(np.float32)
-        # One more than N, because the padding item may be among them.
-        scores, found = index.search(vectors.reshape(-1, vectors.shape[2]), min(top_n + 1, len(items)))
+        # One more than N where the padding item may be among them and takes nobody's place.
+        spare = model.excludes_padding and not candidates and not model.padding_takes_a_place
+        scores, found = index.search(vectors.reshape(-1, vectors.shape[2]), min(top_n + spare, len(items)))
         for ids, values in zip(found.reshape(len(users), -1), scores.reshape(len(users), -1), strict=True):
             order = np.lexsort((ids, -values))
             ids, values = ids[order], values[order]
@@ -133,5 +149,11 @@ def diversity(items: np.ndarray, categories: Mapping[int, int]) -> float:
     return 1 - alike / (count * (count - 1))
 
 
-def _mean_diversity(lists: Sequence[tuple[np.ndarray, np.ndarray]], top_n: int, categories: Mapping[int, int]) -> float:
-    return float(np.mean([diversity(items[:top_n], categories) for items, _ in lists]))
+def _of_lists(
+    lists: Sequence[tuple[np.ndarray, np.ndarray]] | None, categories: Mapping[int, int] | None, count: int
+) -> tuple[float | None, float | None]:
+    """Mean diversity of the lists, and the share of the ``count`` items that are in any of them."""
+    if lists is None or categories is None:
+        return None, None
+    anywhere = np.unique(np.concatenate([items for items, _ in lists]))
+    return float(np.mean([diversity(items, categories) for items, _ in lists])), len(anywhere) / count

@@ -10,8 +10,10 @@ import numpy as np
 
 from ckpt_tools.errors import UsageError
 from ckpt_tools.lineages import Lineage
+from ckpt_tools.lineages.trainer import ID as TRAINER
 from ckpt_tools.readers import Checkpoint
-from trainer.config import ADJUSTABLE, TrainConfig, default_config, flag, override
+from trainer.config import ADJUSTABLE, OLD_READOUTS, TrainConfig, default_config, flag, override
+from trainer.originals import MULTI_INTEREST, TRAINERS, habits
 from trainer.variables import LEARNING_RATE
 
 _PROJECTION = "model/capsule/proj/kernel"
@@ -51,6 +53,8 @@ def settings_of(checkpoint: Checkpoint, lineage: Lineage, given: Mapping[str, An
     """
     known, sources = _known(checkpoint, lineage)
     flags = {key: value for key, value in given.items() if value is not None}
+    if "readout" in flags:
+        flags["readout"] = OLD_READOUTS.get(flags["readout"], flags["readout"])
     different = {key: value for key, value in flags.items() if _differs(key, value, known, lineage)}
     contradictions = [
         f"{flag(name)} {value} contradicts {known[name]} ({sources.get(name, 'the checkpoint')})"
@@ -91,6 +95,9 @@ def _known(checkpoint: Checkpoint, lineage: Lineage) -> tuple[dict[str, Any], di
         rate = np.float32(lineage.read(checkpoint, LEARNING_RATE).item())
         known["learning_rate"] = float(str(rate))  # the shortest decimal that is this float32
         sources["learning_rate"] = LEARNING_RATE
+    for name, value, source in _habits(lineage):
+        known[name] = value
+        sources[name] = source
     if lineage.model_type == "MIND":
         known["relu_projection"] = _PROJECTION in lineage.canonical()
         sources["relu_projection"] = f"{_PROJECTION} is {'there' if known['relu_projection'] else 'not there'}"
@@ -98,11 +105,32 @@ def _known(checkpoint: Checkpoint, lineage: Lineage) -> tuple[dict[str, Any], di
     return {name: known[name] for name in names}, {name: sources.get(name, "the checkpoint") for name in names}
 
 
+def _habits(lineage: Lineage) -> Iterator[tuple[str, Any, str]]:
+    """How the run was trained, where its checkpoint does not tell: (hyper-parameter, value, source).
+
+    What ``ckpt`` migrated into this trainer's layout goes on as the trainer did that it came from. The first versions
+    of this one told less, and had fewer ways.
+    """
+    if lineage.id == TRAINER and "readout" in lineage.hyper:
+        readout = lineage.hyper["readout"]
+        yield "readout", OLD_READOUTS.get(readout, readout), "state/config"
+        of_trainer = habits(TRAINERS[lineage.variant], lineage.model_type)
+        first = {"adam_epsilon": of_trainer["adam_epsilon"], "repeated_rows": "summed", "padding_place": False}
+        for name, value in first.items():
+            if name not in lineage.hyper:
+                yield name, value, "the first versions of this trainer"
+        return
+    origin = lineage.id if lineage.id != TRAINER else lineage.hyper.get("origin") or TRAINERS[lineage.variant]
+    for name, value in habits(origin, lineage.model_type).items():
+        if name != "patience":  # which flags could change; a default like others
+            yield name, value, f"as {origin} trains"
+
+
 def _differs(name: str, value: Any, known: Mapping[str, Any], lineage: Lineage) -> bool:
     if name not in known or value == known[name]:
         return False
-    # A model with one vector has no such parameter; old command lines give it all the same.
-    return not (name == "num_interest" and lineage.model_type in ("DNN", "GRU4REC"))
+    # A model with one vector has no such parameters; old command lines give them all the same.
+    return not (name in ("num_interest", "readout") and lineage.model_type not in MULTI_INTEREST)
 
 
 def notes(settings: Settings) -> Iterator[str]:

@@ -8,9 +8,11 @@ is never touched.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Collection, Iterable
+from typing import Any
 
 from ckpt_tools import storage
 from ckpt_tools.errors import CkptError
@@ -22,7 +24,7 @@ from ckpt_tools.lineages.trainer import ID as TRAINER
 from ckpt_tools.readers import open_checkpoint
 from ckpt_tools.readers.bundle import index_name
 from ckpt_tools.readers.locate import latest_in
-from trainer.stored import Stored, read_stored, standing_of
+from trainer.stored import METRIC_KEY, Stored, read_stored, standing_of
 
 # Where a checkpoint is written before it is whole, and where its index goes before its data is removed.
 UNFINISHED = "unfinished_temp"
@@ -36,10 +38,14 @@ def doomed(prefixes: Iterable[str], keep: int, experiment: Experiment | None = N
     """Of the checkpoints of a line, newest first, those that go so that ``keep`` of this trainer's stay.
 
     Other producers' and rewritten ones always stay; with an ``experiment``, so does one that is better than what its
-    line of best ones holds, or the best that there is when that line is lost.
+    line of best ones holds, or the best that there is when that line is lost. Without one this is a line of best ones,
+    and ``keep`` stay of each validation split: what scores best on other data says nothing about these.
     """
     ours = [prefix for prefix in prefixes if _is_ours(prefix)]
-    return [old for old in ours[keep:] if experiment is None or not _holds_the_best(old, experiment)]
+    if experiment is not None:
+        return [old for old in ours[keep:] if not _holds_the_best(old, experiment)]
+    splits = [_split_of(prefix) for prefix in ours]
+    return [old for place, old in enumerate(ours) if splits[:place].count(splits[place]) >= keep]
 
 
 def retire(directory: str, prefixes: Collection[str]) -> None:
@@ -112,6 +118,14 @@ def _is_ours(prefix: str) -> bool:
     except CkptError:
         return False
     return lineage is not None and lineage.id == TRAINER
+
+
+def _split_of(prefix: str) -> Any:
+    """The digest of the split that a checkpoint of this trainer was measured on; None where it was not by this one."""
+    with open_checkpoint(prefix) as checkpoint:
+        lineage = identify(checkpoint)
+        assert lineage is not None  # it is one of ours
+        return json.loads(lineage.read(checkpoint, METRIC_KEY).item()).get("digest")
 
 
 def _holds_the_best(prefix: str, experiment: Experiment) -> bool:

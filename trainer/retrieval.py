@@ -38,12 +38,13 @@ def ranks_of(
     *,
     limit: int,
     exclude_first: bool,
+    rank_first: bool = False,
 ) -> np.ndarray:
     """How many items score higher than each wanted item: int64 [P], cut off at ``limit``.
 
     ``vectors`` float64 [U, K, D]: an item's score for a user is its largest inner product with the K ·
     ``owner`` [P] and ``wanted`` [P]: the pairs (row of the user, item id) · equal scores rank by id ·
-    ``exclude_first``: id 0 is padding and ranks last.
+    ``exclude_first``: id 0 is padding and ranks last; with ``rank_first`` it ranks where it would, and beats nobody.
 
     The catalogue is scanned in blocks, longest vectors first. Most pairs are beaten ``limit`` times early on, and no
     item shorter than its score over the user's length can beat a pair any more (Cauchy-Schwarz): a user whose pairs are
@@ -52,7 +53,7 @@ def ranks_of(
     """
     interests, dim = vectors.shape[1:]
     ranks = np.zeros(len(wanted), np.int64)
-    if exclude_first:
+    if exclude_first and not rank_first:
         ranks[wanted == 0] = limit
     singles = vectors.astype(np.float32)
     lengths = np.sqrt(np.einsum("ukd,ukd->uk", vectors, vectors)).max(axis=1)
@@ -101,12 +102,42 @@ def _beaten(
     pair, item = pair[other], item[other]
     exact = _scores(vectors[owner[pair]], items.vectors[items.places[item]])
     higher = (exact > own[pair]) | ((exact == own[pair]) & (item < wanted[pair]))
-    return beaten + np.bincount(pair[higher], minlength=len(own))
+    counts: np.ndarray = beaten + np.bincount(pair[higher], minlength=len(own))
+    return counts
+
+
+def fetched(interests: np.ndarray, items: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """What each interest of one user fetches by itself: ids and scores [K, count], best first, equal ones by id.
+
+    ``interests`` float64 [K, D], ``items`` float32 [n, D].
+    """
+    scores = interests @ items.T.astype(np.float64)
+    count = min(count, len(items))
+    kept = np.argpartition(-scores, count - 1, axis=1)[:, :count] if count < len(items) else None
+    ids = np.empty((len(interests), count), np.int64)
+    for place, row in enumerate(scores):
+        # Which of equal ones at the edge come in goes by id too, so the edge is looked at as a whole.
+        least = row[kept[place]].min() if kept is not None else -np.inf
+        candidates = np.flatnonzero(row >= least)
+        ids[place] = candidates[np.lexsort((candidates, -row[candidates]))[:count]]
+    return ids, np.take_along_axis(scores, ids, axis=1)
+
+
+def merged(ids: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The lists of several interests as one: different ids by falling score, without the padding item."""
+    ids, scores = ids.ravel(), scores.ravel()
+    order = np.lexsort((ids, -scores))
+    ids, scores = ids[order], scores[order]
+    _, first = np.unique(ids, return_index=True)
+    first = np.sort(first)
+    first = first[ids[first] != 0]
+    return ids[first], scores[first]
 
 
 def _scores(vectors: np.ndarray, items: np.ndarray) -> np.ndarray:
     """float64 [P]: the largest product of [P, K, D] with [P, D]; the same whatever else is computed with it."""
-    return np.einsum("pkd,pd->pk", vectors, items.astype(np.float64)).max(axis=1)
+    best: np.ndarray = np.einsum("pkd,pd->pk", vectors, items.astype(np.float64)).max(axis=1)
+    return best
 
 
 def _chunks(pairs: np.ndarray, rows: np.ndarray, margin: np.ndarray) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:

@@ -22,7 +22,7 @@ class Batch:
 
     ``history`` int32 [B, L], ``mask`` float32 [B, L], ``target`` int32 [B], ``sampled`` int64 [S]: ids.
     ``rows`` int64 [R]: the different ids among them, ascending; ``places`` int32 [B*L + B + S]: where in ``rows`` the
-    ids of history, target and sample stand, one after the other.
+    ids of history, target and sample stand, one after the other. A readout by the padding item adds B places of id 0.
     ``target_count`` float32 [B, 1] and ``sampled_count`` float32 [S]: how often the sampler was expected to draw each.
     ``noise`` float32 [B, K, L]: where MIND's routing starts, None for the other models.
     """
@@ -43,10 +43,16 @@ class BatchSampler:
 
     def __init__(self, split: Interactions, config: TrainConfig) -> None:
         """Raises UsageError when fewer users than a batch needs can be cut."""
-        self._split = split
+        self.split = split
         self._config = config
         self._users = np.flatnonzero(split.lengths > FIRST_CUT)
         self.skipped = len(split.users) - len(self._users)
+        if not len(self._users):
+            raise UsageError(
+                f"no training user has more than {FIRST_CUT} items, and a batch needs {config.batch_size}",
+                path=split.path,
+                hint="check --data-dir, or make the files again: trainer prepare keeps users with 5 items or more",
+            )
         if config.batch_size > len(self._users):
             raise UsageError(
                 f"a batch needs {config.batch_size} different users, but only {len(self._users)} of "
@@ -58,17 +64,20 @@ class BatchSampler:
     @property
     def digest(self) -> str:
         """Of the training split: see ``Interactions.digest``."""
-        return self._split.digest
+        return self.split.digest
 
     def __call__(self, step: int) -> Batch:
         """The batch of the update that follows ``step`` updates."""
         random = generator(self._config.seed, Stream.BATCHES, step)
         users = random.choice(self._users, self._config.batch_size, replace=False)
-        cuts = random.integers(FIRST_CUT, self._split.lengths[users])
-        history, mask = self._split.windows(users, cuts, self._config.maxlen)
-        target = self._split.items[self._split.offsets[users] + cuts]
+        cuts = random.integers(FIRST_CUT, self.split.lengths[users])
+        history, mask = self.split.windows(users, cuts, self._config.maxlen)
+        target = self.split.items[self.split.offsets[users] + cuts]
         sampled, tries = self._negatives.draw(random)
-        rows, places = np.unique(np.concatenate([history.ravel(), target, sampled]), return_inverse=True)
+        ids = [history.ravel(), target, sampled]
+        if self._config.reads_by_padding:
+            ids.append(np.zeros(self._config.batch_size, np.int64))
+        rows, places = np.unique(np.concatenate(ids), return_inverse=True)
         return Batch(
             history=history,
             mask=mask,
@@ -121,7 +130,8 @@ class LogUniform:
 
     def expected_count(self, ids: np.ndarray, tries: int) -> np.ndarray:
         """The chance that ``tries`` draws hold the id: 1 - (1 - p)^tries, without its cancellation."""
-        return -np.expm1(tries * np.log1p(-self.probability(ids)))
+        expected: np.ndarray = -np.expm1(tries * np.log1p(-self.probability(ids)))
+        return expected
 
     def _draw_with_repeats(self, random: np.random.Generator, count: int) -> np.ndarray:
         drawn = np.exp(random.random(count) * self._log_range).astype(np.int64) - 1

@@ -26,7 +26,8 @@ STORED: Mapping[str, tuple[str, type[np.generic]]] = {
 class Standing:
     """``step`` counts updates, ``trials`` evaluations since the best one.
 
-    ``best_metric`` is a float32 value: the type it is stored in, so that a restored best never beats itself.
+    ``best_metric`` is a float32 value: the type it is stored in, so that a restored best never beats itself. 0 means
+    that there is no best yet: what was measured at step 0 was not trained, and counts only when that is asked for.
     ``recall`` belongs to exactly these weights, NaN when they were not measured. ``loss_sum`` adds up the loss of
     the ``loss_steps`` updates since the last evaluation; measured weights still have the sum that led to them, so that
     the row of their evaluation can be told from the checkpoint alone.
@@ -47,9 +48,13 @@ class Standing:
         return self.loss_sum / self.loss_steps if self.loss_steps else None
 
     @property
+    def has_best(self) -> bool:
+        return self.best_metric > 0
+
+    @property
     def is_best(self) -> bool:
         """Whether these weights are the best so far."""
-        return self.best_step == self.step and self.recall == self.best_metric
+        return self.has_best and self.best_step == self.step and self.recall == self.best_metric
 
     def after_update(self, loss: float) -> Standing:
         total, steps = (self.loss_sum, self.loss_steps) if math.isnan(self.recall) else (0.0, 0)
@@ -62,6 +67,10 @@ class Standing:
         if measured > self.best_metric:
             return replace(evaluated, best_metric=measured, best_step=self.step, trials=0)
         return replace(evaluated, trials=self.trials + 1, stopped=self.trials + 1 > patience)
+
+    def as_measured(self, recall: float) -> Standing:
+        """With the recall of these weights, which changes nothing about the best."""
+        return replace(self, recall=float(np.float32(recall)))
 
     def as_best(self, recall: float) -> Standing:
         """With ``recall`` as the best, whatever was best before."""

@@ -11,18 +11,22 @@ Resuming follows these rules:
     logged, else from the defaults; which of these it was is reported.
  4. Every variable and both of Adam's moments must be in the checkpoint, by name and with the same shape.
  5. The weights are measured on the validation split before anything is trained or written.
- 6. If a recall of these weights is stored, the measured one must equal it within 1e-6. A stored best that this trainer
-    measured on another split, or at another N, is not comparable: the best is then measured again, which is reported.
+ 6. If a recall of these weights is stored, the measured one must equal it within 1e-6. At another N the best is
+    measured again, which is reported. On another validation split it is so only with leave (9), and the best of the old
+    split stays beside the new one; a later resume on the old split finds it again.
  7. If none is stored, the run's logs must contain the measured recall, within 1e-6; without logs it is taken as it
     is. It then becomes the best, and is saved before the first step.
  8. MIND of the paper draws noise at each evaluation. A recall that somebody else logged or stored agrees when it is
     within that noise over several seeds; this trainer's own measurements repeat exactly.
  9. ``--accept-metric`` overrides 6 and 7: what was measured now is believed, and becomes the best when the best was
-    what disagreed.
+    what disagreed. Training data with another digest than the stored one needs ``--accept-data``.
 10. Adam's moments and step continue. A step that the checkpoint no longer tells (TensorFlow 1 after some 87,000
     updates) counts as 10^6 for Adam, and the best logged step for the run.
 11. A run that had run out of patience continues with a larger ``--patience``, or with ``--continue-after-stop``, which
-    starts the count again.
+    starts the count again. From its best it continues with another seed: the same batches would end the same way.
+12. A state continues only with its best in sight. When no checkpoint holds that any more, the best that is left is the
+    best from there on, or these weights are; both are reported.
+13. Nothing has been written until here. Whoever trains locks the experiment first and looks again (``unchanged``).
 """
 
 from __future__ import annotations
@@ -30,13 +34,21 @@ from __future__ import annotations
 import math
 import os
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from ckpt_tools.errors import CkptError, MismatchError, NotFoundError, UnsupportedError, UsageError
+from ckpt_tools.errors import (
+    BusyError,
+    CkptError,
+    MismatchError,
+    NotFoundError,
+    UnsafeError,
+    UnsupportedError,
+    UsageError,
+)
 from ckpt_tools.evidence import Evidence, collect
 from ckpt_tools.experiments import Experiment
 from ckpt_tools.findings import Finding
@@ -44,12 +56,15 @@ from ckpt_tools.lineages import identify
 from ckpt_tools.lineages.trainer import ID as TRAINER
 from ckpt_tools.newest import newest_whole
 from ckpt_tools.readers import open_checkpoint
-from trainer.config import UNKNOWN_ITEM_COUNT, TrainConfig, validate
+from ckpt_tools.storage import Fingerprint
+from trainer.config import LARGEST_SEED, UNKNOWN_ITEM_COUNT, TrainConfig, validate
 from trainer.data import Interactions, default_data_dir, read_split, require_ids_below, split_path
-from trainer.measuring import METRIC, Progress, evaluate, numpy_model, weight_names
+from trainer.holding import best_where, holder, snapshot
+from trainer.measuring import METRIC, Progress, evaluate, first_true, numpy_model
 from trainer.metrics import Metrics
+from trainer.naming import require_unused
 from trainer.reproducing import Spread, agrees, reproduce
-from trainer.restoring import notes, settings_of
+from trainer.restoring import Settings, notes, settings_of
 from trainer.retention import held_best
 from trainer.sampling import FIRST_CUT, BatchSampler
 from trainer.standing import Standing
@@ -60,26 +75,48 @@ VALID = "valid"
 
 
 @dataclass(frozen=True)
+class Best:
+    """The best model of a run that no checkpoint holds as such yet: its variables, and where the run was."""
+
+    variables: Mapping[str, np.ndarray]
+    standing: Standing
+
+
+@dataclass(frozen=True)
 class Start:
     """All that training needs to begin. ``variables`` by canonical name; ``first`` was measured on them.
 
     ``resumed_from`` is a prefix, None for a new run; ``line`` says which of the run's two lines it belongs to.
-    ``save_best``: these weights are the best, and no checkpoint says so yet. ``sources``: where each hyper-parameter
-    came from. ``spread``: what MIND's routing noise does to the recall.
+    ``unsaved_best`` is to be saved before the first step. ``seen``: the experiment's files when they were read.
+    ``sources``: where each hyper-parameter came from. ``spread``: what MIND's routing noise does to the recall.
     """
 
     config: TrainConfig
     sampler: BatchSampler
     valid: Interactions
+    data_dir: str
     variables: dict[str, np.ndarray]
     standing: Standing
     first: Metrics
     resumed_from: str | None
     line: Line | None
-    save_best: bool
+    unsaved_best: Best | None
+    seen: Mapping[str, Fingerprint] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
     sources: Mapping[str, str] = field(default_factory=dict)
     spread: Spread | None = None
+
+    def require_unchanged(self, experiment: Experiment) -> None:
+        """For whoever has locked the experiment. Raises UsageError when a new run is not alone with its name any more,
+        BusyError when the checkpoints are not those that were read."""
+        if self.resumed_from is None:
+            require_unused(experiment)
+        elif snapshot(experiment) != self.seen:
+            raise BusyError(
+                "another program has changed this experiment since it was read",
+                path=experiment.path,
+                hint="run the same command again",
+            )
 
 
 def metric_identity(config: TrainConfig, valid: Interactions) -> dict[str, Any]:
@@ -87,8 +124,11 @@ def metric_identity(config: TrainConfig, valid: Interactions) -> dict[str, Any]:
     return {"name": METRIC, "top_n": config.top_n, "split": VALID, "digest": valid.digest}
 
 
-def new_run(config: TrainConfig, data_dir: str, *, progress: Progress | None = None) -> Start:
-    """A run from fresh weights. They are measured too: they are the first best.
+def new_run(
+    config: TrainConfig, data_dir: str, *, untrained_best: bool = False, progress: Progress | None = None
+) -> Start:
+    """A run from fresh weights. They are measured too, but no best unless ``untrained_best``: what nothing was learnt
+    from can score by popularity alone, and would then be kept over everything that training finds.
 
     Raises UsageError (hyper-parameters, ids beyond ``item_count``), NotFoundError and CorruptError (data).
     """
@@ -96,21 +136,34 @@ def new_run(config: TrainConfig, data_dir: str, *, progress: Progress | None = N
     if config.item_count == UNKNOWN_ITEM_COUNT:
         config = replace(config, item_count=_items_needed(data_dir, config, train, valid))
     validate(config)
+    _require_room(config, train, valid)
     sampler = _sampler(config, train, valid, UsageError)
     variables = initial_variables(config)
     first = measure(config, variables, valid, progress)
+    standing = Standing().as_best(first.recall) if untrained_best else Standing().as_measured(first.recall)
     return Start(
         config=config,
         sampler=sampler,
         valid=valid,
+        data_dir=data_dir,
         variables=variables,
-        standing=Standing().as_best(first.recall),
+        standing=standing,
         first=first,
         resumed_from=None,
         line=None,
-        save_best=True,
-        findings=_data_findings(sampler),
+        unsaved_best=Best(variables, standing) if untrained_best else None,
+        findings=tuple(_data_findings(sampler, valid)),
     )
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """One checkpoint, with everything that a continuation needs of it."""
+
+    prefix: str
+    settings: Settings
+    variables: dict[str, np.ndarray]
+    stored: Stored
 
 
 def resumed_run(
@@ -120,6 +173,7 @@ def resumed_run(
     *,
     data_dir: str | None = None,
     accept_metric: bool = False,
+    accept_data: bool = False,
     continue_after_stop: bool = False,
     progress: Progress | None = None,
 ) -> Start:
@@ -130,62 +184,57 @@ def resumed_run(
     producer), UsageError (contradicting flags, an early stop), MismatchError (a variable, the recall, the data),
     CorruptError (damage).
     """
+    seen = snapshot(experiment)
     prefix, fallback = _prefix(experiment, line)
-    with open_checkpoint(prefix) as checkpoint:
-        lineage = identify(checkpoint)
-        if lineage is None:
-            raise UnsupportedError(
-                "the producer of this checkpoint is not known", path=prefix, hint=f"ckpt inspect {shlex.quote(prefix)}"
-            )
-        settings = settings_of(checkpoint, lineage, given)
-        validate(settings.config)
-        variables = restored_variables(checkpoint, lineage, settings.config)
-        evidence = collect(experiment)
-        stored = read_stored(checkpoint, lineage, line, evidence)
-    stopped = _early_stop(experiment, stored, settings.config, continue_after_stop)
-    data_dir = data_dir or default_data_dir(experiment.root, settings.config.dataset)
-    train, valid = _read_data(data_dir, settings.config)
+    evidence = collect(experiment)
+    loaded = _load(prefix, line, given, evidence)
+    stop = _early_stop(experiment, loaded, continue_after_stop)
+    data_dir = data_dir or default_data_dir(experiment.root, loaded.settings.config.dataset)
+    train, valid = _read_data(data_dir, loaded.settings.config)
+    if other := _best_of_this_data(experiment, loaded.stored, valid):
+        loaded = _load(other, line, given, evidence)
+        fallback = (*fallback, Finding("other-best", "note", f"going on from {other}, the best on this data", other))
+    prefix, stored = loaded.prefix, loaded.stored
+    settings = loaded.settings
+    if stop and line == "best" and given.get("seed") is None:
+        settings = _with_other_batches(settings, stop)
     expected = [evaluation.recall for evaluation in evidence.evaluations] if stored.recall is None else [stored.recall]
     if stored.measured_here:  # then nothing is left to be found out
         expected = []
-    settings, first, spread = reproduce(settings, variables, valid, expected, progress=progress)
+    settings, first, spread = reproduce(settings, loaded.variables, valid, expected, progress=progress)
     config = settings.config
     sampler = _sampler(config, train, valid, MismatchError)
-    standing, remeasured = _comparable_standing(experiment, stored, first, config, valid)
-    objections = [] if remeasured else list(_objections(stored, first.recall, spread, evidence))
-    if objections and not accept_metric:
-        raise MismatchError(
-            objections[0],
-            path=prefix,
-            hint="check --data-dir; to believe what was measured now, run again with --accept-metric",
-        )
-    noisy = _noisy(stored, spread)
-    if not remeasured:
-        standing = _continued(stored, first.recall, believed=bool(objections) or noisy)
-    if stopped and continue_after_stop:
+    identity = metric_identity(config, valid)
+    objections = list(_objections(stored, first.recall, spread, evidence, identity))
+    strangers = list(_other_training_data(stored, sampler, train))
+    _require_leave(prefix, objections, strangers, accept_metric=accept_metric, accept_data=accept_data)
+    standing, unsaved, said = _standing(experiment, loaded, config, valid, first, bool(objections), spread)
+    if stop and stop.exhausted:
         standing = replace(standing, trials=0)
     return Start(
         config=config,
         sampler=sampler,
         valid=valid,
-        variables=variables,
+        data_dir=data_dir,
+        variables=loaded.variables,
         standing=replace(standing, stopped=standing.trials > config.patience),
         first=first,
         resumed_from=prefix,
         line=line,
-        save_best=(standing.is_best and standing.best_metric != stored.recall)
-        or (line == "best" and (stored.recall is None or bool(remeasured))),
+        unsaved_best=unsaved,
+        seen=seen,
         findings=(
             *fallback,
             *(_better_best(experiment, stored) if line == "latest" else ()),
             *evidence.findings,
-            *_data_findings(sampler),
+            *_data_findings(sampler, valid),
             *(Finding("changed", "note", text) for text in settings.changed),
             *(Finding("hyper-parameter", "note", text) for text in notes(settings)),
             *_spread_findings(spread, stored, evidence),
-            *(Finding("remeasured", "warning", text, prefix) for text in remeasured),
+            *said,
             *(Finding("metric-accepted", "warning", text, prefix) for text in objections),
-            *(Finding("early-stop", "note", text) for text in stopped),
+            *(Finding("data-accepted", "warning", text, prefix) for text in strangers),
+            *((Finding("early-stop", "note", stop.sentence),) if stop and stop.exhausted else ()),
         ),
         sources=settings.sources,
         spread=spread,
@@ -205,7 +254,12 @@ def measure(
 def _prefix(experiment: Experiment, line: Line) -> tuple[str, tuple[Finding, ...]]:
     """The checkpoint to go on from, verified, and what to say when it is not the one that should be there."""
     if line == "best":
-        return newest_whole(experiment.best_directory)
+        try:
+            return newest_whole(experiment.best_directory)
+        except CkptError as error:
+            if _has_whole_latest(experiment):
+                error.hint = f"go on from the newest state: {_resume(experiment)} --from latest"
+            raise
     if experiment.has_latest:
         return newest_whole(experiment.latest_line)
     if _is_of_this_trainer(experiment):
@@ -213,8 +267,20 @@ def _prefix(experiment: Experiment, line: Line) -> tuple[str, tuple[Finding, ...
     raise NotFoundError(
         "this experiment has no newest state: its trainer kept only the best",
         path=experiment.latest_line,
-        hint=f"trainer train {shlex.quote(experiment.path)} --resume",
+        hint=_resume(experiment),
     )
+
+
+def _resume(experiment: Experiment) -> str:
+    return f"trainer train {shlex.quote(experiment.path)} --resume"
+
+
+def _has_whole_latest(experiment: Experiment) -> bool:
+    try:
+        newest_whole(experiment.latest_line)
+    except CkptError:
+        return False
+    return True
 
 
 def _better_best(experiment: Experiment, stored: Stored) -> Iterator[Finding]:
@@ -239,56 +305,190 @@ def _is_of_this_trainer(experiment: Experiment) -> bool:
     return lineage is not None and lineage.id == TRAINER
 
 
-def _early_stop(experiment: Experiment, stored: Stored, config: TrainConfig, continue_after_stop: bool) -> list[str]:
-    """What to say of a run that had run out of patience. Raises UsageError unless it is to continue all the same."""
-    standing = stored.standing if stored.line == "latest" else newest_standing(experiment)
-    if standing is None or not standing.stopped or standing.trials <= config.patience:
-        return []
+@dataclass(frozen=True)
+class _Stop:
+    """A run that had stopped early, with the largest ``seed`` it has had. ``exhausted``: so it would again at once."""
+
+    sentence: str
+    seed: int
+    exhausted: bool
+
+
+def _early_stop(experiment: Experiment, loaded: _Loaded, continue_after_stop: bool) -> _Stop | None:
+    """How the run had run out of patience, if it had. Raises UsageError unless it is to continue all the same."""
+    config = loaded.settings.config
+    if loaded.stored.line == "latest":
+        standing, seed = loaded.stored.standing, config.seed
+    else:
+        standing, seed = newest_standing(experiment) or (Standing(), 0)
+    if not standing.stopped:
+        return None
     text = (
         f"this run stopped early at step {standing.step}: {standing.trials} evaluations in a row did not beat the "
         f"{standing.best_metric:.6f} of step {standing.best_step}"
     )
-    if not continue_after_stop:
+    exhausted = standing.trials > config.patience
+    if exhausted and not continue_after_stop:
         raise UsageError(
             text,
             path=experiment.path,
             hint=f"to train on all the same: --continue-after-stop, or a --patience larger than {config.patience}",
         )
-    return [text]
+    return _Stop(text, max(seed, config.seed), exhausted)
 
 
-def _comparable_standing(
-    experiment: Experiment, stored: Stored, first: Metrics, config: TrainConfig, valid: Interactions
-) -> tuple[Standing, list[str]]:
-    """The stored standing; where its best cannot be compared, with the best measured again, and what to say then."""
-    standing = stored.standing
+def _with_other_batches(settings: Settings, stop: _Stop) -> Settings:
+    """Another seed. Batches are a function of seed and step: from the best on, the same would end the same way."""
+    seed = (stop.seed + 1) % LARGEST_SEED
+    said = (
+        f"--seed {settings.config.seed} becomes {seed}: the batches that this run stopped early with would do it again"
+    )
+    found = settings.with_found("seed", seed, "another one after an early stop")
+    return replace(found, changed=(*settings.changed, said))
+
+
+def _best_of_this_data(experiment: Experiment, stored: Stored, valid: Interactions) -> str | None:
+    """Another checkpoint in the line of best ones, when the newest was measured on another split than this one."""
+    digest = stored.identity.get("digest")
+    if stored.line == "latest" or digest in (None, valid.digest):
+        return None
+    found = best_where(experiment, lambda identity: identity.get("digest") == valid.digest)
+    return None if found is None else found[0]
+
+
+def _require_leave(
+    prefix: str, objections: Sequence[str], strangers: Sequence[str], *, accept_metric: bool, accept_data: bool
+) -> None:
+    """Raise MismatchError for what was not accepted: another recall or split, and other training data."""
+    refused = [] if accept_metric else list(objections)
+    flags = ["--accept-metric"] if refused else []
+    if strangers and not accept_data:
+        refused += strangers
+        flags.append("--accept-data")
+    if refused:
+        means = "believe what was measured now" if flags == ["--accept-metric"] else "train on with this data"
+        raise MismatchError(
+            "; ".join(refused),
+            path=prefix,
+            hint=f"check --data-dir; to {means}, run again with {' '.join(flags)}",
+        )
+
+
+_Decided = tuple[Standing, "Best | None", tuple[Finding, ...]]
+
+
+def _standing(
+    experiment: Experiment,
+    loaded: _Loaded,
+    config: TrainConfig,
+    valid: Interactions,
+    first: Metrics,
+    objected: bool,
+    spread: Spread | None,
+) -> _Decided:
+    """Where the run stands, the best to be saved at once if there is one, and what to say of it."""
+    stored = loaded.stored
     identity = metric_identity(config, valid)
-    if stored.comparable(identity):
-        return standing, []
-    text = f"the stored best {standing.best_metric:.6f} is {_in_words(stored.identity)}, not {_in_words(identity)}"
+    if not stored.comparable(identity):
+        return _measured_again(experiment, loaded, config, valid, first, identity)
+    standing = _continued(stored, first.recall, believed=objected or _noisy(stored, spread))
     if stored.line == "best":
-        standing = standing.as_best(first.recall)
-        return standing, [f"{text}: measured again, it is {standing.best_metric:.6f}"]
-    # These weights are not the best: another N or split says nothing about which are, so the best stays what it was.
-    recall = standing.recall if math.isnan(standing.recall) else float(np.float32(first.recall))
-    best = recall if standing.is_best else _recall_of_best(experiment, config, valid)
-    if best is None:
-        return standing.as_best(first.recall), [f"{text}, and cannot be measured again: these weights are the best now"]
-    standing = replace(standing, recall=recall, best_metric=best)
-    return standing, [f"{text}: measured again, it is {best:.6f}"]
+        changed = stored.recall is None or standing.best_metric != stored.recall
+        # The state file names the newest of the line: the best of this data has to become that again.
+        changed |= experiment.best_directory == experiment.best_line and loaded.prefix != _newest(experiment)
+        return standing, Best(loaded.variables, standing) if changed else None, ()
+    return _with_its_best(experiment, loaded, config, standing, first)
 
 
-def _recall_of_best(experiment: Experiment, config: TrainConfig, valid: Interactions) -> float | None:
-    """float32 recall of the best checkpoint's weights on this split; None when they cannot be read."""
+def _newest(experiment: Experiment) -> str | None:
     try:
-        with open_checkpoint(experiment.best_prefix()) as checkpoint:
-            lineage = identify(checkpoint)
-            if lineage is None:
-                return None
-            weights = {name: lineage.read(checkpoint, name) for name in weight_names(config)}
+        return experiment.best_prefix()
     except CkptError:
         return None
-    return float(np.float32(measure(config, weights, valid).recall))
+
+
+def _measured_again(
+    experiment: Experiment,
+    loaded: _Loaded,
+    config: TrainConfig,
+    valid: Interactions,
+    first: Metrics,
+    identity: Mapping[str, Any],
+) -> _Decided:
+    """The standing of a run whose best cannot be compared any more: at another N, or on another split with leave."""
+    stored, standing = loaded.stored, loaded.stored.standing
+    text = f"the stored best {standing.best_metric:.6f} is {_in_words(stored.identity)}, not {_in_words(identity)}"
+
+    def said(rest: str, prefix: str) -> tuple[Finding, ...]:
+        aside = "" if stored.identity.get("digest") == identity["digest"] else f"; the old one stays in {prefix}"
+        return (Finding("remeasured", "warning", f"{text}{rest}{aside}", loaded.prefix),)
+
+    if stored.line == "best":
+        standing = standing.as_best(first.recall)
+        best = Best(loaded.variables, standing)
+        return standing, best, said(f": measured again, it is {standing.best_metric:.6f}", loaded.prefix)
+    if not standing.has_best:
+        return standing if math.isnan(standing.recall) else standing.as_measured(first.recall), None, ()
+    # These weights are not the best: another N or split says nothing about which are, so the best stays what it was.
+    held = loaded.prefix if standing.is_best else holder(experiment, stored)
+    if held is None:
+        standing = standing.as_best(first.recall)
+        words = ", and is in no checkpoint to be measured again: these weights are the best now"
+        return standing, Best(loaded.variables, standing), said(words, experiment.best_directory)
+    variables, of_best = _restored(held, config)
+    recall = first.recall if held == loaded.prefix else measure(config, variables, valid).recall
+    best = Best(variables, of_best.as_best(recall))
+    now = standing if math.isnan(standing.recall) else standing.as_measured(first.recall)
+    now = replace(now, best_metric=best.standing.best_metric)
+    return now, best, said(f": measured again, it is {best.standing.best_metric:.6f}", held)
+
+
+def _with_its_best(
+    experiment: Experiment, loaded: _Loaded, config: TrainConfig, standing: Standing, first: Metrics
+) -> _Decided:
+    """A newest state, once its best has been found: where it belongs, elsewhere, or not at all."""
+    stored = loaded.stored
+    if not stored.standing.has_best:
+        return standing, None, ()
+    held = holder(experiment, stored)
+    if held is not None and os.path.dirname(held) != experiment.latest_line:
+        return standing, None, ()
+    lost = f"the best model, {standing.best_metric:.6f} of step {standing.best_step}, is not in {experiment.best_line}"
+    if held is not None:
+        variables, of_best = _restored(held, config)
+        text = f"{lost}: it is put back from {held}"
+        return standing, Best(variables, of_best), (Finding("best-restored", "warning", text, held),)
+    left = best_where(experiment, lambda identity: dict(identity) == dict(stored.identity))
+    if left is not None and left[1].standing.best_metric >= first.recall:
+        prefix, other = left[0], left[1].standing
+        text = f"{lost} any more, nor elsewhere: the best is now {other.best_metric:.6f} of step {other.best_step}"
+        standing = replace(standing, best_metric=other.best_metric, best_step=other.best_step)
+        return standing, None, (Finding("best-lost", "warning", text, prefix),)
+    text = f"{lost} any more, nor elsewhere: the weights of this state, {first.recall:.6f}, are the best now"
+    standing = standing.as_best(first.recall)
+    return standing, Best(loaded.variables, standing), (Finding("best-lost", "warning", text, loaded.prefix),)
+
+
+def _restored(prefix: str, config: TrainConfig) -> tuple[dict[str, np.ndarray], Standing]:
+    """The variables of a checkpoint for this run, and where it was then."""
+    with open_checkpoint(prefix) as checkpoint:
+        lineage = identify(checkpoint)
+        assert lineage is not None  # whoever found it has identified it
+        variables = restored_variables(checkpoint, lineage, config)
+        return variables, read_stored(checkpoint, lineage, "best", Evidence()).standing
+
+
+def _load(prefix: str, line: Line, given: Mapping[str, Any], evidence: Evidence) -> _Loaded:
+    with open_checkpoint(prefix) as checkpoint:
+        lineage = identify(checkpoint)
+        if lineage is None:
+            raise UnsupportedError(
+                "the producer of this checkpoint is not known", path=prefix, hint=f"ckpt inspect {shlex.quote(prefix)}"
+            )
+        settings = settings_of(checkpoint, lineage, given)
+        validate(settings.config, resumed=True)
+        variables = restored_variables(checkpoint, lineage, settings.config)
+        return _Loaded(prefix, settings, variables, read_stored(checkpoint, lineage, line, evidence))
 
 
 def _in_words(identity: Mapping[str, Any]) -> str:
@@ -296,9 +496,18 @@ def _in_words(identity: Mapping[str, Any]) -> str:
     return f"{identity.get('name')}@{identity.get('top_n')} of a {identity.get('split')} split {digest}"
 
 
-def _objections(stored: Stored, recall: float, spread: Spread | None, evidence: Evidence) -> Iterator[str]:
+def _objections(
+    stored: Stored, recall: float, spread: Spread | None, evidence: Evidence, identity: Mapping[str, Any]
+) -> Iterator[str]:
     """Why the measured recall cannot be that of the run so far, one sentence each."""
     noise = None if stored.measured_here else spread
+    if not stored.comparable(identity):
+        if any(stored.identity.get(key) != identity[key] for key in ("split", "digest")):
+            yield (
+                f"the stored best {stored.standing.best_metric:.6f} is {_in_words(stored.identity)}, but this is "
+                f"{_in_words(identity)}: other validation data"
+            )
+        return
     if stored.recall is not None:
         if not agrees(float(np.float32(recall)), [stored.recall], noise):
             yield f"the stored recall is {stored.recall:.6f}, but these weights on this data give {recall:.6f}"
@@ -308,6 +517,14 @@ def _objections(stored: Stored, recall: float, spread: Spread | None, evidence: 
         yield (
             f"these weights give recall {recall:.6f}, which the run never logged (its best is {max(logged):.6f}): "
             "this is probably not the data that it was trained on"
+        )
+
+
+def _other_training_data(stored: Stored, sampler: BatchSampler, train: Interactions) -> Iterator[str]:
+    if stored.train_digest is not None and stored.train_digest != sampler.digest:
+        yield (
+            f"the training data has changed: {train.path} has digest {sampler.digest[:8]}, and this run was trained on "
+            f"{stored.train_digest[:8]}"
         )
 
 
@@ -343,6 +560,20 @@ def _items_needed(data_dir: str, config: TrainConfig, *splits: Interactions) -> 
     return max(int(split.items.max()) for split in splits) + 1
 
 
+def _require_room(config: TrainConfig, *splits: Interactions) -> None:
+    """Raise UnsafeError for an item table that this machine has no memory for: ids that are no numbers from 1 on."""
+    needed = 4 * 3 * config.item_count * config.embedding_dim
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > there:
+        largest = max(splits, key=lambda split: int(split.items.max()))
+        raise UnsafeError(
+            f"an item table of {config.item_count} rows and its moments need {needed / 1e9:.0f} GB, and this machine "
+            f"has {there / 1e9:.0f}; the largest item id is {int(largest.items.max())}",
+            path=largest.path,
+            hint="number the items from 1 by falling frequency, as trainer prepare does",
+        )
+
+
 def _sampler(config: TrainConfig, train: Interactions, valid: Interactions, error: type[CkptError]) -> BatchSampler:
     """The batches of the run; raises ``error`` for an id that the item table has no row for."""
     for split in (train, valid):
@@ -350,8 +581,20 @@ def _sampler(config: TrainConfig, train: Interactions, valid: Interactions, erro
     return BatchSampler(train, config)
 
 
-def _data_findings(sampler: BatchSampler) -> tuple[Finding, ...]:
-    if not sampler.skipped:
-        return ()
-    message = f"{sampler.skipped} training users have fewer than {FIRST_CUT + 1} items and are never drawn"
-    return (Finding("short-users", "note", message),)
+def _data_findings(sampler: BatchSampler, valid: Interactions) -> Iterator[Finding]:
+    if sampler.skipped:
+        message = f"{sampler.skipped} training users have fewer than {FIRST_CUT + 1} items and are never drawn"
+        yield Finding("short-users", "note", message)
+    for split in (sampler.split, valid):
+        if padding := int(np.count_nonzero(split.items == 0)):
+            message = (
+                f"item id 0 occurs {padding} times: it stands for padding, so models with several interests never "
+                "recommend it; items are numbered from 1"
+            )
+            yield Finding("padding-id", "warning", message, split.path)
+    if unknown := int((first_true(valid) == 0).sum()):
+        message = (
+            f"{unknown} of {len(valid.users)} validation users have a single item, which is to be predicted from "
+            "nothing: every one of them gets the same list"
+        )
+        yield Finding("no-history", "warning", message, valid.path)

@@ -19,6 +19,7 @@ from trainer.standing import STORED, Standing
 
 METRIC_KEY = "state/metric"
 CONFIG_KEY = "state/config"
+DATA_KEY = "state/data"
 
 Line = Literal["best", "latest"]
 
@@ -26,12 +27,14 @@ Line = Literal["best", "latest"]
 @dataclass(frozen=True)
 class Stored:
     """``recall`` of exactly these weights, None where the checkpoint does not tell. ``identity``: what makes a recall
-    comparable (name, N, split, digest of the split), empty where it is not stored."""
+    comparable (name, N, split, digest of the split), empty where it is not stored. ``train_digest`` is of the training
+    data, None where it is not stored."""
 
     standing: Standing
     recall: float | None
     identity: Mapping[str, Any]
     line: Line
+    train_digest: str | None = None
 
     @property
     def measured_here(self) -> bool:
@@ -54,7 +57,8 @@ def read_stored(checkpoint: Checkpoint, lineage: Lineage, line: Line, evidence: 
         recall = None if math.isnan(standing.recall) else standing.recall
         if line == "best" and lineage.best_metric.status == "present":
             recall = standing.best_metric  # after a backfill there is this one alone
-        return Stored(standing, recall, identity, line)
+        data = json.loads(lineage.read(checkpoint, DATA_KEY).item()) if DATA_KEY in lineage.canonical() else {}
+        return Stored(standing, recall, identity, line, data.get("train"))
     step = lineage.step
     if step is None:
         step = evidence.best.step if evidence.best else 0
@@ -66,17 +70,24 @@ def read_stored(checkpoint: Checkpoint, lineage: Lineage, line: Line, evidence: 
 
 def standing_of(prefix: str) -> Standing | None:
     """Where a run was when it saved this checkpoint; None for one of another trainer. Raises what reading it raises."""
+    found = _standing_and_seed(prefix)
+    return None if found is None else found[0]
+
+
+def newest_standing(experiment: Experiment) -> tuple[Standing, int] | None:
+    """Where the run was when it last saved, and its seed; None when it has no newest state of this trainer, or it
+    cannot be read."""
+    try:
+        prefix = experiment.latest_prefix()
+        return None if prefix is None else _standing_and_seed(prefix)
+    except CkptError:
+        return None
+
+
+def _standing_and_seed(prefix: str) -> tuple[Standing, int] | None:
     with open_checkpoint(prefix) as checkpoint:
         lineage = identify(checkpoint)
         if lineage is None or lineage.id != TRAINER:
             return None
-        return Standing.from_tensors({name: lineage.read(checkpoint, name) for name, _ in STORED.values()})
-
-
-def newest_standing(experiment: Experiment) -> Standing | None:
-    """Where the run was when it last saved; None when it has no newest state of this trainer, or it cannot be read."""
-    try:
-        prefix = experiment.latest_prefix()
-        return None if prefix is None else standing_of(prefix)
-    except CkptError:
-        return None
+        standing = Standing.from_tensors({name: lineage.read(checkpoint, name) for name, _ in STORED.values()})
+        return standing, int(lineage.hyper.get("seed") or 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from typing import ClassVar
@@ -22,6 +23,7 @@ from ckpt_tools.errors import CkptError
 from ckpt_tools.format.object_graph import VALUE_SUFFIX
 from ckpt_tools.inspection import Inspection, Tensor, inspect
 from ckpt_tools.readers import open_checkpoint
+from ckpt_tools.steady import steady
 
 _MARKS = {
     "whole": "green",
@@ -111,12 +113,8 @@ class Browser(App[None]):
         worker = get_current_worker()
         found: Inspection | None = None
         lines: list[str] = []
-        try:
-            found = inspect(row.prefix or row.location)
-            with open_checkpoint(found.prefix) as checkpoint:
-                lines = list(graph_lines(checkpoint.graph, _GRAPH_LINES)) if checkpoint.graph else []
-        except CkptError:
-            pass  # the summary says what is wrong with it
+        with contextlib.suppress(CkptError):  # the summary says what is wrong with it
+            found, lines = _inside(row.prefix or row.location)
         if not worker.is_cancelled:
             self.call_from_thread(self._fill, row, found.tensors if found else (), lines)
 
@@ -162,6 +160,14 @@ class Browser(App[None]):
         self.query_one(TabbedContent).active = tab
         inside = self.query_one(f"#{tab}").query("DataTable, VerticalScroll").first()
         inside.focus()
+
+
+@steady
+def _inside(path: str) -> tuple[Inspection, list[str]]:
+    """What a checkpoint holds, and its object graph in lines."""
+    found = inspect(path)
+    with open_checkpoint(found.prefix) as checkpoint:
+        return found, list(graph_lines(checkpoint.graph, _GRAPH_LINES)) if checkpoint.graph else []
 
 
 def _fits(row: Row, text: str) -> bool:

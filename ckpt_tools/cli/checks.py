@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ckpt_tools.cli.check import Check
 from ckpt_tools.cli.output import Output, write_text
 from ckpt_tools.errors import EXIT_FINDINGS, EXIT_OK, CkptError, UsageError
-from ckpt_tools.findings import Finding, exit_code
+from ckpt_tools.findings import Finding
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -25,20 +26,6 @@ Sarif = Annotated[
     str | None,
     typer.Option("--sarif", metavar="FILE", help="Also write a SARIF 2.1.0 log, for code hosts.", show_default=False),
 ]
-
-
-@dataclass(frozen=True)
-class Check:
-    """One checkpoint that was looked at: as it was named, and the file that stands for it in the repository.
-
-    ``failed`` means that it could not be looked at.
-    """
-
-    name: str
-    file: str
-    findings: tuple[Finding, ...] = ()
-    failed: bool = False
-    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -73,7 +60,7 @@ def run(output: Output, paths: Sequence[str], ask: Ask, *, command: str, junit: 
             raise
         except CkptError as problem:
             error, code = problem, problem.exit_code
-            finding = output.error_finding(problem)
+            finding = Finding.of(problem)
             check = Check(path, file_of(path, problem.path), (finding,), failed=code != EXIT_FINDINGS)
             results.append({"path": path, "findings": [finding.to_json()], "error": problem.id})
             if len(paths) > 1:
@@ -107,11 +94,6 @@ def write(checks: Sequence[Check], command: str, *, junit: str | None, sarif: st
         from ckpt_tools.cli.sarif import sarif_log
 
         write_text(sarif, sarif_log(checks, command))
-
-
-def failing(check: Check) -> list[Finding]:
-    """The findings that make a check fail."""
-    return [finding for finding in check.findings if exit_code([finding])]
 
 
 def file_of(path: str, prefix: str | None) -> str:

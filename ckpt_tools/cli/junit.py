@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from xml.etree import ElementTree
 
-from ckpt_tools.cli.checks import Check, failing
+from ckpt_tools.cli.check import Check, failing
 from ckpt_tools.cli.output import safe
 from ckpt_tools.findings import Finding
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ckpt_tools import storage
 from ckpt_tools.errors import CkptError, NotFoundError, UnsafeError, without_secrets
+from ckpt_tools.escapes import safe as safe
 from ckpt_tools.findings import Finding, noted
 from ckpt_tools.pipes import while_read
 
@@ -25,14 +26,6 @@ SCHEMA_VERSION = 1
 _PIPE_WIDTH = 240
 # Drawing more often than people can see would be the main work.
 _FRAME_SECONDS = 0.1
-
-
-def safe(text: object) -> str:
-    """Text from a file, control characters (terminal escapes among them) made visible, secrets in URLs left out."""
-    text = without_secrets(str(text))
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def write_text(path: str, text: str) -> None:
@@ -129,10 +122,9 @@ class Output:
     def error(self, error: CkptError) -> None:
         """The end of a command that failed: in words on stderr, and as JSON when that was asked for."""
         self.problem(error)
-        finding = self.error_finding(error)
         self.document(
             {
-                "findings": [finding.to_json()],
+                "findings": [Finding.of(error).to_json()],
                 "error": {"id": error.id, "exit_code": error.exit_code, "message": str(error), "hint": error.hint},
             }
         )
@@ -145,10 +137,6 @@ class Output:
         if error.hint:
             lines.append(Text.assemble(("  next: ", "bold"), safe(error.hint)))
         _print_on(console, lines)
-
-    @staticmethod
-    def error_finding(error: CkptError) -> Finding:
-        return Finding(error.id, "damage", error.message, error.path, error.key, error.offset, error.hint)
 
     @contextlib.contextmanager
     def progress(self, what: str) -> Iterator[Callable[[int, int], None] | None]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from ckpt_tools.lineages import BestMetric
 
-SEVERITY = {"note": "cyan", "warning": "yellow", "damage": "bold red"}
+SEVERITY = {"note": "cyan", "warning": "yellow", "error": "bold red", "damage": "bold red"}
 
 
 def best_metric(best: BestMetric) -> Text:
@@ -29,7 +29,7 @@ def best_metric(best: BestMetric) -> Text:
 
 def findings(found: Iterable[Finding]) -> Iterator[RenderableType]:
     for finding in found:
-        place = " ".join(safe(part) for part in (finding.path, finding.key) if part and finding.severity == "damage")
+        place = " ".join(safe(part) for part in (finding.path, finding.key) if part and finding.fails)
         # assemble, not +: a sum of Texts has the style of the first all over.
         label = (f"{finding.severity}: ", SEVERITY[finding.severity])
         yield Text.assemble(label, f"{place}: " if place else "", safe(finding.message))
@@ -48,8 +48,10 @@ def sparkline(values: Sequence[float], width: int = 24) -> str:
     """A history in one line of text; of a longer one the highest value of each stretch."""
     count = min(width, len(values))
     tops = [max(values[n * len(values) // count : (n + 1) * len(values) // count]) for n in range(count)]
-    low, span = min(tops, default=0.0), max(tops, default=0.0) - min(tops, default=0.0)
-    return "".join(_BLOCKS[round((top - low) / span * (len(_BLOCKS) - 1)) if span else 0] for top in tops)
+    # Halved, because two finite numbers may be infinitely far apart.
+    halves = [top / 2 for top in tops]
+    low, span = min(halves, default=0.0), max(halves, default=0.0) - min(halves, default=0.0)
+    return "".join(_BLOCKS[round((half - low) / span * (len(_BLOCKS) - 1)) if span else 0] for half in halves)
 
 
 def size(number: float) -> str:

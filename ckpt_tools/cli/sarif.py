@@ -14,13 +14,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ckpt_tools.cli.checks import Check
+from ckpt_tools.cli.check import Check
 from ckpt_tools.cli.output import safe
 from ckpt_tools.findings import Finding
 from ckpt_tools.version import __version__
 
 _SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
-_LEVELS = {"note": "note", "warning": "warning", "damage": "error"}
+_LEVELS = {"note": "note", "warning": "warning", "error": "error", "damage": "error"}
 _RULES = {
     "corrupt": "The bytes of a checkpoint break a rule of their format or one of its checksums.",
     "damaged-run": "A run's checkpoint is damaged, or its files do not belong together.",

@@ -79,9 +79,11 @@ def to_numpy(dtype: DType) -> np.dtype:
     if not dtype.numpy:
         raise UnsupportedError(f"values of type {dtype.name} cannot be decoded")
     if hasattr(np, dtype.numpy) or dtype.numpy == "bool":
-        return np.dtype(dtype.numpy).newbyteorder("<")
+        ordered: np.dtype = np.dtype(dtype.numpy).newbyteorder("<")
+        return ordered
     import ml_dtypes
 
     if not hasattr(ml_dtypes, dtype.numpy):
         raise UnsupportedError(f"the installed ml_dtypes does not know {dtype.name}")
-    return np.dtype(getattr(ml_dtypes, dtype.numpy))
+    found: np.dtype = np.dtype(getattr(ml_dtypes, dtype.numpy))
+    return found

@@ -3,8 +3,15 @@
     model_checkpoint_path: "ckpt-3"
     all_model_checkpoint_paths: "ckpt-2"
     all_model_checkpoint_paths: "ckpt-3"
+    all_model_checkpoint_timestamps: 1700000000.25
+    all_model_checkpoint_timestamps: 1700000600.5
+    last_preserved_timestamp: 1699999999.0
 
-Source: tensorflow/python/checkpoint/checkpoint_management.py, checkpoint_state.proto (a text-format message).
+The list is what TensorFlow's savers own: they delete its oldest when they save. The timestamps belong to the paths,
+first to first; ``tf.train.CheckpointManager`` forgets the checkpoints that have none.
+
+Source: tensorflow/python/checkpoint/checkpoint_management.py, checkpoint_state.proto (a text-format message, see
+protobuf.dev/reference/protobuf/textformat-spec).
 """
 
 from __future__ import annotations
@@ -18,21 +25,38 @@ from ckpt_tools.errors import CorruptError
 FILE_NAME = "checkpoint"
 MAX_BYTES = 1 << 20
 
-_LINE = re.compile(
-    r"""\s* (?P<name>\w+) \s* : \s* (?: "(?P<double>(?:[^"\\\n]|\\.)*)" | '(?P<single>(?:[^'\\\n]|\\.)*)'
-        | (?P<number>[-+.\w]+) ) \s* (?:\#.*)? """,
-    re.VERBOSE,
-)
+_LATEST, _ALL = "model_checkpoint_path", "all_model_checkpoint_paths"
+_TIMESTAMPS, _PRESERVED = "all_model_checkpoint_timestamps", "last_preserved_timestamp"
+
+_SPACE = re.compile(r"(?:\s|\#[^\n]*)*")
+_NAME = re.compile(r"[A-Za-z_]\w*")
+_STRING = re.compile(r""" "((?:[^"\\\n]|\\.)*)" | '((?:[^'\\\n]|\\.)*)' """.strip(), re.VERBOSE)
+_NUMBER = re.compile(r"[-+]?[.\w]+(?:(?<=[eE])[-+]\d+)?")
+_SEPARATORS = ",;"
 _ESCAPE = re.compile(rb"\\(?:([0-7]{1,3})|x([0-9a-fA-F]{1,2})|(.))", re.DOTALL)
 _CONTROL = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"a": b"\a", b"b": b"\b", b"f": b"\f", b"v": b"\v"}
 
 
 @dataclass(frozen=True)
 class State:
-    """``latest`` is the newest checkpoint's path as written, relative to the file's directory or absolute."""
+    """``latest`` is the newest checkpoint's path as written, relative to the file's directory or absolute; ``all``
+    those that the program owns, oldest first. ``timestamps`` (of ``all``), ``preserved`` and ``others`` (fields that
+    this version does not know, with their names) are as they are written."""
 
     latest: str
-    all: tuple[str, ...]
+    all: tuple[str, ...] = ()
+    timestamps: tuple[str, ...] = ()
+    preserved: str | None = None
+    others: tuple[str, ...] = ()
+
+    def encode(self) -> bytes:
+        """The bytes of the file, its fields in the order in which TensorFlow writes them."""
+        lines = [f'{_LATEST}: "{_escape(self.latest)}"']
+        lines += [f'{_ALL}: "{_escape(path)}"' for path in self.all]
+        lines += [f"{_TIMESTAMPS}: {time}" for time in self.timestamps]
+        if self.preserved is not None:
+            lines.append(f"{_PRESERVED}: {self.preserved}")
+        return ("\n".join((*lines, *self.others)) + "\n").encode()
 
 
 def decode_state(data: bytes) -> State:
@@ -41,35 +65,153 @@ def decode_state(data: bytes) -> State:
         text = data.decode()
     except UnicodeDecodeError as error:
         raise CorruptError("not UTF-8", offset=error.start) from error
-    latest = ""
-    everything = []
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip() or line.lstrip().startswith("#"):
-            continue
-        match = _LINE.fullmatch(line)
-        if match is None:
-            raise CorruptError(f'line {number} is not of the form  name: "value"')
-        value = match["double"] if match["double"] is not None else match["single"]
-        if match["name"] not in ("model_checkpoint_path", "all_model_checkpoint_paths"):
-            continue
-        if value is None:
-            raise CorruptError(f"line {number} should hold a path in quotes")
-        if match["name"] == "all_model_checkpoint_paths":
-            everything.append(_unescape(value))
-        elif latest:
-            raise CorruptError(f"line {number} names the newest checkpoint a second time")
-        else:
-            latest = _unescape(value)
-    if not latest:
+    found = _Fields()
+    position = 0
+    while (position := _after_space(text, position)) < len(text):
+        try:
+            position = found.read(text, position)
+        except _NotAField as error:
+            line = text.count("\n", 0, position) + 1
+            raise CorruptError(f"line {line} {error}") from error
+    if not found.latest:
         raise CorruptError("names no checkpoint (no model_checkpoint_path)")
-    return State(latest, tuple(everything))
+    return found.state(found.latest[0])
+
+
+def remains_of_state(data: bytes) -> State:
+    """What can be read of a damaged file, line by line; ``latest`` is empty where no line names it.
+
+    Of several lines that name the newest the last counts: such a file was written twice, one behind the other.
+    """
+    found = _Fields(lenient=True)
+    for line in data.split(b"\n"):
+        try:
+            text = line.decode()
+            position = 0
+            while (position := _after_space(text, position)) < len(text):
+                position = found.read(text, position)
+        except (UnicodeDecodeError, _NotAField, CorruptError):
+            continue
+    paths = dict.fromkeys(found.all)
+    alike = len(paths) == len(found.all)
+    return State(
+        found.latest[-1] if found.latest else "",
+        tuple(paths),
+        tuple(found.timestamps) if alike else (),
+        found.preserved[-1] if found.preserved and alike else None,
+        tuple(found.others),
+    )
 
 
 def encode_state(latest: str, every: Iterable[str]) -> bytes:
     """The bytes of a ``checkpoint`` file; ``every`` is oldest first and includes ``latest``."""
-    lines = [f'model_checkpoint_path: "{_escape(latest)}"']
-    lines += [f'all_model_checkpoint_paths: "{_escape(path)}"' for path in every]
-    return ("\n".join(lines) + "\n").encode()
+    return State(latest, tuple(every)).encode()
+
+
+class _NotAField(ValueError):
+    """What is there is no field of a text message; the text is for behind the number of the line."""
+
+
+class _Fields:
+    """The fields of a file, gathered one after the other. ``lenient``: fields may come a second time."""
+
+    def __init__(self, *, lenient: bool = False) -> None:
+        self.latest: list[str] = []
+        self.all: list[str] = []
+        self.timestamps: list[str] = []
+        self.preserved: list[str] = []
+        self.others: list[str] = []
+        self._lenient = lenient
+
+    def state(self, latest: str) -> State:
+        preserved = self.preserved[0] if self.preserved else None
+        return State(latest, tuple(self.all), tuple(self.timestamps), preserved, tuple(self.others))
+
+    def read(self, text: str, start: int) -> int:
+        """Take in the field that begins at ``start``; returns where it ends, its separator included."""
+        name = _NAME.match(text, start)
+        if name is None:
+            raise _NotAField('is not of the form  name: "value"')
+        position = _after_space(text, name.end())
+        if text[position : position + 1] != ":":
+            raise _NotAField('is not of the form  name: "value"')
+        values, end = _values(text, _after_space(text, position + 1))
+        self._take(name[0], values, " ".join(text[start:end].split("\n")))
+        if text[end : end + 1] and text[end] in _SEPARATORS:
+            return end + 1
+        return end
+
+    def _take(self, name: str, values: list[tuple[str, str | None]], written: str) -> None:
+        paths = [path for _, path in values]
+        if name in (_LATEST, _ALL):
+            if None in paths:
+                raise _NotAField("should hold a path in quotes")
+            known = [path for path in paths if path is not None]
+            if name == _ALL:
+                self.all += known
+            else:
+                self._once(self.latest, [path for path in known if path], "names the newest checkpoint")
+        elif name in (_TIMESTAMPS, _PRESERVED):
+            numbers = [value for value, _ in values]
+            for number in numbers:
+                _require_number(number)
+            if name == _TIMESTAMPS:
+                self.timestamps += numbers
+            else:
+                self._once(self.preserved, numbers, "says when one was last preserved")
+        else:
+            self.others.append(written)
+
+    def _once(self, known: list[str], values: list[str], what: str) -> None:
+        if not self._lenient and len(known) + len(values) > 1:
+            raise _NotAField(f"{what} a second time")
+        known += values
+
+
+def _values(text: str, start: int) -> tuple[list[tuple[str, str | None]], int]:
+    """One value, or the ones of a list in brackets, each as written and (a string) unescaped; where they end."""
+    if text[start : start + 1] != "[":
+        value, end = _value(text, start)
+        return [value], end
+    found: list[tuple[str, str | None]] = []
+    position = _after_space(text, start + 1)
+    while text[position : position + 1] != "]":
+        if found:
+            if text[position : position + 1] != ",":
+                raise _NotAField("holds a list without its end")
+            position = _after_space(text, position + 1)
+        value, end = _value(text, position)
+        found.append(value)
+        position = _after_space(text, end)
+    return found, position + 1
+
+
+def _value(text: str, start: int) -> tuple[tuple[str, str | None], int]:
+    pieces = []
+    end = start
+    position = start
+    while (match := _STRING.match(text, position)) is not None:
+        pieces.append(match[1] if match[1] is not None else match[2])
+        end = match.end()
+        position = _after_space(text, end)  # strings that follow each other are one
+    if pieces:
+        return (text[start:end], _unescape("".join(pieces))), end
+    number = _NUMBER.match(text, start)
+    if number is None:
+        raise _NotAField('is not of the form  name: "value"')
+    return (number[0], None), number.end()
+
+
+def _require_number(text: str) -> None:
+    try:
+        float(text.rstrip("fF") if "inf" not in text.lower() else text)
+    except ValueError as error:
+        raise _NotAField("should hold a number") from error
+
+
+def _after_space(text: str, position: int) -> int:
+    match = _SPACE.match(text, position)
+    return match.end() if match else position
 
 
 def _escape(text: str) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from ckpt_tools.experiments import Experiment
 from ckpt_tools.lineages import comirec_keras2_slots, comirec_keras2_vars, comirec_keras3, comirec_tf1, trainer
-from ckpt_tools.lineages.base import BestMetric, Lineage, Source
+from ckpt_tools.lineages.base import BestMetric, Lineage, OtherBest, Source
+from ckpt_tools.lineages.experiment_name import fields_above
 from ckpt_tools.readers.base import Checkpoint
 
-__all__ = ["BestMetric", "Lineage", "Source", "identify"]
+__all__ = ["BestMetric", "Lineage", "OtherBest", "Source", "identify"]
 
 _PRODUCERS = (trainer, comirec_keras3, comirec_keras2_vars, comirec_keras2_slots, comirec_tf1)
 
@@ -17,10 +17,9 @@ def identify(checkpoint: Checkpoint) -> Lineage | None:
 
     The name of the experiment it lies in fills in what these do not tell.
     """
-    experiment = Experiment.containing(checkpoint.prefix)
-    fields = experiment.fields if experiment else {}
+    fields = fields_above(checkpoint.prefix)
     for producer in _PRODUCERS:
-        lineage = producer.describe(checkpoint, fields)
+        lineage: Lineage | None = producer.describe(checkpoint, fields)
         if lineage is not None:
             return lineage
     return None

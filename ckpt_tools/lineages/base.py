@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from ckpt_tools.errors import CorruptError, NotFoundError
+from ckpt_tools.lineages.scalars import as_step, is_number, read_number
 from ckpt_tools.readers.base import Checkpoint
 
 if TYPE_CHECKING:
@@ -30,12 +31,12 @@ if TYPE_CHECKING:
 MODEL = "model/"
 ITEM_EMBEDDING = "model/item_embedding"
 STEP = "optimizer/step"
+LEARNING_RATE = "optimizer/learning_rate"
 # Stands for a step that is not known any more: 0.999^1e6 is 0 in float32, so that Adam's bias correction is 1.
 UNKNOWN_STEP = 10**6
 OLD_MEANING = "recall@N of the validation split; N is not recorded (the old trainers' default is 50)"
 
 _FLOAT32 = struct.Struct("<f")
-_SCALAR_CODES = {"float32": "f", "float64": "d", "float16": "e", "int64": "q", "int32": "i", "uint64": "Q"}
 
 # The tensor that tells each model from the others.
 _TELLING = {
@@ -81,13 +82,25 @@ class Source:
 
 
 @dataclass(frozen=True)
+class OtherBest:
+    """A best metric under another name than ``best_metric``, such as ``best_acc``."""
+
+    key: str
+    value: float
+
+
+@dataclass(frozen=True)
 class BestMetric:
-    """``unset``: the variable is there, but still holds the value it was created with."""
+    """``unset``: the variable is there, but still holds the value it was created with.
+
+    ``others`` are all bests that are stored under other names.
+    """
 
     status: Literal["absent", "unset", "present"]
     value: float | None = None
     key: str | None = None
     meaning: str = ""
+    others: tuple[OtherBest, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -201,14 +214,17 @@ def name_hyper(hyper: dict[str, Any], sources: dict[str, str], fields: Mapping[s
             sources[key] = "experiment name"
 
 
-def scalar(checkpoint: Checkpoint, key: str) -> float:
-    """The value of a scalar tensor. Raises CorruptError for any other shape."""
+def scalar(checkpoint: Checkpoint, key: str) -> int | float:
+    """The value of a scalar tensor, integers exactly. Raises CorruptError for what is not one number."""
     info = checkpoint.tensors[key]
-    code = _SCALAR_CODES.get(info.dtype)
-    if info.shape != () or code is None:
+    if info.shape != () or not is_number(info):
         raise CorruptError(f"should be a scalar number, not {info.dtype} {list(info.shape)}", key=key)
-    # Without numpy, whose import would take longer than everything else that an inspection does.
-    return float(struct.unpack(f"<{code}", b"".join(checkpoint.chunks(key)))[0])
+    return read_number(checkpoint, key)
+
+
+def read_step(checkpoint: Checkpoint, key: str) -> int | None:
+    """A stored number of updates; None when it is no whole number. Raises CorruptError for what is not one number."""
+    return as_step(scalar(checkpoint, key))
 
 
 def float32(value: float) -> float:
@@ -221,7 +237,7 @@ def read_best_metric(checkpoint: Checkpoint, key: str | None, meaning: str) -> B
     """What a ``best_metric`` variable says; 0 is the value that it is created with."""
     if key is None or key not in checkpoint.tensors:
         return BestMetric("absent", meaning=meaning)
-    value = scalar(checkpoint, key)
+    value = float(scalar(checkpoint, key))
     if value == 0 or not math.isfinite(value):
         return BestMetric("unset", value, key, meaning)
     return BestMetric("present", value, key, meaning)

@@ -94,7 +94,7 @@ def describe(checkpoint: Checkpoint, fields: Mapping[str, Any]) -> Lineage | Non
     best_key = BEST_METRIC_KEY if BEST_METRIC_KEY in stored else None
     if best_key:
         tensors["best_metric"] = Source((best_key,))
-    step = step_from_power(base.scalar(checkpoint, "beta2_power"), 0.999)
+    step = step_from_power(float(base.scalar(checkpoint, "beta2_power")), 0.999)
     return Lineage(
         id=ID,
         producer="original ComiRec trainer, TensorFlow 1",

@@ -77,7 +77,7 @@ def describe(
         model_type=model_type,
         hyper=hyper,
         sources=sources,
-        step=int(base.scalar(checkpoint, step.key)) if step else None,
+        step=base.read_step(checkpoint, step.key) if step else None,
         tensors=tensors,
         best_metric=base.read_best_metric(checkpoint, best.keys[0] if best else None, base.OLD_MEANING),
     )

@@ -41,7 +41,7 @@ def describe(checkpoint: Checkpoint, fields: Mapping[str, Any]) -> Lineage | Non
         model_type=model_type,
         hyper=hyper,
         sources=sources,
-        step=int(base.scalar(checkpoint, base.STEP + SUFFIX)) if base.STEP in tensors else None,
+        step=base.read_step(checkpoint, base.STEP + SUFFIX) if base.STEP in tensors else None,
         tensors=tensors,
         best_metric=base.read_best_metric(checkpoint, best.keys[0] if best else None, meaning(metric)),
     )

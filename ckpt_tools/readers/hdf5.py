@@ -40,6 +40,8 @@ _NUMBERS = {
 }
 # What an element of varying length takes where the others lie.
 _VARYING = 16
+# A version number is short.
+_MOST_TEXT = 64
 _TRUNCATED = re.compile(r"truncated file: eof = (\d+).*stored_eof = (\d+)")
 
 
@@ -65,6 +67,7 @@ class Hdf5File:
         try:
             with self._translated():
                 self.legacy = "layer_names" in self._file.attrs or "model_weights" in self._file
+                self.keras_version = _short_text(self._file, "keras_version")
                 self.tensors: Mapping[str, TensorInfo] = dict(sorted(self._walk()))
         except BaseException:
             self.close()
@@ -315,6 +318,21 @@ def _explained(error: BaseException, path: str, key: str | None) -> CorruptError
     return CorruptError(f"damaged HDF5: {error}", path=path, key=key)
 
 
+def _short_text(group: h5py.Group, name: str) -> str | None:
+    """A short attribute that is kept in the object itself; text in a heap is not read, which the library trusts."""
+    import h5py
+
+    if name not in group.attrs:
+        return None
+    attribute = h5py.h5a.open(group.id, name.encode())
+    kind = attribute.get_type()
+    if kind.get_class() != h5py.h5t.STRING or kind.is_variable_str() or kind.get_size() > _MOST_TEXT or attribute.shape:
+        return None
+    text = group.attrs[name]
+    text = bytes(text).decode("utf-8", "replace") if not isinstance(text, str) else text
+    return text.strip("\0 ") or None
+
+
 def _dtype_name(dataset: h5py.Dataset) -> str:
     """TensorFlow's name of the type; ``opaque`` for types that no tensor has."""
     import h5py
@@ -325,7 +343,7 @@ def _dtype_name(dataset: h5py.Dataset) -> str:
         return "opaque"
     if h5py.check_string_dtype(dtype) is not None:
         return "string"
-    name = dtype.newbyteorder("=").name
+    name: str = dtype.newbyteorder("=").name
     if name in _NUMBERS:
         return name
     # HDF5 has no bfloat16: Keras stores two opaque bytes and says so in an attribute. It is not read, because its text
@@ -347,7 +365,8 @@ def _little_endian(value: np.ndarray, dtype: str) -> np.ndarray:
     if dtype == "bfloat16":
         import ml_dtypes
 
-        return np.ascontiguousarray(value).view(ml_dtypes.bfloat16).reshape(value.shape)
+        halves: np.ndarray = np.ascontiguousarray(value).view(ml_dtypes.bfloat16).reshape(value.shape)
+        return halves
     return value.astype(value.dtype.newbyteorder("<"), copy=False)
 
 

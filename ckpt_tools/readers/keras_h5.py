@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from ckpt_tools import places
+from ckpt_tools import places, witness
 from ckpt_tools.errors import CkptError, CorruptError, NotFoundError, UnsafeError
 from ckpt_tools.findings import Finding
 from ckpt_tools.readers.base import Step, TensorInfo
@@ -54,6 +54,8 @@ class Hdf5Checkpoint(Reader):
                     self._missing.append(error)
                     continue
                 self._opened.append(file)
+                if (watch := witness.current()) is not None:
+                    watch.saw_unchecked(file.path)
                 for name, info in file.tensors.items():
                     if name in tensors:
                         raise CorruptError(f"is in two shards, {label} among them", path=prefix, key=name)
@@ -70,6 +72,17 @@ class Hdf5Checkpoint(Reader):
     @property
     def format(self) -> str:
         return self._format
+
+    @property
+    def keras_version(self) -> str | None:
+        """The version that wrote the file, where it says so; else "3" or "1 or 2" as it calls its weights.
+
+        Keras 1 and 2 end the name of each with the number of an output, as TensorFlow 1 does: ``kernel:0``.
+        """
+        if self._opened[0].keras_version or not self._opened[0].legacy or not self._tensors:
+            return self._opened[0].keras_version
+        weights = [name for name in self._tensors if not name.startswith("optimizer_weights/")]
+        return "1 or 2" if all(name[-2:-1] == ":" or name[-3:-2] == ":" for name in weights) else "3"
 
     @property
     def tensors(self) -> Mapping[str, TensorInfo]:

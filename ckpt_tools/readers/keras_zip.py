@@ -9,7 +9,6 @@ configuration is never looked at: Keras would run what it names.
 
 from __future__ import annotations
 
-import os
 import stat
 import struct
 import zipfile
@@ -19,16 +18,14 @@ from dataclasses import dataclass
 
 from ckpt_tools import places
 from ckpt_tools.errors import CorruptError, NotFoundError, UnsafeError, UnsupportedError
+from ckpt_tools.readers.archives import WEIGHT_MAP, WEIGHTS
 from ckpt_tools.readers.base import Step
 from ckpt_tools.readers.common import CHUNK, damage, placed
 from ckpt_tools.readers.hdf5 import MAX_EXPANSION, MAX_EXPANSION_FREE
 from ckpt_tools.readers.keras_h5 import MAX_MAP_BYTES, Hdf5Checkpoint, Source, shards_in
-from ckpt_tools.readers.sniff import PASS_PREFIX, Kind
 from ckpt_tools.readers.window import Bytes, Memory, Stream, Window
 
 MAX_MEMBERS = 10_000
-WEIGHTS = "model.weights.h5"
-WEIGHT_MAP = "model.weights.json"
 
 _LOCAL_HEADER = struct.Struct("<4s5H3I2H")
 _LOCAL_MAGIC = b"PK\x03\x04"
@@ -127,7 +124,8 @@ class Archive:
             raise CorruptError(f"the header of {info.filename!r} does not match the archive's directory")
         if name.decode("utf-8" if flags & 0x800 else "cp437", "replace") != info.orig_filename:
             raise UnsafeError(f"{info.filename!r} is called {name!r} in its own header")
-        return start + name_size + extra_size
+        data: int = start + name_size + extra_size
+        return data
 
 
 class KerasZip(Hdf5Checkpoint):
@@ -169,20 +167,6 @@ class KerasZip(Hdf5Checkpoint):
         if source.size > MAX_MAP_BYTES:
             raise UnsafeError(f"{WEIGHT_MAP} of {source.size} bytes is over the limit of {MAX_MAP_BYTES}")
         return source.read(0, source.size)
-
-
-def stranger(path: str) -> Kind | None:
-    """What a zip archive is that holds no Keras weights; None for a ``.keras`` file."""
-    archive = Archive(path)
-    archive.close()
-    names = set(archive.members)
-    if names & {WEIGHTS, WEIGHT_MAP}:
-        return None
-    if names and all(name.endswith(".npy") for name in names):
-        return Kind("npz", "a NumPy archive (.npz)", "pass a TensorFlow or Keras checkpoint")
-    if any(os.path.basename(name) == "data.pkl" for name in names):
-        return Kind("pytorch", "a PyTorch file, which is never opened because it can run code", PASS_PREFIX)
-    return Kind("zip", "a zip archive without Keras weights", "unpack it, then pass the checkpoint inside")
 
 
 def _require_harmless(info: zipfile.ZipInfo) -> None:

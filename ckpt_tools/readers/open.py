@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 
 from ckpt_tools import places
+from ckpt_tools.errors import NotFoundError
 from ckpt_tools.readers.base import Checkpoint
 from ckpt_tools.readers.bundle import Bundle, index_name
-from ckpt_tools.readers.locate import locate, raise_stranger
+from ckpt_tools.readers.locate import locate, raise_stranger, what_is
 from ckpt_tools.readers.saved_model import VARIABLES, SavedModel
 from ckpt_tools.readers.sniff import sniff
 from ckpt_tools.readers.v1_names import shard_names
+
+# Whole files of other formats.
+_ENDINGS = {"hdf5": ("an HDF5 file", ".h5"), "zip": ("a .keras file", ".keras")}
 
 
 def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
@@ -23,7 +27,7 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         UnsupportedError: a format or version that this program does not read.
     """
     where = locate(path)
-    if not places.is_lone(where) and places.exists(index_name(where)):
+    if not places.is_lone(where) and places.has_file(index_name(where)):
         _require_table(index_name(where))
         return Bundle(where)
     if places.is_directory(where):
@@ -55,7 +59,11 @@ def _version_1(path: str) -> Checkpoint:
 
 def _require_table(path: str) -> None:
     """An ``.index`` that is no table at all is another file under its name: say which."""
-    with places.open_file(path) as file:
-        kind = sniff(file)
+    kind = what_is(path)
     if kind is not None and not kind.readable:
         raise_stranger(path, kind)
+    if kind is not None and kind.id in _ENDINGS:
+        name, ending = _ENDINGS[kind.id]
+        raise NotFoundError(
+            f"this is {name}, not an index", path=path, hint=f"rename it to end in {ending}, then pass it"
+        )

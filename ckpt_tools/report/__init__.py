@@ -8,6 +8,7 @@ from ckpt_tools.discovery import Discovery
 from ckpt_tools.errors import UnsupportedError
 from ckpt_tools.experiments import is_experiment
 from ckpt_tools.report.contents import RunContents, ShelfContents, run_contents, shelf_contents
+from ckpt_tools.steady import steady
 
 __all__ = ["RunContents", "ShelfContents", "contents", "render"]
 
@@ -17,10 +18,16 @@ def contents(path: str) -> RunContents | ShelfContents:
 
     Raises what `inspect` raises for one run that cannot be opened.
     """
+    return _only_run(path) or shelf_contents(path)
+
+
+@steady
+def _only_run(path: str) -> RunContents | None:
+    """What is said of the run that a path means; None for a directory with several, or with none."""
     if not os.path.isdir(path) or is_experiment(path):
         return run_contents(path)
     runs = [run for _, run in zip(range(2), Discovery(path).runs(), strict=False)]
-    return run_contents(runs[0].path) if len(runs) == 1 and runs[0].prefix else shelf_contents(path)
+    return run_contents(runs[0].path) if len(runs) == 1 and runs[0].prefix else None
 
 
 def render(found: RunContents | ShelfContents) -> str:

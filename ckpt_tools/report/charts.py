@@ -141,10 +141,10 @@ def curve(
 
 
 def anatomy(tensors: Sequence[Tensor]) -> str:
-    """A treemap of the bytes: model, optimizer, state."""
+    """A treemap of the bytes: model, averages, optimizer, state."""
     chart = pygal.Treemap(**_options(width=1000, height=340, print_labels=True))
     chart.add_xml_filter(_labels_within)
-    for group in ("model", "optimizer", "state"):
+    for group in ("model", "average", "optimizer", "state"):
         members = sorted((t for t in tensors if t.group == group and t.nbytes), key=lambda tensor: -tensor.nbytes)
         tiles = [(tensor.canonical or tensor.name, tensor.nbytes) for tensor in members[:_LARGEST]]
         if len(members) > _LARGEST:

@@ -5,13 +5,13 @@
     tidying    changing the files beside the bundles
     undoing    the way back of both
     journal    what is under way, and how a killed change is recovered
-    endings    the parts behind the commit point, or instead of it; each can be done twice
+    endings    the parts behind the commit point, or instead of it; each can be done again
 
 What was changed, and where the originals are, is in the ledger of the directory (`ckpt_tools.ledger`).
 """
 
 from ckpt_tools.rewrite.applying import Applied, apply, apply_to
-from ckpt_tools.rewrite.journal import recover
+from ckpt_tools.rewrite.journal import Ended, pending, recover
 from ckpt_tools.rewrite.plan import Change, Plan, Value, plan_index, plan_scalar, plan_values
 from ckpt_tools.rewrite.tidying import Tidying, apply_tidying
 from ckpt_tools.rewrite.undoing import drop_backups, has_backup, undo, written_names
@@ -19,6 +19,7 @@ from ckpt_tools.rewrite.undoing import drop_backups, has_backup, undo, written_n
 __all__ = [
     "Applied",
     "Change",
+    "Ended",
     "Plan",
     "Tidying",
     "Value",
@@ -27,6 +28,7 @@ __all__ = [
     "apply_to",
     "drop_backups",
     "has_backup",
+    "pending",
     "plan_index",
     "plan_scalar",
     "plan_values",

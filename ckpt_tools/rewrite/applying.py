@@ -9,8 +9,8 @@ A bundle names its data files ``PREFIX.data-I-of-N``. The rewrite leaves every b
     4. read back      the files must hold what the plan says, the second names be the same files
     5. look again     the files that the plan was made from must not have changed
     6. rename         the new index over the old one: the commit point
-    7. move           PREFIX.data-I-of-N into the backup
-    8. ledger         one line that says what was changed, why, and by which version
+    7. ledger         one line that says what was changed, why, and by which version
+    8. move           PREFIX.data-I-of-N into the backup
 
 The old index needs only the old names and the new index only the new ones, so at every moment the checkpoint
 is whole: before step 6 it is the old one, after it the new one. Undo is the same in reverse.
@@ -30,9 +30,8 @@ from ckpt_tools import ledger, storage
 from ckpt_tools.errors import BusyError, CorruptError, UsageError
 from ckpt_tools.format.state import FILE_NAME, encode_state
 from ckpt_tools.readers.bundle import index_name
-from ckpt_tools.rewrite.endings import finish
 from ckpt_tools.rewrite.files import begins_with, comes_from, digest, file_digest, temporary_index
-from ckpt_tools.rewrite.journal import after_commit, announced, recover_directory
+from ckpt_tools.rewrite.journal import announced, conclude, recover_directory
 from ckpt_tools.rewrite.plan import Plan
 
 
@@ -59,13 +58,13 @@ def apply(plan: Plan) -> Applied:
         recover_directory(directory)
         _require_unchanged(plan)
         entry = _ledger_entry(plan)
-        with announced(directory, entry):
+        with announced(directory, entry, plan.old_index) as change:
             _prepare(directory, plan, entry)
             storage.sync_directory(directory)
             _require_unchanged(plan)
+            change.committing = True
             storage.rename(temporary_index(plan.target), index_name(plan.target))
-            with after_commit():
-                finish(directory, entry)
+        conclude(directory, entry)
     return Applied(entry["id"], ledger.backup_directory(directory, entry))
 
 
@@ -134,7 +133,7 @@ def _ledger_entry(plan: Plan) -> dict[str, Any]:
         "index_after": digest(plan.index),
         "moved": [os.path.basename(path) for path in plan.shards] if plan.in_place and created else [],
         "created": created,
-        "displaced": [file for file in created if os.path.lexists(os.path.join(directory, file))],
+        "displaced": [file for file in created if storage.is_there(os.path.join(directory, file))],
     }
 
 
@@ -143,7 +142,7 @@ def _prepare(directory: str, plan: Plan, entry: Mapping[str, Any]) -> None:
     backup = ledger.make_backup_directory(directory, entry)
     if plan.old_index is not None:
         index, saved = index_name(plan.target), os.path.join(backup, f"{entry['checkpoint']}.index")
-        if os.path.islink(index):  # seen from the backup it could lead nowhere
+        if storage.is_link(index):  # seen from the backup it could lead nowhere
             storage.create_file(saved, plan.old_index, like=index)
         else:
             storage.link_or_copy(index, saved)
@@ -183,5 +182,5 @@ def _require_unchanged(plan: Plan) -> None:
     for path, before in plan.sources.items():
         if storage.fingerprint(path) != before:
             raise BusyError("changed while it was being worked on", path=path, hint=again)
-    if plan.old_index is None and os.path.lexists(index_name(plan.target)):
+    if plan.old_index is None and storage.is_there(index_name(plan.target)):
         raise BusyError("was made while this was being worked on", path=index_name(plan.target), hint=again)

@@ -6,7 +6,6 @@ new one with what is added or replaced. One with another ``target`` is a second 
 
 from __future__ import annotations
 
-import os
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -185,9 +184,9 @@ def plan_scalar(bundle: Bundle, *, key: str, name: str, value: float, reason: st
 def plan_index(bundle: Bundle, *, reason: str, evidence: Mapping[str, Any]) -> Plan:
     """Give a checkpoint whose own index is lost the index that ``bundle`` was opened with; no data is touched."""
     own = index_name(bundle.prefix)
-    there = os.path.lexists(own)
+    there = storage.is_there(own)
     sources = {path: bundle.shard(number).fingerprint for number, path in enumerate(bundle.shard_paths)}
-    sources |= {path: storage.fingerprint(path) for path in (own, bundle.path) if os.path.lexists(path)}
+    sources |= {path: storage.fingerprint(path) for path in (own, bundle.path) if storage.is_there(path)}
     return Plan(
         prefix=bundle.prefix,
         target=bundle.prefix,

@@ -21,7 +21,7 @@ _MAX_STATE_BYTES = 1 << 26
 
 @dataclass(frozen=True)
 class Tidying:
-    """``aside`` are the names to be moved away; ``state`` is what the ``checkpoint`` file shall hold, None to leave it.
+    """``aside`` are the names to be moved away; ``state`` is what the state file ``name`` shall hold, None to leave it.
 
     ``sources`` are the files that this was decided from, as they were then; None for one that was not there.
     """
@@ -31,6 +31,7 @@ class Tidying:
     aside: tuple[str, ...]
     state: bytes | None
     sources: Mapping[str, storage.Fingerprint | None]
+    name: str = FILE_NAME
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -38,6 +39,7 @@ class Tidying:
             "reason": self.reason,
             "aside": list(self.aside),
             "state": None if self.state is None else self.state.decode(),
+            "state_file": self.name,
         }
 
 
@@ -47,7 +49,7 @@ def apply_tidying(tidying: Tidying) -> str:
     Raises BusyError when something changed since it was decided or somebody works in the directory, StorageError.
     """
     directory = tidying.directory
-    state = os.path.join(directory, FILE_NAME)
+    state = os.path.join(directory, tidying.name)
     storage.require_writable(directory)
     storage.require_atomic_rename(directory)
     with storage.locked(directory):
@@ -59,8 +61,8 @@ def apply_tidying(tidying: Tidying) -> str:
             _require_unchanged(tidying, os.path.join(directory, name))
             storage.rename(os.path.join(directory, name), os.path.join(backup, name))
         if tidying.state is not None:
-            if os.path.lexists(state):
-                storage.link_or_copy(state, os.path.join(backup, FILE_NAME))
+            if storage.is_there(state):
+                storage.link_or_copy(state, os.path.join(backup, tidying.name))
                 storage.sync_directory(backup)
             storage.write_atomic(state, tidying.state, last_look=lambda: _require_unchanged(tidying, state))
         storage.sync_directory(backup)
@@ -71,7 +73,7 @@ def apply_tidying(tidying: Tidying) -> str:
 
 def _require_unchanged(tidying: Tidying, path: str) -> None:
     """Raise BusyError when a file is not as it was: a trainer takes no lock, and what it wrote stays."""
-    if (storage.fingerprint(path) if os.path.lexists(path) else None) != tidying.sources[path]:
+    if (storage.fingerprint(path) if storage.is_there(path) else None) != tidying.sources[path]:
         raise BusyError("changed while it was looked at", path=path, hint="run the same command again")
 
 
@@ -81,58 +83,58 @@ def untidy(directory: str, entry: Mapping[str, Any]) -> None:
     Raises NotFoundError when what was there before is not kept any more, BusyError when somebody else wrote it since.
     """
     backup = ledger.backup_directory(directory, entry)
-    if not os.path.isdir(backup):
+    if not storage.is_directory(backup):
         raise NotFoundError("the backup of this change was removed: it cannot be undone", path=backup)
     saved = {os.path.join(backup, name): os.path.join(directory, name) for name in entry["aside"]}
     for kept, path in saved.items():
-        if os.path.lexists(kept) and os.path.lexists(path) and (_is_directory(kept) or not comes_from(kept, path)):
+        if (
+            storage.is_there(kept)
+            and storage.is_there(path)
+            and (storage.is_directory(kept) or not comes_from(kept, path))
+        ):
             raise taken(path)
-        if not os.path.lexists(kept) and not os.path.lexists(path):
+        if not storage.is_there(kept) and not storage.is_there(path):
             raise NotFoundError("the backup lacks a file", path=kept)
     if entry["state"] is not None:
-        _put_state_back(directory, backup, entry["state"].encode())
+        _put_state_back(directory, backup, ledger.state_file(entry), entry["state"].encode())
     for kept, path in saved.items():
-        if _is_directory(kept) or (os.path.lexists(kept) and os.path.lexists(path)):
+        if storage.is_directory(kept) or (storage.is_there(kept) and storage.is_there(path)):
             storage.rename(kept, path)
-        elif os.path.lexists(kept):
+        elif storage.is_there(kept):
             put_back(kept, path)  # replaces nothing, as a rename could
     storage.sync_directory(directory)
     storage.sync_directory(backup)
     ledger.append(directory, ledger.undo_entry(entry))
-    for name in (*entry["aside"], FILE_NAME):
+    for name in (*entry["aside"], ledger.state_file(entry)):
         storage.remove(os.path.join(backup, name))
     for parent in (backup, os.path.dirname(backup)):
         storage.remove_directory(parent)
 
 
-def _is_directory(path: str) -> bool:
-    return os.path.isdir(path) and not os.path.islink(path)
-
-
 def _is_back(kept: str, state: str) -> bool:
-    if os.path.islink(kept):
-        return os.path.islink(state) and os.readlink(kept) == os.readlink(state)
-    return os.path.lexists(state) and file_digest(kept) == file_digest(state)
+    if storage.is_link(kept):
+        return storage.is_link(state) and storage.read_link(kept) == storage.read_link(state)
+    return storage.is_there(state) and file_digest(kept) == file_digest(state)
 
 
-def _put_state_back(directory: str, backup: str, written: bytes) -> None:
-    """Give the ``checkpoint`` file back what it held before, or remove it where there was none.
+def _put_state_back(directory: str, backup: str, name: str, written: bytes) -> None:
+    """Give a state file back what it held before, or remove it where there was none.
 
     A trainer takes no lock: what it has written since stays.
     """
-    state, kept = os.path.join(directory, FILE_NAME), os.path.join(backup, FILE_NAME)
+    state, kept = os.path.join(directory, name), os.path.join(backup, name)
     temporary = storage.temporary_name(state)
 
     def require_ours(path: str) -> None:
-        if not os.path.lexists(path) or storage.read_file(path, limit=_MAX_STATE_BYTES) != written:
+        if not storage.is_there(path) or storage.read_file(path, limit=_MAX_STATE_BYTES) != written:
             raise BusyError(
                 "was written again after this change: taking it back would lose that",
                 path=state,
-                hint=f"what it held before is in {kept}" if os.path.lexists(kept) else None,
+                hint=f"what it held before is in {kept}" if storage.is_there(kept) else None,
             )
 
-    if not os.path.lexists(kept):
-        if os.path.lexists(state):
+    if not storage.is_there(kept):
+        if storage.is_there(state):
             require_ours(state)
             storage.rename(state, temporary)
             try:

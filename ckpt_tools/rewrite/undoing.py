@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ckpt_tools import storage
 from ckpt_tools.errors import BusyError, CorruptError, NotFoundError
-from ckpt_tools.format.state import FILE_NAME
-from ckpt_tools.ledger import backup_directory, history, is_beside
-from ckpt_tools.rewrite.endings import finish_undo, remove_backup
-from ckpt_tools.rewrite.files import comes_from, file_digest, put_back, taken, temporary_index
-from ckpt_tools.rewrite.journal import after_commit, announced, recover_directory
+from ckpt_tools.ledger import backup_directory, history, is_beside, state_file, undo_command
+from ckpt_tools.readers.bundle import MAX_INDEX_BYTES
+from ckpt_tools.rewrite.endings import remove_backup
+from ckpt_tools.rewrite.files import comes_from, digest, digest_if_there, is_whole, put_back, taken, temporary_index
+from ckpt_tools.rewrite.journal import Ended, announced, conclude, recover_directory
 from ckpt_tools.rewrite.tidying import untidy
 
 
@@ -31,9 +30,11 @@ def undo(prefix: str, *, to: str | None = None, beside: bool = False) -> list[di
     storage.require_writable(directory)
     storage.require_atomic_rename(directory)
     with storage.locked(directory):
-        recover_directory(directory)
+        ended = _taken_back(recover_directory(directory, give_up=True), prefix)
         standing = history(prefix, beside=beside)
         ids = [entry["id"] for entry in standing]
+        if ended and to in (None, ended[0]["id"]):
+            return ended
         if not standing or (to is not None and to not in ids):
             what = f"no change {to} to undo" if to else "nothing to undo: no change of this checkpoint is recorded"
             known = f"known: {', '.join(ids)}" if ids else None if beside else _of_repairs(directory)
@@ -42,7 +43,17 @@ def undo(prefix: str, *, to: str | None = None, beside: bool = False) -> list[di
         chosen = standing[::-1][:count]
         for entry in chosen:
             (untidy if is_beside(entry) else _undo_one)(directory, entry)
-    return chosen
+    return [*ended, *chosen]
+
+
+def _taken_back(ended: Ended | None, prefix: str) -> list[dict[str, Any]]:
+    """What the recovery took back already: an undo that had been interrupted, or a change that was not yet made.
+
+    This is what was asked for, by the same command before or by this one; the change before it was not meant.
+    """
+    if ended is None or ended.stands or ended.entry["checkpoint"] != os.path.basename(prefix):
+        return []
+    return [ended.entry]
 
 
 def drop_backups(prefix: str) -> list[str]:
@@ -58,6 +69,12 @@ def drop_backups(prefix: str) -> list[str]:
         chosen = [entry for entry in history(prefix) if entry["index_before"] and has_backup(prefix, entry)]
         if not chosen:
             raise NotFoundError("no backup of this checkpoint", path=prefix)
+        if not is_whole(prefix):
+            raise CorruptError(
+                "is damaged: the originals may be all that is left of it, and stay",
+                path=prefix,
+                hint=undo_command(prefix),
+            )
         for entry in chosen:
             remove_backup(directory, entry)
     return [entry["id"] for entry in chosen]
@@ -67,8 +84,8 @@ def has_backup(prefix: str, entry: Mapping[str, Any]) -> bool:
     """Whether a change can be taken back: its originals are still kept, or there were none."""
     backup = backup_directory(os.path.dirname(prefix) or ".", entry)
     if is_beside(entry):
-        return os.path.isdir(backup)
-    return entry["index_before"] is None or os.path.lexists(os.path.join(backup, f"{entry['checkpoint']}.index"))
+        return storage.is_directory(backup)
+    return entry["index_before"] is None or storage.is_there(os.path.join(backup, f"{entry['checkpoint']}.index"))
 
 
 def _undo_one(directory: str, entry: dict[str, Any]) -> None:
@@ -77,17 +94,18 @@ def _undo_one(directory: str, entry: dict[str, Any]) -> None:
     backup = backup_directory(directory, entry)
     saved = os.path.join(backup, os.path.basename(index))
     existed = entry["index_before"] is not None
-    if existed and not os.path.lexists(saved):
+    content = storage.read_file(saved, limit=MAX_INDEX_BYTES) if storage.is_there(saved) else None
+    if existed and content is None:
         raise NotFoundError("the backup of this change was removed: it cannot be undone", path=backup)
-    if existed and file_digest(saved) != entry["index_before"]:
+    if content is not None and digest(content) != entry["index_before"]:
         raise CorruptError("the backup of the index is damaged", path=saved)
     for name in entry["moved"]:
-        if not os.path.lexists(os.path.join(backup, name)):
+        if not storage.is_there(os.path.join(backup, name)):
             raise NotFoundError("the backup lacks a file", path=os.path.join(backup, name))
-        if os.path.lexists(os.path.join(directory, name)):
+        if storage.is_there(os.path.join(directory, name)):
             raise taken(os.path.join(directory, name))
     undoing = {**entry, "undoing": True}
-    with announced(directory, undoing):
+    with announced(directory, undoing, content) as change:
         for name in entry["moved"]:
             put_back(os.path.join(backup, name), os.path.join(directory, name))
         if existed:
@@ -99,25 +117,25 @@ def _undo_one(directory: str, entry: dict[str, Any]) -> None:
         for name in entry["moved"]:
             if not comes_from(os.path.join(backup, name), os.path.join(directory, name)):
                 raise taken(os.path.join(directory, name))
+        change.committing = True
         if existed:
             storage.rename(temporary, index)
         else:
             storage.remove(index)
-        with after_commit():
-            finish_undo(directory, undoing)
+    conclude(directory, undoing)
 
 
 def _of_repairs(directory: str) -> str | None:
     """How to take back the last repair of what lies beside the checkpoints, if there was one."""
     entries = history(os.path.join(directory, ""), beside=True)
-    command = f"ckpt undo {shlex.quote(directory)}"
+    command = undo_command(directory)
     return f"the last repair of the files beside it is taken back with: {command}" if entries else None
 
 
 def _require_standing(directory: str, entry: Mapping[str, Any]) -> None:
     """Raise BusyError unless the index is the one that the change made."""
     index = os.path.join(directory, f"{entry['checkpoint']}.index")
-    if file_digest(index) != entry["index_after"]:
+    if digest_if_there(index) != entry["index_after"]:
         raise BusyError(
             "the checkpoint was written again after this change: taking it back would lose that",
             path=index,
@@ -132,5 +150,5 @@ def written_names(entries: Iterable[Mapping[str, Any]]) -> list[str]:
 
 def _names(entry: Mapping[str, Any]) -> list[str]:
     if is_beside(entry):
-        return [*entry["aside"], *([] if entry["state"] is None else [FILE_NAME])]
+        return [*entry["aside"], *([] if entry["state"] is None else [state_file(entry)])]
     return [*entry["moved"], f"{entry['checkpoint']}.index"]

@@ -17,6 +17,8 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 from checkpoints import EXPERIMENTS, FIXTURES, Sample
 from hypothesis import HealthCheck, settings
 
+from ckpt_tools import steady
+
 # Examples are deterministic, so that a red run is red again; a fixture that is only read is safe to share.
 settings.register_profile(
     "repository",
@@ -26,6 +28,13 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 settings.load_profile("repository")
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Damage is believed after a pause, and thousands of tests make some: here nobody saves meanwhile."""
+    monkeypatch.setattr(steady, "QUIET_SECONDS", 0.0)
+
 
 GOLDEN = Path(__file__).parent / "golden"
 _UPDATE = "--update-golden"

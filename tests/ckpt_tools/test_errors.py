@@ -44,7 +44,7 @@ def test_a_message_says_where() -> None:
     assert str(CorruptError("broken")) == "broken"
 
 
-@pytest.mark.parametrize(("severity", "code"), [("note", 0), ("warning", 0), ("damage", 1)])
+@pytest.mark.parametrize(("severity", "code"), [("note", 0), ("warning", 0), ("error", 1), ("damage", 1)])
 def test_only_damage_changes_the_exit_code(severity: str, code: int) -> None:
     assert exit_code([Finding("x", severity, "message")]) == code  # type: ignore[arg-type]
     assert exit_code([]) == 0

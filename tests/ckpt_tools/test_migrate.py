@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from checkpoints import EXPERIMENTS, Sample
+from checkpoints import EXPERIMENTS, Sample, build_bundle, pick
 
 from ckpt_tools.cli import run
 from ckpt_tools.errors import UnsupportedError, UsageError
-from ckpt_tools.lineages import identify
+from ckpt_tools.ledger import history
+from ckpt_tools.lineages import identify, trainer
 from ckpt_tools.lineages.base import required_variables
 from ckpt_tools.migrate import migrate, plan_migration
 from ckpt_tools.readers import open_checkpoint
@@ -121,3 +124,77 @@ def test_what_is_migrated_is_not_migrated_again(copy: Callable[..., Path]) -> No
     migrate(prefix)
     with pytest.raises(UnsupportedError, match="already"):
         migrate(prefix)
+
+
+def test_the_same_command_again_ends_a_migration_that_could_not_tidy_up(
+    copy: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    experiment = copy(EXPERIMENTS[0])
+    prefix = EXPERIMENTS[0].prefix_in(experiment)
+    replace = os.replace
+
+    def refuse(source: str, target: str) -> None:
+        if "backup" in str(target):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", refuse)
+        assert run(["migrate", str(experiment)]) == 5
+    said = capsys.readouterr().err
+    assert "done, but" in said
+    assert "the same command again" in said
+    assert len(history(prefix)) == 1, "the ledger is right"
+    assert run(["migrate", str(experiment)]) == 0
+    assert "brought to its end" in capsys.readouterr().out
+    with open_checkpoint(prefix) as checkpoint:
+        assert trainer.describe(checkpoint, {}) is not None
+    with pytest.raises(UnsupportedError, match="already"):
+        migrate(prefix)
+
+
+def test_undo_finds_the_migration_of_an_experiment_that_has_saved_since(
+    copy: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A resume saves its best in a line of its own, or under the next number."""
+    for sample in (pick("tf1.15"), pick("tf2.10")):
+        experiment = copy(sample)
+        prefix = sample.prefix_in(experiment)
+        with open_checkpoint(prefix) as checkpoint:
+            before = {name: checkpoint.digest(name) for name in checkpoint.tensors}
+        migrate(prefix)
+        line = experiment / "keras_ckpt"
+        line.mkdir(exist_ok=True)
+        build_bundle(line / "ckpt-9", {"a": np.arange(3)})
+        (line / "checkpoint").write_text('model_checkpoint_path: "ckpt-9"\n')
+        assert run(["undo", str(experiment)]) == 0
+        assert os.path.basename(prefix) in capsys.readouterr().out
+        with open_checkpoint(prefix) as checkpoint:
+            assert {name: checkpoint.digest(name) for name in checkpoint.tensors} == before
+        shutil.rmtree(experiment)
+
+
+def test_a_migration_names_what_it_drops_and_invents_no_best(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "new"
+    assert run(["migrate", str(pick("tf2.21", "MIND").path), "--output", str(output), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    called = document["called"]
+    assert called["optimizer/_trainable_variables/1/.ATTRIBUTES/VARIABLE_VALUE"] == "model/capsule/proj/kernel"
+    assert set(called) <= set(document["dropped"])
+    assert document["best_metric"] is None
+    (finding,) = document["findings"]
+    assert (finding["id"], finding["severity"], finding["fix"]) == (
+        "best-metric-unset",
+        "warning",
+        f"ckpt backfill {output} --data DIR",
+    )
+    assert run(["migrate", str(pick("tf2.21", "MIND").path), "--dry-run"]) == 0
+    words = " ".join(capsys.readouterr().out.split())
+    assert "best_metric new: never set" in words
+    assert "1/.ATTRIBUTES/VARIABLE_VALUE (model/capsule/proj/kernel)" in words
+    assert run(["migrate", str(pick("tf2.21", with_best=True).path), "--dry-run", "--json"]) == 0
+    known = json.loads(capsys.readouterr().out)
+    assert known["findings"] == []
+    assert known["best_metric"] == pytest.approx(pick("tf2.21", with_best=True).best_recall, abs=1e-6)

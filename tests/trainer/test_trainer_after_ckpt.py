@@ -44,7 +44,7 @@ def test_a_resume_starts_where_the_best_was_logged(
     assert f"{start.first.recall:.6f}" == f"{start.standing.best_metric:.6f}" == entry["best"]["recall"]
     assert (start.standing.step, start.standing.best_step) == (entry["best"]["step"],) * 2
     # Without a stored best it is saved before the first step, with the identity of the metric.
-    assert start.save_best is not backfilled
+    assert (start.unsaved_best is not None) is not backfilled
 
 
 @pytest.mark.tensorflow
@@ -57,7 +57,7 @@ def test_training_on_deletes_nothing_that_was_migrated_in_place(tmp_path: Path) 
     prefix = experiment.best_prefix()
     before = tree(experiment.path)
     start = resumed_run(experiment, "best", {"test_iter": 10}, data_dir=DATA)
-    assert start.save_best
+    assert start.unsaved_best is not None
     train(start, experiment, start.standing.step + 10, Recorder())
     assert experiment.best_prefix() != prefix
     after = tree(experiment.path)

@@ -14,7 +14,7 @@ from toys import tree
 
 from ckpt_tools.errors import CorruptError, UnsafeError
 from ckpt_tools.newest import newest_whole
-from ckpt_tools.readers.locate import latest_in
+from ckpt_tools.readers.locate import latest_in, prefixes_in
 from trainer.start import resumed_run
 
 pytestmark = pytest.mark.tensorflow
@@ -94,21 +94,24 @@ def test_saves_that_were_killed_before_anything_pointed_to_them(tmp_path: Path, 
 
 
 def test_without_a_whole_one_the_damage_is_said(tmp_path: Path, data_dir: str) -> None:
-    experiment = begin(tmp_path, data_dir, 10)
+    experiment = begin(tmp_path, data_dir, 20)
     latest = experiment.latest_prefix()
     assert latest is not None
-    damage(latest)
+    for name in prefixes_in(experiment.latest_line):
+        damage(os.path.join(experiment.latest_line, name))
     with pytest.raises(CorruptError, match="checksum") as caught:
         resumed_run(experiment, "latest", {}, data_dir=data_dir)
     assert caught.value.hint == f"ckpt repair {latest}"
 
 
 def test_a_salvaged_one_is_never_taken_by_itself(tmp_path: Path, data_dir: str) -> None:
-    experiment = begin(tmp_path, data_dir, 10)
+    experiment = begin(tmp_path, data_dir, 20)
     latest = experiment.latest_prefix()
     assert latest is not None
+    names = prefixes_in(experiment.latest_line)
     copy_prefix(latest, f"{latest}-salvaged")
-    damage(latest)
+    for name in names:
+        damage(os.path.join(experiment.latest_line, name))
     with pytest.raises(CorruptError):
         newest_whole(experiment.latest_line)
 

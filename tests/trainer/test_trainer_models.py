@@ -81,6 +81,8 @@ def slow_gru(config: Any, weights: dict[str, np.ndarray], embedded: list[np.ndar
 
 
 def slow_attention(config: Any, weights: dict[str, np.ndarray], embedded: list[np.ndarray]) -> np.ndarray:
+    if not embedded and config.variant == "keras":
+        return np.tile(weights[ITEM_EMBEDDING][0].astype(np.float64), (config.num_interest, 1))
     scores = []
     for place, e in enumerate(embedded):
         seen = e + (weights["model/position_embedding"][0, place] if config.variant == "paper" else 0)

@@ -47,7 +47,7 @@ def test_routing_noise_is_said_with_its_interval() -> None:
     (said,) = (finding.message for finding in start.findings if finding.id == "routing-noise")
     assert f"{start.spread.low:.6f} to {start.spread.high:.6f} over 8 seeds" in said
     assert "logged was 0.100926" in said
-    assert start.save_best
+    assert start.unsaved_best is not None
     with open_checkpoint(Experiment.at(path_of(NOISY)).best_prefix()) as checkpoint:
         lineage = identify(checkpoint)
         assert lineage is not None
@@ -90,7 +90,7 @@ def test_a_resume_starts_where_the_best_was_logged(entry: dict[str, Any]) -> Non
     assert f"{start.first.recall:.6f}" == f"{start.standing.best_metric:.6f}" == entry["best"]["recall"]
     assert start.standing.step == start.standing.best_step == entry["best"]["step"]
     assert int(start.variables["optimizer/step"]) == entry["best"]["step"]
-    assert start.save_best is not entry["has_best_metric"]
+    assert (start.unsaved_best is not None) is not entry["has_best_metric"]
     assert start.config.variant == ("paper" if entry["root"] == "tf1.15" else "keras")
     assert tree(path_of(entry)) == before
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -31,7 +32,8 @@ def begin(root: Path, data_dir: str, steps: int, model_type: str = "ComiRec-DR",
 
     config = small_config(model_type, **changes)
     experiment = new_experiment(str(root), config, "run")
-    train(new_run(config, data_dir), experiment, steps, Recorder())
+    # A run of no steps has a best only if its fresh weights may be one.
+    train(new_run(config, data_dir, untrained_best=steps == 0), experiment, steps, Recorder())
     return experiment
 
 
@@ -176,8 +178,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory, data_dir: str) -> Experim
         ("embedding_dim", 8, r"--embedding-dim 8 contradicts 4 \(shape of model/item_embedding"),
         ("model_type", "DNN", "--model-type DNN contradicts ComiRec-DR"),
         ("variant", "keras", "--variant keras contradicts paper"),
-        ("seed", 8, "--seed 8 contradicts 7"),
-        ("readout", "soft", "--readout soft contradicts hard"),
     ],
 )
 def test_a_contradicting_flag_is_refused(
@@ -190,7 +190,8 @@ def test_a_contradicting_flag_is_refused(
 
 
 def test_flags_that_agree_or_may_change_are_taken_and_reported(finished: Experiment, data_dir: str) -> None:
-    given = {"learning_rate": 0.02, "dataset": "toys", "test_iter": 5, "patience": 9, "batch_size": 8}
+    given = {"learning_rate": 0.02, "dataset": "toys", "test_iter": 5, "patience": 9, "batch_size": 8, "seed": 8,
+             "readout": "mean", "repeated_rows": "apart"}  # fmt: skip
     start = resumed_run(finished, "best", given, data_dir=data_dir)
     config = start.config
     assert (config.test_iter, config.patience, config.learning_rate, config.batch_size) == (5, 9, 0.02, 8)
@@ -200,6 +201,9 @@ def test_flags_that_agree_or_may_change_are_taken_and_reported(finished: Experim
         "--test-iter 10 becomes 5",
         "--patience 50 becomes 9",
         "--batch-size 16 becomes 8",
+        "--seed 7 becomes 8",
+        "--readout target becomes mean",
+        "--repeated-rows summed becomes apart",
     ]
 
 
@@ -216,15 +220,23 @@ def test_a_best_that_is_not_comparable_is_measured_again(tmp_path: Path, data_di
     else:
         write_split(other / "toys_valid.txt", {1: [5, 9, 13, 17, 21, 25], 2: [6, 10, 14, 18, 22, 26]})
     before = tree(tmp_path)
-    best = resumed_run(experiment, "best", given, data_dir=str(other))
-    start = resumed_run(experiment, line, given, data_dir=str(other))
+    if what == "another split":
+        with pytest.raises(MismatchError, match="other validation data") as caught:
+            resumed_run(experiment, line, given, data_dir=str(other))
+        assert "--accept-metric" in (caught.value.hint or "")
+    options = {"data_dir": str(other), "accept_metric": what == "another split"}
+    best = resumed_run(experiment, "best", given, **options)
+    start = resumed_run(experiment, line, given, **options)
     assert tree(tmp_path) == before
     assert start.standing.best_metric == float(np.float32(best.first.recall))
     assert start.standing.best_step == best.standing.step
     (said,) = (finding.message for finding in start.findings if finding.id == "remeasured")
     assert said.startswith("the stored best 0.")
     assert f"measured again, it is {best.first.recall:.6f}" in said
-    assert best.save_best
+    for begun in (best, start):
+        assert begun.unsaved_best is not None
+        assert begun.unsaved_best.standing.best_metric == start.standing.best_metric
+        assert begun.unsaved_best.standing.step == best.standing.step
 
 
 def test_a_recall_that_is_not_the_stored_one_is_refused_or_believed(tmp_path: Path, data_dir: str) -> None:
@@ -261,6 +273,7 @@ def test_a_missing_variable_is_refused_by_name(tmp_path: Path, data_dir: str, na
 
 def test_without_a_newest_state_the_best_is_where_the_run_was(tmp_path: Path, data_dir: str) -> None:
     experiment = begin(tmp_path / "new", data_dir, 0, "DNN")
+    shutil.rmtree(experiment.latest_line)
     assert resumed_run(experiment, "latest", {}, data_dir=data_dir).resumed_from == experiment.best_prefix()
     old = as_old_experiment(tmp_path / "old", experiment, beta2_power=0.9)
     with pytest.raises(NotFoundError, match="no newest state: its trainer kept only the best"):
@@ -356,7 +369,7 @@ def test_an_old_best_without_a_stored_metric_is_saved_with_it_before_training(tm
     start = resumed_run(old, "best", OLD_FLAGS, data_dir=data_dir)
     # The power has run out: Adam's step is not known, the log tells that of the run.
     assert int(start.variables["optimizer/step"]) == UNKNOWN_STEP
-    assert (start.standing.step, start.save_best) == (int(values["state/step"]), True)
+    assert (start.standing.step, (start.unsaved_best is not None)) == (int(values["state/step"]), True)
     resume(old, "best", data_dir, 0, given=OLD_FLAGS)
     assert tensors(old.best_prefix())["best_metric"] == values["best_metric"]
     assert os.path.exists(os.path.join(old.path, "model.ckpt.index"))
@@ -371,6 +384,6 @@ def test_data_that_gives_no_logged_recall_is_refused(tmp_path: Path, data_dir: s
     with pytest.raises(MismatchError, match="probably not the data that it was trained on"):
         resumed_run(old, "best", OLD_FLAGS, data_dir=data_dir)
     assert tree(tmp_path) == before
-    assert resumed_run(old, "best", OLD_FLAGS, data_dir=data_dir, accept_metric=True).save_best
+    assert resumed_run(old, "best", OLD_FLAGS, data_dir=data_dir, accept_metric=True).unsaved_best
     log.unlink()
     assert not resumed_run(old, "best", {**OLD_FLAGS, "maxlen": 6}, data_dir=data_dir).findings

@@ -13,7 +13,8 @@ from rich.text import Text
 
 from ckpt_tools.cli import render
 from ckpt_tools.cli.app import Json, Quiet, RootArgument, app, epilog, finish
-from ckpt_tools.cli.checks import Check, Junit, Sarif, file_of, write
+from ckpt_tools.cli.check import Check
+from ckpt_tools.cli.checks import Junit, Sarif, file_of, write
 from ckpt_tools.cli.output import Output, safe
 from ckpt_tools.errors import UsageError
 from ckpt_tools.findings import Finding, exit_code
@@ -167,7 +168,8 @@ def _table(rows: Sequence[Row], width: int, title: str | None = None) -> Table:
         table.add_column("orphans", justify="right", no_wrap=True)
         table.add_column("copies", justify="right", no_wrap=True)
     for row in rows:
-        cells: list[RenderableType] = [Text(safe(os.path.relpath(row.path, shared or os.curdir)))]
+        shown = os.path.relpath(row.path, shared or os.curdir) + (os.sep if row.path.endswith(os.sep) else "")
+        cells: list[RenderableType] = [Text(safe(shown))]
         cells += [] if narrow else [row.lineage or row.format or "-"]
         cells += [row.model or "-", "-" if row.step is None else str(row.step)]
         cells += [] if narrow else [_metric(row.best_stored)]

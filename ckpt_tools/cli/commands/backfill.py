@@ -12,6 +12,7 @@ from ckpt_tools.cli import render
 from ckpt_tools.cli.app import Json, Quiet, app, epilog, finish
 from ckpt_tools.cli.output import Output, safe
 from ckpt_tools.errors import EXIT_FINDINGS, EXIT_OK, CkptError, UsageError
+from ckpt_tools.findings import Finding
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -101,7 +102,7 @@ def backfill(
             if outcome.error is None:
                 output.line(_line(outcome))
         findings = [finding for outcome in outcomes for finding in outcome.findings]
-        findings += [output.error_finding(outcome.error) for outcome in outcomes if outcome.error]
+        findings += [Finding.of(outcome.error) for outcome in outcomes if outcome.error]
         output.document(
             {
                 "experiments": [outcome.to_json() for outcome in outcomes],

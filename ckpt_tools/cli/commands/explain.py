@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
@@ -19,7 +20,13 @@ from ckpt_tools.errors import EXIT_OK
     )
 )
 def explain(
-    message: Annotated[str, typer.Argument(help="What TensorFlow, Keras or HDF5 said.", show_default=False)],
+    message: Annotated[
+        str,
+        typer.Argument(
+            help="What TensorFlow, Keras or HDF5 said; - reads it from stdin, a whole log if need be.",
+            show_default=False,
+        ),
+    ],
     path: Annotated[
         str | None, typer.Argument(help="The checkpoint that it was said of, to be looked at.", show_default=False)
     ] = None,
@@ -32,7 +39,7 @@ def explain(
     def body() -> int:
         from ckpt_tools.explain import explain as ask
 
-        found = ask(message, path)
+        found = ask(sys.stdin.read() if message == "-" else message, path)
         rows = (("cause", found.cause), ("here", found.checked), ("next", found.fix))
         output.result(
             found.to_json(),

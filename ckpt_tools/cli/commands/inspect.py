@@ -28,13 +28,18 @@ _FORMATS = {
     "bundle-name": "TensorFlow 1 checkpoint (tensor bundle of named variables)",
     "v1": "TensorFlow checkpoint of version 1 (before 0.12, or of a saver asked for it)",
     "saved-model": "variables of a SavedModel (tensor bundle)",
-    "keras-h5": "Keras 1 or 2 in HDF5 (weights or a whole model)",
+    "keras-h5": "Keras in HDF5 (weights or a whole model)",
     "keras-weights-h5": "Keras 3 weights in HDF5",
     "keras-zip": "Keras 3 model (.keras archive)",
 }
-_GROUPS = ("model", "optimizer", "state")
+_GROUPS = ("model", "average", "optimizer", "state")
 # Of longer lists the columns are laid out here: a table of rich takes a millisecond for two rows.
 _MOST_ROWS = 1000
+_WIDEST = 160
+# Names that are nested deeper are not cut any further: each level is drawn in front of all below it.
+_DEEPEST = 64
+# Of a hundred variables called best nobody reads more.
+_MOST_OTHERS = 8
 
 
 @app.command(
@@ -75,12 +80,20 @@ def _text(found: Inspection, *, tree: bool) -> Iterator[RenderableType]:
     header = Table.grid(padding=(0, 2))
     header.add_column(style="dim", no_wrap=True)
     header.add_column(overflow="fold")
-    header.add_row("format", f"{_FORMATS.get(found.format, found.format)}")
+    header.add_row("format", safe(_format(found)))
     header.add_row("lineage", Text(safe(_lineage(found.lineage))))
     if found.lineage:
         header.add_row("model", Text(safe(_model(found.lineage))))
     header.add_row("step", "unknown" if found.step is None else str(found.step))
     header.add_row("best_metric", render.best_metric(found.best_metric))
+    others = [f"{_bare(other.key)} {other.value:g}" for other in found.best_metric.others[:_MOST_OTHERS]]
+    if found.best_metric.status == "absent" and others:
+        header.add_row("other bests", Text(safe(", ".join(others))))
+    if found.stopping:
+        kept = [f"{_bare(key)} {value!s:.24}" for key, value in list(found.stopping.items())[:_MOST_OTHERS]]
+        header.add_row("stopping", Text(safe(", ".join(kept))))
+    if found.optimizers and not found.lineage:
+        header.add_row("optimizer", Text(safe(", ".join(found.optimizers))))
     history = _history(found)
     if history:
         header.add_row("recall", Text(history))
@@ -108,6 +121,16 @@ def _history(found: Inspection) -> str:
     return f"{render.sparkline([e.recall for e in evidence.history])}  best logged {best.recall:.6f}{where}"
 
 
+def _format(found: Inspection) -> str:
+    if found.keras_version and found.format == "keras-h5":
+        return f"Keras {found.keras_version} in HDF5 (weights or a whole model)"
+    return _FORMATS.get(found.format, found.format)
+
+
+def _bare(key: str) -> str:
+    return key.removesuffix(VALUE_SUFFIX)
+
+
 def _lineage(lineage: Lineage | None) -> str:
     return f"{lineage.id}: {lineage.producer}" if lineage else "not one of the known trainers"
 
@@ -129,7 +152,7 @@ def _group(group: str, tensors: list[Tensor]) -> RenderableType:
     with_stats, with_digests = any(tensor.stats for tensor in tensors), any(tensor.sha256 for tensor in tensors)
     if len(tensors) > _MOST_ROWS and not with_stats:
         return _Columns(title, tensors)
-    table = Table(box=None, padding=(0, 2, 0, 0), title=title, title_justify="left")
+    table = Table(box=None, padding=(0, 2, 0, 0), title=title, title_justify="left", min_width=len(title))
     table.title_style = "bold"
     table.show_header = with_stats
     table.add_column("name", overflow="fold", ratio=None)
@@ -161,7 +184,8 @@ class _Columns:
     soft_wrap = True
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
-        name, dtype, shape = (max(len(row[column]) for row in self._rows) for column in range(3))
+        # The few that are wider stand out: all others are not filled up to them.
+        name, dtype, shape = (min(_WIDEST, max(len(row[column]) for row in self._rows)) for column in range(3))
         yield Segment(f"\n  {self._title}\n", console.get_style("bold"))
         # One piece for the console instead of a hundred thousand.
         lines = (f"  {row[0]:{name}}  {row[1]:{dtype}}  {row[2]:{shape}}  {row[3]}".rstrip() for row in self._rows)
@@ -169,8 +193,16 @@ class _Columns:
 
 
 def _short(tensor: Tensor) -> str:
-    """The canonical name where there is one: stored names move with every Keras version."""
-    return tensor.canonical or tensor.name.removesuffix(VALUE_SUFFIX)
+    """The canonical name where there is one, for stored names move with every Keras version; else the full name too."""
+    if tensor.canonical:
+        return tensor.canonical
+    name = _bare(tensor.name)
+    return f"{name} ({tensor.full_name})" if tensor.full_name and _is_numbered(name) else name
+
+
+def _is_numbered(name: str) -> bool:
+    """Whether a name only counts: ``variables/4``, ``layer_with_weights-0/kernel``."""
+    return any(part.isdigit() or part.rpartition("-")[2].isdigit() for part in name.split("/"))
 
 
 def _stats(tensor: Tensor) -> list[str]:
@@ -183,15 +215,17 @@ def _stats(tensor: Tensor) -> list[str]:
 
 def _tree(tensors: Iterable[Tensor]) -> RenderableType:
     root = Tree("stored names", guide_style="dim")
-    branches: dict[tuple[str, ...], Tree] = {(): root}
+    branches: dict[tuple[int, str], Tree] = {}
     for tensor in tensors:
-        *parents, leaf = tensor.name.removesuffix(VALUE_SUFFIX).split("/")
-        for depth in range(1, len(parents) + 1):
-            where = tuple(parents[:depth])
+        *parents, leaf = tensor.name.removesuffix(VALUE_SUFFIX).split("/", _DEEPEST)
+        branch = root
+        for name in parents:
+            where = id(branch), name
             if where not in branches:
-                branches[where] = branches[where[:-1]].add(Text(safe(where[-1]), style="bold"))
+                branches[where] = branch.add(Text(safe(name), style="bold"))
+            branch = branches[where]
         label = Text.assemble(safe(leaf), (f"  {tensor.dtype} {list(tensor.shape)}", "cyan"))
         if tensor.canonical and tensor.canonical != tensor.name.removesuffix(VALUE_SUFFIX):
             label.append(f"  = {safe(tensor.canonical)}", style="dim")
-        branches[tuple(parents)].add(label)
+        branch.add(label)
     return Padding(root, (1, 0, 0, 2), expand=False)

@@ -65,7 +65,7 @@ def _findings(found: Forecast) -> tuple[Finding, ...]:
     """Those of the forecast; when none of them says why it is not safe, its sentence does."""
     if found.verdict == "safe" or exit_code(found.findings):
         return found.findings
-    return (Finding("resume-blocked", "damage", found.sentence, found.prefix), *found.findings)
+    return (Finding("resume-blocked", "error", found.sentence, found.prefix), *found.findings)
 
 
 def _text(found: Forecast, *, several: bool) -> Iterator[RenderableType]:
@@ -83,7 +83,7 @@ def _text(found: Forecast, *, several: bool) -> Iterator[RenderableType]:
         table.add_row("restored", _names(found.restored))
         if found.converted:
             table.add_row("rearranged", _names(found.converted))
-        table.add_row("not restored", _names(found.missing))
+        table.add_row("not restored", _names((*found.missing, *found.left)))
         if found.unused:
             table.add_row("not used", _names(found.unused))
         for name, survives in found.survives.items():

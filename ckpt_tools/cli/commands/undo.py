@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -77,19 +78,38 @@ def undo(
 
 
 def _chain(path: str) -> tuple[str, bool]:
-    """The prefix whose changes are meant, and whether those of the files beside it are meant too."""
-    from ckpt_tools import ledger
-    from ckpt_tools.experiments import resolve
+    """The prefix whose changes are meant, and whether those of the files beside it are meant too.
 
-    directory = path if os.path.isdir(path) else os.path.dirname(path) or "."
-    beside = os.path.isdir(path) or os.path.basename(path) == FILE_NAME
+    Of a directory or an experiment it is the checkpoint that it means, as everywhere. Where that one was never
+    changed (a resume has saved since), or where none can be told any more, it is the one that was changed last.
+    """
+    from ckpt_tools import ledger, rewrite, storage
+    from ckpt_tools.experiments import BEST_LINE, LATEST_LINE, resolve
+    from ckpt_tools.readers.state_files import is_state_file
+
+    folder = (found := storage.look(path, follow=True)) is not None and stat.S_ISDIR(found.st_mode)
+    directory = path if folder else os.path.dirname(path) or "."
+    beside = folder or os.path.basename(path) == FILE_NAME or is_state_file(path)
+    prefix, problem = "", None
     try:
         prefix = resolve(path)
-    except CkptError:
-        # What a repair set aside may have been all that told which checkpoint is meant.
-        prefix = os.path.join(directory, "")
-        if not beside or not ledger.history(prefix, beside=True):
-            raise
+    except CkptError as error:
+        problem = error
+    lines = [os.path.dirname(prefix) or "."] if prefix else []
+    lines += [directory, *(os.path.join(directory, line) for line in (BEST_LINE, LATEST_LINE) if folder)]
+    for line in dict.fromkeys(lines):
+        if (unfinished := rewrite.pending(line)) is not None:
+            changed = os.path.join(line, unfinished["checkpoint"])
+            if beside or changed in (prefix, path.removesuffix(".index")):
+                return changed, beside
+    if prefix and (not beside or ledger.history(prefix, beside=True)):
+        return prefix, beside
+    changes = [(entry, line) for line in dict.fromkeys(lines) for entry in ledger.standing(line)] if beside else []
+    if changes:
+        entry, line = max(changes, key=lambda change: str(change[0].get("time", "")))
+        return os.path.join(line, entry.get("checkpoint", "")), beside
+    if problem is not None:
+        raise problem
     return prefix, beside
 
 

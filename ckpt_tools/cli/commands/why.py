@@ -12,6 +12,7 @@ from rich.text import Text
 from ckpt_tools.cli.app import Json, PathArgument, Quiet, app, epilog, finish
 from ckpt_tools.cli.output import Output, safe
 from ckpt_tools.errors import EXIT_OK
+from ckpt_tools.steady import steady
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -23,15 +24,21 @@ def why(path: PathArgument, json: Json = False, quiet: Quiet = False) -> None:
     output = Output("why", path, json=json, quiet=quiet)
 
     def body() -> int:
-        from ckpt_tools import ledger
-        from ckpt_tools.experiments import resolve
-
-        prefix = resolve(path)
-        entries = ledger.history(prefix)
+        prefix, entries = _changes(path)
         output.result({"prefix": prefix, "changes": entries, "findings": []}, lambda: _text(prefix, entries))
         return EXIT_OK
 
     finish(output, body)
+
+
+@steady
+def _changes(path: str) -> tuple[str, list[dict[str, Any]]]:
+    """The checkpoint that is meant, and its changes."""
+    from ckpt_tools import ledger
+    from ckpt_tools.experiments import resolve
+
+    prefix = resolve(path)
+    return prefix, ledger.history(prefix)
 
 
 def _text(prefix: str, entries: list[dict[str, Any]]) -> Iterator[RenderableType]:

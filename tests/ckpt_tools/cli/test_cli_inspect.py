@@ -56,7 +56,7 @@ def test_json(sample: Sample, ckpt: Callable) -> None:
     assert document["lineage"]["model_type"] == sample.model_type
     assert set(document["lineage"]["sources"]) <= set(document["lineage"])
     assert document["step"] == sample.best_step
-    assert set(document["best_metric"]) == {"status", "value", "key", "meaning"}
+    assert set(document["best_metric"]) == {"status", "value", "key", "meaning", "others"}
     assert document["best_metric"]["status"] == ("present" if sample.has_best_metric else "absent")
     assert document["totals"]["tensors"] == len(document["tensors"])
     assert document["totals"]["bytes"] == sum(tensor["nbytes"] for tensor in document["tensors"])
@@ -220,3 +220,132 @@ def test_other_names_of_the_best_and_the_values_they_start_from(
     best = ckpt("inspect", prefix, "--json").json["best_metric"]
     assert (best["status"], best["key"]) == (status, name)
     assert name in best["meaning"]
+
+
+def test_a_stored_step_is_told_whatever_its_type_and_a_step_that_is_none_is_unknown(
+    tmp_path: Path, ckpt: Callable
+) -> None:
+    import ml_dtypes
+
+    for number, (value, step) in enumerate(
+        [
+            *(
+                (np.dtype(code).type(7), 7)
+                for code in ("int8", "int16", "int32", "uint8", "uint16", "uint32", "float16")
+            ),
+            (np.int64(2**62 + 1), 2**62 + 1),
+            (np.uint64(2**63 + 5), 2**63 + 5),
+            (np.asarray(5, ml_dtypes.bfloat16), 5),
+            (np.float64(-3), -3),
+            (np.float32(np.nan), None),
+            (np.float32(np.inf), None),
+            (np.asarray(1.5, ml_dtypes.bfloat16), None),
+            (np.bool_(True), None),
+            (np.complex64(1 + 2j), None),
+            (np.zeros(2, np.int64), None),
+        ]
+    ):
+        prefix = build_bundle(tmp_path / str(number), {"global_step": np.asarray(value)})
+        answer = ckpt("inspect", prefix, "--json")
+        assert (answer.code, answer.json["step"], answer.json["findings"]) == (0, step, []), value
+        assert ckpt("inspect", prefix).code == 0
+
+
+@pytest.mark.parametrize(
+    ("value", "status"),
+    [
+        (np.float32(0.5), "present"),
+        (np.float64(27.25), "present"),
+        (np.int32(3), "present"),
+        *((np.float32(start), "unset") for start in (0, -1, np.inf, -np.inf, np.nan, 1e9, 1e10, 99999, 3.4028235e38)),
+        (np.int64(2**31), "unset"),
+        *((np.float32(measured), "present") for measured in (10, 100, 1000, 0.99, 12345.5)),
+    ],
+)
+def test_a_best_under_another_name_is_present_or_still_what_it_was_created_with(
+    value: np.generic, status: str, tmp_path: Path, ckpt: Callable
+) -> None:
+    prefix = build_bundle(tmp_path / "model", {"w": np.ones(3), "best_loss": np.asarray(value)})
+    best = ckpt("inspect", prefix, "--json").json["best_metric"]
+    assert (best["status"], best["key"], [other["key"] for other in best["others"]]) == (
+        status,
+        "best_loss",
+        ["best_loss"],
+    )
+    assert ckpt("inspect", prefix).code == 0
+
+
+def test_of_several_bests_none_is_preferred_and_all_are_shown(tmp_path: Path, ckpt: Callable) -> None:
+    bests = {"best_acc:0": np.float32(0.75), "best_loss:0": np.float32(1.5), "ckpts_since_best:0": np.int64(4)}
+    prefix = build_bundle(tmp_path / "model", {name: np.asarray(value) for name, value in bests.items()})
+    document = ckpt("inspect", prefix, "--json").json
+    assert document["best_metric"]["status"] == "absent"
+    assert document["best_metric"]["others"] == [
+        {"key": "best_acc:0", "value": 0.75},
+        {"key": "best_loss:0", "value": 1.5},
+    ]
+    assert document["stopping"] == {"ckpts_since_best:0": 4}
+    text = ckpt("inspect", prefix).out
+    assert "other bests  best_acc:0 0.75, best_loss:0 1.5" in text
+    assert "stopping     ckpts_since_best:0 4" in text
+    named = build_bundle(
+        tmp_path / "named", {**{n: np.asarray(v) for n, v in bests.items()}, "best_metric": np.float32(0.5)}
+    )
+    best = ckpt("inspect", named, "--json").json["best_metric"]
+    assert (best["status"], best["value"], best["key"], len(best["others"])) == ("present", 0.5, "best_metric", 2)
+
+
+def test_a_run_that_has_stopped_early_is_mentioned(tmp_path: Path, ckpt: Callable) -> None:
+    for stopped in (False, True):
+        prefix = build_bundle(tmp_path / str(stopped), {"signal_early_stopping/STOP": np.asarray(stopped)})
+        answer = ckpt("inspect", prefix)
+        assert answer.code == 0
+        assert ("stopped early" in answer.out) == stopped
+
+
+def test_moving_averages_are_a_group_of_their_own(tmp_path: Path, ckpt: Callable) -> None:
+    names = ("w", "w/ExponentialMovingAverage", "w/Adam", "w/Adam_1")
+    prefix = build_bundle(tmp_path / "model", dict.fromkeys(names, np.ones((3, 2))))
+    answer = ckpt("inspect", prefix)
+    assert "average: 1 tensor" in answer.out
+    assert "optimizer    Adam" in answer.out
+    rows = {row["name"]: (row["group"], row["of"]) for row in ckpt("inspect", prefix, "--json").json["tensors"]}
+    assert rows["w/ExponentialMovingAverage"] == ("average", "w")
+    assert rows["w/Adam_1"] == ("optimizer", "w")
+
+
+def test_names_that_only_count_are_shown_with_the_names_of_their_variables(tmp_path: Path, ckpt: Callable) -> None:
+    from ckpt_tools.format.bundle import OBJECT_GRAPH_KEY
+    from ckpt_tools.format.object_graph import VALUE_SUFFIX
+    from ckpt_tools.format.wire import bytes_field, text_field, varint_field
+
+    key = f"variables/4{VALUE_SUFFIX}"
+    attribute = text_field(1, "VARIABLE_VALUE") + text_field(2, "dense/kernel") + text_field(3, key)
+    children = bytes_field(1, varint_field(1, 1) + text_field(2, "variables"))
+    graph = bytes_field(1, children) + bytes_field(1, bytes_field(1, varint_field(1, 2) + text_field(2, "4")))
+    graph += bytes_field(1, bytes_field(2, attribute))
+    prefix = build_bundle(
+        tmp_path / "variables",
+        {key: np.ones((2, 2)), OBJECT_GRAPH_KEY: [graph]},
+        change={OBJECT_GRAPH_KEY: {"shape": ()}},
+    )
+    (row,) = ckpt("inspect", prefix, "--json").json["tensors"]
+    assert row["full_name"] == "dense/kernel"
+    assert "variables/4 (dense/kernel)" in ckpt("inspect", prefix).out
+    assert [row["name"] for row in ckpt("inspect", prefix, "--json", "--filter", "dense/*").json["tensors"]] == [key]
+
+
+@pytest.mark.parametrize(("suffix", "version"), [(":0", "1 or 2"), ("", "3")])
+def test_the_version_of_keras_is_told_by_the_file(suffix: str, version: str, tmp_path: Path, ckpt: Callable) -> None:
+    import h5py
+
+    path = tmp_path / "model.h5"
+    with h5py.File(path, "w") as file:
+        file[f"model_weights/dense/dense/kernel{suffix}"] = np.ones((2, 2), np.float32)
+        file[f"optimizer_weights/Adam/dense/kernel/m{suffix}"] = np.ones((2, 2), np.float32)
+    assert f"Keras {version} in HDF5" in ckpt("inspect", path).out
+    with h5py.File(path, "a") as file:
+        file.attrs["keras_version"] = np.bytes_("2.3.1")
+    assert "Keras 2.3.1 in HDF5" in ckpt("inspect", path).out
+    groups = {row["name"]: row["group"] for row in ckpt("inspect", path, "--json").json["tensors"]}
+    assert sorted(groups.values()) == ["model", "optimizer"]

@@ -37,7 +37,7 @@ def test_fields_of_later_versions_comments_and_line_ends() -> None:
         b"all_model_checkpoint_timestamps: 1690000000.5\nlast_preserved_timestamp: 1.5\n"
         b'all_model_checkpoint_paths: "a"\n'
     )
-    assert decode_state(data) == State("a", ("a",))
+    assert decode_state(data) == State("a", ("a",), ("1690000000.5",), "1.5")
 
 
 @pytest.mark.parametrize(
@@ -69,3 +69,36 @@ def test_every_truncation_of_a_real_file_is_noticed_or_still_names_the_newest() 
             assert decode_state(data[:length]).latest == "ckpt-3"
         except CorruptError:
             continue
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'model_checkpoint_path: "a" all_model_checkpoint_paths: "b", all_model_checkpoint_paths: "c";',
+        b'all_model_checkpoint_paths: ["a", \'b\'] model_checkpoint_path: "b"',
+        b'model_checkpoint_path: "a" "b"\n  "c" # three pieces\nall_model_checkpoint_paths:"x"',
+        b"model_checkpoint_path\n:\n'a'\nall_model_checkpoint_timestamps: [1, 2.5e-3, inf, 3f]\n",
+        b'model_checkpoint_path: "a" last_preserved_timestamp: 1.5e+09 all_model_checkpoint_paths: []',
+        b'model_checkpoint_path: "a"\nlast_preserved_timestamp: 1\nlast_preserved_timestamp: 2\n',
+        b'model_checkpoint_path: "a"\nall_model_checkpoint_timestamps: soon\n',
+        b'model_checkpoint_path: ["a"',
+        b'model_checkpoint_path: "a"\nall_model_checkpoint_paths: ["a" "b", ]',
+        b'model_checkpoint_path: "a" b',
+    ],
+)
+def test_every_way_to_write_it_is_read_as_the_protocol_buffer_library_reads_it(data: bytes) -> None:
+    from google.protobuf import text_format
+    from tensorflow.python.training.checkpoint_state_pb2 import CheckpointState
+
+    try:
+        message = text_format.Parse(data, CheckpointState())
+    except text_format.ParseError:
+        with pytest.raises(CorruptError):
+            decode_state(data)
+        return
+    found = decode_state(data)
+    assert found.latest == message.model_checkpoint_path
+    assert list(found.all) == list(message.all_model_checkpoint_paths)
+    assert len(found.timestamps) == len(message.all_model_checkpoint_timestamps)
+    assert text_format.Parse(found.encode(), CheckpointState()) == message

@@ -1,4 +1,4 @@
-"""``ckpt diff``, ``ckpt export`` and ``ckpt explain``."""
+"""``ckpt diff`` and ``ckpt export``."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from checkpoints import EXPERIMENTS, OF_EACH_LINEAGE, Sample, build_bundle, pick
 
 from ckpt_tools.cli import run
 from ckpt_tools.diff import diff
-from ckpt_tools.errors import NotFoundError, UsageError
-from ckpt_tools.explain import explain, known_ids
+from ckpt_tools.errors import UsageError
 from ckpt_tools.export import export
 from ckpt_tools.naming import by_canonical_name, neutral
 from ckpt_tools.readers import open_checkpoint
@@ -226,78 +225,3 @@ def test_keras_loads_what_was_exported(tmp_path: Path) -> None:
     other.load_weights(tmp_path / "m.weights.h5")
     for left, right in zip(model.get_weights(), other.get_weights(), strict=True):
         np.testing.assert_array_equal(left, right)
-
-
-# --------------------------------------------------------------------------------------------- explain
-
-MESSAGES = {
-    "wrong-file": "DataLossError: Unable to open table file model.ckpt.data-00000-of-00001: Data loss: not an sstable "
-    "(bad magic number): perhaps your file is in a different file format",
-    "index-cut-off": "Data loss: file is too short to be an sstable [Op:RestoreV2]",
-    "checksum": "TensorBundle at m shard 0 (40 bytes): Checksum does not match: stored 123 vs. calculated on the "
-    "restored bytes 456",
-    "key-missing": "NotFoundError: Key dense/kernel not found in checkpoint [[node save/RestoreV2]]",
-    "object-graph-missing": "Key _CHECKPOINTABLE_OBJECT_GRAPH not found in checkpoint",
-    "missing-data": "m.data-00000-of-00001; No such file or directory",
-    "no-match": "Unsuccessful TensorSliceReader constructor: Failed to find any matching files for /old/m",
-    "altered-graph": "Restoring from checkpoint failed. This is most likely due to a mismatch between the current "
-    "graph and the graph from the checkpoint.",
-    "not-hdf5": "OSError: Unable to synchronously open file (file signature not found)",
-    "hdf5-cut-off": "OSError: Unable to open file (truncated file: eof = 96, sblock->base_addr = 0, stored_eof = 2048)",
-    "hdf5-damaged": "KeyError: 'Unable to synchronously open object (bad object header version number)'",
-    "hdf5-locked": "BlockingIOError: Unable to create file (unable to lock file, errno = 11)",
-    "data-cut-off": "OutOfRangeError: Read less bytes than requested",
-    "legacy-optimizer": "You are trying to restore a checkpoint from a legacy Keras optimizer into a v2.11+ Optimizer",
-    "optimizer-skipped": "UserWarning: Skipping variable loading for optimizer 'adam', because it has 10 variables",
-    "not-all-used": "A checkpoint was restored but not all checkpointed values were used. Unresolved object in "
-    "checkpoint: (root).best_metric",
-    "best-forgotten": "Epoch 11: val_loss improved from inf to 0.31",
-    "keras3-format": "ValueError: File format not supported: filepath=m. Keras 3 only supports V3 `.keras` files",
-    "shape": "Assign requires shapes of both tensors to match. lhs shape= [5] rhs shape= [6]",
-    "layers": "You are trying to load a weight file containing 2 layers into a model with 3 layers.",
-    "type": "Expected to restore a tensor of type float, got a tensor of type double instead",
-    "pickle": "UnpicklingError: invalid load key, 'v'.",
-    "no-space": "ResourceExhaustedError: m_temp/part-0.data; No space left on device",
-    "never-restored": "Attempting to use uninitialized value dense/kernel",
-    "data-loss": "DataLossError: something else",
-}
-
-
-def test_every_cause_has_a_message() -> None:
-    assert sorted(MESSAGES) == sorted(known_ids())
-
-
-@pytest.mark.parametrize("id", MESSAGES)
-def test_messages(id: str, tmp_path: Path) -> None:
-    prefix = build_bundle(tmp_path / "m", {"v": np.ones(3)})
-    found = explain(MESSAGES[id])
-    assert found.id == id
-    assert found.checked is None
-    assert found.fix.startswith("ckpt ")
-    assert explain(MESSAGES[id], prefix).id == id
-    # Wherever it is broken by a terminal.
-    assert explain(MESSAGES[id].replace(" ", "\n  "), tmp_path / "gone").id == id
-
-
-def test_the_checkpoint_is_looked_at(tmp_path: Path) -> None:
-    prefix = build_bundle(tmp_path / "m", {"dense_1/kernel": np.ones(3)})
-    assert "is whole" in str(explain(MESSAGES["checksum"], prefix).checked)
-    missing = explain(MESSAGES["key-missing"], prefix)
-    assert "holds no dense/kernel" in str(missing.checked)
-    assert "dense_1/kernel" in str(missing.checked)
-    data = Path(f"{prefix}.data-00000-of-00001")
-    data.write_bytes(bytes(24))
-    assert "zeros" in str(explain(MESSAGES["checksum"], prefix).checked)
-    assert prefix in explain(MESSAGES["wrong-file"], data).fix
-    data.unlink()
-    assert "not here" in str(explain(MESSAGES["altered-graph"], prefix).checked)
-
-
-def test_explain_command(capsys: pytest.CaptureFixture[str]) -> None:
-    sample = pick("tf2.10")
-    assert run(["explain", "Key best_metric not found in checkpoint", str(sample.path), "--json"]) == 0
-    document = json.loads(capsys.readouterr().out)
-    assert document["id"] == "key-missing"
-    assert document["fix"].startswith("ckpt backfill")
-    assert document["cause"]
-    assert run(["explain", "it does not work"]) == NotFoundError.exit_code

@@ -116,7 +116,7 @@ def test_two_models_in_one_are_none(tmp_path: Path) -> None:
         {"mid_embedding_var": np.zeros(7, np.float32)},
         {"dense/kernel": np.zeros((4, 4, 4), np.float32)},
         {"beta2_power": np.zeros(2, np.float32)},
-        {"beta2_power": np.array(1, np.int8)},
+        {"beta2_power": np.array(1, np.complex64)},
     ],
 )
 def test_shapes_that_no_model_has(tmp_path: Path, wrong: dict[str, np.ndarray]) -> None:

@@ -126,14 +126,17 @@ CASES = [
     Case("state-absent", remove("checkpoint"), (REWRITE_STATE,)),
     Case("state-absent-prefix-named", remove("checkpoint"), (), None, "ckpt-9"),
     Case("state-empty", write_state(""), (REWRITE_STATE,)),
-    Case("state-torn", write_state(state("ckpt-9", "ckpt-9")[:40]), (REWRITE_STATE,)),
+    Case("state-torn", write_state(state("ckpt-9", "ckpt-9")[:40]), (REWRITE_STATE,), "ckpt-9"),
+    Case("state-torn-in-its-first-line", write_state(state("ckpt-9", "ckpt-9")[:28]), (REWRITE_STATE,)),
     Case("state-garbage", write_state(b"\0\1\2 garbage"), (REWRITE_STATE,)),
     Case("state-not-utf8", write_state(b'model_checkpoint_path: "\xff\xfe"\n'), (REWRITE_STATE,)),
     Case("state-huge", write_state(b"#" * (1 << 21)), (REWRITE_STATE,)),
     Case(
         "state-moved-directory", write_state(state("/gone/run/ckpt-9", "/gone/run/ckpt-9")), (REWRITE_STATE,), "ckpt-9"
     ),
-    Case("state-latest-gone", write_state(state("ckpt-11", "ckpt-2", "ckpt-11")), (REWRITE_STATE,)),
+    Case("state-latest-gone", write_state(state("ckpt-11", "ckpt-2", "ckpt-11")), (REWRITE_STATE,), "ckpt-2"),
+    Case("state-all-gone", write_state(state("ckpt-11", "ckpt-11")), (REWRITE_STATE,)),
+    Case("state-all-of-another-family-gone", write_state(state("model-11", "model-11")), (), None),
     Case("state-older-one-gone", write_state(state("ckpt-9", "ckpt-1", "ckpt-9")), (REWRITE_STATE,), "ckpt-9"),
     Case("state-hostile", write_state(state("../victim/keep", "../victim/keep")), (REWRITE_STATE,)),
     Case("state-hostile-list", write_state(state("ckpt-9", "../../x", "ckpt-9")), (REWRITE_STATE,), "ckpt-9"),
@@ -260,7 +263,7 @@ def test_damage(case: Case, tmp_path: Path) -> None:
                 k: v for k, v in all_tensors(source).items() if k not in lost
             }
     if case.latest is None:
-        assert not (directory / "checkpoint").exists()
+        assert ("checkpoint" in after) == ("checkpoint" in before)
     else:
         assert latest_in(str(directory)) == str(directory / case.latest)
     assert contents(victim) == outside
@@ -302,11 +305,62 @@ def read(directory: Path) -> State:
     return decode_state((directory / "checkpoint").read_bytes())
 
 
-def test_all_whole_ones_are_listed_by_number_and_the_newest_last(tmp_path: Path) -> None:
+def test_without_a_list_only_the_newest_is_given_to_the_savers_that_delete(tmp_path: Path) -> None:
     directory = make_run(tmp_path)
     (directory / "checkpoint").write_text("")
     repair(str(directory))
-    assert read(directory) == State("ckpt-10", ("ckpt-2", "ckpt-9", "ckpt-10"))
+    assert read(directory) == State("ckpt-10", ("ckpt-10",))
+
+
+def test_a_field_that_is_not_known_stays(tmp_path: Path) -> None:
+    directory = make_run(tmp_path)
+    text = state("/gone/run/ckpt-9", "/gone/run/ckpt-2", "/gone/run/ckpt-9")
+    (directory / "checkpoint").write_text(f"{text}run_id: 'a b'\nlast_preserved_timestamp: 1.5e+09\n")
+    repair(str(directory))
+    assert read(directory) == State("ckpt-9", ("ckpt-2", "ckpt-9"), (), "1.5e+09", ("run_id: 'a b'",))
+
+
+def test_paths_that_are_right_stay_as_they_are_written(tmp_path: Path) -> None:
+    directory = make_run(tmp_path)
+    (directory / "checkpoint").write_text(state(f"{directory}/ckpt-9", "ckpt-1", "./ckpt-2", f"{directory}/ckpt-9"))
+    repair(str(directory))
+    assert read(directory) == State(f"{directory}/ckpt-9", ("./ckpt-2", f"{directory}/ckpt-9"))
+
+
+@pytest.mark.parametrize(
+    ("here", "others", "newest"),
+    [
+        (["model.ckpt-5", "best_model"], {}, "model.ckpt-5"),
+        (["model.ckpt-5", "pretrained.ckpt-100"], {}, "model.ckpt-5"),
+        (["train-4", "train-5", "pretrained-100"], {}, "train-5"),
+        (["train-4", "train-5", "dev-90", "dev-91", "dev-92"], {"dev_checkpoint": "dev-92"}, "train-5"),
+        (["train-4", "train-5"], {"best": "train-5"}, "train-4"),
+        (["train-4", "train-5"], {"best": "/mnt/old/run/train-5"}, "train-4"),
+        (["train-4", "train-5"], {"checkpoint.bak": "train-5"}, "train-5"),
+        (["train-4", "train-5"], {"checkpoint (1)": "/mnt/old/train-4"}, "train-4"),
+        (["train-4", "other-5"], {}, None),
+        (["best-4", "best-5"], {}, None),
+        (["model.ckpt"], {}, None),
+        (["model.ckpt-5"], {"best": "model.ckpt-5"}, None),
+        (["model.ckpt-5", "model.ckpt-9-salvaged"], {}, "model.ckpt-5"),
+        ([os.fsdecode(b"\xff-5")], {}, None),
+    ],
+)
+def test_without_a_state_file_one_is_named_only_where_its_family_is_clear(
+    tmp_path: Path, here: list[str], others: dict[str, str], newest: str | None
+) -> None:
+    for name in here:
+        build_bundle(tmp_path / name, {"a": np.arange(3)})
+    for name, latest in others.items():
+        (tmp_path / name).write_text(state(latest, latest))
+    done = repair(str(tmp_path))
+    if newest is None:
+        assert done.actions == ()
+        (finding,) = done.findings
+        assert "not known" in finding.message
+        assert not (tmp_path / "checkpoint").exists()
+    else:
+        assert read(tmp_path) == State(newest, (newest,))
 
 
 def test_an_absolute_path_of_this_very_directory_is_fine(tmp_path: Path) -> None:

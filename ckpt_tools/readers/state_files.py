@@ -1,0 +1,162 @@
+"""The state files of a directory: ``checkpoint``, and those that savers write under other names.
+
+What they name is a path of the machine where the run was made, which may have been another one, with another system.
+One rule says which checkpoint here is meant.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+
+from ckpt_tools import places
+from ckpt_tools.errors import CkptError, CorruptError, UnsafeError
+from ckpt_tools.format.state import FILE_NAME, MAX_BYTES, State, decode_state, remains_of_state
+from ckpt_tools.readers.sniff import sniff
+from ckpt_tools.readers.v1_names import shard_set, shards_of
+
+# Of Windows, or of a scheme such as ``dbfs:/``.
+_FOREIGN = re.compile(r"[A-Za-z]:|\\|//|[A-Za-z][\w+.-]*:[\\/]")
+_SEPARATORS = re.compile(r"[\\/]")
+# Files that are never a state file, by their names: they need not be opened.
+_OTHERS = re.compile(
+    r".+\.(index|meta|data-\d{5}-of-\d{5}|h5|hdf5|keras|pb|json|npz|npy|zip|gz|png|csv|py|log)"
+    r"|.*\.tfevents\..*|.+\.tempstate\d+|.+\.tmp-?[0-9a-f]{8,32}",
+    re.DOTALL,
+)
+# ``checkpoint`` itself, as a browser or a mail program calls what it saves; and the copies that people keep of it.
+_DOWNLOADED = re.compile(rf"{FILE_NAME}(\s?\(\d+\)|\.(txt|download))+")
+_SAVED_AGAIN = re.compile(rf"{_DOWNLOADED.pattern}|{FILE_NAME}([._-]?(bak|old|orig|backup|copy|save)\d*|~)+")
+_MOST_FILES = 256
+_HEAD_BYTES = 4096
+_MARK = b"model_checkpoint_path"
+
+
+def read_state(directory: str, name: str = FILE_NAME) -> State:
+    """A state file of the directory. Raises CorruptError, UnsafeError for what is too large or no file."""
+    path = os.path.join(directory, name)
+    try:
+        return decode_state(places.read_file(path, limit=MAX_BYTES))
+    except CorruptError as error:
+        error.path = path
+        raise
+
+
+def is_state_file(path: str) -> bool:
+    """Whether a file, whatever its name, is a state file by what it holds: a whole one, or the beginning of one."""
+    try:
+        with places.open_file(path) as file:
+            kind = sniff(file)
+            if kind is not None:
+                return kind.id == "state"
+            if file.size > MAX_BYTES:
+                return False
+            data = file.read(0, file.size)
+        if _MARK in data:
+            decode_state(data)
+            return True
+    except CkptError:
+        pass
+    return False
+
+
+def other_states(directory: str) -> dict[str, State]:
+    """The state files of other names, as ``latest_filename`` of a saver gives them, by name; a damaged one too, with
+    what can be read of it. Found by what they hold. Copies of ``checkpoint`` itself do not count."""
+    return {name: state for name, state in _states(directory) if not _SAVED_AGAIN.fullmatch(name)}
+
+
+def copy_of_state(directory: str) -> tuple[str, State] | None:
+    """The file ``checkpoint`` under the name that a browser gave it, and what it holds; None without one."""
+    return next(((name, state) for name, state in _states(directory) if _DOWNLOADED.fullmatch(name)), None)
+
+
+def _states(directory: str) -> Iterator[tuple[str, State]]:
+    for name in _candidates(directory):
+        try:
+            with places.open_file(os.path.join(directory, name)) as file:
+                if _MARK not in file.read(0, min(file.size, _HEAD_BYTES)):
+                    continue
+                state = remains_of_state(file.read(0, file.size))
+        except CkptError:
+            continue
+        if state.latest or state.all:
+            yield name, state
+
+
+def _candidates(directory: str) -> list[str]:
+    """The names of files that may be state files, those called so first."""
+    try:
+        found = places.scan(directory)
+    except CkptError:
+        return []
+    names = [
+        name
+        for name, status in found.items()
+        if not status.directory
+        and name != FILE_NAME
+        and len(_MARK) < status.fingerprint.size <= MAX_BYTES
+        and not _OTHERS.fullmatch(name)
+        # Each file of a store is a journey: only those are opened there that are called so.
+        and ("checkpoint" in name or not places.is_url(directory))
+    ]
+    return sorted(names, key=lambda name: "checkpoint" not in name)[:_MOST_FILES]
+
+
+def inside(directory: str, stored: str, state: str = FILE_NAME) -> str:
+    """The prefix that a path in a state file means, never outside the file's directory.
+
+    An absolute path, of this system or of Windows, or a URL, is usually that of the machine where the run was made:
+    the checkpoint of the same name here is meant. TensorFlow would follow it, and silently read another directory
+    when one is there. A relative path may have been written by Windows, or be relative to where the program ran.
+
+    Raises UnsafeError for a relative path that leads out of the directory.
+    """
+    options = list(dict.fromkeys(_options(stored)))
+    paths = [_joined(directory, option, stored, state) for option in options]
+    there = (path for path in paths[:-1] if _is_there(path))
+    return next(there, paths[-1] if _is_foreign(stored) or _is_there(paths[-1]) else paths[0])
+
+
+def _is_foreign(stored: str) -> bool:
+    """Whether it is no relative path of this system."""
+    return places.is_absolute(stored) or "\\" in stored or _FOREIGN.match(stored) is not None
+
+
+def _options(stored: str) -> Iterator[str]:
+    """The paths, relative to the directory, that may be meant; the last is the mere name."""
+    if places.is_absolute(stored):
+        yield os.path.basename(stored)
+    else:
+        yield stored
+        if not _FOREIGN.match(stored):
+            yield stored.replace("\\", "/")
+    yield re.sub(r"^[A-Za-z]:", "", _SEPARATORS.split(stored)[-1])
+
+
+def _joined(directory: str, option: str, stored: str, state: str) -> str:
+    if option in ("", os.curdir):
+        return os.path.join(directory, "")  # the checkpoint without a name: ``DIRECTORY/.index``
+    path = os.path.join(directory, option) if os.sep not in option else places.normal(os.path.join(directory, option))
+    if option.endswith(os.sep):
+        path = os.path.join(path, "")
+    if _leaves(path, directory) or _leaves(places.real(os.path.dirname(path)), places.real(directory)):
+        raise UnsafeError(
+            f"names {stored!r}, a place outside its directory",
+            path=os.path.join(directory, state),
+            hint="pass the checkpoint that you mean by its own path",
+        )
+    return path
+
+
+def _leaves(path: str, directory: str) -> bool:
+    return os.path.relpath(path, directory).split(os.sep)[0] == os.pardir
+
+
+def _is_there(prefix: str) -> bool:
+    """Whether a checkpoint has this prefix: a bundle, one file, or a set of shards."""
+    if places.is_file(f"{prefix}.index") or places.is_file(prefix):
+        return True
+    pattern = shard_set(prefix)
+    return pattern is not None and shards_of(pattern)
