@@ -17,15 +17,18 @@ import signal
 import subprocess
 import sys
 import threading
-from multiprocessing import spawn
 from typing import Any, Protocol
 
 from ckpt_tools import errors
 from ckpt_tools.errors import CkptError, CorruptError, StorageError
 from ckpt_tools.hdf5.server import BUG, FRAME, write_frame
 
-# How long the child may say nothing, working on what it has: then the library goes round and round.
-SILENT_SECONDS = 60
+# How long the processor may work on one question: then the library goes round and round. The text of attributes is
+# short, and where it lies in a broken heap the library always does.
+SECONDS = {"attributes": 2}
+MOST_SECONDS = 60
+# How long the child may say nothing at all.
+SILENT_SECONDS = 600
 _MOST_ANSWER_BYTES = 512 << 20
 _MOST_AT_ONCE = 1 << 20
 # How long a process that closed its output may take to end.
@@ -74,7 +77,7 @@ class Child:
         start = (
             "import sys, json; sys.path[:] = json.loads(sys.argv[1]); from ckpt_tools.hdf5.server import main; main()"
         )
-        arguments = [_executable(), "-c", start, json.dumps(sys.path)]
+        arguments = [sys.executable, "-c", start, json.dumps(sys.path)]
         try:
             self._process = subprocess.Popen(
                 arguments,
@@ -123,8 +126,10 @@ class Child:
             failure: CkptError | None = None
             data: bytes | None = None
             most = _MOST_ANSWER_BYTES + nbytes
+            seconds = SECONDS.get(ask, MOST_SECONDS)
+            question = {"ask": ask, "file": number, "bytes": nbytes, "seconds": seconds, **more}
             try:
-                self._send(b"Q", json.dumps({"ask": ask, "file": number, "bytes": nbytes, **more}).encode())
+                self._send(b"Q", json.dumps(question).encode())
                 while True:
                     kind, content = self._receive(source.path, most)
                     if kind == b"R":
@@ -210,7 +215,7 @@ class Child:
         if code < 0:
             number = -code
             if number == getattr(signal, "SIGXCPU", None):
-                return "took too much time on this file"
+                return "went round and round in this file"
             name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
             return f"crashed on this file ({name})"
         return f"crashed on this file (exit code {code})"
@@ -254,11 +259,6 @@ def open_file(source: Bytes) -> tuple[Child, int, dict[str, Any]]:
 def _stop() -> None:
     if _current is not None and _current.usable:
         _current.stop()
-
-
-def _executable() -> str:
-    found = spawn.get_executable()
-    return os.fsdecode(found) if found else sys.executable
 
 
 def _error(document: dict[str, Any], path: str) -> CkptError:

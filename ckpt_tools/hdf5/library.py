@@ -40,7 +40,9 @@ _NUMBERS = {
 _VARYING = 16
 _TRUNCATED = re.compile(r"truncated file: eof = (\d+).*stored_eof = (\d+)")
 _LISTS = re.compile(r"(?P<name>layer_names|weight_names)(?P<part>\d*)")
-_TEXTS = ("model_config", "keras_version")
+_TEXTS = ("model_config",)
+# What is longer is no version.
+_MOST_VERSION = 32
 
 
 class Library:
@@ -62,9 +64,7 @@ class Library:
         self._size = size
         self._read = read
         self._datasets: dict[str, h5py.Dataset] = {}
-        self._lists: dict[tuple[str, str], dict[int, list[str]]] = {}
-        self._texts: dict[str, str] = {}
-        self._text_bytes = 0
+        self._groups: dict[str, h5py.Group] = {}
         with translated():
             self._file = h5py.File(stream, "r")
         try:
@@ -76,12 +76,42 @@ class Library:
             raise
 
     def outline(self) -> dict[str, Any]:
-        """All datasets, and what the file itself says that it holds."""
-        lists = [
-            {"group": group, "attribute": attribute, "names": [name for part in sorted(parts) for name in parts[part]]}
-            for (group, attribute), parts in self._lists.items()
+        """All datasets; and the version of Keras, where it is kept in the object itself."""
+        with translated():
+            version = _short_text(self._file, "keras_version")
+        return {"legacy": self._legacy, "tensors": self._rows, "keras_version": version}
+
+    def attributes(self) -> dict[str, Any]:
+        """What the file itself says that it holds: Keras' lists of names, and the configuration of the model.
+
+        Text that lies in a heap cannot be found, and so not be checked, without the library, which may go round in a
+        broken one for ever: this is a question of its own.
+        """
+        lists: dict[tuple[str, str], dict[int, list[str]]] = {}
+        texts: dict[str, str] = {}
+        left = MAX_TEXT
+        for path, group in self._groups.items():
+            with translated(path or None):
+                for attribute in map(_text, group.attrs):
+                    match = _LISTS.fullmatch(attribute)
+                    if match is None and (path or attribute not in _TEXTS):
+                        continue
+                    if math.prod(group.attrs.get_id(attribute).shape or (1,)) > MAX_OBJECTS:
+                        raise CorruptError(f"{attribute} has more than {MAX_OBJECTS} elements")
+                    value = group.attrs[attribute]
+                    names = [_as_bytes(each).decode("utf-8", "replace") for each in getattr(value, "flat", [value])]
+                    if match is not None:
+                        lists.setdefault((path, match["name"]), {})[int(match["part"] or 0)] = names
+                    elif names:
+                        texts[attribute] = names[0]
+                    left -= sum(map(len, names))
+                    if left < 0:
+                        raise UnsafeError(f"more than {MAX_TEXT} bytes of names in attributes")
+        rows = [
+            {"group": path, "attribute": attribute, "names": [name for part in sorted(parts) for name in parts[part]]}
+            for (path, attribute), parts in lists.items()
         ]
-        return {"legacy": self._legacy, "tensors": self._rows, "lists": lists, "texts": self._texts}
+        return {"lists": rows, "texts": texts}
 
     def strings(self, name: str) -> list[bytes]:
         """The elements of a dataset of strings, in C order."""
@@ -183,7 +213,7 @@ class Library:
         unbacked = 0
         while groups:
             prefix, depth, group = groups.pop()
-            self._note_attributes(prefix, group)
+            self._groups[prefix.rstrip("/")] = group
             for name in group:
                 count += 1
                 path = prefix + _text(name)
@@ -249,28 +279,6 @@ class Library:
             row["plain"] = _is_plain(dataset)
         return row, not filters and stored >= nbytes
 
-    def _note_attributes(self, prefix: str, group: h5py.Group) -> None:
-        """The lists of names that Keras keeps in attributes, and the configuration of the model."""
-        for attribute in group.attrs:
-            match = _LISTS.fullmatch(_text(attribute))
-            wanted = match is not None or (not prefix and attribute in _TEXTS)
-            if not wanted:
-                continue
-            size = math.prod(group.attrs.get_id(attribute).shape or (1,))
-            if size > MAX_OBJECTS:
-                raise CorruptError(f"an attribute of {size} elements", key=f"{prefix}{attribute}")
-            value = group.attrs[attribute]
-            if match is not None:
-                names = [_as_bytes(name).decode("utf-8", "replace") for name in getattr(value, "flat", [value])]
-                parts = self._lists.setdefault((prefix.rstrip("/"), match["name"]), {})
-                parts[int(match["part"] or 0)] = names
-                self._text_bytes += sum(map(len, names))
-            elif isinstance(value, (bytes, str)):
-                self._texts[str(attribute)] = _as_bytes(value).decode("utf-8", "replace")
-                self._text_bytes += len(value)
-            if self._text_bytes > MAX_TEXT:
-                raise UnsafeError(f"more than {MAX_TEXT} bytes of names in attributes")
-
 
 @contextlib.contextmanager
 def translated(key: str | None = None) -> Iterator[None]:
@@ -317,6 +325,21 @@ def _dtype_name(dataset: h5py.Dataset) -> str:
         return name
     # HDF5 has no bfloat16: Keras stores two opaque bytes and says so in an attribute.
     return "bfloat16" if dtype.kind == "V" and dtype.itemsize == 2 and "dtype" in dataset.attrs else "opaque"
+
+
+def _short_text(group: h5py.Group, name: str) -> str | None:
+    """A short attribute that is kept in the object itself."""
+    import h5py
+
+    if name not in group.attrs:
+        return None
+    attribute = h5py.h5a.open(group.id, name.encode())
+    kind = attribute.get_type()
+    if kind.get_class() != h5py.h5t.STRING or kind.is_variable_str() or kind.get_size() > _MOST_VERSION:
+        return None
+    if attribute.shape:
+        return None
+    return _as_bytes(group.attrs[name]).decode("utf-8", "replace").strip("\0 ") or None
 
 
 def _is_as_stored(dataset: h5py.Dataset) -> bool:

@@ -1,7 +1,7 @@
 """The child: it opens HDF5 files whose bytes it asks for, and answers questions about them until its input ends.
 
     frame      kind:u8  size:u64 little-endian  content
-    to it      Q a question (JSON: ask, file, size, name, bytes)   B the bytes it asked for   F they cannot be had
+    to it      Q a question (JSON: ask, file, bytes, seconds ...)   B the bytes it asked for   F they cannot be had
     from it    R the bytes it asks for (JSON: file, offset, size)  D the answer as bytes, before A   A the answer (JSON)
                E an error (JSON: kind, message, key, offset, hint)
 
@@ -33,8 +33,6 @@ _BLOCK = 128 << 10
 _MOST_BLOCKS = 64
 # What Python, numpy and the library need before any file, and what each file may need beyond its values.
 _BASE_BYTES = 2 << 30
-# A question takes no longer than this, whatever it is.
-_CPU_SECONDS = 300
 
 
 def write_frame(file: IO[bytes], kind: bytes, content: bytes | memoryview) -> None:
@@ -134,7 +132,7 @@ class Server:
         while (frame := read_frame(self._source, 1 << 30)) is not None:
             question = json.loads(frame[1])
             try:
-                _limit(int(question.get("bytes", 0)))
+                _limit(int(question["bytes"]), int(question["seconds"]))
                 answer = self._answer(question)
             except CkptError as error:
                 document: dict[str, Any] = {
@@ -178,6 +176,8 @@ class Server:
             del self._open[file]
             library.close()
             return None
+        if ask == "attributes":
+            return library.attributes()
         name = str(question["name"])
         if ask == "rows":
             write_frame(self._target, b"D", library.rows(name, int(question["first"]), int(question["count"])))
@@ -190,8 +190,8 @@ class Server:
         return library.places(name)
 
 
-def _limit(nbytes: int) -> None:
-    """No question takes more memory than its values need, nor more time than any does."""
+def _limit(nbytes: int, allowed: int) -> None:
+    """No question takes more memory than its values need, nor more of the processor than it is allowed."""
     try:
         import resource
     except ImportError:  # Windows has no such limits
@@ -199,7 +199,7 @@ def _limit(nbytes: int) -> None:
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_AS, (_BASE_BYTES + 4 * nbytes, resource.RLIM_INFINITY))
         used = resource.getrusage(resource.RUSAGE_SELF)
-        seconds = int(used.ru_utime + used.ru_stime) + _CPU_SECONDS
+        seconds = int(used.ru_utime + used.ru_stime) + 1 + allowed
         resource.setrlimit(resource.RLIMIT_CPU, (seconds, resource.RLIM_INFINITY))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 

@@ -20,9 +20,6 @@ from ckpt_tools.readers.window import Bytes
 if TYPE_CHECKING:
     import numpy as np
 
-# Longer is no version.
-_MOST_VERSION = 32
-
 __all__ = ["MAX_EXPANSION", "MAX_EXPANSION_FREE", "Hdf5File", "Listed"]
 
 
@@ -46,8 +43,8 @@ class _Place:
 class Hdf5File:
     """An open HDF5 file; ``tensors`` are all its datasets, by path without the leading slash, sorted.
 
-    ``lists`` are Keras' lists of what the file should hold, ``texts`` the configuration of its model where it has one,
-    ``unwritten`` the datasets for which no bytes were ever written. ``legacy`` is the format of Keras 1 and 2.
+    ``unwritten`` are the datasets for which no bytes were ever written; ``legacy`` is the format of Keras 1 and 2,
+    ``keras_version`` what the file says of its writer.
 
     Raises:
         CorruptError: the library cannot make sense of the file, crashes or hangs on it.
@@ -81,17 +78,23 @@ class Hdf5File:
         self.legacy = bool(outline["legacy"])
         self.tensors: Mapping[str, TensorInfo] = tensors
         self.unwritten = tuple(unwritten)
-        self.lists = tuple(
-            Listed(str(each["group"]), str(each["attribute"]), tuple(map(str, each["names"])))
-            for each in outline["lists"]
-        )
-        self.texts: Mapping[str, str] = {str(name): str(text) for name, text in outline["texts"].items()}
+        version = outline["keras_version"]
+        self.keras_version = version if isinstance(version, str) and version.isprintable() else None
 
-    @property
-    def keras_version(self) -> str | None:
-        """The version of Keras that wrote the file, where it says so."""
-        text = self.texts.get("keras_version", "")
-        return text if text.isprintable() and 0 < len(text) <= _MOST_VERSION else None
+    def attributes(self) -> tuple[tuple[Listed, ...], dict[str, str]]:
+        """Keras' lists of what the file should hold, and the configuration of its model where it has one.
+
+        Raises CorruptError when they cannot be read.
+        """
+        answer = self._ask("attributes", None)
+        try:
+            lists = tuple(
+                Listed(str(each["group"]), str(each["attribute"]), tuple(map(str, each["names"])))
+                for each in answer["lists"]
+            )
+            return lists, {str(name): str(text) for name, text in answer["texts"].items()}
+        except (KeyError, TypeError, ValueError) as error:
+            raise CorruptError(f"the HDF5 library tells nonsense of this file: {error!r}", path=self.path) from error
 
     def read(self, name: str) -> np.ndarray:
         """The value; strings as an object array of bytes. Raises UnsupportedError for types that are no numbers."""
@@ -160,14 +163,15 @@ class Hdf5File:
             at += length
         return found
 
-    def _ask(self, ask: str, name: str, **more: int) -> Any:
+    def _ask(self, ask: str, name: str | None, **more: int) -> Any:
+        nbytes = 0 if name is None else self.tensors[name].nbytes
         while True:
             if not self._child.usable:
                 # It came to its end with another file.
                 self._child, self._number, _ = client.open_file(self._source)
             try:
                 with placed(self.path, name):
-                    return self._child.ask(ask, self._number, self.tensors[name].nbytes, name=name, **more)
+                    return self._child.ask(ask, self._number, nbytes, name=name, **more)
             except client.EndedError as error:
                 if error.alone:
                     raise
