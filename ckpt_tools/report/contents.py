@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -147,8 +149,23 @@ def _histogram(checkpoint: Checkpoint, info: TensorInfo) -> Histogram:
     finite = values[np.isfinite(values)]
     if not finite.size:
         return Histogram(info.name, (), (), int(values.size))
-    counts, edges = np.histogram(finite, bins=_BINS)
+    counts, edges = np.histogram(finite, bins=_edges(float(finite.min()), float(finite.max())))
     return Histogram(info.name, tuple(counts.tolist()), tuple(edges.tolist()), int(values.size - finite.size))
+
+
+def _edges(low: float, high: float) -> np.ndarray:
+    """Rising edges from the lowest to the highest value: fewer where floats have no room for so many between them."""
+    import numpy as np
+
+    share = np.linspace(0, 1, _BINS + 1)
+    # Not low + share * (high - low): two finite numbers can be infinitely far apart.
+    edges = np.unique(np.clip(low * (1 - share) + high * share, low, high))
+    if len(edges) > 1:
+        edges[0], edges[-1] = low, high
+        return edges
+    return np.array(
+        [low, math.nextafter(high, math.inf)] if high < sys.float_info.max else [math.nextafter(low, 0), low]
+    )
 
 
 def _norms(table: np.ndarray) -> tuple[NormBand, ...]:
