@@ -17,9 +17,7 @@ EXIT_BUG = 70
 EXIT_INTERRUPTED = 130
 
 # What follows a "?" signs a URL for one reader, what stands before an "@" is a password.
-_SECRETS = re.compile(
-    r"""(?P<before>[A-Za-z][A-Za-z0-9+.-]*://)(?:[^/?#@\s'"\\]*@)?(?P<place>[^?\s'"\\]*)(?P<query>\?[^\s'"\\]*)?"""
-)
+_SECRETS = re.compile(r"""(?P<before>://)(?:[^/?#@\s'"\\]*@)?(?P<place>[^?\s'"\\]*)(?P<query>\?[^\s'"\\]*)?""")
 
 
 def without_secrets(text: str) -> str:

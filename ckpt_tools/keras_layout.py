@@ -513,7 +513,7 @@ class KerasModel:
             return set()
         children = self.graph.nodes[0].children
         others = [node for name, node in children.items() if node != self.root and not _OTHERS.fullmatch(name)]
-        return {number for node in others for number, _ in self.graph.walk(node)}
+        return set(self.graph.reachable(*others))
 
     @cached_property
     def _paths(self) -> dict[int, str]:

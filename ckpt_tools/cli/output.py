@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ckpt_tools import storage
 from ckpt_tools.errors import CkptError, NotFoundError, UnsafeError, without_secrets
+from ckpt_tools.escapes import safe as safe
 from ckpt_tools.findings import Finding, noted
 from ckpt_tools.pipes import while_read
 
@@ -26,14 +27,6 @@ SCHEMA_VERSION = 1
 _PIPE_WIDTH = 240
 # Drawing more often than people can see would be the main work.
 _FRAME_SECONDS = 0.1
-
-
-def safe(text: object) -> str:
-    """Text from a file, control characters (terminal escapes among them) made visible, secrets in URLs left out."""
-    text = without_secrets(str(text))
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def write_text(path: str, text: str) -> None:

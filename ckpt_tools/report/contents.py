@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import itertools
-import json
 import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ckpt_tools import places
 from ckpt_tools.audit import Audit, audit
 from ckpt_tools.errors import CkptError
-from ckpt_tools.evidence import MAX_LOG_BYTES, Evidence, LoggedEvaluation, collect
+from ckpt_tools.evidence import Evidence, LoggedEvaluation, collect, logged_objects, step_number
 from ckpt_tools.experiments import Experiment
 from ckpt_tools.findings import Finding
 from ckpt_tools.forecast import Forecast, forecast
@@ -163,9 +161,9 @@ def _edges(low: float, high: float) -> np.ndarray:
     if len(edges) > 1:
         edges[0], edges[-1] = low, high
         return edges
-    return np.array(
-        [low, math.nextafter(high, math.inf)] if high < sys.float_info.max else [math.nextafter(low, 0), low]
-    )
+    # A constant, in the middle of a bin; of a large one even half a unit is no distance.
+    above, below = max(high + 0.5, math.nextafter(high, math.inf)), min(low - 0.5, math.nextafter(low, -math.inf))
+    return np.array([max(below, -sys.float_info.max), min(above, sys.float_info.max)])
 
 
 def _norms(table: np.ndarray) -> tuple[NormBand, ...]:
@@ -195,17 +193,9 @@ def _resumed(experiment: Experiment | None, history: Sequence[LoggedEvaluation])
 
 
 def _logged_resumes(experiment: Experiment) -> list[int]:
-    path = os.path.join(experiment.runs, "metrics.jsonl")
     try:
-        lines = places.read_file(path, limit=MAX_LOG_BYTES).decode("utf-8", "replace").splitlines()
+        rows = list(logged_objects(os.path.join(experiment.runs, "metrics.jsonl")))
     except CkptError:
         return []
-    return [row["step"] for row in map(_parsed, lines) if row.get("event") == "resume" and "step" in row]
-
-
-def _parsed(line: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except ValueError:
-        return {}
-    return row if isinstance(row, dict) else {}
+    steps = [step_number(row.get("step")) for row in rows if row.get("event") == "resume"]
+    return [step for step in steps if step is not None]
