@@ -6,6 +6,7 @@ import contextlib
 import json
 import math
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -76,7 +77,7 @@ class Output:
             except (TypeError, ValueError):
                 text = json.dumps(_plain(whole), ensure_ascii=not utf8)
             with while_read():
-                print(without_secrets(text))
+                print(_escaped(without_secrets(text)))
 
     def result(
         self, document: Mapping[str, Any], text: Callable[[], Iterable[RenderableType]], *, wrong: bool = False
@@ -256,6 +257,14 @@ def _console(*, stderr: bool) -> Console:
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() or "COLUMNS" in os.environ else _PIPE_WIDTH
     return Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
+
+
+def _escaped(text: str) -> str:
+    """JSON may hold what a terminal obeys or a reader is deceived by (C1, DEL, changes of direction): as escapes."""
+    if text.isprintable():
+        return text
+    odd = lambda found: "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in found[0])  # noqa: E731
+    return re.sub(r"[^ -~]+", odd, text)
 
 
 def _plain(value: Any) -> Any:
