@@ -125,17 +125,18 @@ class RewriteEntry(Entry):
 
 @dataclass(frozen=True)
 class TidyEntry(Entry):
-    """Names were moved ``aside``; the ``checkpoint`` file got what ``state`` holds, unless that is None."""
+    """Names were moved ``aside``; the ``state_file`` got what ``state`` holds, unless that is None."""
 
     kind = "tidy"
     aside: tuple[str, ...]
     state: str | None
+    state_file: str = STATE_FILE
     directory: str = ""
 
     @property
     def restored(self) -> tuple[str, ...]:
         """The names of the files that an undo puts back."""
-        return (*self.aside, *([] if self.state is None else [STATE_FILE]))
+        return (*self.aside, *([] if self.state is None else [self.state_file]))
 
 
 @dataclass(frozen=True)
@@ -211,7 +212,13 @@ def _decode(stored: dict[str, Any]) -> Entry:
         state = stored.get("state")
         if not isinstance(state, str | None):
             raise CorruptError("an entry without the state that was written")
-        return TidyEntry(**common, aside=_names(stored, "aside"), state=state, directory=_text(stored, "directory", ""))
+        return TidyEntry(
+            **common,
+            aside=_names(stored, "aside"),
+            state=state,
+            state_file=_text(stored, "state_file", STATE_FILE),
+            directory=_text(stored, "directory", ""),
+        )
     links, added, moves = _files(stored)
     return RewriteEntry(
         **common,
@@ -278,8 +285,10 @@ def _require_ours(entry: Entry) -> None:
     if not _ID.fullmatch(entry.id):
         raise UnsafeError(f"an entry has the id {entry.id!r}, which is none of ours")
     if isinstance(entry, TidyEntry):
+        if not storage.is_plain(entry.state_file):
+            raise UnsafeError(f"an entry names {entry.state_file!r}, which is not a plain file name")
         for name in entry.aside:
-            if not (is_unfinished(name) or is_unfinished_folder(name) or name == STATE_FILE):
+            if not (is_unfinished(name) or is_unfinished_folder(name) or name in (STATE_FILE, entry.state_file)):
                 raise UnsafeError(f"an entry names {name!r}, which no repair moves away")
         return
     assert isinstance(entry, RewriteEntry)

@@ -22,7 +22,6 @@ from typing import Any
 
 from ckpt_tools import ledger, storage
 from ckpt_tools.errors import CkptError, CorruptError
-from ckpt_tools.format.filenames import STATE_FILE
 from ckpt_tools.ledger import PENDING, ChangeEntry, RewriteEntry, TidyEntry, UndoEntry
 from ckpt_tools.rewrite.endings import Pending, end_after, end_before, is_begun, side, stopped, take_back
 from ckpt_tools.rewrite.files import is_same
@@ -122,9 +121,9 @@ def _recover_tidying(place: Workplace, found: PendingTidying) -> Ended:
             remove_tidied(place, entry)
         return Ended(entry, True, stands=not undone)
     aside = () if backup is None else tuple(name for name in entry.aside if storage.is_there(backup / name))
-    state = place.path(STATE_FILE)
-    if backup is not None and entry.state is not None and storage.is_there(backup / STATE_FILE):
-        written = not is_same(backup / STATE_FILE, state)
+    state = place.path(entry.state_file)
+    if backup is not None and entry.state is not None and storage.is_there(backup / entry.state_file):
+        written = not is_same(backup / entry.state_file, state)
     else:
         written = entry.state is not None and storage.is_file(state) and _holds(state, entry.state.encode())
     done = replace(entry, aside=aside, state=entry.state if written else None)
@@ -132,7 +131,7 @@ def _recover_tidying(place: Workplace, found: PendingTidying) -> Ended:
         storage.sync_directory(place.directory)
         place.record(done)
     elif backup is not None:
-        storage.remove(backup / STATE_FILE)
+        storage.remove(backup / entry.state_file)
         place.remove_if_empty(entry)
     return Ended(done, False, stands=bool(aside or written))
 
@@ -146,7 +145,7 @@ def remove_tidied(place: Workplace, entry: TidyEntry) -> None:
     """Remove what was kept of a tidying that was taken back: all of it is in the directory again."""
     backup = place.backup(entry)
     if backup is not None:
-        for name in (*entry.aside, STATE_FILE):
+        for name in (*entry.aside, entry.state_file):
             if not storage.is_directory(backup / name):
                 storage.remove(backup / name)
         place.remove_if_empty(entry)

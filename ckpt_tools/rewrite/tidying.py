@@ -27,7 +27,7 @@ _MAX_STATE_BYTES = 1 << 26
 
 @dataclass(frozen=True)
 class Tidying:
-    """``aside`` are the names to be moved away; ``state`` is what the ``checkpoint`` file shall hold, None to leave it.
+    """``aside`` are the names to be moved away; ``state`` is what the state file ``name`` shall hold, None to leave it.
 
     ``sources`` are the files that this was decided from, as they were then; None for one that was not there.
     """
@@ -37,6 +37,7 @@ class Tidying:
     aside: tuple[str, ...]
     state: bytes | None
     sources: Mapping[str, storage.Fingerprint | None]
+    name: str = STATE_FILE
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -44,6 +45,7 @@ class Tidying:
             "reason": self.reason,
             "aside": list(self.aside),
             "state": None if self.state is None else self.state.decode(),
+            "state_file": self.name,
         }
 
 
@@ -60,6 +62,7 @@ def apply_tidying(tidying: Tidying) -> str:
             **place.new_head(tidying.reason, tidying.state or b""),
             aside=tidying.aside,
             state=None if tidying.state is None else tidying.state.decode(),
+            state_file=tidying.name,
             directory=tidying.directory,
         )
         for name in entry.restored:
@@ -79,14 +82,14 @@ def apply_tidying(tidying: Tidying) -> str:
 
 
 def _make(tidying: Tidying, place: Workplace, entry: TidyEntry) -> None:
-    state = place.path(STATE_FILE)
+    state = place.path(tidying.name)
     backup = place.make_backup(entry)
     for name in tidying.aside:
         _require_unchanged(tidying, place.path(name))
         storage.rename(place.path(name), backup / name)
     if tidying.state is not None:
         if storage.is_there(state):
-            storage.link_or_copy(state, backup / STATE_FILE)
+            storage.link_or_copy(state, backup / tidying.name)
             storage.sync_directory(backup)
         storage.write_atomic(state, tidying.state, last_look=lambda: _require_unchanged(tidying, state))
     storage.sync_directory(backup)
@@ -129,7 +132,7 @@ def untidy(place: Workplace, entry: TidyEntry) -> None:
 
 def _put_all_back(place: Workplace, backup: Folder, entry: TidyEntry) -> None:
     if entry.state is not None:
-        _put_state_back(place, backup, entry.state.encode())
+        _put_state_back(place, backup, entry.state_file, entry.state.encode())
     for name in entry.aside:
         kept, path = backup / name, place.path(name)
         if storage.is_directory(kept) or (storage.is_there(kept) and storage.is_there(path)):
@@ -140,12 +143,12 @@ def _put_all_back(place: Workplace, backup: Folder, entry: TidyEntry) -> None:
     storage.sync_directory(backup)
 
 
-def _put_state_back(place: Workplace, backup: Folder, written: bytes) -> None:
-    """Give the ``checkpoint`` file back what it held before, or remove it where there was none.
+def _put_state_back(place: Workplace, backup: Folder, name: str, written: bytes) -> None:
+    """Give a state file back what it held before, or remove it where there was none.
 
     A trainer takes no lock: what it has written since stays.
     """
-    state, kept = place.path(STATE_FILE), backup / STATE_FILE
+    state, kept = place.path(name), backup / name
     temporary = storage.temporary_name(state)
     existed = storage.is_there(kept)
 
