@@ -145,8 +145,15 @@ def _histogram(checkpoint: Checkpoint, info: TensorInfo) -> Histogram:
     finite = values[np.isfinite(values)]
     if not finite.size:
         return Histogram(info.name, (), (), int(values.size))
+    odd = int(values.size - finite.size)
+    low, high = float(finite.min()), float(finite.max())
+    with np.errstate(over="ignore", invalid="ignore"):
+        widths = np.diff(np.linspace(low, high, _BINS + 1))
+    if not (np.isfinite(widths).all() and (widths > 0).all()):
+        # Between two neighbouring numbers, or the most distant ones, there are no forty others.
+        return Histogram(info.name, (int(finite.size),), (low, high), odd)
     counts, edges = np.histogram(finite, bins=_BINS)
-    return Histogram(info.name, tuple(counts.tolist()), tuple(edges.tolist()), int(values.size - finite.size))
+    return Histogram(info.name, tuple(counts.tolist()), tuple(edges.tolist()), odd)
 
 
 def _norms(table: np.ndarray) -> tuple[NormBand, ...]:

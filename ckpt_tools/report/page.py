@@ -66,7 +66,7 @@ def run_page(found: RunContents) -> str:
         best=best,
         curves=[(name, Markup(svg)) for name, svg in curves if svg],
         anatomy=Markup(charts.anatomy(found.inspection.tensors)) if found.inspection.totals["bytes"] else None,
-        histograms=[(h, Markup(charts.histogram(h)) if h.counts else None) for h in found.histograms],
+        histograms=[(h, Markup(svg) if (svg := charts.histogram(h)) else None) for h in found.histograms],
         norms=Markup(charts.norms(found.norms)) if found.norms else None,
     )
 
