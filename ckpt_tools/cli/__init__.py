@@ -26,6 +26,7 @@ COMMANDS = (
     "undo",
     "why",
     "explain",
+    "guard",
     "audit",
     "report",
     "browse",

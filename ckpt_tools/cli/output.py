@@ -6,6 +6,7 @@ import contextlib
 import json
 import math
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -59,6 +60,11 @@ class Output:
         if not self._json and not self._quiet:
             _print(parts)
 
+    def aside(self, text: Callable[[], Iterable[RenderableType]], *, wrong: bool = False) -> None:
+        """Something for people on stderr, where stdout is another program's; what is ``wrong`` even when quiet."""
+        if wrong or not (self._json or self._quiet):
+            _print_on(_console(stderr=True), text())
+
     def document(self, document: Mapping[str, Any]) -> None:
         """The JSON object, when it was asked for."""
         if self._json:
@@ -71,7 +77,7 @@ class Output:
             except (TypeError, ValueError):
                 text = json.dumps(_plain(whole), ensure_ascii=not utf8)
             with while_read():
-                print(without_secrets(text))
+                print(_escaped(without_secrets(text)))
 
     def result(
         self, document: Mapping[str, Any], text: Callable[[], Iterable[RenderableType]], *, wrong: bool = False
@@ -251,6 +257,14 @@ def _console(*, stderr: bool) -> Console:
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() or "COLUMNS" in os.environ else _PIPE_WIDTH
     return Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
+
+
+def _escaped(text: str) -> str:
+    """JSON may hold what a terminal obeys or a reader is deceived by (C1, DEL, changes of direction): as escapes."""
+    if text.isprintable():
+        return text
+    odd = lambda found: "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in found[0])  # noqa: E731
+    return re.sub(r"[^ -~]+", odd, text)
 
 
 def _plain(value: Any) -> Any:

@@ -33,8 +33,8 @@ _STYLE = Style(
     value_colors=("var(--on)",) * 4,
 )
 _LARGEST = 30
-# Beyond this, or between numbers that differ by less than this share of themselves, no scale is drawn.
-_HIGHEST, _FINEST = 1e100, 1e-12
+# Beyond this no scale is drawn.
+_HIGHEST = 1e100
 # Of a label's letter, in units of a chart: on average, and rather too wide than clipped.
 _LETTER_WIDTH, _LINE_HEIGHT = 7.0, 16.0
 _DASHES = {"dasharray": "6, 4"}
@@ -175,26 +175,26 @@ def _drawn(value: float) -> float | None:
     return float(f"{value:.9g}") if abs(value) > 1 / _HIGHEST else 0.0
 
 
-def histogram(found: Histogram) -> str | None:
-    """None when the values are all the same, as good as the same, or too far apart for a scale."""
-    if len(found.counts) < 2 or found.edges[0] == found.edges[-1]:
-        return None
+def histogram(found: Histogram) -> str:
+    """Drawn from 0 to 1, and labelled with the values: floats can lie too near or too far for a chart's arithmetic."""
     low, high = found.edges[0], found.edges[-1]
-    largest = max(abs(low), abs(high))
-    if largest > _HIGHEST or high - low < largest * _FINEST or high - low < 1 / _HIGHEST:
-        return None
+
+    def value(share: float) -> str:
+        return f"{low * (1 - share) + high * share:.4g}"
+
     chart = pygal.Histogram(
         **_options(
             width=380,
             height=200,
             show_legend=False,
             max_scale=5,
-            x_labels=[low, (low + high) / 2, high],
-            x_value_formatter=lambda value: f"{value:.4g}",
+            x_labels=[0.0, 0.5, 1.0],
+            x_value_formatter=value,
             value_formatter=lambda value: f"{value:,g}",
         )
     )
-    chart.add(found.name, list(zip(found.counts, found.edges[:-1], found.edges[1:], strict=True)))
+    count = len(found.counts)
+    chart.add(found.name, [(found.counts[n], n / count, (n + 1) / count) for n in range(count)])
     return _svg(chart)
 
 
