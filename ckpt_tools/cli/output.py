@@ -29,7 +29,7 @@ _PIPE_WIDTH = 240
 _FRAME_SECONDS = 0.1
 
 
-def write_text(path: str, text: str) -> None:
+def write_text(path: str, text: str, *, errors: str = "backslashreplace") -> None:
     """Write a document into a file, replacing what was there.
 
     Raises NotFoundError when there is no such directory, UnsafeError for what is no file (a device, a directory).
@@ -39,7 +39,7 @@ def write_text(path: str, text: str) -> None:
         raise NotFoundError("no such directory", path=directory)
     if os.path.islink(path) or (os.path.exists(path) and not os.path.isfile(path)):
         raise UnsafeError("not a regular file: it would be replaced", path=path, hint="write to another name")
-    storage.write_atomic(path, text.encode("utf-8", "backslashreplace"))
+    storage.write_atomic(path, text.encode("utf-8", errors))
 
 
 class Output:
