@@ -16,6 +16,7 @@ from ckpt_tools.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_OK, CkptError, No
 from ckpt_tools.evidence import collect
 from ckpt_tools.experiments import Experiment
 from ckpt_tools.findings import Finding
+from ckpt_tools.redaction import remember, without_secrets
 from ckpt_tools.storage import require_writable
 from trainer.cluster import Task, task_of
 from trainer.config import MODEL_TYPES, UNKNOWN_ITEM_COUNT, default_config, override
@@ -525,6 +526,8 @@ def _finish(console: Console, path: str | None, body: Callable[[], int]) -> None
 
 def main() -> None:
     """The console script. Anything that no class of ours stands for is a bug, and says so."""
+    for argument in sys.argv[1:]:
+        remember(argument)
     try:
         app(prog_name="trainer")
     except SystemExit:
@@ -533,5 +536,5 @@ def main() -> None:
             sys.exit(EXIT_OK)
         raise
     except Exception:
-        traceback.print_exc()
+        print(without_secrets(traceback.format_exc()), end="", file=sys.stderr)
         sys.exit(EXIT_BUG)

@@ -18,6 +18,7 @@ from rich.text import Text
 from ckpt_tools.errors import CkptError
 from ckpt_tools.findings import Finding, noted
 from ckpt_tools.pipes import while_read
+from ckpt_tools.redaction import redacted, without_secrets
 from trainer.rows import Row
 from trainer.standing import Standing
 
@@ -90,14 +91,14 @@ class Console:
             notes = [note.to_json() for note in self._notes]
             whole = {**head, **document, "findings": [*document.get("findings", ()), *notes]}
             with while_read():
-                print(json.dumps(whole))
+                print(json.dumps(redacted(whole)))
 
     def error(self, error: CkptError, path: str | None) -> None:
         """How a command failed: in words on stderr, and as JSON when that was asked for."""
         self.end_progress()
         self._err.print(Text.assemble(("error", "bold red"), f": {error}"))
         if error.hint:
-            self._err.print(Text.assemble(("  next", "bold"), f": {error.hint}"))
+            self._err.print(Text.assemble(("  next", "bold"), f": {without_secrets(error.hint)}"))
         finding = Finding.of(error)
         summary = {"id": error.id, "exit_code": error.exit_code, "message": str(error), "hint": error.hint}
         self.document(path, {"findings": [finding.to_json()], "error": summary})
