@@ -5,6 +5,7 @@ Nothing is changed. A run that cannot be opened is a row that says why.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shlex
@@ -144,9 +145,10 @@ def audit(root: str, *, verify: bool = False, seen: Callable[[Row], None] | None
     """
     discovery, described = _steadily_described(root, verify, seen or (lambda _: None))
     rows = _expendable(described, verified=verify)
-    told = {row.problem for row in rows if row.health == "unreadable"}
-    problems = [error for error in discovery.problems if str(error) not in told]
+    told = {row.location for row in rows if row.health == "unreadable"}
+    problems = [error for error in discovery.problems if error.path not in told and not _holder(error.path or "", told)]
     findings = [Finding(e.id, "warning", e.message, e.path, fix=e.hint) for e in problems]
+    findings += map(_not_followed, discovery.outside)
     findings += [finding for row in rows for finding in _findings(row)]
     if not rows:
         message = "no run here: looked for experiments, checkpoints, SavedModels, .h5 and .keras files"
@@ -222,11 +224,17 @@ def _describe(run: Run, root: str, *, verify: bool = False) -> Row:
     try:
         row = _opened(row, run, verify, evidence)
     except CkptError as error:
-        gone = isinstance(error, NotFoundError) and not any(map(places.exists, (run.prefix, f"{run.prefix}.index")))
-        row = _hopeless(row, error, "missing" if gone else _health(error))
+        row = _hopeless(row, error, "missing" if _is_gone(run.prefix, error) else _health(error))
     if run.problem is not None:
         row = _hopeless(row, run.problem, _health(run.problem), only_named_wrongly=run.prefix is not None)
     return row
+
+
+def _is_gone(prefix: str, error: CkptError) -> bool:
+    """Whether nothing is left of what was there a moment ago, as when its trainer made room for the next."""
+    with contextlib.suppress(CkptError):
+        return isinstance(error, NotFoundError) and not any(map(places.exists, (prefix, f"{prefix}.index")))
+    return False
 
 
 def describe(run: Run, root: str, *, verify: bool = False) -> Row:
@@ -313,6 +321,12 @@ def _files_of(prefix: str) -> dict[str, str]:
     return {"": prefix} if places.is_file(prefix) else {}
 
 
+def _not_followed(link: str) -> Finding:
+    target = places.real(link)
+    message = f"a link to {target}, which is not below the directory that is looked at: not followed"
+    return Finding("link-outside", "warning", message, link, fix=f"ckpt audit {shlex.quote(target)}")
+
+
 def _findings(row: Row) -> Iterable[Finding]:
     if row.health in ("damaged", "unreadable"):
         severity: Severity = "damage" if row.health == "damaged" else "error"
@@ -378,7 +392,7 @@ def _overtaken(rows: list[Row], keepers: set[int], sound: _Soundness) -> list[Ro
 
 def _holder(path: str, known: Container[str]) -> str | None:
     """The nearest of some paths above a path."""
-    while path not in ("", os.curdir):
+    while path not in ("", os.curdir, os.path.dirname(path)):
         path = os.path.dirname(path) or os.curdir
         if path in known:
             return path

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ckpt_tools import places
+from ckpt_tools import places, witness
 from ckpt_tools.errors import CkptError
 from ckpt_tools.findings import Finding
 from ckpt_tools.format import checksum
@@ -75,21 +75,22 @@ def torn_index(prefix: str) -> Diagnosis | None:
         if size == 0
         else "the index is damaged, so that names and places of the tensors are lost"
     )
-    others = list(_whole_siblings(prefix))
+    directory, own = os.path.split(prefix)
+    whole = witness.once((_whole_in, directory), lambda: list(_whole_in(directory)))
+    others = [os.path.join(directory, name) for name in whole if name != own]
     fix = f"go on from another checkpoint here: {', '.join(others)}" if others else None
     return Diagnosis("torn-overwrite" if size == 0 else "index-damaged", what, fix)
 
 
-def _whole_siblings(prefix: str) -> Iterator[str]:
-    directory, own = os.path.split(prefix)
+def _whole_in(directory: str) -> Iterator[str]:
+    """The checkpoints of a directory (of very many the last) that can be opened, with all their data there."""
     for name in prefixes_in(directory or ".")[-_MAX_FILES:]:
-        if name != own:
-            try:
-                with open_checkpoint(os.path.join(directory, name)) as other:
-                    if not any(finding.severity == "damage" for finding in other.outline()):
-                        yield os.path.join(directory, name)
-            except CkptError:
-                continue
+        try:
+            with open_checkpoint(os.path.join(directory, name)) as found:
+                if not any(finding.severity == "damage" for finding in found.outline()):
+                    yield name
+        except CkptError:
+            continue
 
 
 def _of_file(bundle: Bundle, number: int, end: int) -> Diagnosis | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
@@ -60,12 +60,14 @@ class Run:
 
 @dataclass(frozen=True)
 class _Folder:
-    """One directory: its files, the directories in it that may hold runs, the files that nothing names."""
+    """One directory: its files, the directories in it that may hold runs, the files that nothing names, the links
+    to directories outside of what is looked at."""
 
     path: str
     files: dict[str, Fingerprint] = field(default_factory=dict)
     below: list[str] = field(default_factory=list)
     orphans: list[str] = field(default_factory=list)
+    outside: list[str] = field(default_factory=list)
 
     @property
     def state(self) -> str:
@@ -111,13 +113,16 @@ class _Folder:
 
 class Discovery:
     """A walk through a tree. After it ``orphans`` are the files that nothing names in directories without a run, and
-    ``problems`` the directories that could not be listed."""
+    ``problems`` the directories that could not be listed, ``outside`` the links to directories that do not lie below
+    the root: they are not followed, for one to ``/`` would lead through the whole machine."""
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         # All paths below are normal, as those that a state file leads to are: equal paths are equal texts.
         self.root = places.normal(os.fspath(root))
         self.orphans: list[str] = []
         self.problems: list[CkptError] = []
+        self.outside: list[str] = []
+        self._real_root = places.real(self.root)
         self._seen: set[Hashable] = set()
 
     def runs(self) -> Iterator[Run]:
@@ -130,13 +135,14 @@ class Discovery:
             directory = waiting.pop()
             if not self._enter(directory):
                 continue
-            if is_experiment(directory):
+            if _answer(is_experiment, directory):
                 yield from self._experiment(directory)
-            elif is_saved_model(directory):
+            elif _answer(is_saved_model, directory):
                 yield self._saved_model(directory)
             else:
                 folder = self._list(directory)
                 waiting += reversed(folder.below)
+                self.outside += folder.outside
                 if os.path.basename(places.absolute(directory)) == RUNS_ROOT:
                     yield from self._logs_alone(folder)
                 found = [*self._checkpoints(folder), *self._strays(folder)]
@@ -150,14 +156,21 @@ class Discovery:
         latest: list[Run] = []
         files: dict[str, Fingerprint] = {}
         orphans: list[str] = []
+        lines = {places.normal(experiment.best_line), places.normal(experiment.latest_line)}
+        followed: set[str] = set()
         waiting = [directory]
         while waiting:
             here = waiting.pop()
-            if is_saved_model(here):
+            if _answer(is_saved_model, here):
                 others.append(self._saved_model(here))
                 continue
             folder = self._list(here)
-            waiting += [path for path in reversed(folder.below) if self._enter(path)]
+            # A line of checkpoints may be kept elsewhere: that directory is looked at, and nothing below it.
+            elsewhere = [path for path in folder.outside if path in lines]
+            followed.update(elsewhere)
+            self.outside += [path for path in folder.outside if path not in followed]
+            below = elsewhere if here in followed else [*elsewhere, *reversed(folder.below)]
+            waiting += [path for path in below if self._enter(path)]
             files.update(folder.files)
             orphans += folder.orphans
             for run in self._checkpoints(folder):
@@ -165,8 +178,8 @@ class Discovery:
                     (latest if here == places.normal(experiment.latest_line) else others).append(run)
         if best is None and isinstance(problem, NotFoundError) and len(self.problems) > closed:
             problem = self.problems[closed]  # what cannot be listed may hold it
-        for run in others:
-            files = {path: status for path, status in files.items() if not _belongs(path, run.path)}
+        apart = {run.path for run in others}
+        files = {path: status for path, status in files.items() if apart.isdisjoint(_wholes(path))}
         own = self._run(directory, "experiment", best, files, problem, [run.path for run in latest])
         yield from self._with_orphans([own, *others], orphans)
 
@@ -176,6 +189,7 @@ class Discovery:
         while waiting:
             folder = self._list(waiting.pop())
             waiting += [path for path in folder.below if self._enter(path)]
+            self.outside += folder.outside
             files.update(folder.files)
         return self._run(directory, "saved-model", directory, files)
 
@@ -248,7 +262,10 @@ class Discovery:
 
     def _is_linked(self, path: str) -> bool:
         """Whether a link below the root is on the way to a file."""
-        return places.real(path) != os.path.join(places.real(self.root), places.relative(path, self.root))
+        return places.real(path) != os.path.join(self._real_root, places.relative(path, self.root))
+
+    def _leads_out(self, path: str) -> bool:
+        return places.is_link(path) and places.relative(places.real(path), self._real_root).split(os.sep)[0] == ".."
 
     def _enter(self, directory: str) -> bool:
         """Whether a directory is new: links may lead to it a second time, or round in a circle."""
@@ -268,6 +285,8 @@ class Discovery:
             path = places.normal(os.path.join(directory, name))
             if not status.directory:
                 folder.files[path] = status.fingerprint
+            elif self._leads_out(path):
+                folder.outside.append(path)
             elif _UNFINISHED_FOLDER.fullmatch(name):
                 folder.orphans.extend(places.files_below(path))
             elif name != _BACKUPS:
@@ -276,7 +295,15 @@ class Discovery:
         folder.orphans.extend(_nameless(folder))
         lost = set(folder.orphans)
         left = {path: status for path, status in folder.files.items() if path not in lost}
-        return _Folder(directory, left, folder.below, folder.orphans)
+        return _Folder(directory, left, folder.below, folder.orphans, folder.outside)
+
+
+def _answer(question: Callable[[str], bool], directory: str) -> bool:
+    """Whether a directory is something; one that cannot be looked into is nothing, and is told of when it is listed."""
+    try:
+        return question(directory)
+    except CkptError:
+        return False
 
 
 def _best(experiment: Experiment) -> tuple[str | None, CkptError | None]:
@@ -291,8 +318,12 @@ def _best(experiment: Experiment) -> tuple[str | None, CkptError | None]:
         return None, error
 
 
-def _belongs(path: str, prefix: str) -> bool:
-    return path == prefix or path.startswith((f"{prefix}.", f"{prefix}/"))
+def _wholes(path: str) -> Iterator[str]:
+    """Everything that a file may belong to, by its name: itself, a prefix, a directory."""
+    yield path
+    for place, letter in enumerate(path):
+        if letter in "./":
+            yield path[:place]
 
 
 def _is_checkpoint(prefix: str, folder: _Folder) -> bool:
@@ -314,6 +345,7 @@ def _set_prefix(pattern: str) -> str:
 def _nameless(folder: _Folder) -> list[str]:
     """Data files and graphs of checkpoints whose index is gone, and data files that the index does not count."""
     sets = {_set_prefix(pattern) for pattern in folder.sets}
+    known = folder.named | sets
     found: list[str] = []
     for prefix, parts in folder.groups.items():
         if f"{prefix}.index" in folder.files:
@@ -321,7 +353,7 @@ def _nameless(folder: _Folder) -> list[str]:
             if len(counts) > 1:
                 right = _shards_of(prefix)
                 found += [path for path, shards in parts.items() if right and shards and shards != right]
-        elif prefix not in folder.named | sets and prefix not in folder.files:
+        elif prefix not in known and prefix not in folder.files:
             found += parts
     return found
 

@@ -14,6 +14,7 @@ Sources, the most trustworthy first:
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import itertools
 import json
@@ -25,7 +26,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from ckpt_tools import places
-from ckpt_tools.errors import CkptError
+from ckpt_tools.errors import CkptError, CorruptError
 from ckpt_tools.experiments import Experiment
 from ckpt_tools.findings import Finding
 from ckpt_tools.format.events import read_scalars
@@ -47,7 +48,7 @@ _IN_NAME = re.compile(r"(?P<step>\d+)?[^0-9]*?(?:val_)?recall[-_=:]?(?P<recall>[
 Best = Literal["kept", "lost", "unknown"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class LoggedEvaluation:
     """One evaluation as a source has it; ``step`` counts what that source counts, 0 when it does not say."""
 
@@ -214,7 +215,7 @@ def _number(value: object) -> float | None:
         return None
     try:
         return float(value)
-    except ValueError:
+    except (ValueError, OverflowError):  # 400 digits are an integer, but no float
         return None
 
 
@@ -222,32 +223,41 @@ def _row(values: Mapping[str, object], step: object, recall: object, source: str
     """An evaluation from a row with the usual names; nothing when it holds no recall."""
     value = _number(recall)
     if value is not None:
-        loss, ndcg, hitrate = (_number(values.get(name)) for name in ("loss", "ndcg", "hitrate"))
-        count = _number(step)
-        yield LoggedEvaluation(int(count) if count and math.isfinite(count) else 0, loss, value, ndcg, hitrate, source)
+        loss, ndcg, hitrate = (_finite(values.get(name)) for name in ("loss", "ndcg", "hitrate"))
+        yield LoggedEvaluation(step_number(step) or 0, loss, value, ndcg, hitrate, source)
 
 
-def _objects(path: str) -> Iterator[dict[str, Any]]:
-    """The JSON objects of a file with one in each line; a last line that was cut off is left out."""
-    for line in _text(path).splitlines():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(row, dict):
-            yield row
+def _finite(value: object) -> float | None:
+    number = _number(value)
+    return number if number is not None and math.isfinite(number) else None
 
 
-def _document(path: str) -> dict[str, Any]:
+def step_number(value: object) -> int | None:
+    """A step as a log has it; None for what counts nothing: no number, one below 0, one that no counter reaches."""
+    number = _finite(value)
+    return int(number) if number is not None and 0 <= number < 1 << 63 else None
+
+
+def logged_objects(path: str) -> Iterator[dict[str, Any]]:
+    """The JSON objects of a file with one in each line; other lines, such as a last one that was cut off, are left out.
+
+    Raises what `places.read_file` raises.
+    """
+    # Not splitlines(), which also ends a line where a text within it has a line separator of Unicode.
+    return filter(None, map(_object, _text(path).split("\n")))
+
+
+def _object(text: str) -> dict[str, Any]:
+    """A JSON object; empty for anything else."""
     try:
-        document = json.loads(_text(path))
-    except ValueError:
+        found = json.loads(text)
+    except (ValueError, RecursionError):  # the latter for lists in lists in lists
         return {}
-    return document if isinstance(document, dict) else {}
+    return found if isinstance(found, dict) else {}
 
 
 def _from_metrics(path: str) -> Iterator[LoggedEvaluation]:
-    for row in _objects(path):
+    for row in logged_objects(path):
         # "start" is the evaluation of fresh weights: it counts where the run took them for its first best.
         counts = row.get("event") == "start" and row.get("best_metric") not in (0, 0.0)
         if counts or row.get("event") == "eval":
@@ -269,24 +279,27 @@ def _from_log(path: str) -> Iterator[LoggedEvaluation]:
 
 
 def _from_csv(path: str) -> Iterator[LoggedEvaluation]:
-    reader = csv.DictReader(io.StringIO(_text(path)))
-    names = [name for name in reader.fieldnames or () if "recall" in name]
-    # With both, the validation's is meant.
-    column = next((name for name in names if name.startswith("val_")), names[0] if names else None)
-    if column is not None:
-        for row in reader:
+    # A line may end in any of the three ways.
+    reader = csv.DictReader(io.StringIO(_text(path), newline=None))
+    try:
+        names = [name for name in reader.fieldnames or () if "recall" in name]
+        # With both, the validation's is meant.
+        column = next((name for name in names if name.startswith("val_")), names[0] if names else None)
+        for row in reader if column is not None else ():
             yield from _row(row, row.get("step") or row.get("epoch"), row.get(column), path)
+    except csv.Error as error:
+        raise CorruptError(f"line {reader.line_num}: {error}") from error
 
 
 def _from_trainer_state(path: str) -> Iterator[LoggedEvaluation]:
-    history = _document(path).get("log_history")
+    history = _object(_text(path)).get("log_history")
     for row in history if isinstance(history, list) else ():
         if isinstance(row, dict):
             yield from _row(row, row.get("step"), row.get("eval_recall"), path)
 
 
 def _from_info(path: str) -> Iterator[LoggedEvaluation]:
-    document = _document(path)
+    document = _object(_text(path))
     if "best_ckpt_global_step" in document:
         recall = next((value for name, value in document.items() if "recall" in name), None)
         yield from _row(document, document["best_ckpt_global_step"], recall, path)
@@ -313,6 +326,7 @@ _READERS: tuple[tuple[Callable[[str], bool], _Reader], ...] = (
 _BY_NAME = len(_READERS) - 1
 
 
+@functools.lru_cache(maxsize=256)  # each row of a log asks for the same file
 def _rank(path: str) -> int:
     """The place of a file among the sources, the most trustworthy first; their number when it is none."""
     name = os.path.basename(path)

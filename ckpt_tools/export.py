@@ -2,287 +2,281 @@
 
     OUT.safetensors   u64 size of the header, header (JSON, padded with blanks), the values one after the other
     OUT.npz           a zip archive with one .npy for each tensor; no pickles
-    OUT.weights.h5    HDF5: the layout of Keras where there is an object graph, else a dataset for each name
+    OUT.weights.h5    HDF5: the layout of Keras 3 where there is an object graph, else a dataset for each name
+    OUT.h5            HDF5 of Keras 1 and 2, which Keras 3 reads too: layers by position, whatever they are called
 
-Sources: github.com/huggingface/safetensors (README.md), numpy.lib.format, keras/src/saving/saving_lib.py.
+Sources: github.com/huggingface/safetensors (README.md), numpy.lib.format, keras/src/legacy/saving/legacy_h5_format.py.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import zipfile
-from collections import deque
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
-from typing import IO, TYPE_CHECKING, Any, Literal
+import shlex
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import IO, Any, Literal
 
 from ckpt_tools import storage
-from ckpt_tools.errors import UsageError
+from ckpt_tools.errors import MismatchError, UsageError
 from ckpt_tools.experiments import resolve
+from ckpt_tools.export_names import harmless
+from ckpt_tools.export_writers import METADATA, TOP_LEVEL, WRITERS, Content, Written, refusal, side_by_side
 from ckpt_tools.findings import Finding
-from ckpt_tools.graph import ObjectGraph
-from ckpt_tools.naming import Named, by_canonical_name, by_stored_name
+from ckpt_tools.keras_layout import Doubt, KerasModel
+from ckpt_tools.naming import KERAS_FILES, Named, by_canonical_name, by_stored_name, with_slashes
 from ckpt_tools.readers import Checkpoint, open_checkpoint
 from ckpt_tools.steady import steady
 
-if TYPE_CHECKING:
-    import numpy as np
-
 Names = Literal["canonical", "stored", "keras"]
 
-_SAFETENSORS = {
-    **{"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "bool": "BOOL", "complex64": "C64"},
-    **{"float8_e5m2": "F8_E5M2", "float8_e4m3fn": "F8_E4M3"},
-    **{f"int{bits}": f"I{bits}" for bits in (8, 16, 32, 64)},
-    **{f"uint{bits}": f"U{bits}" for bits in (8, 16, 32, 64)},
-}
-# Types that neither numpy's files nor HDF5 have, and the next wider one that holds all their values.
-_WIDER = {
-    "bfloat16": "float32",
-    **dict.fromkeys(
-        ("float8_e5m2", "float8_e4m3fn", "float8_e4m3fnuz", "float8_e4m3b11fnuz", "float8_e5m2fnuz"), "float32"
-    ),
-    **dict.fromkeys(("int4", "int2"), "int8"),
-    **dict.fromkeys(("uint4", "uint2"), "uint8"),
-}
-_VARIABLE_ORDER = ("kernel", "embeddings", "recurrent_kernel", "gamma", "beta", "bias")
-_LIST_OF_LAYERS = re.compile(r"(?:_layers/\d+|layer(?:_with_weights)?-\d+)(?=/)")
-
-
-@dataclass(frozen=True)
-class Written:
-    """One exported tensor: its name in the new file and in the checkpoint, the type it was written with."""
-
-    name: str
-    keys: tuple[str, ...]
-    dtype: str
-    shape: tuple[int, ...]
+_HDF5 = (".weights.h5", ".h5")
+_MOST_DOUBTS = 20
 
 
 @dataclass(frozen=True)
 class Export:
-    """The answer of ``ckpt export``; tensors that the format cannot hold are in ``findings``."""
+    """The answer of ``ckpt export``.
+
+    ``certain`` is False when the checkpoint does not tell where Keras looks for some weights: they are at the most
+    probable place, and ``findings`` say which. Tensors that the format cannot hold are there too.
+    """
 
     prefix: str
     output: str
     format: str
     written: tuple[Written, ...]
     findings: tuple[Finding, ...]
+    certain: bool = True
 
     def to_json(self) -> dict[str, Any]:
         return {
             "prefix": self.prefix,
             "output": self.output,
             "format": self.format,
+            "certain": self.certain,
             "written": [asdict(row) for row in self.written],
             "findings": [finding.to_json() for finding in self.findings],
         }
 
 
-@steady
-def export(path: str | os.PathLike[str], output: str, *, names: Names | None = None, force: bool = False) -> Export:
+def export(
+    path: str | os.PathLike[str],
+    output: str,
+    *,
+    names: Names | None = None,
+    model: str | None = None,
+    force: bool = False,
+) -> Export:
     """Write the tensors of a checkpoint to a new file; its ending says in which format.
 
     Args:
         path: whatever `readers.locate` takes, or an experiment.
-        output: a name that ends in .safetensors, .npz or .weights.h5.
-        names: ``canonical`` (the trainer's, where the producer is known), ``stored`` or, for .weights.h5, ``keras``;
-            by default keras for .weights.h5 of a checkpoint with an object graph, else canonical.
+        output: a name that ends in .safetensors, .npz, .weights.h5 or .h5.
+        names: ``canonical`` (the trainer's, where the producer is known), ``stored`` or, for HDF5, ``keras``;
+            by default keras for HDF5 of a checkpoint with an object graph, else canonical.
+        model: which child of the checkpoint is the model, for names of Keras; found when it is the only one.
         force: replace a file that is there.
 
     Raises:
         UsageError: another ending, names that the format does not have, or the file is there already.
+        MismatchError: it is not known where Keras looks for any weight, or it reads this file as it is.
         CorruptError and others: a tensor cannot be read; nothing is written then.
     """
-    writer = next((writer for ending, writer in _WRITERS.items() if output.endswith(ending)), None)
-    if writer is None:
-        raise UsageError(f"{output}: the name must end in {', '.join(_WRITERS)}")
+    ending = next((ending for ending in WRITERS if output.endswith(ending)), None)
+    if ending is None:
+        raise UsageError(f"{output}: the name must end in {', '.join(WRITERS)}")
     if os.path.lexists(output) and not force:
         raise UsageError("there is such a file already", path=output, hint="--force replaces it")
+    if names == "keras" and ending not in _HDF5:
+        raise UsageError("the names of Keras are for .weights.h5 and .h5")
+    with storage.created(output, replace=force) as file:
+        return _written(path, output, ending, names, model, file)
+
+
+@steady
+def _written(
+    path: str | os.PathLike[str], output: str, ending: str, names: Names | None, model: str | None, file: IO[bytes]
+) -> Export:
+    """Write to a file that is open already; what an earlier try has written there is forgotten."""
+    file.seek(0)
+    file.truncate()
     with open_checkpoint(resolve(path)) as checkpoint:
-        keras = output.endswith(".weights.h5")
-        chosen = names or ("keras" if keras and checkpoint.graph is not None else "canonical")
-        if chosen == "keras" and not keras:
-            raise UsageError("the names of Keras are for .weights.h5")
-        named = _named(checkpoint, chosen)
+        chosen = names or _default_names(checkpoint, ending)
+        if ending == ".h5" and chosen != "keras":
+            raise UsageError(
+                "a .h5 holds the layers of a Keras model, by position",
+                path=output,
+                hint="give it the ending .weights.h5",
+            )
         findings: list[Finding] = []
-        kept = {}
-        for name, tensor in named.items():
-            reason = _why_not(tensor, output)
-            if reason:
-                findings.append(Finding("not-exported", "warning", reason, checkpoint.prefix, tensor.keys[0]))
-            else:
-                kept[name] = tensor
-        with storage.created(output, replace=force) as file:
-            written = writer(file, kept)
-        return Export(
-            checkpoint.prefix, output, next(e for e in _WRITERS if output.endswith(e)), tuple(written), tuple(findings)
-        )
+        certain = True
+        if chosen == "keras":
+            content, doubts = _keras_content(checkpoint, ending, model)
+            certain = not doubts
+            findings += _told(doubts, checkpoint.prefix, ending, os.fspath(path))
+        else:
+            named = by_stored_name(checkpoint) if chosen == "stored" else by_canonical_name(checkpoint)
+            named = {with_slashes(checkpoint, name): tensor for name, tensor in named.items()}
+            content = Content(dict(sorted(named.items())), {})
+        content = _within(content, ending, checkpoint.prefix, findings)
+        written, refused = WRITERS[ending](file, content)
+        findings += [_left_out(reason, checkpoint.prefix, key) for key, reason in refused]
+        return Export(checkpoint.prefix, output, ending, tuple(written), tuple(findings), certain)
 
 
-def _named(checkpoint: Checkpoint, names: Names) -> dict[str, Named]:
-    if names == "stored":
-        return by_stored_name(checkpoint)
-    if names == "canonical":
-        return by_canonical_name(checkpoint)
-    stored = by_stored_name(checkpoint)
+def _default_names(checkpoint: Checkpoint, ending: str) -> Names:
+    if ending not in _HDF5:
+        return "canonical"
+    if checkpoint.format in KERAS_FILES:
+        _refuse_as_it_is(checkpoint, ending)
+        return "stored"
     if checkpoint.graph is None:
-        return stored
-    return {name: stored[key] for name, key in sorted(keras_layout(checkpoint.graph).items()) if key in stored}
+        return "keras" if ending == ".h5" else "canonical"
+    return "keras"
 
 
-def _why_not(tensor: Named, output: str) -> str | None:
-    """The reason why a tensor cannot go into a file of that kind; None when it can."""
-    if tensor.dtype in ("variant", "resource", "opaque"):
-        return f"values of type {tensor.dtype} cannot be exported"
-    if output.endswith(".safetensors") and tensor.dtype not in _SAFETENSORS:
-        return f"safetensors has no type {tensor.dtype}"
-    if output.endswith(".npz") and tensor.dtype == "string":
-        return "numpy keeps strings of varying length only as pickles, which are not written"
-    return None
-
-
-# ----------------------------------------------------------------------------------------- the writers
-
-
-def _write_safetensors(file: IO[bytes], tensors: Mapping[str, Named]) -> Iterable[Written]:
-    import numpy as np
-
-    # Types and shapes must be known before the first value: what is converted is read twice.
-    rows = []
-    header: dict[str, Any] = {}
-    offset = 0
-    for name, tensor in tensors.items():
-        shape, dtype = tensor.shape, tensor.dtype
-        if not tensor.stored:
-            shape = tensor.read().shape
-        size = int(np.prod(shape, dtype=object)) * _item_size(dtype)
-        header[name] = {"dtype": _SAFETENSORS[dtype], "shape": list(shape), "data_offsets": [offset, offset + size]}
-        offset += size
-        rows.append(Written(name, tensor.keys, dtype, tuple(shape)))
-    encoded = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
-    encoded += b" " * (-len(encoded) % 8)
-    file.write(len(encoded).to_bytes(8, "little") + encoded)
-    for tensor in tensors.values():
-        file.write(np.ascontiguousarray(tensor.read()).tobytes())
-    return rows
-
-
-def _item_size(dtype: str) -> int:
-    from ckpt_tools.format.dtypes import BY_NAME
-
-    return BY_NAME[dtype].size
-
-
-def _write_npz(file: IO[bytes], tensors: Mapping[str, Named]) -> Iterable[Written]:
-    import numpy as np
-
-    rows = []
-    with zipfile.ZipFile(file, "w") as archive:
-        for name, tensor in tensors.items():
-            value = _plain(tensor)
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, value, allow_pickle=False)
-            rows.append(Written(name, tensor.keys, value.dtype.name, value.shape))
-    return rows
-
-
-def _write_h5(file: IO[bytes], tensors: Mapping[str, Named]) -> Iterable[Written]:
-    import h5py
-
-    rows = []
-    with h5py.File(file, "w") as target:
-        for name, tensor in _side_by_side(tensors).items():
-            value = tensor.read()
-            dtype = tensor.dtype
-            if dtype == "string":
-                strings = h5py.string_dtype("utf-8")
-                target.create_dataset(name, data=value, dtype=strings)
-            elif dtype == "bfloat16":
-                # As Keras stores it: two opaque bytes, and an attribute that says so.
-                target.create_dataset(name, data=value).attrs["dtype"] = "bfloat16"
-            else:
-                value = _plain(tensor, value)
-                dtype = value.dtype.name
-                target.create_dataset(name, data=value)
-            rows.append(Written(name, tensor.keys, dtype, value.shape))
-    return rows
-
-
-def _side_by_side(tensors: Mapping[str, Named]) -> dict[str, Named]:
-    """HDF5 has no ``a`` beside ``a/b``: the former becomes ``a:0``, as Keras calls its variables."""
-    groups = {name[:place] for name in tensors for place, letter in enumerate(name) if letter == "/"}
-    return {f"{name}:0" if name in groups else name: tensor for name, tensor in tensors.items()}
-
-
-def _plain(tensor: Named, value: np.ndarray | None = None) -> np.ndarray:
-    """The value in a type that numpy itself has."""
-    value = tensor.read() if value is None else value
-    wider = _WIDER.get(tensor.dtype)
-    return value if wider is None else value.astype(wider)
-
-
-_WRITERS = {".safetensors": _write_safetensors, ".npz": _write_npz, ".weights.h5": _write_h5}
-
-
-# ----------------------------------------------------------------------------------------- Keras' layout
-
-
-def keras_layout(graph: ObjectGraph) -> dict[str, str]:
-    """Where Keras 3 looks for each weight in a ``.weights.h5``: its path there, and the key that it is stored under.
-
-    Keras goes through the attributes of a model as TensorFlow does, and numbers the variables of each layer:
-    ``model/gru/cell/recurrent_kernel`` is ``gru/cell/vars/1``. The layers of a Sequential or functional model are
-    called by their class, in order: ``layers/dense/vars/0``, ``layers/dense_1/vars/0``. Optimizers are left out.
-    """
-    groups: dict[str, list[tuple[str, str]]] = {}
-    classes: dict[str, str] = {}
-    counts: dict[str, int] = {}
-    for path, key, full_name in _weights(graph):
-        match = _LIST_OF_LAYERS.search(f"{path}/")
-        if match and "/" in full_name:
-            layer = match[0]
-            if layer not in classes:
-                base = re.sub(r"_\d+$", "", full_name.split("/")[0])
-                classes[layer] = base if base not in counts else f"{base}_{counts[base]}"
-                counts[base] = counts.get(base, 0) + 1
-            path = f"{path[: match.start()]}layers/{classes[layer]}{path[match.end() :]}"
-        parent, _, leaf = path.rpartition("/")
-        groups.setdefault(parent, []).append((leaf.removeprefix("_"), key))
-    layout = {}
-    for parent, variables in groups.items():
-        variables.sort(key=lambda pair: (_rank(pair[0]), pair[0]))
-        for number, (_, key) in enumerate(variables):
-            layout[f"{parent}/vars/{number}" if parent else f"vars/{number}"] = key
-    return layout
-
-
-def _rank(name: str) -> int:
-    return _VARIABLE_ORDER.index(name) if name in _VARIABLE_ORDER else len(_VARIABLE_ORDER)
-
-
-def _weights(graph: ObjectGraph) -> Iterable[tuple[str, str, str]]:
-    """(path below the model, key, full name) of every weight, nearest first, without going through an optimizer."""
-    start = graph.child("model")
-    start = 0 if start is None else start
-    seen = {start}
-    queue = deque([(start, "")])
-    while queue:
-        node, path = queue.popleft()
-        for attribute in graph.nodes[node].attributes:
-            if path:
-                yield path, attribute.key, attribute.full_name
-        # Named attributes before Keras' own lists of the same objects; layers in their order.
-        children = sorted(
-            graph.nodes[node].children.items(), key=lambda item: (item[0].startswith("_"), _natural(item[0]))
+def _refuse_as_it_is(checkpoint: Checkpoint, ending: str) -> None:
+    """A file of Keras is converted into no other kind of file of Keras: its layers are called in another way there."""
+    legacy = checkpoint.format == "keras-h5"
+    if legacy or ending == ".h5":
+        call = f"model.load_weights({checkpoint.prefix!r})"
+        which = "the layers of a .h5 of Keras 1 or 2 by position" if legacy else "it"
+        raise MismatchError(
+            f"nothing was written: Keras 3 loads this file as it is, with {call}; it reads {which}, and the names that "
+            f"a {ending} has are not in it",
+            path=checkpoint.prefix,
+            hint=f"ckpt verify {shlex.quote(checkpoint.prefix)}",
         )
-        for name, child in children:
-            if child not in seen and "optimizer" not in name and name not in ("keras_api", "save_counter"):
-                seen.add(child)
-                queue.append((child, f"{path}/{name}" if path else name))
 
 
-def _natural(name: str) -> tuple[str | int, ...]:
-    return tuple(int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name))
+# ----------------------------------------------------------------------------------------- Keras
+
+
+def _keras_content(checkpoint: Checkpoint, ending: str, child: str | None) -> tuple[Content, list[Doubt]]:
+    """The weights of the model where Keras looks for them, and what is not certain of it."""
+    graph = checkpoint.graph
+    if graph is None:
+        raise MismatchError(
+            "the checkpoint does not tell layers from each other: it has no object graph",
+            path=checkpoint.prefix,
+            hint=f"ckpt inspect {shlex.quote(checkpoint.prefix)}",
+        )
+    if child is not None and graph.child(child) is None:
+        raise UsageError(f"--model {child}: the checkpoint has no such child", path=checkpoint.prefix)
+    found = KerasModel(graph, checkpoint.tensors, getattr(checkpoint, "classes", None), child)
+    if child is None and len(parts := found.parts) > 1:
+        raise MismatchError(
+            f"holds several models: {', '.join(parts)}",
+            path=checkpoint.prefix,
+            hint=f"say which one: --model {shlex.quote(parts[0])}",
+        )
+    stored = by_stored_name(checkpoint)
+    if ending == ".h5":
+        content, doubts = _by_position(found, stored)
+    else:
+        content, doubts = _by_class(found, stored)
+    if not content.tensors:
+        raise MismatchError(
+            "nothing was written: no weights of layers in the object graph"
+            + "".join(f"; {doubt.message}" for doubt in doubts[:1]),
+            path=checkpoint.prefix,
+            hint=f"ckpt inspect {shlex.quote(checkpoint.prefix)} --tree",
+        )
+    return content, doubts
+
+
+def _by_class(model: KerasModel, stored: Mapping[str, Named]) -> tuple[Content, list[Doubt]]:
+    layout = model.by_class()
+    tensors: dict[str, Named] = {}
+    links: dict[str, str] = {}
+    first: dict[str, str] = {}
+    for group, keys in sorted(layout.groups.items()):
+        for number, key in enumerate(keys):
+            name = f"{group}/vars/{number}" if group else f"vars/{number}"
+            if key in first:
+                links[name] = first[key]
+            else:
+                tensors[name] = stored[key]
+                first[key] = name
+    return Content(tensors, links), list(layout.doubts)
+
+
+def _by_position(model: KerasModel, stored: Mapping[str, Named]) -> tuple[Content, list[Doubt]]:
+    tensors: dict[str, Named] = {}
+    links: dict[str, str] = {}
+    first: dict[str, str] = {}
+    layers: list[tuple[str, list[str]]] = []
+    rows, doubts = model.by_position()
+    taken = {TOP_LEVEL}
+    for number, (layer, keys) in enumerate(rows):
+        name = re.sub(r"[^\w.-]", "_", layer)[:200] if layer else TOP_LEVEL
+        if layer and name in taken:
+            name = f"{name}_at_{number}"
+        taken.add(name)
+        weights = []
+        for place, key in enumerate(keys):
+            last = re.sub(r"[^\w.-]", "_", key.removesuffix("/.ATTRIBUTES/VARIABLE_VALUE").rsplit("/", 1)[-1])[:100]
+            weight = f"{place}_{last}:0"
+            weights.append(weight)
+            if key in first:
+                links[f"{name}/{weight}"] = first[key]
+            else:
+                first[key] = f"{name}/{weight}"
+                tensors[first[key]] = stored[key]
+        layers.append((name, weights))
+    if not any(name == TOP_LEVEL for name, _ in layers):
+        layers.append((TOP_LEVEL, []))
+    return Content(tensors, links, layers), doubts
+
+
+def _told(doubts: list[Doubt], prefix: str, ending: str, path: str) -> list[Finding]:
+    """What is not certain, as findings; the last one says what to do."""
+    if not doubts:
+        return []
+    found = [Finding("not-certain", "error", doubt.message, prefix) for doubt in doubts[:_MOST_DOUBTS]]
+    if len(doubts) > _MOST_DOUBTS:
+        found.append(Finding("not-certain", "error", f"and {len(doubts) - _MOST_DOUBTS} more of these", prefix))
+    message, fix = "compare an output of the model, once this is loaded, with one from before", None
+    if ending == ".weights.h5" and any(doubt.of_class for doubt in doubts):
+        message = (
+            "Keras loads this if it calls the same layers so, and else fails; the layers of a .h5 it loads by "
+            "position, whatever their classes are"
+        )
+        out = f"{os.path.basename(prefix) or 'model'}.h5"
+        fix = f"ckpt export {shlex.quote(path)} {shlex.quote(out)}"
+    return [*found, Finding("what-to-do", "note", message, prefix, fix=fix)]
+
+
+# ----------------------------------------------------------------------------------------- what a file can hold
+
+
+def _within(content: Content, ending: str, prefix: str, findings: list[Finding]) -> Content:
+    """Only what a file of that kind can hold, under names that it can have."""
+    kept = {}
+    for name, tensor in content.tensors.items():
+        reason = refusal(tensor, ending)
+        if reason is None:
+            kept[name] = tensor
+        else:
+            findings.append(_left_out(reason, prefix, tensor.keys[0]))
+    if ending == ".safetensors":
+        new = {name: f"{name}:0" if name == METADATA else name for name in kept}
+    else:
+        new = harmless(kept)
+        if ending != ".npz":
+            beside = side_by_side(list(new.values()))
+            new = {name: beside[each] for name, each in new.items()}
+    for name, each in new.items():
+        if each not in (name, f"{name}:0") or name == METADATA:
+            message = f"is called {_short(each)} there, where {_short(name)} cannot be a name"
+            findings.append(Finding("renamed", "warning", message, prefix, kept[name].keys[0]))
+    return replace(content, tensors={new[name]: tensor for name, tensor in kept.items()})
+
+
+def _left_out(reason: str, prefix: str, key: str) -> Finding:
+    return Finding("not-exported", "warning", f"{_short(key)} is left out: {reason}", prefix, key)
+
+
+def _short(name: str) -> str:
+    return repr(name if len(name) <= 80 else f"{name[:77]}...")

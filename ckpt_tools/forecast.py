@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -26,7 +26,7 @@ from ckpt_tools.lineages import (
     identify,
     trainer,
 )
-from ckpt_tools.lineages.base import STEP, required_variables
+from ckpt_tools.lineages.base import LEARNING_RATE, STEP, required_variables
 from ckpt_tools.readers import Checkpoint, open_checkpoint
 from ckpt_tools.steady import steady
 
@@ -40,8 +40,9 @@ class Forecast:
     """The answer of ``ckpt resume-check``.
 
     ``restored`` and ``missing`` are canonical names of the trainer's variables, ``converted`` those of the restored
-    ones that are rearranged on the way, ``unused`` stored names that nothing would read. ``survives`` says of
-    best_metric, patience and optimizer whether they would.
+    ones that are rearranged on the way. ``left`` are canonical names of weights and moments that are stored, and that
+    nothing would read; ``unused`` the stored names of these and of all else that nothing would read. ``survives``
+    says of best_metric, patience and optimizer whether they would.
     """
 
     path: str
@@ -54,6 +55,7 @@ class Forecast:
     restored: tuple[str, ...] = ()
     converted: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
     unused: tuple[str, ...] = ()
     survives: dict[str, bool] = field(default_factory=dict)
     latest: str | None = None
@@ -70,6 +72,7 @@ class Forecast:
             "restored": list(self.restored),
             "converted": list(self.converted),
             "missing": list(self.missing),
+            "left": list(self.left),
             "unused": list(self.unused),
             "survives": self.survives,
             "latest": self.latest,
@@ -129,6 +132,11 @@ def _with_trainer(path: str, checkpoint: Checkpoint, lineage: Lineage, thorough:
     best = lineage.best_metric
     latest, findings = _latest(path, thorough)
     findings += _suspicions(path, lineage)
+    left = _left(lineage, restored)
+    if left:
+        why = f"the trainer's {lineage.model_type} has no such variable"
+        message = f"{', '.join(left)}: stored, and restored by nothing: {why}"
+        findings.append(Finding("stored-not-restored", "note", message, path))
     verdict: Verdict = "safe"
     if missing:
         verdict = "blocked"
@@ -160,7 +168,8 @@ def _with_trainer(path: str, checkpoint: Checkpoint, lineage: Lineage, thorough:
         restored=tuple(restored),
         converted=tuple(converted),
         missing=tuple(missing),
-        unused=tuple(_unused(checkpoint, lineage)),
+        left=left,
+        unused=tuple(_unused(checkpoint, lineage, left)),
         survives={
             "best_metric": best.status == "present",
             "patience": "state/trials" in lineage.tensors,
@@ -189,8 +198,14 @@ def _suspicions(path: str, lineage: Lineage) -> Iterator[Finding]:
             yield Finding("best-lost", "warning", message, path)
 
 
-def _unused(checkpoint: Checkpoint, lineage: Lineage) -> Iterator[str]:
-    used = {key for source in lineage.tensors.values() for key in source.keys}
+def _left(lineage: Lineage, restored: Iterable[str]) -> tuple[str, ...]:
+    """The weights and moments that are stored under known names, and that no variable of the trainer stands for."""
+    beside = {*restored, STEP, LEARNING_RATE}
+    return tuple(name for name in lineage.tensors if name.startswith(("model/", "optimizer/")) and name not in beside)
+
+
+def _unused(checkpoint: Checkpoint, lineage: Lineage, left: Collection[str]) -> Iterator[str]:
+    used = {key for name, source in lineage.tensors.items() if name not in left for key in source.keys}
     return (key for key in checkpoint.tensors if key not in used)
 
 
@@ -234,6 +249,7 @@ def _with_old(path: str, checkpoint: Checkpoint, lineage: Lineage, name: str, ke
         best_metric=lineage.best_metric,
         restored=tuple(restored),
         missing=tuple(n for n in needed if n not in restored),
+        left=tuple(n for n in _left(lineage, restored) if n not in needed),
         survives={"best_metric": best, "patience": False, "optimizer": optimizer},
         findings=() if verdict == "safe" else (finding,),
     )

@@ -9,11 +9,14 @@ tells that it is ``model/gru/cell/kernel``.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 from ckpt_tools.format.object_graph import VARIABLE_VALUE, Node, Slot, decode_graph
+
+# How long all paths together may be: so many times the graph itself, and some for small ones.
+_MOST_TIMES, _MOST_FREE = 8, 4 << 20
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class ObjectGraph:
 
     def __init__(self, data: bytes) -> None:
         self.nodes: tuple[Node, ...] = decode_graph(data)
+        self._most_characters = _MOST_TIMES * len(data) + _MOST_FREE
 
     def child(self, path: str) -> int | None:
         """The node at ``a/b/c`` below the root, or None."""
@@ -51,15 +55,20 @@ class ObjectGraph:
         """Every variable that can be reached from a path, nearest first, each once."""
         start = self.child(path)
         if start is not None:
-            for node, where in self._walk(start, path):
+            for node, where in self.walk(start, path):
                 variable = self._variable(node, where)
                 if variable is not None:
                     yield variable
 
     @cached_property
     def paths(self) -> dict[str, str]:
-        """For each key in the graph the shortest path to its object from the root."""
-        return {attribute.key: where for node, where in self._walk(0, "") for attribute in self.nodes[node].attributes}
+        """For each key in the graph the shortest path to its object from the root; see `walk` for those without."""
+        return {attribute.key: where for node, where in self.walk(0, "") for attribute in self.nodes[node].attributes}
+
+    @property
+    def keys(self) -> Iterator[str]:
+        """The keys of all objects that can be reached from the root."""
+        return (attribute.key for node in self.reachable(0) for attribute in self.nodes[node].attributes)
 
     @property
     def slots(self) -> Iterator[Slot]:
@@ -90,11 +99,16 @@ class ObjectGraph:
                         if key is not None and place in weights:
                             yield key, (self.key_of(weights[place]), name.strip("_"))
 
-    def _optimizer_lists(self) -> Iterator[tuple[dict[str, int], dict[str, dict[str, int]]]]:
-        """The numbered children of each optimizer: its weights, and its other lists."""
+    def _optimizer_lists(self) -> Iterator[tuple[Mapping[str, int], dict[str, Mapping[str, int]]]]:
+        """The numbered children of each optimizer: its weights, and its other lists.
+
+        No two optimizers of Keras have one list of weights: of those that do the first counts.
+        """
+        seen: set[int] = set()
         for node in self.nodes:
             weights = node.children.get("_trainable_variables")
-            if weights is not None and "_iterations" in node.children:
+            if weights is not None and weights not in seen and "_iterations" in node.children:
+                seen.add(weights)
                 lists = {
                     name: self.nodes[child].children
                     for name, child in node.children.items()
@@ -129,20 +143,38 @@ class ObjectGraph:
                 return attribute.key
         return None
 
+    def walk(self, start: int = 0, path: str = "") -> Iterator[tuple[int, str]]:
+        """Each node that can be reached and its path: breadth first, so that the first path found is a shortest one.
+
+        Ends when all paths together are many times as long as the graph itself: objects may be nested as deep as there
+        are objects.
+        """
+        seen = {start}
+        queue = deque([(start, path)])
+        left = self._most_characters
+        while queue:
+            node, where = queue.popleft()
+            yield node, where
+            for name, child in self.nodes[node].children.items():
+                left -= 0 if child in seen else len(where) + 1 + len(name)
+                if child not in seen and left >= 0:
+                    seen.add(child)
+                    queue.append((child, f"{where}/{name}" if where else name))
+
+    def reachable(self, *starts: int) -> Iterator[int]:
+        """Each node that can be reached from some, themselves included: breadth first, each once."""
+        seen = {*starts}
+        queue = deque(starts)
+        while queue:
+            node = queue.popleft()
+            yield node
+            for child in self.nodes[node].children.values():
+                if child not in seen:
+                    seen.add(child)
+                    queue.append(child)
+
     def _variable(self, node: int, path: str) -> Variable | None:
         for attribute in self.nodes[node].attributes:
             if attribute.name == VARIABLE_VALUE:
                 return Variable(node, path, attribute.key, attribute.full_name)
         return None
-
-    def _walk(self, start: int, path: str) -> Iterator[tuple[int, str]]:
-        """Breadth first, so that the first path found is a shortest one."""
-        seen = {start}
-        queue = deque([(start, path)])
-        while queue:
-            node, where = queue.popleft()
-            yield node, where
-            for name, child in self.nodes[node].children.items():
-                if child not in seen:
-                    seen.add(child)
-                    queue.append((child, f"{where}/{name}" if where else name))

@@ -10,8 +10,8 @@ import json
 import math
 import os
 import struct
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from ckpt_tools import rewrite
@@ -21,23 +21,34 @@ from ckpt_tools.format.bundle import OBJECT_GRAPH_KEY
 from ckpt_tools.format.object_graph import build_graph
 from ckpt_tools.ledger import backup_directory
 from ckpt_tools.lineages import Lineage, identify, trainer
-from ckpt_tools.lineages.base import STEP, UNKNOWN_STEP, required_variables
+from ckpt_tools.lineages.base import LEARNING_RATE, STEP, UNKNOWN_STEP, required_variables
 from ckpt_tools.readers import Bundle, open_checkpoint
 from ckpt_tools.rewrite import Plan, Value
 
-LEARNING_RATE = "optimizer/learning_rate"
 REASON = "migrate"
+# What is shown of a best metric for which there is only the place, with the value that such variables start from.
+NEVER_SET = "never set"
 
 
 @dataclass(frozen=True)
 class Migration:
-    """What a migration does: canonical names by the stored ones they came from, and the stored names left out."""
+    """What a migration does: canonical names by the stored ones they came from, and the stored names left out.
+
+    ``called`` gives those left out whose names say nothing, such as ``optimizer/_trainable_variables/1``, the names
+    that say what they are.
+    """
 
     path: str
     plan: Plan
     lineage: Lineage
     mapped: dict[str, tuple[str, ...]]
     dropped: tuple[str, ...]
+    called: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def knows_its_best(self) -> bool:
+        """Whether the migrated checkpoint has a best metric, rather than the place for one."""
+        return self.lineage.best_metric.status == "present"
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -45,6 +56,8 @@ class Migration:
             "lineage": self.lineage.to_json(),
             "mapped": [{"name": name, "from": list(keys)} for name, keys in self.mapped.items()],
             "dropped": list(self.dropped),
+            "called": self.called,
+            "best_metric": self.lineage.best_metric.value if self.knows_its_best else None,
             "plan": self.plan.to_json(),
         }
 
@@ -115,7 +128,15 @@ def plan_migration(path: str) -> Migration:
             reason=REASON,
             evidence={"from": lineage.id, "to": trainer.ID, "mapped": mapped, "dropped": dropped},
         )
-    return Migration(path, plan, lineage, mapped, dropped)
+        called = _called(checkpoint, lineage, dropped)
+    return Migration(path, plan, lineage, mapped, dropped, called)
+
+
+def _called(checkpoint: Bundle, lineage: Lineage, keys: Iterable[str]) -> dict[str, str]:
+    """What the tensors with some keys are, where that is known and their keys do not say it."""
+    full_names = checkpoint.graph.full_names if checkpoint.graph else {}
+    names = {key: lineage.name_of(key) or full_names.get(key) for key in keys}
+    return {key: name for key, name in names.items() if name and name != key.removesuffix(trainer.SUFFIX)}
 
 
 def _state(lineage: Lineage, prefix: str) -> dict[str, Value]:
@@ -137,7 +158,7 @@ def _state(lineage: Lineage, prefix: str) -> dict[str, Value]:
         STEP: _integer(step),
         LEARNING_RATE: _float32(rate or 0.0),
         "save_counter": _integer(1),
-        "best_metric": _float32(best or 0.0),
+        "best_metric": _float32(best or 0.0, NEVER_SET if best is None else best),
         "state/step": _integer(step),
         "state/best_step": _integer(step),
         "state/trials": _integer(0),
@@ -154,8 +175,8 @@ def _integer(value: int) -> Value:
     return Value.of("int64", (), struct.pack("<q", value), value)
 
 
-def _float32(value: float) -> Value:
-    return Value.of("float32", (), struct.pack("<f", value), value)
+def _float32(value: float, shown: float | str | None = None) -> Value:
+    return Value.of("float32", (), struct.pack("<f", value), value if shown is None else shown)
 
 
 def _json(document: dict[str, Any]) -> Value:

@@ -86,6 +86,11 @@ def is_file(path: PathLike) -> bool:
     return _noted(_is_file, path)
 
 
+def is_link(path: PathLike) -> bool:
+    """Whether it is a symbolic link; a URL has none."""
+    return not is_url(path) and os.path.islink(path)
+
+
 def fingerprint(path: PathLike) -> Fingerprint:
     """What tells that a file is still the one that was looked at. Raises NotFoundError when there is none."""
     if not is_url(path):

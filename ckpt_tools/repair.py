@@ -13,15 +13,16 @@ for freshly initialised, and say nothing.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ckpt_tools import ledger, rewrite, storage
-from ckpt_tools.errors import CorruptError, NotFoundError, UnsafeError, UnsupportedError
+from ckpt_tools.errors import CkptError, CorruptError, NotFoundError, UnsafeError, UnsupportedError
 from ckpt_tools.experiments import BEST_LINE, LATEST_LINE
 from ckpt_tools.findings import Finding, Severity
 from ckpt_tools.format.state import FILE_NAME
@@ -41,7 +42,7 @@ REBUILD_INDEX, SALVAGE, REWRITE_STATE, SET_ASIDE = "rebuild-index", "salvage", "
 
 # Their tensors are whole, only not where they should be, or of two saves: half of them would be no checkpoint.
 _NOT_FOR_SALVAGE = ("mixed-saves", "wrong-shard")
-_DATA = re.compile(r"(?P<prefix>.+)\.data-\d{5}-of-\d{5}", re.DOTALL)
+_DATA = re.compile(r"(?P<prefix>.+)\.data-(?P<number>\d{5})-of-(?P<count>\d{5})", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -138,11 +139,15 @@ def _directories(path: str) -> list[str]:
 
 @dataclass(frozen=True)
 class _Survey:
-    """The bundles of a directory by name: verified, or only their data files are there."""
+    """The bundles of a directory by name: verified, or only their data files are there.
+
+    ``data`` holds the size of each data file of a name, by its number and how many there should be.
+    """
 
     directory: str
     verified: dict[str, Verification]
     without_index: tuple[str, ...]
+    data: Mapping[str, Mapping[tuple[int, int], int]]
     has_state: bool
     left: bool
 
@@ -169,11 +174,16 @@ def _survey(directory: str) -> _Survey:
             verified[name] = verify(os.path.join(directory, name))
         except (NotFoundError, UnsupportedError):
             continue  # another kind of file under this name, or of another version: not ours to judge
-    data = {match["prefix"] for match in map(_DATA.fullmatch, names) if match}
+    data: dict[str, dict[tuple[int, int], int]] = {}
+    for match in filter(None, map(_DATA.fullmatch, names)):
+        with contextlib.suppress(CkptError):
+            size = storage.fingerprint(os.path.join(directory, match[0])).size
+            data.setdefault(match["prefix"], {})[int(match["number"]), int(match["count"])] = size
     return _Survey(
         directory,
         verified,
         tuple(sorted(name for name in data if not storage.is_there(index_name(os.path.join(directory, name))))),
+        data,
         storage.is_file(os.path.join(directory, FILE_NAME), follow=True),
         any(True for _ in leftovers_in(directory, 0)),
     )
@@ -197,7 +207,7 @@ class _Planner:
     def run(self, surveys: Iterable[_Survey]) -> None:
         damaged = {name: answer for name, answer in self._survey.verified.items() if not answer.whole}
         unreadable = [name for name, answer in damaged.items() if answer.format is None]
-        indexes = list(_indexes(surveys))
+        indexes = list(_indexes(surveys)) if unreadable or self._survey.without_index else []
         for name in sorted((*self._survey.without_index, *unreadable), key=by_number):
             self._rebuild(name, indexes)
         for name in sorted(damaged.keys() - set(unreadable), key=by_number):
@@ -205,10 +215,11 @@ class _Planner:
         self._state()
         self._set_aside()
 
-    def _rebuild(self, name: str, indexes: Iterable[str]) -> None:
+    def _rebuild(self, name: str, indexes: Iterable[_Index]) -> None:
         """Give a prefix an index that all its data agrees with; without one, say that it is lost."""
         prefix = self._survey.path(name)
-        for index in indexes:
+        sizes = self._survey.data.get(name, {})
+        for index in (each.path for each in indexes if each.may_fit(sizes)):
             if index != index_name(prefix) and _fits(prefix, index):
                 with Bundle(prefix, index=index) as bundle:
                     change = rewrite.plan_index(bundle, reason=REBUILD_INDEX, evidence={"rebuilt_from": index})
@@ -319,14 +330,28 @@ def _are(names: Sequence[str]) -> str:
     return "is" if len(names) == 1 else "are"
 
 
-def _indexes(surveys: Iterable[_Survey]) -> Iterator[str]:
+@dataclass(frozen=True)
+class _Index:
+    """An index, and how many bytes it needs of each data file."""
+
+    path: str
+    needs: tuple[int, ...]
+
+    def may_fit(self, sizes: Mapping[tuple[int, int], int]) -> bool:
+        """Whether there are data files (by number, and of how many) with so many bytes: seen without opening any."""
+        count = len(self.needs)
+        return all(sizes.get((number, count), -1) >= need for number, need in enumerate(self.needs))
+
+
+def _indexes(surveys: Iterable[_Survey]) -> Iterator[_Index]:
     """Every index that could belong to another prefix: those beside it, and the originals of earlier changes."""
     for survey in surveys:
-        for name in survey.verified:
-            yield index_name(survey.path(name))
+        found = [index_name(survey.path(name)) for name, answer in survey.verified.items() if answer.format]
         for backup in ledger.backups(survey.directory):
-            for name in prefixes_in(backup):
-                yield index_name(os.path.join(backup, name))
+            found += [index_name(os.path.join(backup, name)) for name in prefixes_in(backup)]
+        for path in found:
+            with contextlib.suppress(CkptError), Bundle(path.removesuffix(".index"), index=path) as bundle:
+                yield _Index(path, tuple(bundle.ends().values()))
 
 
 def _fits(prefix: str, index: str) -> bool:

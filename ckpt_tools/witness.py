@@ -9,8 +9,10 @@ from __future__ import annotations
 import contextlib
 import contextvars
 from collections.abc import Callable, Hashable, Iterator
+from typing import TypeVar, cast
 
 Look = Callable[[str], Hashable]
+Result = TypeVar("Result")
 
 _current: contextvars.ContextVar[Witness | None] = contextvars.ContextVar("witness", default=None)
 
@@ -20,6 +22,7 @@ class Witness:
 
     def __init__(self) -> None:
         self.doubted = False
+        self.done: dict[Hashable, object] = {}
         self._seen: dict[tuple[Look, str], Hashable] = {}
         self._unchecked: set[str] = set()
         self._two_states = False
@@ -59,6 +62,16 @@ def watching(witness: Witness | None = None) -> Iterator[Witness]:
 def current() -> Witness | None:
     """The witness of the question that is being asked, if one is."""
     return _current.get()
+
+
+def once(key: Hashable, work: Callable[[], Result]) -> Result:
+    """What some work leads to, done once in a question, however many parts of it ask; ``key`` tells which work."""
+    witness = _current.get()
+    if witness is None:
+        return work()
+    if key not in witness.done:
+        witness.done[key] = work()
+    return cast(Result, witness.done[key])
 
 
 def saw(look: Look, path: str, found: Hashable) -> None:

@@ -12,22 +12,28 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from ckpt_tools.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_OK, CkptError, NotFoundError, UsageError
+from ckpt_tools.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_OK, CkptError, NotFoundError, UnsafeError, UsageError
 from ckpt_tools.evidence import collect
 from ckpt_tools.experiments import Experiment
 from ckpt_tools.findings import Finding
+from ckpt_tools.pipes import while_read
 from ckpt_tools.redaction import remember, without_secrets
 from ckpt_tools.storage import require_writable
+from ckpt_tools.version import __version__
+from trainer.closing import Closing, Extent, closing_report
 from trainer.cluster import Task, task_of
 from trainer.config import MODEL_TYPES, UNKNOWN_ITEM_COUNT, default_config, override
 from trainer.console import Console
 from trainer.curve import draw
 from trainer.data import default_data_dir, read_categories, read_split
 from trainer.exporting import export as write_vectors
+from trainer.extras import require
 from trainer.naming import existing_experiment, new_experiment
 from trainer.native import held_stderr
 from trainer.opening import open_model
+from trainer.prepare import FEWEST
 from trainer.prepare import prepare as write_dataset
+from trainer.raw import Format, ItemField
 from trainer.report import report
 from trainer.start import Start, new_run, resumed_run
 
@@ -52,9 +58,49 @@ app = typer.Typer(
 )
 
 
+_Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else there.")]
+_Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing unless something is wrong.")]
+Readout = Literal["target", "padding", "soft-target", "soft-padding", "mean", "first", "hard", "soft"]
+
+_PANELS = {
+    "MODEL": "The model",
+    "TRAINING": "Training",
+    "STOP": "Evaluating and stopping",
+    "RESUME": "Resuming",
+    "PLACES": "Data and places",
+}
+
+
+def _option(
+    text: str,
+    panel: str,
+    metavar: str | None = None,
+    show_default: str | bool = True,
+    *names: str,
+) -> Any:
+    """An option of the long help. Names stay whole at 80 columns because what stands beside them is short."""
+    return typer.Option(*names, help=text, metavar=metavar, show_default=show_default, rich_help_panel=_PANELS[panel])
+
+
+def _flag(name: str, text: str, panel: str) -> Any:
+    """A flag without its opposite: what is not asked for is not done."""
+    return typer.Option(name, help=text, rich_help_panel=_PANELS[panel])
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        with while_read():
+            print(f"trainer {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def _root() -> None:
-    pass  # with one command, typer would otherwise drop its name
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    pass
 
 
 @app.command(
@@ -64,98 +110,90 @@ def _root() -> None:
 )
 def train(
     experiment: Annotated[
-        str | None, typer.Argument(help="The folder of the experiment to resume: best_model/...", show_default=False)
+        str | None,
+        typer.Argument(metavar="EXPERIMENT", help="The folder to resume: best_model/...", show_default=False),
     ] = None,
-    dataset: Annotated[str | None, typer.Option(help="Names the data files.", show_default="book")] = None,
-    model_type: Annotated[str | None, typer.Option(help=", ".join(MODEL_TYPES) + ".", show_default=False)] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Adam's.", show_default="0.001")] = None,
-    max_iter: Annotated[
-        int | None, typer.Option(min=0, help="Train until this many thousand steps.", show_default="1000")
+    model_type: Annotated[
+        str | None, _option("DNN, GRU4REC, MIND, ComiRec-DR or ComiRec-SA.", "MODEL", "TYPE", show_default=False)
     ] = None,
-    max_steps: Annotated[
-        str | None, typer.Option(help="Train until step N, or +N more steps; instead of --max-iter.")
-    ] = None,
-    test_iter: Annotated[
-        int | None, typer.Option(help="Steps between evaluations.", show_default="1000; taobao 500")
-    ] = None,
-    patience: Annotated[
-        int | None, typer.Option(help="Evaluations without improvement to put up with.", show_default="50")
-    ] = None,
-    exp_name: Annotated[
-        str | None, typer.Option(help="The run's own name; asked for on a terminal.", show_default=False)
-    ] = None,
-    data_dir: Annotated[
-        str | None, typer.Option(help="Holds the data files.", show_default="ROOT/data/DATASET_data")
-    ] = None,
-    root: Annotated[str, typer.Option(help="Holds best_model/ and runs/.")] = ".",
-    seed: Annotated[int | None, typer.Option(help="Decides every random draw.", show_default="19")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue an experiment from its best checkpoint.")] = False,
-    source: Annotated[
-        Literal["best", "latest"] | None,
-        typer.Option("--from", help="With --resume: the best, or where the run was.", show_default="best"),
-    ] = None,
-    keep: Annotated[int, typer.Option(min=1, help="How many of the newest states stay, beside the best.")] = 2,
-    item_count: Annotated[
-        int | None, typer.Option(min=1, help="Rows of the item table.", show_default="largest id + 1")
-    ] = None,
-    embedding_dim: Annotated[int | None, typer.Option(help="Length of an item's vector.", show_default="64")] = None,
-    hidden_size: Annotated[int | None, typer.Option(help="Length of a user's vector.", show_default="64")] = None,
-    num_interest: Annotated[int | None, typer.Option(help="Vectors for each user.", show_default="4")] = None,
-    maxlen: Annotated[
-        int | None, typer.Option(help="Items of history that a model sees.", show_default="20; taobao 50")
-    ] = None,
-    neg_num: Annotated[int | None, typer.Option(help="Negatives for each user.", show_default="10")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Users in a step.", show_default="128; taobao 256")] = None,
-    top_n: Annotated[int | None, typer.Option(help="Recall is measured at N.", show_default="50")] = None,
     variant: Annotated[
         Literal["paper", "keras"] | None,
-        typer.Option(help="The original's definition of a model, or the Keras port's.", show_default="paper"),
+        _option("paper: as the original defines the model; keras: as its Keras port.", "MODEL", "NAME", "paper"),
     ] = None,
-    readout: Annotated[
-        Literal["target", "padding", "soft-target", "soft-padding", "mean", "first", "hard", "soft"] | None,
-        typer.Option(
-            help="Which interest is trained: the one nearest to the target or to item 0, a mixture by nearness to one "
-            "of them, the mean of all, or the first. hard and soft are old names of target and soft-target.",
-            metavar="READOUT",
-            show_default="as the variant's trainer: target; padding, soft-padding for ComiRec-SA",
-        ),
-    ] = None,
-    adam_epsilon: Annotated[float | None, typer.Option(help="Adam's epsilon.", show_default="1e-8; keras 1e-7")] = None,
-    repeated_rows: Annotated[
-        Literal["summed", "apart"] | None,
-        typer.Option(
-            help="Whether Adam adds up the gradients of an item that a batch has several times before squaring, or "
-            "squares each, as Keras 3 does.",
-            show_default="summed; keras apart",
-        ),
-    ] = None,
+    embedding_dim: Annotated[int | None, _option("Length of an item's vector.", "MODEL", "N", "64")] = None,
+    hidden_size: Annotated[int | None, _option("Length of a user's vector.", "MODEL", "N", "64")] = None,
+    num_interest: Annotated[int | None, _option("Vectors for each user.", "MODEL", "N", "4")] = None,
+    maxlen: Annotated[int | None, _option("Items of history that are seen.", "MODEL", "N", "20; taobao 50")] = None,
+    item_count: Annotated[int | None, _option("Rows of the item table.", "MODEL", "N", "largest id + 1")] = None,
     relu_projection: Annotated[
         bool | None,
-        typer.Option(help="Let MIND end in a dense layer.", show_default="for the dataset book"),
+        _option("MIND: end in a dense layer.", "MODEL", None, "dataset book", "--relu-projection/--no-relu"),
+    ] = None,
+    learning_rate: Annotated[float | None, _option("Adam's.", "TRAINING", "RATE", "0.001")] = None,
+    batch_size: Annotated[int | None, _option("Users in a step.", "TRAINING", "N", "128; taobao 256")] = None,
+    neg_num: Annotated[int | None, _option("Negatives for each user.", "TRAINING", "N", "10")] = None,
+    readout: Annotated[
+        Readout | None,
+        _option(
+            "Which interest is trained: target, padding (nearest to it), soft-target, soft-padding, mean or first.",
+            "TRAINING",
+            "NAME",
+            "as the variant's trainer",
+        ),
+    ] = None,
+    adam_epsilon: Annotated[float | None, _option("Adam's epsilon.", "TRAINING", "E", "1e-8; keras 1e-7")] = None,
+    repeated_rows: Annotated[
+        Literal["summed", "apart"] | None,
+        _option(
+            "How Adam squares gradients of an item that a batch has twice: summed first, or apart, as Keras 3.",
+            "TRAINING",
+            "NAME",
+            "summed; keras apart",
+        ),
+    ] = None,
+    seed: Annotated[int | None, _option("Decides every random draw.", "TRAINING", "N", "19")] = None,
+    distribute: Annotated[
+        bool, _flag("--distribute", "Share each batch between all GPUs here, or the workers of TF_CONFIG.", "TRAINING")
+    ] = False,
+    max_iter: Annotated[int | None, _option("Train until so many thousand steps.", "STOP", "N", "1000")] = None,
+    max_steps: Annotated[
+        str | None, _option("Train until step N, or +N more; instead of --max-iter.", "STOP", "N|+N")
+    ] = None,
+    test_iter: Annotated[int | None, _option("Steps between evaluations.", "STOP", "N", "1000; taobao 500")] = None,
+    patience: Annotated[
+        int | None, _option("Evaluations without a new best.", "STOP", "N", "50; keras with interests 100")
+    ] = None,
+    top_n: Annotated[int | None, _option("Recall is measured at N.", "STOP", "N", "50")] = None,
+    untrained_best: Annotated[bool, _flag("--untrained-best", "Let the weights of step 0 be a best.", "STOP")] = False,
+    closing: Annotated[
+        Literal["auto", "full", "quick", "none"],
+        _option(
+            "Measure the best on valid and test at the end: auto, full (with diversity and coverage), quick or none.",
+            "STOP",
+            "EXTENT",
+            "full, unless it takes minutes",
+            "--report",
+        ),
+    ] = "auto",
+    resume: Annotated[bool, _flag("--resume", "Go on with an experiment, from its best.", "RESUME")] = False,
+    source: Annotated[
+        Literal["best", "latest"] | None,
+        _option("best, or latest: where the run was.", "RESUME", "LINE", "best", "--from"),
     ] = None,
     continue_after_stop: Annotated[
-        bool, typer.Option("--continue-after-stop", help="Resume a run that had run out of patience.")
+        bool, _flag("--continue-after-stop", "Also a run out of patience.", "RESUME")
     ] = False,
-    accept_metric: Annotated[
-        bool,
-        typer.Option("--accept-metric", help="Resume although the recall is not the stored one; believe the new one."),
-    ] = False,
-    accept_data: Annotated[
-        bool,
-        typer.Option("--accept-data", help="Resume although the training data is not what it was."),
-    ] = False,
-    untrained_best: Annotated[
-        bool,
-        typer.Option("--untrained-best", help="Let a new run's weights of step 0 count as its first best."),
-    ] = False,
-    distribute: Annotated[
-        bool,
-        typer.Option(
-            "--distribute", help="Share each batch between all GPUs of this machine, or all workers of TF_CONFIG."
-        ),
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout, and nothing else there.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing unless something is wrong.")] = False,
+    accept_metric: Annotated[bool, _flag("--accept-metric", "Believe the recall of now.", "RESUME")] = False,
+    accept_data: Annotated[bool, _flag("--accept-data", "Although training data changed.", "RESUME")] = False,
+    dataset: Annotated[str | None, _option("Names the data files.", "PLACES", "NAME", "book")] = None,
+    data_dir: Annotated[str | None, _option("Holds the data files.", "PLACES", "DIR", "ROOT/data/DATASET_data")] = None,
+    root: Annotated[str, _option("Holds best_model/ and runs/.", "PLACES", "DIR")] = ".",
+    exp_name: Annotated[
+        str | None, _option("The run's name; asked for on a terminal.", "PLACES", "NAME", show_default=False)
+    ] = None,
+    keep: Annotated[int, _option("How many newest states stay, beside the best.", "PLACES", "N")] = 2,
+    as_json: _Json = False,
+    quiet: _Quiet = False,
 ) -> None:
     """Train a new model, or go on with an old one from any of the known trainers."""
     given = {
@@ -182,6 +220,10 @@ def train(
     console = Console("train", as_json=as_json, quiet=quiet)
 
     def body() -> int:
+        require("training", "tensorflow", "tensorboard")
+        for name, value, least in (("--keep", keep, 1), ("--max-iter", max_iter, 0), ("--item-count", item_count, 1)):
+            if value is not None and value < least:
+                raise UsageError(f"{name} has to be at least {least}, not {value}", hint="leave it out for its default")
         budget = _budget(max_iter, max_steps)
         task = task_of(os.environ) if distribute else None
         if resume:
@@ -217,7 +259,8 @@ def train(
         if task is None or task.is_chief:
             for directory in (target.path, target.runs):
                 require_writable(_existing_parent(directory))
-        return _run(start, target, budget.until(start.standing.step), console, keep, distribute=distribute, task=task)
+        steps = budget.until(start.standing.step)
+        return _run(start, target, steps, console, keep, closing, distribute=distribute, task=task)
 
     _finish(console, experiment or exp_name, body)
 
@@ -229,8 +272,6 @@ _NumInterest = Annotated[
     int | None, typer.Option(help="Vectors for each user, where the weights do not tell (MIND).", show_default=False)
 ]
 _Maxlen = Annotated[int | None, typer.Option(help="Items of history, where nothing tells.", show_default=False)]
-_Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, and nothing else there.")]
-_Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing unless something is wrong.")]
 
 
 @app.command(
@@ -331,6 +372,8 @@ def export(
     console = Console("export", as_json=as_json, quiet=quiet)
 
     def body() -> int:
+        if index:
+            require("an index", "faiss")
         opened = open_model(path, {"num_interest": num_interest, "maxlen": maxlen}, None, needs_data=False)
         written = write_vectors(opened.model, out, maxlen=opened.config.maxlen, index=index, histories=users)
         for file in written:
@@ -341,18 +384,46 @@ def export(
     _finish(console, path, body)
 
 
-@app.command(epilog="Example: trainer prepare UserBehavior.csv --format taobao --dataset taobao\n\n" + _EXIT_CODES)
+@app.command(
+    epilog="Example: trainer prepare UserBehavior.csv --format taobao --dataset taobao\n\n"
+    "Example: trainer prepare Books.jsonl.gz --format amazon2023 --metadata meta_Books.jsonl.gz --dataset book\n\n"
+    + _EXIT_CODES
+)
 def prepare(
-    source: Annotated[str, typer.Argument(help="The raw file; .gz is unpacked on the way.", show_default=False)],
-    dataset: Annotated[str, typer.Option(help="Names the files that are written.", show_default=False)],
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="The raw file; .gz is unpacked on the way.", show_default=False)
+    ],
+    dataset: Annotated[str, typer.Option(metavar="NAME", help="Names the files that are written.", show_default=False)],
     kind: Annotated[
-        Literal["amazon2014", "amazon2023", "taobao", "csv"],
-        typer.Option("--format", help="Amazon's JSON lines, Taobao's UserBehavior.csv, or user,item,time."),
+        Format,
+        typer.Option(
+            "--format",
+            metavar="FORMAT",
+            help="csv (user,item,time with commas or tabs), pairs (user item, in order), amazon2014, amazon2023, "
+            "taobao, movielens or steam.",
+        ),
     ] = "csv",
-    data_dir: Annotated[
-        str | None, typer.Option(help="The directory to write to.", show_default="data/DATASET_data")
+    metadata: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="The data set's file about the items, for their categories."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Decides which users are for training.")] = 1230,
+    item_field: Annotated[
+        ItemField,
+        typer.Option(metavar="FIELD", help="amazon2023: parent_asin, or asin: a variation is an item of its own."),
+    ] = "parent_asin",
+    behavior: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="taobao: what counts (pv, cart, fav, buy); repeat.", show_default="pv"),
+    ] = None,
+    encoding: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The file's encoding, gbk say.", show_default="UTF-8, else GBK")
+    ] = None,
+    fewest: Annotated[int, typer.Option(metavar="N", help="Interactions that an item and a user need.")] = FEWEST,
+    data_dir: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Where to write to.", show_default="data/DATASET_data")
+    ] = None,
+    seed: Annotated[int, typer.Option(metavar="N", help="Decides which users are for training.")] = 1230,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Write over a data set of this name.")] = False,
     as_json: _Json = False,
     quiet: _Quiet = False,
 ) -> None:
@@ -360,13 +431,41 @@ def prepare(
     console = Console("prepare", as_json=as_json, quiet=quiet)
 
     def body() -> int:
+        require("preparing data", "polars")
+        if fewest < 1:
+            raise UsageError(f"--fewest has to be at least 1, not {fewest}", hint="leave it out for 5")
         directory = data_dir or default_data_dir(".", dataset)
-        done = write_dataset(source, kind, directory, dataset, seed=seed, progress=console.read)
+        done = write_dataset(
+            source,
+            kind,
+            directory,
+            dataset,
+            seed=seed,
+            fewest=fewest,
+            behaviors=tuple(behavior or ["pv"]),
+            item_field=item_field,
+            metadata=metadata,
+            encoding=encoding,
+            overwrite=overwrite,
+            progress=console.read,
+        )
         console.end_progress()
         for file in done.paths:
             console.line(f"written: {file}")
         console.line(f"{done.kept} of {done.read} interactions, {done.users} users, {done.items} items")
-        console.document(source, {"findings": [], **asdict(done)})
+        if done.left_out:
+            console.line(f"{done.left_out} lines of other behaviors than {', '.join(behavior or ['pv'])} do not count")
+        if done.times != "as given":
+            console.line(
+                "times have fractions: the files hold the position of each interaction among its user's instead"
+            )
+        if done.categories is not None:
+            console.line(f"{done.categories} of {done.items} items have a category")
+        following = f"trainer train --dataset {shlex.quote(dataset)} --model-type ComiRec-DR --exp-name first"
+        if data_dir is not None:
+            following += f" --data-dir {shlex.quote(data_dir)}"
+        console.line(f"next: {following}")
+        console.document(source, {"findings": [], **asdict(done), "next": following})
         return EXIT_OK
 
     _finish(console, source, body)
@@ -424,13 +523,16 @@ def _run(
     max_steps: int,
     console: Console,
     keep: int,
+    closing: Extent | Literal["none"],
     *,
     distribute: bool,
     task: Task | None,
 ) -> int:
     console.end_progress()
     console.line(f"{target.path}: {_beginning(start)}")
-    console.findings(start.findings)
+    there = list(_already_there(start, target, max_steps))
+    findings = [*start.findings, *there]
+    console.findings(findings)
     # Everything that can be refused has been; only now is TensorFlow worth its seconds.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with held_stderr():
@@ -443,9 +545,11 @@ def _run(
     best = (
         f"best recall {standing.best_metric:.6f} at step {standing.best_step}" if standing.has_best else "no best yet"
     )
-    console.line(f"stopped at step {standing.step} ({outcome.reason}); {best}")
-    findings = [*start.findings, *_untrained_is_better(outcome)]
-    console.findings(findings[len(start.findings) :])
+    end = "nothing trained" if there else f"stopped at step {standing.step} ({outcome.reason})"
+    console.line(f"{end}; {best}")
+    untrained = list(_untrained_is_better(outcome))
+    console.findings(untrained)
+    findings += untrained
     if outcome.reason == "interrupted":
         console.line(f"everything is saved; to go on: trainer train {shlex.quote(target.path)} --resume --from latest")
     picture = None
@@ -453,6 +557,9 @@ def _run(
         picture = draw(collect(target).history, target.name, target.runs)
     if picture is not None:
         console.line(f"the recall of all evaluations: {picture}")
+    chief = task is None or task.is_chief
+    wanted = chief and standing.has_best and closing != "none" and outcome.reason != "interrupted" and not there
+    figures = _closing(start, target, closing, console) if wanted and closing != "none" else []
     first = {key: getattr(outcome.first, key) for key in ("step", "recall", "ndcg", "hitrate")}
     console.document(
         target.path,
@@ -470,6 +577,7 @@ def _run(
             "trials": standing.trials,
             "stopped": outcome.reason,
             "picture": picture,
+            "report": {found.split: found.line.to_json() for found in figures},
         },
     )
     return EXIT_INTERRUPTED if outcome.reason == "interrupted" else EXIT_OK
@@ -487,10 +595,35 @@ def _team(task: Task | None, console: Console) -> Any:
     return team
 
 
+def _closing(start: Start, target: Experiment, extent: Extent, console: Console) -> list[Closing]:
+    """The figures that the older trainers end with; without them the run is no worse."""
+    try:
+        figures = closing_report(target, start.config, start.data_dir, extent, progress=console.measured)
+    except CkptError as error:
+        console.end_progress()
+        console.findings([Finding("no-report", "warning", f"the best model could not be measured at the end: {error}")])
+        return []
+    console.end_progress()
+    for found in figures:
+        console.line(str(found))
+    return figures
+
+
+def _already_there(start: Start, target: Experiment, max_steps: int) -> Iterator[Finding]:
+    """A note when a resumed run has no step to train."""
+    step = start.standing.step
+    if start.resumed_from is not None and max_steps <= step:
+        message = (
+            f"this run is at step {step} already, and was to be trained until step {max_steps}; to train "
+            f"{max_steps or 1000} steps more: --max-steps +{max_steps or 1000}"
+        )
+        yield Finding("already-there", "note", message, target.path)
+
+
 def _untrained_is_better(outcome: Outcome) -> Iterator[Finding]:
     """A warning when no trained model beats the fresh weights, which rank the users that they know nothing of by id."""
     first, standing = outcome.first, outcome.standing
-    if first.event == "start" and standing.step > 0 and first.recall > standing.best_metric:
+    if first.event == "start" and standing.step > 0 and (first.recall or 0) > standing.best_metric:
         message = (
             f"the untrained model scored {first.recall:.6f}, more than any trained one (best {standing.best_metric:.6f}"
             "): the metric rewards ids in order of frequency here"
@@ -524,17 +657,42 @@ def _finish(console: Console, path: str | None, body: Callable[[], int]) -> None
     raise typer.Exit(code)
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """The console script. Anything that no class of ours stands for is a bug, and says so."""
-    for argument in sys.argv[1:]:
+    sys.exit(run(arguments))
+
+
+# typer carries its own copy of click in some versions: the common base of its usage errors is this.
+_UsageProblem: type[Exception] = typer.BadParameter.__mro__[1]
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run a command and return its exit code; never raises."""
+    given = sys.argv[1:] if arguments is None else arguments
+    for argument in given:
         remember(argument)
     try:
-        app(prog_name="trainer")
-    except SystemExit:
+        code: Any = app(given, prog_name="trainer", standalone_mode=False)
+        return EXIT_OK if code is None else int(code)
+    except _UsageProblem as problem:
+        message = getattr(problem, "format_message", problem.__str__)()
+        if not message:  # the help was shown instead
+            return UsageError.exit_code
+        context = getattr(problem, "ctx", None)
+        error = UsageError(message, hint=f"{context.command_path if context else 'trainer'} --help")
+        Console(None, as_json="--json" in given).error(error, None)
+        return UsageError.exit_code
+    except SystemExit as ended:
         # Help is printed by rich, which ends the program with 1 when the reader of a pipe leaves.
-        if {"--help", "-h"} & {*sys.argv}:
-            sys.exit(EXIT_OK)
-        raise
+        return EXIT_OK if {"--help", "-h"} & {*given} else int(ended.code or EXIT_OK)
+    except (KeyboardInterrupt, typer.Abort):
+        return EXIT_INTERRUPTED
+    except MemoryError:
+        no_room = UnsafeError(
+            "this machine has not enough memory for that", hint="close other programs, then try again"
+        )
+        Console(None, as_json="--json" in given).error(no_room, None)
+        return no_room.exit_code
     except Exception:
         print(without_secrets(traceback.format_exc()), end="", file=sys.stderr)
-        sys.exit(EXIT_BUG)
+        return EXIT_BUG

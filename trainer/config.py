@@ -159,8 +159,8 @@ def override(config: TrainConfig, values: Mapping[str, Any]) -> TrainConfig:
     return replace(config, **given)
 
 
-def validate(config: TrainConfig) -> None:
-    """Raise UsageError for a value that no run could use."""
+def validate(config: TrainConfig, *, resumed: bool = False) -> None:
+    """Raise UsageError for a value that no run could use. A ``resumed`` one is told only what it may change."""
     if config.model_type not in MODEL_TYPES:
         raise UsageError(
             f"there is no model type {config.model_type!r}", hint=f"choose one of {', '.join(MODEL_TYPES)}"
@@ -197,7 +197,10 @@ def validate(config: TrainConfig) -> None:
         )
     if config.negatives >= config.item_count:
         most = (config.item_count - 1) // config.batch_size
-        hint = f"use --neg-num {most}" if most else "use a smaller --batch-size"
+        hint = f"use --neg-num {most}"
+        if resumed or not most:
+            users = (config.item_count - 1) // config.neg_num
+            hint = f"use --batch-size {users}" if users else "the item table is too small for any batch"
         raise UsageError(
             f"{config.neg_num} negatives for each of {config.batch_size} users are {config.negatives} "
             f"different ids, but the item table has only {config.item_count} rows",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -16,9 +18,10 @@ from rich.table import Table
 from rich.text import Text
 
 from ckpt_tools.errors import CkptError
+from ckpt_tools.escapes import safe
 from ckpt_tools.findings import Finding, noted
 from ckpt_tools.pipes import while_read
-from ckpt_tools.redaction import redacted, without_secrets
+from ckpt_tools.redaction import redacted
 from trainer.rows import Row
 from trainer.standing import Standing
 
@@ -30,10 +33,14 @@ _FRAME_SECONDS = 0.2
 class Console:
     """Where one command's answer goes. ``as_json``: stdout gets one object and nothing else; ``quiet``: only errors."""
 
-    def __init__(self, command: str, *, as_json: bool = False, quiet: bool = False) -> None:
+    def __init__(self, command: str | None, *, as_json: bool = False, quiet: bool = False) -> None:
         self._command = command
         self._as_json = as_json
         self._silent = quiet or as_json
+        for stream in (sys.stdout, sys.stderr):
+            # Names that are not UTF-8 come out as \\udcXX, which is also how JSON writes them.
+            if hasattr(stream, "reconfigure"):
+                stream.reconfigure(errors="backslashreplace")
         self._out = RichConsole(soft_wrap=True, highlight=False)
         self._err = RichConsole(stderr=True, soft_wrap=True, highlight=False)
         self._live: Live | None = None
@@ -44,12 +51,12 @@ class Console:
     def line(self, text: str) -> None:
         if not self._silent:
             with while_read():
-                self._print(Text(text))
+                self._print(Text(safe(text)))
 
     def findings(self, findings: Iterable[Finding]) -> None:
         for finding in findings:
             if not self._silent:
-                self._err.print(Text.assemble((finding.severity, "yellow"), f": {finding.message}"))
+                self._err.print(Text.assemble((finding.severity, "yellow"), f": {safe(finding.message)}"))
 
     @contextlib.contextmanager
     def with_notes(self) -> Iterator[None]:
@@ -91,14 +98,14 @@ class Console:
             notes = [note.to_json() for note in self._notes]
             whole = {**head, **document, "findings": [*document.get("findings", ()), *notes]}
             with while_read():
-                print(json.dumps(redacted(whole)))
+                print(json.dumps(redacted(_finite(whole)), allow_nan=False))
 
     def error(self, error: CkptError, path: str | None) -> None:
         """How a command failed: in words on stderr, and as JSON when that was asked for."""
         self.end_progress()
-        self._err.print(Text.assemble(("error", "bold red"), f": {error}"))
+        self._err.print(Text.assemble(("error", "bold red"), f": {safe(error)}"))
         if error.hint:
-            self._err.print(Text.assemble(("  next", "bold"), f": {without_secrets(error.hint)}"))
+            self._err.print(Text.assemble(("  next", "bold"), f": {safe(error.hint)}"))
         finding = Finding.of(error)
         summary = {"id": error.id, "exit_code": error.exit_code, "message": str(error), "hint": error.hint}
         self.document(path, {"findings": [finding.to_json()], "error": summary})
@@ -143,6 +150,17 @@ class Console:
             self._out.print(text)
         else:
             print(text.plain)
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no infinity and no NaN: what was not measured is null."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return value
 
 
 def _clock(seconds: float) -> str:

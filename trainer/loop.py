@@ -124,7 +124,8 @@ def _loop(
             listener.evaluated(row)
     if run.unsaved:
         run.save_latest()
-    log.add(Row.of("stop", run.standing, run.standing.mean_loss, metrics))
+    measured = None if math.isnan(run.standing.recall) else metrics
+    log.add(Row.of("stop", run.standing, run.standing.mean_loss, measured))
     return Outcome(run.standing, first, reason)
 
 

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ckpt_tools.errors import UnsupportedError
+from ckpt_tools.errors import NotFoundError, UnsupportedError
 from ckpt_tools.evidence import collect
 from ckpt_tools.experiments import Experiment, resolve
 from ckpt_tools.lineages import identify
 from ckpt_tools.readers import open_checkpoint
 from trainer.config import TrainConfig, validate
-from trainer.data import default_data_dir, find_dataset, read_split
+from trainer.data import Interactions, default_data_dir, find_dataset, read_split
 from trainer.measuring import numpy_model, weight_names
 from trainer.models import Recommender
 from trainer.reproducing import Spread, reproduce
@@ -36,7 +36,8 @@ class Opened:
 
     @property
     def notes(self) -> list[str]:
-        return list(notes(self.settings))
+        """What nobody told; a command that measures is told N by itself."""
+        return [text for text in notes(self.settings) if not text.startswith("--top-n")]
 
 
 def open_model(path: str, given: Mapping[str, Any], data_dir: str | None, *, needs_data: bool) -> Opened:
@@ -67,7 +68,16 @@ def open_model(path: str, given: Mapping[str, Any], data_dir: str | None, *, nee
     spread = None
     if data_dir is not None:
         logged = [row.recall for row in collect(experiment).evaluations] if experiment else []
-        valid = read_split(data_dir, settings.config.dataset, "valid")
         if logged and "num_interest" in settings.defaulted and settings.config.multi_interest:
+            valid = _validation(data_dir, settings.config.dataset)
             settings, _, spread = reproduce(settings, weights, valid, logged)
     return Opened(prefix, settings, numpy_model(settings.config, weights), data_dir, spread)
+
+
+def _validation(data_dir: str, dataset: str) -> Interactions:
+    """The split that logged recalls are of: whichever number of interests gives one of them is the run's."""
+    try:
+        return read_split(data_dir, dataset, "valid")
+    except NotFoundError as error:
+        error.hint = "the log's recalls would tell the number of interests there; or name it with --num-interest"
+        raise

@@ -1,54 +1,46 @@
 """Raw interactions to the trainer's files, by the recipe that ComiRec publishes. Needs polars, no TensorFlow.
 
-Source of the recipe: THUDM/ComiRec, preprocess/data.py. Items with at least 5 interactions are kept; then users with at
-least 5; items are numbered from 1 by falling frequency (the sampler of negatives needs that order), users are split
-80/10/10 at random. Ties in frequency go by the item's name and the split by a seed, so that the result repeats.
+Source of the recipe: THUDM/ComiRec, preprocess/data.py and category.py. Items with at least 5 interactions are kept;
+then users with at least 5 of those; items are numbered from 1 by falling frequency (the sampler of negatives needs that
+order), users are split 80/10/10 at random. Ties in frequency go by the item's name and the split by a seed, so that
+the result repeats.
 """
 
 from __future__ import annotations
 
-import gzip
-import json
 import os
-import re
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import IO, Any, Literal
+from typing import Any
 
 import numpy as np
 
 from ckpt_tools import storage
-from ckpt_tools.errors import CorruptError, NotFoundError, UsageError
+from ckpt_tools.errors import CorruptError, UsageError
+from trainer.categories import categories_of
+from trainer.raw import Format, ItemField, Progress, Source
 
-Format = Literal["amazon2014", "amazon2023", "taobao", "csv"]
-FORMATS: tuple[Format, ...] = ("amazon2014", "amazon2023", "taobao", "csv")
 FEWEST = 5
-
-_BLOCK = 16 << 20
-_LONGEST_LINE = 64 << 20
-_GZIP = b"\x1f\x8b"
-# The names that the two releases of the Amazon reviews give to user, item and time.
-_FIELDS: dict[Format, tuple[str, str, str]] = {
-    "amazon2014": ("reviewerID", "asin", "unixReviewTime"),
-    "amazon2023": ("user_id", "parent_asin", "timestamp"),
-}
-
-# A first line of three names; the time of an interaction has digits.
-_HEADER = re.compile(rb"[^,\n]+,[^,\n]+,[^,\d\n]*[^,\d\s][^,\d\n]*(\n|\Z)")
-
-Progress = Callable[[int, int], None]
+_FILES = ("train", "valid", "test", "item_map", "user_map", "item_cate", "cate_map")
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What was written. ``read`` counts the interactions of the source, ``kept`` those that are left."""
+    """What was written. ``read`` counts the interactions of the source, ``kept`` those that are left; ``left_out`` its
+    lines that are no interactions of the wanted kind (Taobao's other behaviors).
+
+    ``times``: ``as given``, or ``positions`` where times have fractions, which the files cannot hold: then each is the
+    number of the interaction among its user's. ``categories``: items with one, None where nothing tells them.
+    """
 
     paths: tuple[str, ...]
     read: int
     kept: int
     users: int
     items: int
+    left_out: int
+    times: str
+    categories: int | None
 
 
 def prepare(
@@ -58,74 +50,160 @@ def prepare(
     dataset: str,
     *,
     seed: int = 1230,
+    fewest: int = FEWEST,
+    behaviors: Sequence[str] = ("pv",),
+    item_field: ItemField = "parent_asin",
+    metadata: str | None = None,
+    encoding: str | None = None,
+    overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Prepared:
-    """Write ``{dataset}_{train,valid,test}.txt`` and ``{dataset}_item_map.txt`` (name,id) into ``directory``.
+    """Write ``{dataset}_{train,valid,test}.txt``, ``_item_map.txt`` and ``_user_map.txt`` (name,id) into ``directory``.
 
-    ``{dataset}_item_cate.txt`` is written where the source tells categories (Taobao). ``progress`` is told
-    (bytes read, bytes in all). A first line of user,item,time that names the columns is left out.
+    ``_item_cate.txt`` (item,category, both as ids) is written where the source tells categories (Taobao) or a file
+    about the items does (``metadata``); then also ``_cate_map.txt`` (name,id). ``progress`` is told (bytes read, bytes
+    in all).
 
-    Raises NotFoundError, CorruptError (with the line), UsageError (nothing is left).
+    Raises NotFoundError, CorruptError (with the line), UsageError (files are there already, too little is left).
     """
-    user, item, time, category, names = _read(source, kind, progress)
-    read = len(user)
-    kept = np.bincount(item, minlength=len(names))[item] >= FEWEST
-    kept &= np.bincount(user[kept], minlength=int(user.max()) + 1)[user] >= FEWEST
+    if not overwrite:
+        _require_absent(directory, dataset)
+    raw = Source(source, kind, behaviors, item_field, encoding)
+    columns = _read(raw, progress)
+    user, item, time = columns.user, columns.item, columns.time
+    kept = np.bincount(item, minlength=len(columns.items))[item] >= fewest
+    kept &= np.bincount(user[kept], minlength=len(columns.users))[user] >= fewest
     if not kept.any():
-        raise UsageError(f"no user has {FEWEST} interactions with items that have {FEWEST}", path=source)
-    user, item, time = _renumbered(user[kept]), item[kept], time[kept]
-    counts = np.bincount(item, minlength=len(names))
+        raise UsageError(
+            f"no user has {fewest} interactions with items that have {fewest}",
+            path=source,
+            hint="keep more with a smaller --fewest" if fewest > 1 else None,
+        )
+    old_users, user = np.unique(user[kept], return_inverse=True)
+    user, item, time = user.ravel().astype(np.int32), item[kept], time[kept]
+    people = len(old_users)
+    parts = _parts(people, source)
+    counts = np.bincount(item, minlength=len(columns.items))
+    names = columns.items
     ranked = sorted(np.flatnonzero(counts).tolist(), key=lambda number: (-counts[number], names[number]))
     ids = np.zeros(len(names), np.int32)
     ids[ranked] = np.arange(1, len(ranked) + 1)
     order = np.lexsort((time, user))  # stable: equal times keep the order of the source
     user, item, time = user[order], ids[item[order]], time[order]
-    people = int(user[-1]) + 1
+    whole = time.dtype.kind == "i"
+    if not whole:
+        time = np.arange(len(user)) - np.searchsorted(user, user)
     place = np.empty(people, np.int32)
     place[np.random.default_rng(seed).permutation(people)] = np.arange(people)
-    first, second = int(people * 0.8), int(people * 0.9)
-    parts = {"train": (0, first), "valid": (first, second), "test": (second, people)}
-    storage.make_directory(directory)
-    paths = []
+    item_names = [names[number] for number in ranked]
+    written: dict[str, bytes] = {}
     for split, (low, high) in parts.items():
         chosen = ((place >= low) & (place < high))[user]
-        lines = _lines(user[chosen], item[chosen], time[chosen])
-        paths.append(_write(directory, f"{dataset}_{split}.txt", lines))
-    paths.append(
-        _write(directory, f"{dataset}_item_map.txt", _lines([names[number] for number in ranked], ids[ranked]))
+        written[split] = _lines(user[chosen], item[chosen], time[chosen])
+    written["item_map"] = _lines(item_names, ids[ranked])
+    written["user_map"] = _lines([columns.users[number] for number in old_users.tolist()], np.arange(people))
+    known = _categories(columns, ranked, item_names, kind, metadata)
+    if known is not None:
+        numbers, named = known
+        written["item_cate"] = _lines(list(numbers), list(numbers.values()))
+        if named:
+            written["cate_map"] = _lines(list(named), list(named.values()))
+    storage.make_directory(directory)
+    for name in _FILES:
+        if name not in written:  # what another source told of items that had other numbers
+            storage.remove(os.path.join(directory, f"{dataset}_{name}.txt"))
+    paths = tuple(_write(directory, f"{dataset}_{name}.txt", data) for name, data in written.items())
+    return Prepared(
+        paths=paths,
+        read=len(columns.user),
+        kept=len(user),
+        users=people,
+        items=len(ranked),
+        left_out=raw.left_out,
+        times="as given" if whole else "positions",
+        categories=None if known is None else len(known[0]),
     )
-    if category is not None:
-        paths.append(_write(directory, f"{dataset}_item_cate.txt", _lines(ids[ranked], category[ranked])))
-    return Prepared(tuple(paths), read, len(user), people, len(ranked))
 
 
-Columns = tuple[np.ndarray, np.ndarray, np.ndarray, "np.ndarray | None", list[Any]]
+def _require_absent(directory: str, dataset: str) -> None:
+    names = [f"{dataset}_{name}.txt" for name in _FILES]
+    there = [name for name in names if os.path.lexists(os.path.join(directory, name))]
+    if there:
+        raise UsageError(
+            f"there is a data set of this name already: {', '.join(there)}",
+            path=directory,
+            hint="choose another --dataset or --data-dir, or write over it with --overwrite",
+        )
 
 
-def _read(source: str, kind: Format, progress: Progress | None) -> Columns:
-    """Users and items as int32 numbers in order of appearance, times int64, an item's category, items' names."""
+def _parts(people: int, source: str) -> dict[str, tuple[int, int]]:
+    """Of each split the first and last user, 80/10/10. Raises UsageError when one of them would have none."""
+    first, second = int(people * 0.8), int(people * 0.9)
+    parts = {"train": (0, first), "valid": (first, second), "test": (second, people)}
+    if empty := [split for split, (low, high) in parts.items() if low == high]:
+        raise UsageError(
+            f"{people} users are left, of which none would be in {' and '.join(empty)}: 10 are needed at least",
+            path=source,
+            hint="take more of the data, or keep more of it with a smaller --fewest",
+        )
+    return parts
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """Users and items as int32 numbers in order of appearance, times int64 or float64, and their names. ``category`` by
+    an item's number; ``parents`` the item that an item is a variation of, by name."""
+
+    user: np.ndarray
+    item: np.ndarray
+    time: np.ndarray
+    users: list[Any]
+    items: list[Any]
+    category: Mapping[int, int]
+    parents: Mapping[str, str]
+
+
+def _read(raw: Source, progress: Progress | None) -> _Columns:
     users, items = _Numbers(), _Numbers()
     parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-    categories: dict[int, int] = {}
-    for frame in _frames(source, kind, progress):
+    category: dict[int, int] = {}
+    parents: dict[str, str] = {}
+    for frame in raw.frames(progress):
+        if not frame.height:
+            continue
         user = users.of(frame["user"])
         item = items.of(frame["item"])
         parts.append((user, item, frame["time"].to_numpy()))
         if "category" in frame.columns:
             seen, where = np.unique(item, return_index=True)
-            categories |= dict(zip(seen.tolist(), frame["category"].to_numpy()[where].tolist(), strict=True))
+            category |= dict(zip(seen.tolist(), frame["category"].to_numpy()[where].tolist(), strict=True))
+        if "parent" in frame.columns:
+            parents |= dict(frame.select("item", "parent").unique(keep="any").iter_rows())
     names = items.names()
     if not names:
-        raise CorruptError("holds no interactions", path=source)
+        left_out = f" of {', '.join(raw.behaviors)}, and {raw.left_out} others" if raw.left_out else ""
+        raise CorruptError(f"holds no interactions{left_out}", path=raw.path)
     user, item, time = (np.concatenate(column) for column in zip(*parts, strict=True))
-    category = np.array([categories[number] for number in range(len(names))]) if categories else None
-    return user, item, time, category, names
+    return _Columns(user, item, time, users.names(), names, category, parents)
 
 
-def _renumbered(numbers: np.ndarray) -> np.ndarray:
-    """int32: the same order, but without the numbers that do not occur."""
-    dense: np.ndarray = (np.cumsum(np.bincount(numbers) > 0) - 1).astype(np.int32)[numbers]
-    return dense
+def _categories(
+    columns: _Columns, ranked: Sequence[int], names: Sequence[Any], kind: Format, metadata: str | None
+) -> tuple[dict[int, int], dict[str, int]] | None:
+    """Category by item id, and the ids of named categories; None where nothing tells them."""
+    if metadata is None:
+        if not columns.category:
+            return None
+        return {number: columns.category[old] for number, old in enumerate(ranked, 1)}, {}
+    keys = [columns.parents.get(name, name) for name in names]
+    found = categories_of(metadata, kind, {*keys, *names})
+    named: dict[str, int] = {}
+    numbers = {}
+    for number, (name, key) in enumerate(zip(names, keys, strict=True), 1):
+        category = found.get(name, found.get(key))
+        if category is not None:
+            numbers[number] = named.setdefault(category, len(named) + 1)
+    return numbers, named
 
 
 class _Numbers:
@@ -146,95 +224,6 @@ class _Numbers:
 
     def names(self) -> list[Any]:
         return list(self._numbers)
-
-
-def _frames(source: str, kind: Format, progress: Progress | None) -> Iterator[Any]:
-    """polars frames of user, item, time and, for Taobao, category, a block of the file each."""
-    if not os.path.isfile(source):
-        found = "expected a file, found a directory" if os.path.isdir(source) else "no such file"
-        raise NotFoundError(found, path=source)
-    total = os.path.getsize(source)
-    with open(source, "rb") as raw:
-        packed = raw.read(len(_GZIP)) == _GZIP
-        raw.seek(0)
-        stream: IO[bytes] = gzip.open(raw) if packed else raw  # type: ignore[assignment]  # noqa: SIM115
-        line = 1
-        try:
-            while block := stream.read(_BLOCK):
-                rest = stream.readline(_LONGEST_LINE)
-                if len(rest) == _LONGEST_LINE:
-                    number = line + block.count(b"\n")
-                    raise CorruptError(f"line {number}: longer than {_LONGEST_LINE} bytes", path=source)
-                block += rest
-                if line == 1 and kind == "csv" and (header := _HEADER.match(block)):
-                    block = block[header.end() :]
-                    line += 1
-                yield _frame(block, kind, source, line)
-                line += block.count(b"\n")
-                if progress is not None:
-                    progress(raw.tell(), total)
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise CorruptError(f"the gzip file is damaged or cut off after line {line - 1}", path=source) from error
-
-
-def _frame(block: bytes, kind: Format, source: str, first_line: int) -> Any:
-    """polars reads a block at once; one that it has a doubt about is read line by line, for the line's number."""
-    import polars as pl
-
-    names = ("user", "item", "time", "category") if kind == "taobao" else ("user", "item", "time")
-    identity = pl.Int64 if kind == "taobao" else pl.String
-    types: list[Any] = [identity, identity, pl.Int64, pl.Int64][: len(names)]
-    try:
-        if kind in _FIELDS:
-            frame = pl.read_ndjson(block, schema=dict(zip(_FIELDS[kind], types, strict=True)))
-            frame = frame.rename(dict(zip(_FIELDS[kind], names, strict=True)))
-        else:
-            in_file = {"user": 0, "item": 1, "category": 2, "behavior": 3, "time": 4} if kind == "taobao" else names
-            schema = {name: pl.String if name == "behavior" else types[names.index(name)] for name in in_file}
-            frame = pl.read_csv(block, has_header=False, schema=schema, quote_char=None).select(names)
-        nameless = identity == pl.String and frame.select((pl.col("user", "item") == "").any()).row(0) != (False, False)
-        if not nameless and not any(frame.null_count().row(0)):
-            return frame
-    except pl.exceptions.PolarsError:
-        pass
-    lines = enumerate(block.split(b"\n"), first_line)
-    rows = [_row(line, kind, source, number) for number, line in lines if line.strip()]
-    return pl.DataFrame(rows, schema=dict(zip(names, types, strict=True)), orient="row")
-
-
-def _row(line: bytes, kind: Format, source: str, number: int) -> tuple[Any, ...]:
-    """(user, item, time) or, for Taobao, (user, item, time, category)."""
-    try:
-        if kind in _FIELDS:
-            review = json.loads(line)
-            user, item, time = (review[name] for name in _FIELDS[kind])
-            row: tuple[Any, ...] = (str(user), str(item), int(time))
-        elif kind == "taobao":
-            user, item, category, _, time = line.decode().split(",")
-            row = (int(user), int(item), int(time), int(category))
-        else:
-            user, item, time = line.decode().split(",")
-            row = (user, item, int(time))
-        if "" in row or any(isinstance(value, int) and not -(2**63) <= value < 2**63 for value in row):
-            raise ValueError(row)
-        return row
-    except (ValueError, KeyError, TypeError, OverflowError) as error:
-        shown = line[:60].decode("utf-8", "replace").strip()
-        looks = _format_of(line)
-        hint = f"it looks like --format {looks}" if looks not in (None, kind) else None
-        raise CorruptError(f"line {number}: not a line of {kind}: {shown!r}", path=source, hint=hint) from error
-
-
-def _format_of(line: bytes) -> Format | None:
-    """What a line could be one of, None when it is nothing that is known."""
-    try:
-        review = json.loads(line)
-    except ValueError:
-        return "csv" if line.count(b",") == 2 else "taobao" if line.count(b",") == 4 else None
-    for kind, names in _FIELDS.items():
-        if isinstance(review, dict) and {*names} <= {*review}:
-            return kind
-    return None
 
 
 def _lines(*columns: np.ndarray | list[Any]) -> bytes:

@@ -13,27 +13,28 @@ Event = Literal["start", "resume", "eval", "stop"]
 
 @dataclass(frozen=True)
 class Row:
-    """One evaluation, as it is logged and printed. ``loss`` is the mean since the one before, None without a step."""
+    """One evaluation, as it is logged and printed. ``loss`` is the mean since the one before, None without a step; the
+    metrics are None where a run stopped between two evaluations."""
 
     event: Event
     step: int
     loss: float | None
-    recall: float
-    ndcg: float
-    hitrate: float
+    recall: float | None
+    ndcg: float | None
+    hitrate: float | None
     best_metric: float
     best_step: int
     trials: int
 
     @staticmethod
-    def of(event: Event, standing: Standing, loss: float | None, metrics: Metrics) -> Row:
+    def of(event: Event, standing: Standing, loss: float | None, metrics: Metrics | None) -> Row:
         return Row(
             event=event,
             step=standing.step,
             loss=loss,
-            recall=metrics.recall,
-            ndcg=metrics.ndcg_hits_ideal,
-            hitrate=metrics.hitrate,
+            recall=None if metrics is None else metrics.recall,
+            ndcg=None if metrics is None else metrics.ndcg_hits_ideal,
+            hitrate=None if metrics is None else metrics.hitrate,
             best_metric=standing.best_metric,
             best_step=standing.best_step,
             trials=standing.trials,

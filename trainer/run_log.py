@@ -31,7 +31,7 @@ class RunLog:
 
     def add(self, row: Row) -> None:
         """One line of ``metrics.jsonl``, durably; the scalars of an evaluation as TensorBoard events."""
-        storage.append_line(os.path.join(self._directory, METRICS), json.dumps(row.to_json()))
+        storage.append_line(os.path.join(self._directory, METRICS), json.dumps(row.to_json(), allow_nan=False))
         if row.event == "stop":  # repeats the last evaluation
             return
         with self._events.as_default(step=row.step):

@@ -43,10 +43,16 @@ class BatchSampler:
 
     def __init__(self, split: Interactions, config: TrainConfig) -> None:
         """Raises UsageError when fewer users than a batch needs can be cut."""
-        self._split = split
+        self.split = split
         self._config = config
         self._users = np.flatnonzero(split.lengths > FIRST_CUT)
         self.skipped = len(split.users) - len(self._users)
+        if not len(self._users):
+            raise UsageError(
+                f"no training user has more than {FIRST_CUT} items, and a batch needs {config.batch_size}",
+                path=split.path,
+                hint="check --data-dir, or make the files again: trainer prepare keeps users with 5 items or more",
+            )
         if config.batch_size > len(self._users):
             raise UsageError(
                 f"a batch needs {config.batch_size} different users, but only {len(self._users)} of "
@@ -58,15 +64,15 @@ class BatchSampler:
     @property
     def digest(self) -> str:
         """Of the training split: see ``Interactions.digest``."""
-        return self._split.digest
+        return self.split.digest
 
     def __call__(self, step: int) -> Batch:
         """The batch of the update that follows ``step`` updates."""
         random = generator(self._config.seed, Stream.BATCHES, step)
         users = random.choice(self._users, self._config.batch_size, replace=False)
-        cuts = random.integers(FIRST_CUT, self._split.lengths[users])
-        history, mask = self._split.windows(users, cuts, self._config.maxlen)
-        target = self._split.items[self._split.offsets[users] + cuts]
+        cuts = random.integers(FIRST_CUT, self.split.lengths[users])
+        history, mask = self.split.windows(users, cuts, self._config.maxlen)
+        target = self.split.items[self.split.offsets[users] + cuts]
         sampled, tries = self._negatives.draw(random)
         ids = [history.ravel(), target, sampled]
         if self._config.reads_by_padding:

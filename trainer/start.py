@@ -40,7 +40,15 @@ from typing import Any
 
 import numpy as np
 
-from ckpt_tools.errors import BusyError, CkptError, MismatchError, NotFoundError, UnsupportedError, UsageError
+from ckpt_tools.errors import (
+    BusyError,
+    CkptError,
+    MismatchError,
+    NotFoundError,
+    UnsafeError,
+    UnsupportedError,
+    UsageError,
+)
 from ckpt_tools.evidence import Evidence, collect
 from ckpt_tools.experiments import Experiment
 from ckpt_tools.findings import Finding
@@ -86,6 +94,7 @@ class Start:
     config: TrainConfig
     sampler: BatchSampler
     valid: Interactions
+    data_dir: str
     variables: dict[str, np.ndarray]
     standing: Standing
     first: Metrics
@@ -127,6 +136,7 @@ def new_run(
     if config.item_count == UNKNOWN_ITEM_COUNT:
         config = replace(config, item_count=_items_needed(data_dir, config, train, valid))
     validate(config)
+    _require_room(config, train, valid)
     sampler = _sampler(config, train, valid, UsageError)
     variables = initial_variables(config)
     first = measure(config, variables, valid, progress)
@@ -135,6 +145,7 @@ def new_run(
         config=config,
         sampler=sampler,
         valid=valid,
+        data_dir=data_dir,
         variables=variables,
         standing=standing,
         first=first,
@@ -204,6 +215,7 @@ def resumed_run(
         config=config,
         sampler=sampler,
         valid=valid,
+        data_dir=data_dir,
         variables=loaded.variables,
         standing=replace(standing, stopped=standing.trials > config.patience),
         first=first,
@@ -474,7 +486,7 @@ def _load(prefix: str, line: Line, given: Mapping[str, Any], evidence: Evidence)
                 "the producer of this checkpoint is not known", path=prefix, hint=f"ckpt inspect {shlex.quote(prefix)}"
             )
         settings = settings_of(checkpoint, lineage, given)
-        validate(settings.config)
+        validate(settings.config, resumed=True)
         variables = restored_variables(checkpoint, lineage, settings.config)
         return _Loaded(prefix, settings, variables, read_stored(checkpoint, lineage, line, evidence))
 
@@ -548,6 +560,20 @@ def _items_needed(data_dir: str, config: TrainConfig, *splits: Interactions) -> 
     return max(int(split.items.max()) for split in splits) + 1
 
 
+def _require_room(config: TrainConfig, *splits: Interactions) -> None:
+    """Raise UnsafeError for an item table that this machine has no memory for: ids that are no numbers from 1 on."""
+    needed = 4 * 3 * config.item_count * config.embedding_dim
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > there:
+        largest = max(splits, key=lambda split: int(split.items.max()))
+        raise UnsafeError(
+            f"an item table of {config.item_count} rows and its moments need {needed / 1e9:.0f} GB, and this machine "
+            f"has {there / 1e9:.0f}; the largest item id is {int(largest.items.max())}",
+            path=largest.path,
+            hint="number the items from 1 by falling frequency, as trainer prepare does",
+        )
+
+
 def _sampler(config: TrainConfig, train: Interactions, valid: Interactions, error: type[CkptError]) -> BatchSampler:
     """The batches of the run; raises ``error`` for an id that the item table has no row for."""
     for split in (train, valid):
@@ -559,6 +585,13 @@ def _data_findings(sampler: BatchSampler, valid: Interactions) -> Iterator[Findi
     if sampler.skipped:
         message = f"{sampler.skipped} training users have fewer than {FIRST_CUT + 1} items and are never drawn"
         yield Finding("short-users", "note", message)
+    for split in (sampler.split, valid):
+        if padding := int(np.count_nonzero(split.items == 0)):
+            message = (
+                f"item id 0 occurs {padding} times: it stands for padding, so models with several interests never "
+                "recommend it; items are numbered from 1"
+            )
+            yield Finding("padding-id", "warning", message, split.path)
     if unknown := int((first_true(valid) == 0).sum()):
         message = (
             f"{unknown} of {len(valid.users)} validation users have a single item, which is to be predicted from "

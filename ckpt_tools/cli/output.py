@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from ckpt_tools import storage
 from ckpt_tools.errors import CkptError, NotFoundError, UnsafeError
+from ckpt_tools.escapes import safe as safe
 from ckpt_tools.findings import Finding, noted
 from ckpt_tools.format.filenames import KERAS_ENDINGS, STATE_FILE, bundle_part
 from ckpt_tools.pipes import while_read
-from ckpt_tools.redaction import redacted, without_secrets
+from ckpt_tools.redaction import redacted
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -30,14 +31,6 @@ _PIPE_WIDTH = 240
 _FRAME_SECONDS = 0.1
 # What a formula begins with; the others are the same signs of East Asian keyboards.
 _FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-
-
-def safe(text: object) -> str:
-    """Text from a file, control characters (terminal escapes among them) made visible, secrets in URLs left out."""
-    text = without_secrets(str(text))
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def write_text(path: str, text: str) -> None:

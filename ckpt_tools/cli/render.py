@@ -48,8 +48,10 @@ def sparkline(values: Sequence[float], width: int = 24) -> str:
     """A history in one line of text; of a longer one the highest value of each stretch."""
     count = min(width, len(values))
     tops = [max(values[n * len(values) // count : (n + 1) * len(values) // count]) for n in range(count)]
-    low, span = min(tops, default=0.0), max(tops, default=0.0) - min(tops, default=0.0)
-    return "".join(_BLOCKS[round((top - low) / span * (len(_BLOCKS) - 1)) if span else 0] for top in tops)
+    # Halved, because two finite numbers may be infinitely far apart.
+    halves = [top / 2 for top in tops]
+    low, span = min(halves, default=0.0), max(halves, default=0.0) - min(halves, default=0.0)
+    return "".join(_BLOCKS[round((half - low) / span * (len(_BLOCKS) - 1)) if span else 0] for half in halves)
 
 
 def size(number: float) -> str:

@@ -77,7 +77,7 @@ class Header:
         return Header(num_shards, varint_field(1, num_shards) + rest)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
     """Where a tensor lies: ``size`` bytes at ``offset`` of shard ``shard``, with the masked CRC32C of them.
 
@@ -129,7 +129,7 @@ class Entry:
         shape: tuple[int, ...] = ()
         values = {3: 0, 4: 0, 5: 0, 6: 0}
         slices = []
-        unknown = b""
+        unknown = []
         seen: set[int] = set()
         for field in fields(data):
             require_once(field, seen, _ENTRY_FIELDS)
@@ -142,10 +142,9 @@ class Entry:
             elif field.number == 7:
                 slices.append(field.content())
             else:
-                unknown += data[field.start : field.end]
-        entry = Entry(
-            dtypes.by_number(number), shape, values[3], values[4], values[5], values[6], tuple(slices), unknown
-        )
+                unknown.append(data[field.start : field.end])
+        place = (values[3], values[4], values[5], values[6])
+        entry = Entry(dtypes.by_number(number), shape, *place, tuple(slices), b"".join(unknown))
         if min(entry.shard, entry.offset, entry.size) < 0:
             raise CorruptError("negative shard, offset or size")
         if entry.dtype.size and not slices and entry.size != entry.elements * entry.dtype.size:
@@ -203,13 +202,15 @@ def decode_shape(data: bytes) -> tuple[int, ...]:
             shape.append(sizes[0] if sizes else 0)
         elif field.number == 3 and field.integer():
             raise CorruptError("a stored tensor of unknown rank")
+    if len(shape) > MAX_RANK:
+        raise CorruptError(f"impossible shape of {len(shape)} dimensions")
     product = 1
     for size in shape:
         if size < 0:
             raise CorruptError(f"negative dimension {size}")
         # Zeros must not hide an overflow in the other dimensions.
         product *= max(size, 1)
-    if len(shape) > MAX_RANK or product >= 1 << 63:
+    if product >= 1 << 63:
         raise CorruptError("impossible shape")
     return tuple(shape)
 

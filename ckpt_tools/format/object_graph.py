@@ -22,16 +22,18 @@ VARIABLE_VALUE = "VARIABLE_VALUE"
 # What TensorFlow appends to the path of a variable to make the key of its value.
 VALUE_SUFFIX = f"/.ATTRIBUTES/{VARIABLE_VALUE}"
 MAX_NODES = 5_000_000
+# The content of a node that may be there again and again, in bytes.
+_SHORT = 32
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Attribute:
     name: str
     full_name: str
     key: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Slot:
     """An optimizer's variable that belongs to another variable; both are node numbers."""
 
@@ -40,9 +42,11 @@ class Slot:
     node: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Node:
-    children: dict[str, int]
+    """``children`` are the numbers of nodes by name; it is not to be changed: nodes that are alike are one object."""
+
+    children: Mapping[str, int]
     attributes: tuple[Attribute, ...]
     slots: tuple[Slot, ...]
 
@@ -50,16 +54,23 @@ class Node:
 def decode_graph(data: bytes) -> tuple[Node, ...]:
     """All nodes, the root first. Raises CorruptError when a node refers to one that is not there."""
     nodes: list[Node] = []
+    known: dict[bytes, Node] = {}
     for field in fields(data):
         if field.number == 1:
             if len(nodes) == MAX_NODES:
                 raise CorruptError(f"more than {MAX_NODES} nodes", offset=field.start)
-            nodes.append(_decode_node(field.content()))
+            content = field.content()
+            # Most of the objects of some graphs are alike: empty, or with the same children.
+            node = known.get(content)
+            if node is None:
+                node = _decode_node(content)
+                if len(content) <= _SHORT:
+                    known[content] = node
+            nodes.append(node)
     if not nodes:
         raise CorruptError("the object graph has no root")
     for node in nodes:
-        references = [*node.children.values(), *(n for slot in node.slots for n in (slot.variable, slot.node))]
-        for reference in references:
+        for reference in (*node.children.values(), *(n for slot in node.slots for n in (slot.variable, slot.node))):
             if not 0 <= reference < len(nodes):
                 raise CorruptError(f"node {reference} of {len(nodes)} does not exist")
     return tuple(nodes)

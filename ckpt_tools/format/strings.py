@@ -10,6 +10,7 @@ Source: tensorflow/core/util/tensor_bundle/tensor_bundle.cc (WriteStringTensor).
 from __future__ import annotations
 
 import struct
+from array import array
 from collections.abc import Sequence
 
 from ckpt_tools.errors import CorruptError
@@ -18,8 +19,9 @@ from ckpt_tools.format.wire import decode_varint, encode_varint
 
 
 def _lengths_crc(lengths: Sequence[int]) -> int:
-    packed = b"".join(struct.pack("<I" if length < 1 << 32 else "<Q", length) for length in lengths)
-    return checksum.extend(0, packed)
+    if max(lengths, default=0) < 1 << 32:
+        return checksum.extend(0, struct.pack(f"<{len(lengths)}I", *lengths))
+    return checksum.extend(0, b"".join(struct.pack("<I" if length < 1 << 32 else "<Q", length) for length in lengths))
 
 
 def encode_strings(elements: Sequence[bytes]) -> tuple[bytes, int]:
@@ -37,10 +39,20 @@ def decode_strings(data: bytes, count: int) -> tuple[list[bytes], int]:
 
     Raises CorruptError when the lengths do not add up to exactly ``data`` or their checksum is wrong.
     """
+    lengths, offset, crc = check_strings(data, count)
+    elements = []
+    for length in lengths:
+        elements.append(data[offset : offset + length])
+        offset += length
+    return elements, crc
+
+
+def check_strings(data: bytes, count: int) -> tuple[Sequence[int], int, int]:
+    """The lengths of the ``count`` elements, where the first begins, and the checksum; raises as `decode_strings`."""
     # Each element takes at least the byte of its length: refuse a count that cannot be before counting.
     if count > len(data):
         raise CorruptError(f"{count} strings cannot fit into {len(data)} bytes")
-    lengths = []
+    lengths = array("Q")
     offset = 0
     for _ in range(count):
         length, offset = decode_varint(data, offset)
@@ -53,8 +65,4 @@ def decode_strings(data: bytes, count: int) -> tuple[list[bytes], int]:
     if struct.unpack("<I", stored_crc)[0] != checksum.mask(crc):
         raise CorruptError("checksum of the string lengths does not match")
     crc = checksum.extend(checksum.extend(crc, stored_crc), data[offset:])
-    elements = []
-    for length in lengths:
-        elements.append(data[offset : offset + length])
-        offset += length
-    return elements, checksum.mask(crc)
+    return lengths, offset, checksum.mask(crc)

@@ -20,7 +20,7 @@ import struct
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from ckpt_tools.errors import CorruptError
+from ckpt_tools.errors import CorruptError, UnsafeError
 from ckpt_tools.format import checksum
 from ckpt_tools.format.snappy import decompress
 from ckpt_tools.format.wire import decode_varint, encode_varint
@@ -30,6 +30,9 @@ FOOTER_SIZE = 48
 TRAILER_SIZE = 5
 BLOCK_SIZE = 262144
 RESTART_INTERVAL = 16
+# What a table may stand for in memory: so many times its bytes, and some for small ones.
+MAX_EXPANSION = 8
+MAX_EXPANSION_FREE = 16 << 20
 _PLAIN, _SNAPPY = 0, 1
 
 
@@ -138,8 +141,19 @@ class Table:
 
 
 def read_table(data: bytes) -> dict[bytes, bytes]:
-    """All entries of a table, in key order. Raises what `Table` raises."""
-    return dict(Table(lambda offset, size: data[offset : offset + size], len(data)).items())
+    """All entries of a table, in key order.
+
+    Raises what `Table` raises, UnsafeError when keys that share their beginnings, or compressed blocks, stand for much
+    more than the bytes of the table.
+    """
+    limit = MAX_EXPANSION * len(data) + MAX_EXPANSION_FREE
+    entries = {}
+    for key, value in Table(lambda offset, size: data[offset : offset + size], len(data)).items():
+        limit -= len(key) + len(value)
+        if limit < 0:
+            raise UnsafeError(f"its names and values are more than {MAX_EXPANSION} times its {len(data)} bytes")
+        entries[key] = value
+    return entries
 
 
 def _read_footer(read: Read, size: int) -> tuple[Handle, Handle]:

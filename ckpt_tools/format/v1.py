@@ -41,6 +41,7 @@ _VALUES = {
     **dict.fromkeys(("qint32", "qint16", "qint8", "quint16", "quint8"), _INT),
 }
 _STRING_FIELD = 8
+_PIECE, _LONGEST = 1 << 20, 10
 
 
 @dataclass(frozen=True)
@@ -172,13 +173,31 @@ def _varints(data: bytes) -> np.ndarray:
     if not data:
         return np.empty(0, np.uint64)
     octets = np.frombuffer(data, np.uint8)
-    ends = np.flatnonzero(octets < 0x80)
-    if not len(ends) or ends[-1] != len(octets) - 1:
+    if octets[-1] >= 0x80:
         raise CorruptError("unterminated varint")
+    values = np.empty(int(np.count_nonzero(octets < 0x80)), np.uint64)
+    start = done = 0
+    # A piece at a time: positions and lengths take many times the bytes that they are of.
+    while start < len(octets):
+        end = min(start + _PIECE, len(octets))
+        while end < len(octets) and octets[end - 1] >= 0x80:
+            end += 1
+            if end - start > _PIECE + _LONGEST:
+                raise CorruptError("varint of more than 64 bits")
+        piece = _decoded_varints(octets[start:end])
+        values[done : done + len(piece)] = piece
+        start, done = end, done + len(piece)
+    return values
+
+
+def _decoded_varints(octets: np.ndarray) -> np.ndarray:
+    import numpy as np
+
+    ends = np.flatnonzero(octets < 0x80)
     starts = np.concatenate(([0], ends[:-1] + 1))
     lengths = ends - starts + 1
     longest = int(lengths.max())
-    if longest > 10 or (longest == 10 and (octets[ends[lengths == 10]] > 1).any()):
+    if longest > _LONGEST or (longest == _LONGEST and (octets[ends[lengths == _LONGEST]] > 1).any()):
         raise CorruptError("varint of more than 64 bits")
     values = np.zeros(len(ends), np.uint64)
     for position in range(longest):

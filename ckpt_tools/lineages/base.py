@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 MODEL = "model/"
 ITEM_EMBEDDING = "model/item_embedding"
 STEP = "optimizer/step"
+LEARNING_RATE = "optimizer/learning_rate"
 # Stands for a step that is not known any more: 0.999^1e6 is 0 in float32, so that Adam's bias correction is 1.
 UNKNOWN_STEP = 10**6
 OLD_MEANING = "recall@N of the validation split; N is not recorded (the old trainers' default is 50)"

@@ -17,7 +17,7 @@ from ckpt_tools.experiments import resolve
 from ckpt_tools.messages.known import Asked, Told
 from ckpt_tools.messages.nearest import base_of_slot, nearest
 from ckpt_tools.messages.text import basename, until_end
-from ckpt_tools.naming import neutral
+from ckpt_tools.naming import neutral, with_slashes
 from ckpt_tools.readers import Checkpoint, open_checkpoint
 from ckpt_tools.readers.locate import files_in, prefixes_in
 from ckpt_tools.verify import verify
@@ -123,8 +123,13 @@ def dtype(asked: Asked, path: str) -> Told:
 
 
 def layers(asked: Asked, path: str) -> Told:  # noqa: ARG001
-    """The layers by the names of their variables."""
+    """The layers by the names of their variables; whether the file was written on Windows."""
     with _opened(path) as checkpoint:
+        other = [name for name in checkpoint.tensors if with_slashes(checkpoint, name) != name]
+        if other:
+            said = f"written on Windows by Keras 2.12 to 2.14, which put \\ into the names of groups ({other[0]})"
+            fix = f"ckpt export {shlex.quote(path)} fixed.weights.h5"
+            return Told(f"{said}: no Keras finds them, export writes them with /", fix)
         names = dict.fromkeys(neutral(name).rpartition("/")[0] for name in checkpoint.tensors)
         names.pop("", None)
         listed = f" under {_counted(len(names))}: {_some(list(names))}" if names else ""

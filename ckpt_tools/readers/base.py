@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 Itself = TypeVar("Itself", bound="Checkpoint")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class TensorInfo:
     """``name`` is the key as stored, ``dtype`` TensorFlow's name, ``nbytes`` the size of the value in bytes.
 

@@ -18,7 +18,7 @@ from ckpt_tools.findings import Finding
 from ckpt_tools.format import checksum, dtypes
 from ckpt_tools.format.bundle import HEADER_KEY, OBJECT_GRAPH_KEY, Entry, Header
 from ckpt_tools.format.slices import Box, Slice, require_cover
-from ckpt_tools.format.strings import decode_strings
+from ckpt_tools.format.strings import check_strings, decode_strings
 from ckpt_tools.format.table import read_table
 from ckpt_tools.format.variants import check_variants
 from ckpt_tools.graph import ObjectGraph
@@ -112,7 +112,7 @@ class Bundle(Reader):
         with placed(self.path, OBJECT_GRAPH_KEY):
             graph = ObjectGraph(self.graph_bytes)
             names = list(self.entries)
-            for key in graph.paths:
+            for key in graph.keys:
                 # An object may store several tensors behind one key: a lookup table has KEY-keys and KEY-values.
                 following = bisect.bisect_left(names, key)
                 if following == len(names) or not names[following].startswith(key):
@@ -196,6 +196,7 @@ class Bundle(Reader):
 
     def outline(self) -> Iterator[Finding]:
         named: set[int] = set()
+        held: dict[int, list[str]] | None = None
         for number, end in self.ends().items():
             if number in named:
                 continue
@@ -209,7 +210,8 @@ class Bundle(Reader):
             if shard.size < end:
                 kind = sniff(shard)
                 what = f"{kind.sentence}, not the data" if kind else "cut off"
-                lost = [name for name in self.entries if self._reaches_beyond(name, number, shard.size)]
+                held = held or self._held()
+                lost = [name for name in held[number] if self._reaches_beyond(name, number, shard.size)]
                 message = f"{what}: has {shard.size} bytes of the {end} that its tensors need; {_naming(lost)} lost"
                 yield Finding("corrupt", "damage", message, shard.path, None, shard.size, kind.hint if kind else None)
             elif shard.size > end:
@@ -259,7 +261,10 @@ class Bundle(Reader):
         with placed(self.path, name):
             for entry in self.stored(name):
                 if entry.dtype.name == "string":
-                    self._strings(entry)
+                    # The elements need not be taken apart for that: a million of them would be a million objects.
+                    with placed(self._shard_path(entry.shard)):
+                        *_, crc = check_strings(b"".join(self._chunks(entry)), entry.elements)
+                    self._require(crc == entry.crc, entry)
                     yield entry.size
                 elif entry.dtype.name == "variant":
                     raw = b"".join(self._chunks(entry))
@@ -331,6 +336,14 @@ class Bundle(Reader):
             message = f"lies beyond the end of the file, which was cut off at {shard.size} bytes"
             raise CorruptError(message, path=shard.path, offset=entry.offset)
         return shard
+
+    def _held(self) -> dict[int, list[str]]:
+        """The names of the tensors that have bytes in each shard."""
+        held: dict[int, list[str]] = {}
+        for name in self.entries:
+            for number in dict.fromkeys(entry.shard for entry in self.stored(name)):
+                held.setdefault(number, []).append(name)
+        return held
 
     def _reaches_beyond(self, name: str, number: int, size: int) -> bool:
         return any(entry.shard == number and entry.offset + entry.size > size for entry in self.stored(name))

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ckpt_tools import places
 from ckpt_tools.audit import Audit, audit
 from ckpt_tools.errors import CkptError
-from ckpt_tools.evidence import MAX_LOG_BYTES, Evidence, LoggedEvaluation, collect
+from ckpt_tools.evidence import Evidence, LoggedEvaluation, collect, logged_objects, step_number
 from ckpt_tools.experiments import Experiment
 from ckpt_tools.findings import Finding
 from ckpt_tools.forecast import Forecast, forecast
@@ -178,17 +176,9 @@ def _resumed(experiment: Experiment | None, history: Sequence[LoggedEvaluation])
 
 
 def _logged_resumes(experiment: Experiment) -> list[int]:
-    path = os.path.join(experiment.runs, "metrics.jsonl")
     try:
-        lines = places.read_file(path, limit=MAX_LOG_BYTES).decode("utf-8", "replace").splitlines()
+        rows = list(logged_objects(os.path.join(experiment.runs, "metrics.jsonl")))
     except CkptError:
         return []
-    return [row["step"] for row in map(_parsed, lines) if row.get("event") == "resume" and "step" in row]
-
-
-def _parsed(line: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except ValueError:
-        return {}
-    return row if isinstance(row, dict) else {}
+    steps = [step_number(row.get("step")) for row in rows if row.get("event") == "resume"]
+    return [step for step in steps if step is not None]

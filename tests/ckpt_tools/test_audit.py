@@ -305,6 +305,32 @@ class TestSafeToDelete:
         (experiment / "round").symlink_to(experiment.parent)
         assert len(rows_of(tmp_path)) == 1
 
+    def test_links_out_of_the_root_are_not_followed(self, copy: Copy, tmp_path: Path) -> None:
+        """One to ``/`` would lead through the whole machine."""
+        copy(SAMPLE)
+        elsewhere = copy(SAMPLE, root="elsewhere")
+        root = tmp_path / "root"
+        for number, link in enumerate((root / "link", root / "best_model" / "link", root / "x_temp")):
+            link.symlink_to(elsewhere.parents[number % 2])
+        found = audit(str(root))
+        assert [row.path for row in found.rows] == [f"best_model/{SAMPLE.experiment}"]
+        assert found.orphans == ()
+        told = {finding.path: finding.fix for finding in found.findings if finding.id == "link-outside"}
+        assert told == {os.fspath(link): f"ckpt audit {os.path.realpath(link)}" for link in map(Path, told)}
+        assert len(told) == 3
+
+    def test_a_line_of_checkpoints_that_is_kept_elsewhere(self, copy: Copy, tmp_path: Path) -> None:
+        experiment = copy(SAMPLE)
+        (tmp_path / "disk").mkdir()
+        shutil.move(experiment / "keras_ckpt", tmp_path / "disk" / "keras_ckpt")
+        (tmp_path / "disk" / "keras_ckpt" / "below").mkdir()
+        build_bundle(tmp_path / "disk" / "keras_ckpt" / "below" / "other", {"a": np.float32(1)})
+        (experiment / "keras_ckpt").symlink_to(tmp_path / "disk" / "keras_ckpt")
+        found = audit(str(tmp_path / "root"))
+        assert [(row.path, row.health) for row in found.rows] == [(f"best_model/{SAMPLE.experiment}", "whole")]
+        assert found.rows[0].nbytes > 1000
+        assert not [finding for finding in found.findings if finding.id == "link-outside"]
+
     def test_a_folder_with_the_only_holder_of_something_else_stays(self, copy: Copy, tmp_path: Path) -> None:
         copy(SAMPLE, root="a")
         crowded = copy(SAMPLE, root="b/deeper")

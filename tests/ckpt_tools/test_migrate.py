@@ -172,3 +172,29 @@ def test_undo_finds_the_migration_of_an_experiment_that_has_saved_since(
         with open_checkpoint(prefix) as checkpoint:
             assert {name: checkpoint.digest(name) for name in checkpoint.tensors} == before
         shutil.rmtree(experiment)
+
+
+def test_a_migration_names_what_it_drops_and_invents_no_best(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "new"
+    assert run(["migrate", str(pick("tf2.21", "MIND").path), "--output", str(output), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    called = document["called"]
+    assert called["optimizer/_trainable_variables/1/.ATTRIBUTES/VARIABLE_VALUE"] == "model/capsule/proj/kernel"
+    assert set(called) <= set(document["dropped"])
+    assert document["best_metric"] is None
+    (finding,) = document["findings"]
+    assert (finding["id"], finding["severity"], finding["fix"]) == (
+        "best-metric-unset",
+        "warning",
+        f"ckpt backfill {output} --data DIR",
+    )
+    assert run(["migrate", str(pick("tf2.21", "MIND").path), "--dry-run"]) == 0
+    words = " ".join(capsys.readouterr().out.split())
+    assert "best_metric new: never set" in words
+    assert "1/.ATTRIBUTES/VARIABLE_VALUE (model/capsule/proj/kernel)" in words
+    assert run(["migrate", str(pick("tf2.21", with_best=True).path), "--dry-run", "--json"]) == 0
+    known = json.loads(capsys.readouterr().out)
+    assert known["findings"] == []
+    assert known["best_metric"] == pytest.approx(pick("tf2.21", with_best=True).best_recall, abs=1e-6)

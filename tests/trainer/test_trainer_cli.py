@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import signal
 import struct
 import subprocess
@@ -19,6 +20,7 @@ from toys import ITEMS, tree
 from typer.testing import CliRunner, Result
 
 from trainer import cli
+from trainer.console import Console
 
 SMALL = [
     *("--dataset", "toys", "--embedding_dim", "4", "--hidden-size", "4", "--num-interest", "2", "--maxlen", "6"),
@@ -43,6 +45,11 @@ def test_a_run_and_its_resume_in_words_and_json(tmp_path: Path, data_dir: str) -
     number = r"\d\.\d{6}"
     shape = rf"step 20  loss \d\.\d{{4}}  recall {number}  ndcg {number}  hitrate {number}  best {number} \(step \d+\)"
     assert re.search(shape, result.stdout)
+    for split in ("valid", "test"):
+        figures = ", ".join(
+            f"{split} {name}: {number}" for name in ("recall", "ndcg", "hitrate", "diversity", "coverage")
+        )
+        assert re.search(figures, result.stdout), "as the older trainers end"
     assert sorted(path.name for path in (tmp_path / "best_model" / NAME).iterdir()) == ["keras_ckpt", "latest"]
 
     result = trainer(tmp_path / "best_model" / NAME, "--resume", "--from", "latest", "--max-steps", "+10", "--json",
@@ -66,8 +73,15 @@ def test_a_run_and_its_resume_in_words_and_json(tmp_path: Path, data_dir: str) -
     assert document["picture"] == str(logs / "recall.png")
     assert (logs / "recall.png").read_bytes().startswith(b"\x89PNG")
 
-    result = trainer("--resume", "--exp-name", "t", "--root", tmp_path, "--data-dir", data_dir, "--max-steps", 0)
+    assert set(document["report"]) == {"valid", "test"}
+    assert 0 < document["report"]["valid"]["recall"] == pytest.approx(document["best_metric"])
+    assert document["report"]["test"]["coverage"] > 0
+
+    result = trainer("--resume", "--exp-name", "t", "--root", tmp_path, "--data-dir", data_dir, "--max-steps", 10)
     assert result.exit_code == 0, result.output
+    assert "already, and was to be trained until step 10; to train 10 steps more: --max-steps +10" in result.stderr
+    assert "nothing trained; best recall" in result.stdout
+    assert "stopped" not in result.stdout
     assert "keras_ckpt/ckpt-" in result.stdout
 
     before = tree(tmp_path)
@@ -143,6 +157,82 @@ def test_help_has_examples_and_exit_codes() -> None:
     text = " ".join(result.output.split())
     assert "Example: trainer train --dataset book" in text
     assert "130 interrupted" in text
+
+
+def test_the_version_and_the_module() -> None:
+    for program in (["-m", "trainer"], ["-c", "from trainer.cli import main; main()"]):
+        found = subprocess.run([sys.executable, *program, "--version"], capture_output=True, text=True, check=True)
+        assert found.stdout.startswith("trainer ")
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "export", "prepare"])
+def test_help_names_everything_in_full_at_80_columns(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    text = CliRunner().invoke(cli.app, [command, "--help"], terminal_width=80).output
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("arguments", [["train", "--bogus"], ["train", "--seed", "x"], ["no-such-command"]])
+def test_usage_errors_are_json_when_asked_for(arguments: list[str], capsys: Any) -> None:
+    assert cli.run([*arguments, "--json"]) == 2
+    document = json.loads(capsys.readouterr().out)
+    assert (document["error"]["id"], document["error"]["exit_code"]) == ("usage", 2)
+    assert document["error"]["hint"].endswith("--help")
+
+
+@pytest.mark.parametrize(
+    ("missing", "arguments"),
+    [
+        ("tensorflow", ["train", *NEW]),
+        ("tensorboard", ["train", *NEW]),
+        ("polars", ["prepare", "x.csv", "--dataset", "x"]),
+        ("faiss", ["export", "best_model/x", "out", "--index"]),
+    ],
+)
+def test_what_a_plain_installation_lacks_is_one_sentence(
+    missing: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    from trainer import extras
+
+    original = extras.find_spec
+    monkeypatch.setattr(extras, "find_spec", lambda name: None if name == missing else original(name))
+    assert cli.run(arguments) == 7
+    error = capsys.readouterr().err
+    assert "which is not installed\n  next: pip install 'ckpt-tools[trainer]'\n" in error
+    assert len(error.splitlines()) == 2
+
+
+def test_a_terminal_escape_in_a_name_is_shown_and_never_obeyed(tmp_path: Path, capsys: Any) -> None:
+    assert cli.run(["evaluate", f"{tmp_path}/\x1b[31mred"]) == 3
+    error = capsys.readouterr().err
+    assert "\x1b[31m" not in error
+    assert "\\x1b[31mred" in error
+
+
+def test_json_has_null_for_what_is_no_number(capsys: Any) -> None:
+    Console("train", as_json=True).document(None, {"recall": float("nan"), "rows": [{"loss": float("inf")}]})
+    document = json.loads(capsys.readouterr().out, parse_constant=lambda name: pytest.fail(name))
+    assert (document["recall"], document["rows"]) == (None, [{"loss": None}])
+
+
+def test_an_id_that_no_memory_has_room_for_is_refused(tmp_path: Path, data_dir: str) -> None:
+    shutil.copytree(data_dir, tmp_path / "data")
+    with open(tmp_path / "data" / "toys_train.txt", "a") as file:
+        file.write("7,2000000000,99\n")
+    result = new(tmp_path / "root", str(tmp_path / "data"))
+    assert result.exit_code == 4, result.output
+    assert "the largest item id is 2000000000" in result.stderr
+    assert "toys_train.txt" in result.stderr
+
+
+def test_a_training_file_without_long_users_says_so(tmp_path: Path, data_dir: str) -> None:
+    shutil.copytree(data_dir, tmp_path / "data")
+    (tmp_path / "data" / "toys_train.txt").write_text("1,2,3\n1,3,4\n")
+    result = new(tmp_path / "root", str(tmp_path / "data"))
+    assert result.exit_code == 2
+    assert "no training user has more than 4 items" in result.stderr
+    assert "or less" not in result.stderr
 
 
 def test_a_bug_says_so_with_its_own_exit_code(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:

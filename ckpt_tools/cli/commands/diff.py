@@ -67,6 +67,8 @@ def _words(change: Change) -> str:
         return f"{change.dtype_a} became {change.dtype_b}"
     if change.kind == "shape":
         return f"{list(change.shape_a)} became {list(change.shape_b)}"
+    if change.elements is None:
+        return "the stored bytes differ"
     words = [f"{change.elements} of {render.count(math.prod(change.shape_a), 'element')} differ"]
     if change.max_abs is not None:
         words.append(f"by at most {change.max_abs:.4g} (relative {change.max_relative:.4g})")

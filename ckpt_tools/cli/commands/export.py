@@ -24,19 +24,24 @@ if TYPE_CHECKING:
 def export(
     path: PathArgument,
     out: Annotated[
-        str, typer.Argument(help="A new file: NAME.safetensors, NAME.npz or NAME.weights.h5.", show_default=False)
+        str,
+        typer.Argument(help="A new file: NAME.safetensors, NAME.npz, NAME.weights.h5 or NAME.h5.", show_default=False),
     ],
     names: Annotated[
         str | None,
         typer.Option(
-            "--names", metavar="KIND", help="canonical, stored, or (for .weights.h5) keras.", show_default=False
+            "--names", metavar="KIND", help="canonical, stored, or (for .weights.h5 and .h5) keras.", show_default=False
         ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Which of several models in the checkpoint, for Keras.", show_default=False),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write the tensors of a checkpoint to safetensors, npz or Keras' .weights.h5."""
+    """Write the tensors of a checkpoint to safetensors, npz or Keras' .weights.h5 and .h5."""
     output = Output("export", path, json=json, quiet=quiet)
 
     def body() -> int:
@@ -44,7 +49,7 @@ def export(
 
         if names is not None and names not in ("canonical", "stored", "keras"):
             raise UsageError(f"--names {names}: must be canonical, stored or keras")
-        done = ask(path, out, names=names, force=force)  # type: ignore[arg-type]
+        done = ask(path, out, names=names, model=model, force=force)  # type: ignore[arg-type]
         output.result(done.to_json(), lambda: _text(done))
         return exit_code(done.findings)
 
@@ -53,5 +58,6 @@ def export(
 
 def _text(done: Export) -> Iterator[RenderableType]:
     tensors = render.count(len(done.written), "tensor")
-    yield Text.assemble(("✓ ", "bold green"), f"{safe(done.output)}: {tensors} of {safe(done.prefix)}")
+    mark = ("✓ ", "bold green") if done.certain else ("? ", "bold yellow")
+    yield Text.assemble(mark, f"{safe(done.output)}: {tensors} of {safe(done.prefix)}")
     yield from render.findings(done.findings)

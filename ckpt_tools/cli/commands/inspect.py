@@ -35,6 +35,9 @@ _FORMATS = {
 _GROUPS = ("model", "average", "optimizer", "state")
 # Of longer lists the columns are laid out here: a table of rich takes a millisecond for two rows.
 _MOST_ROWS = 1000
+_WIDEST = 160
+# Names that are nested deeper are not cut any further: each level is drawn in front of all below it.
+_DEEPEST = 64
 # Of a hundred variables called best nobody reads more.
 _MOST_OTHERS = 8
 
@@ -181,7 +184,8 @@ class _Columns:
     soft_wrap = True
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
-        name, dtype, shape = (max(len(row[column]) for row in self._rows) for column in range(3))
+        # The few that are wider stand out: all others are not filled up to them.
+        name, dtype, shape = (min(_WIDEST, max(len(row[column]) for row in self._rows)) for column in range(3))
         yield Segment(f"\n  {self._title}\n", console.get_style("bold"))
         # One piece for the console instead of a hundred thousand.
         lines = (f"  {row[0]:{name}}  {row[1]:{dtype}}  {row[2]:{shape}}  {row[3]}".rstrip() for row in self._rows)
@@ -211,15 +215,17 @@ def _stats(tensor: Tensor) -> list[str]:
 
 def _tree(tensors: Iterable[Tensor]) -> RenderableType:
     root = Tree("stored names", guide_style="dim")
-    branches: dict[tuple[str, ...], Tree] = {(): root}
+    branches: dict[tuple[int, str], Tree] = {}
     for tensor in tensors:
-        *parents, leaf = tensor.name.removesuffix(VALUE_SUFFIX).split("/")
-        for depth in range(1, len(parents) + 1):
-            where = tuple(parents[:depth])
+        *parents, leaf = tensor.name.removesuffix(VALUE_SUFFIX).split("/", _DEEPEST)
+        branch = root
+        for name in parents:
+            where = id(branch), name
             if where not in branches:
-                branches[where] = branches[where[:-1]].add(Text(safe(where[-1]), style="bold"))
+                branches[where] = branch.add(Text(safe(name), style="bold"))
+            branch = branches[where]
         label = Text.assemble(safe(leaf), (f"  {tensor.dtype} {list(tensor.shape)}", "cyan"))
         if tensor.canonical and tensor.canonical != tensor.name.removesuffix(VALUE_SUFFIX):
             label.append(f"  = {safe(tensor.canonical)}", style="dim")
-        branches[tuple(parents)].add(label)
+        branch.add(label)
     return Padding(root, (1, 0, 0, 2), expand=False)

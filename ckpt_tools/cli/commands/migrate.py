@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,9 +12,11 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from ckpt_tools.cli import render
 from ckpt_tools.cli.app import Json, PathArgument, Quiet, app, epilog, finish
 from ckpt_tools.cli.output import Output, safe
 from ckpt_tools.errors import EXIT_OK, UsageError
+from ckpt_tools.findings import Finding
 from ckpt_tools.format.object_graph import VALUE_SUFFIX
 
 if TYPE_CHECKING:
@@ -56,7 +60,7 @@ def migrate(
                 "written": not dry_run,
                 "output": written,
                 "backup": None if output_directory else where,
-                "findings": [],
+                "findings": [found.to_json() for found in _findings(migration, where, output_directory is not None)],
             },
             lambda: _text(migration, where, output_directory is not None),
         )
@@ -89,5 +93,18 @@ def _text(migration: Migration | Finished, where: str | None, to_output: bool) -
         if change.value is not None and not change.key.startswith("_"):
             table.add_row(safe(name), Text(f"new: {safe(change.value)}", style="cyan"))
     for key in migration.dropped:
-        table.add_row(Text("dropped", style="yellow"), Text(safe(key)))
+        called = migration.called.get(key)
+        table.add_row(Text("dropped", style="yellow"), Text(safe(f"{key} ({called})" if called else key)))
     yield Padding(table, (0, 0, 0, 2), expand=False)
+    yield from render.findings(_findings(migration, where, to_output))
+
+
+def _findings(migration: Migration | Finished, where: str | None, to_output: bool) -> list[Finding]:
+    """A migration invents no best metric: what was not there is still missing, and can be put in."""
+    from ckpt_tools.migrate import Finished
+
+    if isinstance(migration, Finished) or migration.knows_its_best:
+        return []
+    path = os.path.dirname(where) if to_output and where else migration.path
+    message = "best_metric was never set, and is not now: after a resume the first evaluation counts as the best"
+    return [Finding("best-metric-unset", "warning", message, path, fix=f"ckpt backfill {shlex.quote(path)} --data DIR")]

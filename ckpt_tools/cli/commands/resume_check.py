@@ -83,7 +83,7 @@ def _text(found: Forecast, *, several: bool) -> Iterator[RenderableType]:
         table.add_row("restored", _names(found.restored))
         if found.converted:
             table.add_row("rearranged", _names(found.converted))
-        table.add_row("not restored", _names(found.missing))
+        table.add_row("not restored", _names((*found.missing, *found.left)))
         if found.unused:
             table.add_row("not used", _names(found.unused))
         for name, survives in found.survives.items():

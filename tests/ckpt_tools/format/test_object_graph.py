@@ -62,10 +62,19 @@ def test_cycles_are_legal() -> None:
 
 
 def test_a_deep_chain_needs_no_recursion() -> None:
-    count = 20_000
+    count = 2_000
     data = graph(*(child(number + 1, "n") for number in range(count)), attribute("deep"))
     (path,) = ObjectGraph(data).paths.values()
     assert path.count("/") == count - 1
+
+
+def test_paths_that_are_much_longer_than_the_graph_are_left_out() -> None:
+    count = 20_000
+    data = graph(*(child(number + 1, "n") + attribute(str(number)) for number in range(count)), attribute("deep"))
+    found = ObjectGraph(data)
+    assert len([*found.keys]) == count + 1
+    assert found.paths["100"].count("/") == 99
+    assert sum(map(len, found.paths.values())) < 8 * len(data) + (4 << 20)
 
 
 def test_the_shortest_path_names_a_variable_that_can_be_reached_by_several() -> None:
