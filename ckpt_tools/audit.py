@@ -203,7 +203,7 @@ def _is_doubtful(row: Row) -> bool:
 
 def _describe(run: Run, root: str, *, verify: bool = False) -> Row:
     row = Row(
-        path=places.relative(run.path, root),
+        path=_relative(run.path, root),
         kind=run.kind,
         nbytes=run.nbytes,
         age_days=max(0.0, time.time() - run.modified) / _DAY if run.modified else None,
@@ -230,10 +230,16 @@ def _describe(run: Run, root: str, *, verify: bool = False) -> Row:
     return row
 
 
+def _relative(path: str, root: str) -> str:
+    """The way to a run; that of a checkpoint without a name ends in a slash, as its prefix does."""
+    found = places.relative(path, root)
+    return os.path.join(found, "") if path.endswith(os.sep) else found
+
+
 def _is_gone(prefix: str, error: CkptError) -> bool:
     """Whether nothing is left of what was there a moment ago, as when its trainer made room for the next."""
     with contextlib.suppress(CkptError):
-        return isinstance(error, NotFoundError) and not any(map(places.exists, (prefix, f"{prefix}.index")))
+        return isinstance(error, NotFoundError) and not any(map(places.has_file, (prefix, f"{prefix}.index")))
     return False
 
 
@@ -370,10 +376,13 @@ def _expendable(described: list[tuple[Run, Row]], *, verified: bool) -> list[Row
 
 
 def _without_full_folders(rows: list[Row]) -> list[Row]:
-    """A folder goes with all that is in it: an experiment that holds other runs is not named."""
+    """A folder goes with all that is in it: an experiment that holds other runs is not named, nor is a checkpoint
+    without a name, whose path is that of its folder."""
     known = {row.path for row in rows}
     inhabited = {_holder(row.path, known) for row in rows if row.safe_to_delete is None}
-    return [replace(row, safe_to_delete=None) if row.path in inhabited else row for row in rows]
+    return [
+        replace(row, safe_to_delete=None) if row.path in inhabited or row.path.endswith(os.sep) else row for row in rows
+    ]
 
 
 def _overtaken(rows: list[Row], keepers: set[int], sound: _Soundness) -> list[Row]:
@@ -432,6 +441,7 @@ class _Soundness:
             return False
 
 
-def _rank(row: Row) -> tuple[bool, bool, int, str]:
-    """Which of several copies should stay: an experiment, one that keeps its best, the one nearest to the root."""
-    return row.kind != "experiment", row.best != "kept", row.path.count(os.sep), row.path
+def _rank(row: Row) -> tuple[bool, bool, bool, int, str]:
+    """Which of several copies should stay: one without a name, whose path is that of a whole directory, an experiment,
+    one that keeps its best, the one nearest to the root."""
+    return not row.path.endswith(os.sep), row.kind != "experiment", row.best != "kept", row.path.count(os.sep), row.path

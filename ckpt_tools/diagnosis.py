@@ -67,7 +67,7 @@ def diagnose(checkpoint: Checkpoint, damaged: Sequence[str], findings: Iterable[
 def torn_index(prefix: str) -> Diagnosis | None:
     """Why an index cannot be read at all, and which other checkpoints of its directory can."""
     path = index_name(prefix)
-    if not places.exists(path):
+    if not places.has_file(path):
         return None
     size = places.fingerprint(path).size
     what = (
@@ -98,7 +98,7 @@ def _of_file(bundle: Bundle, number: int, end: int) -> Diagnosis | None:
     try:
         size = bundle.shard(number).size
     except CkptError:
-        missing = [os.path.basename(path) for path in bundle.shard_paths if not places.exists(path)]
+        missing = [os.path.basename(path) for path in bundle.shard_paths if not places.has_file(path)]
         count = f"{len(missing)} of {len(bundle.shard_paths)} data files"
         return Diagnosis(
             "missing-shard",

@@ -6,6 +6,7 @@ Keras wrote. Whether it can be read is not asked here: a name is enough to be fo
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
@@ -16,23 +17,22 @@ from typing import Literal
 from ckpt_tools import places
 from ckpt_tools.errors import CkptError, NotFoundError
 from ckpt_tools.experiments import BEST_ROOT, RUNS_ROOT, Experiment, is_experiment
-from ckpt_tools.format.state import FILE_NAME
+from ckpt_tools.format.filenames import bundle_part, index_name, is_unfinished, is_unfinished_folder, meta_name
+from ckpt_tools.format.state import FILE_NAME, State
 from ckpt_tools.readers.bundle import Bundle
 from ckpt_tools.readers.keras_names import MAPS, map_of
-from ckpt_tools.readers.locate import latest_in, prefixes_in
+from ckpt_tools.readers.locate import named_by, prefixes_in
 from ckpt_tools.readers.saved_model import is_saved_model
 from ckpt_tools.readers.sniff import sniff
-from ckpt_tools.readers.state_files import inside, read_state
+from ckpt_tools.readers.state_files import inside, other_states, read_state
 from ckpt_tools.readers.v1_names import shard_set
 from ckpt_tools.storage import Fingerprint
 
 Kind = Literal["experiment", "checkpoint", "saved-model", "keras"]
 Files = Mapping[str, Fingerprint]
 
-_PART = re.compile(r"(?P<prefix>.+)\.(index|meta|data-\d{5}-of-(?P<shards>\d{5}))", re.DOTALL)
-# What an interrupted save leaves: of TensorFlow's savers, its table writer, its state file, and of our own writes.
-_UNFINISHED_FOLDER = re.compile(r".+_temp(_[0-9a-f]{32})?")
-_UNFINISHED = re.compile(r".+\.tempstate\d+|checkpoint\.tmp[0-9a-f]+|.+\.tmp-[0-9a-f]{8}|.+\.index\.ckpt-tools")
+# The checkpoint without a name (``.index``) of the current directory.
+_HERE = os.path.join(os.curdir, "")
 _KERAS = (".h5", ".hdf5", ".keras", *MAPS)
 _LOGS = re.compile(r"train\.log|metrics\.jsonl|.*\.tfevents\..*")
 # The originals of rewritten checkpoints: named by their ledger.
@@ -74,14 +74,22 @@ class _Folder:
         return places.normal(os.path.join(self.path, FILE_NAME))
 
     @cached_property
+    def states(self) -> dict[str, State]:
+        """What the state files say, by their names; without one that cannot be read."""
+        found = other_states(self.path)
+        if self.state in self.files:
+            with contextlib.suppress(CkptError):
+                found[FILE_NAME] = read_state(self.path)
+        return found
+
+    @cached_property
     def groups(self) -> dict[str, dict[str, int | None]]:
         """The files of each prefix, data files with the number of shards in their names."""
         groups: dict[str, dict[str, int | None]] = {}
         for path in self.files:
-            match = _PART.fullmatch(path)
-            if match:
-                shards = match["shards"]
-                groups.setdefault(match["prefix"], {})[path] = int(shards) if shards else None
+            part = bundle_part(path)
+            if part is not None:
+                groups.setdefault(part.prefix or _HERE, {})[path] = part.count
         return groups
 
     @cached_property
@@ -90,20 +98,22 @@ class _Folder:
         sets: dict[str, list[str]] = {}
         for path in self.files:
             pattern = shard_set(path)
-            if pattern and not _PART.fullmatch(path):
+            if pattern and bundle_part(path) is None:
                 sets.setdefault(pattern, []).append(path)
         return sets
 
     @cached_property
     def named(self) -> set[str]:
-        """The prefixes that the state file names: without their index they are damaged, not orphans."""
-        if self.state not in self.files:
-            return set()
-        try:
-            state = read_state(self.path)
-            return {inside(self.path, path) for path in (state.latest, *state.all)}
-        except CkptError:
-            return set()
+        """The prefixes that the state files name: without their index they are damaged, not orphans."""
+        found = set()
+        for name, state in self.states.items():
+            for stored in (state.latest, *state.all):
+                with contextlib.suppress(CkptError):
+                    found.add(_normal(inside(self.path, stored, name)))
+        return found
+
+    def has(self, path: str) -> bool:
+        return places.normal(path) in self.files
 
     def of(self, prefix: str) -> Files:
         """The files of one checkpoint."""
@@ -196,7 +206,7 @@ class Discovery:
     def _checkpoints(self, folder: _Folder) -> Iterator[Run]:
         """The checkpoints and the Keras files of one directory."""
         for prefix in folder.groups:
-            has_index, has_graph = f"{prefix}.index" in folder.files, f"{prefix}.meta" in folder.files
+            has_index, has_graph = folder.has(index_name(prefix)), folder.has(meta_name(prefix))
             if _is_checkpoint(prefix, folder) if has_index else has_graph and prefix in folder.files:
                 yield self._run(prefix, "checkpoint", prefix, folder.of(prefix))
         for pattern, members in folder.sets.items():
@@ -213,11 +223,14 @@ class Discovery:
 
     def _strays(self, folder: _Folder) -> Iterator[Run]:
         """A state file that is damaged, or names a checkpoint that is gone, stands for that checkpoint."""
-        if folder.state in folder.files:
-            try:
-                latest_in(folder.path)
-            except CkptError as error:
-                yield self._run(folder.path, "checkpoint", None, {folder.state: folder.files[folder.state]}, error)
+        for name in dict.fromkeys((FILE_NAME, *folder.states)):
+            state = places.normal(os.path.join(folder.path, name))
+            if state in folder.files:
+                try:
+                    named_by(folder.path, name)
+                except CkptError as error:
+                    path = folder.path if name == FILE_NAME else state
+                    yield self._run(path, "checkpoint", None, {state: folder.files[state]}, error)
 
     def _logs_alone(self, runs: _Folder) -> Iterator[Run]:
         """The experiments whose checkpoints are gone, or were never saved."""
@@ -287,11 +300,11 @@ class Discovery:
                 folder.files[path] = status.fingerprint
             elif self._leads_out(path):
                 folder.outside.append(path)
-            elif _UNFINISHED_FOLDER.fullmatch(name):
+            elif is_unfinished_folder(name):
                 folder.orphans.extend(places.files_below(path))
             elif name != _BACKUPS:
                 folder.below.append(path)
-        folder.orphans.extend(path for path in folder.files if _UNFINISHED.fullmatch(os.path.basename(path)))
+        folder.orphans.extend(path for path in folder.files if is_unfinished(os.path.basename(path)))
         folder.orphans.extend(_nameless(folder))
         lost = set(folder.orphans)
         left = {path: status for path, status in folder.files.items() if path not in lost}
@@ -309,13 +322,18 @@ def _answer(question: Callable[[str], bool], directory: str) -> bool:
 def _best(experiment: Experiment) -> tuple[str | None, CkptError | None]:
     """The prefix of the best checkpoint. When the state file is damaged, but only one is there, it is that one."""
     try:
-        return places.normal(experiment.best_prefix()), None
+        return _normal(experiment.best_prefix()), None
     except CkptError as error:
         for line in (experiment.best_line, experiment.path):
             names = prefixes_in(line)
             if len(names) == 1:
-                return places.normal(os.path.join(line, names[0])), error
+                return _normal(os.path.join(line, names[0])), error
         return None, error
+
+
+def _normal(prefix: str) -> str:
+    """A prefix in its normal form; one without a name, ``DIRECTORY/``, stays one."""
+    return os.path.join(places.normal(prefix), "") if prefix.endswith(os.sep) else places.normal(prefix)
 
 
 def _wholes(path: str) -> Iterator[str]:
@@ -348,7 +366,7 @@ def _nameless(folder: _Folder) -> list[str]:
     known = folder.named | sets
     found: list[str] = []
     for prefix, parts in folder.groups.items():
-        if f"{prefix}.index" in folder.files:
+        if folder.has(index_name(prefix)):
             counts = {shards for shards in parts.values() if shards}
             if len(counts) > 1:
                 right = _shards_of(prefix)

@@ -112,7 +112,7 @@ def is_experiment(directory: str) -> bool:
 
 def _holds_checkpoint(directory: str) -> bool:
     return places.is_directory(directory) and (
-        places.exists(os.path.join(directory, FILE_NAME)) or bool(prefixes_in(directory))
+        places.has_file(os.path.join(directory, FILE_NAME)) or bool(prefixes_in(directory))
     )
 
 

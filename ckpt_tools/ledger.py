@@ -19,6 +19,7 @@ from typing import Any
 
 from ckpt_tools import storage
 from ckpt_tools.errors import CorruptError, UnsafeError
+from ckpt_tools.format.filenames import STATE_FILE
 from ckpt_tools.redaction import redacted
 from ckpt_tools.version import __version__
 
@@ -119,6 +120,11 @@ def is_beside(entry: Mapping[str, Any]) -> bool:
     return "aside" in entry
 
 
+def state_file(entry: Mapping[str, Any]) -> str:
+    """The name of the state file that a change beside the checkpoints wrote; old entries tell of one only."""
+    return str(entry.get("state_file", STATE_FILE))
+
+
 def checked(entry: Any, path: str, *, of_checkpoint: bool = False) -> dict[str, Any]:
     """A line of the ledger, or the journal (then ``of_checkpoint``); names in it are names, never paths."""
     if not isinstance(entry, dict) or not isinstance(entry.get("id"), str):
@@ -127,9 +133,10 @@ def checked(entry: Any, path: str, *, of_checkpoint: bool = False) -> dict[str, 
     if "aside" in entry:
         if not isinstance(entry["aside"], list) or not isinstance(entry.get("state"), str | None):
             raise CorruptError("an entry without its list of names, or the state that was written", path=path)
-        names += entry["aside"]
+        names += [*entry["aside"], entry.get("state_file", STATE_FILE)]
     if of_checkpoint or "checkpoint" in entry:
-        names.append(entry.get("checkpoint"))
+        if entry.get("checkpoint") != "":  # TensorFlow saves one without a name too: ``DIRECTORY/.index``
+            names.append(entry.get("checkpoint"))
         for part in ("moved", "created", "displaced"):
             if not isinstance(entry.get(part), list):
                 raise CorruptError(f"an entry without its list of {part} files", path=path)

@@ -86,6 +86,12 @@ def is_file(path: PathLike) -> bool:
     return _noted(_is_file, path)
 
 
+def has_file(path: PathLike) -> bool:
+    """Whether something that is no directory has this name: a file, or what cannot be opened as one and should be told
+    of, such as a link to nowhere. A directory may bear the name of any file, and is then not meant."""
+    return is_file(path) if is_url(path) else _noted(_is_no_directory, path)
+
+
 def is_link(path: PathLike) -> bool:
     """Whether it is a symbolic link; a URL has none."""
     return not is_url(path) and os.path.islink(path)
@@ -135,6 +141,14 @@ def read_file(path: PathLike, *, limit: int) -> bytes:
 def list_directory(path: PathLike) -> list[str]:
     """The names in a directory, sorted."""
     return list(_scan(path)) if is_url(path) else storage.list_directory(path)
+
+
+def list_files(directory: PathLike, ending: str = "") -> list[str]:
+    """The names in a directory that end so and are not those of directories, sorted."""
+    if is_url(directory):
+        return [name for name, status in _scan(directory).items() if name.endswith(ending) and not status.directory]
+    here = os.fspath(directory)
+    return [name for name in list_directory(here) if name.endswith(ending) and has_file(os.path.join(here, name))]
 
 
 def scan(directory: PathLike) -> dict[str, Status]:
@@ -204,6 +218,10 @@ def is_absolute(path: PathLike) -> bool:
 def relative(path: str, start: str) -> str:
     """The way from one directory to a path; both are local or both URLs of one host."""
     return os.path.relpath(absolute(path), absolute(start))
+
+
+def _is_no_directory(path: str) -> bool:
+    return storage.is_there(path) and not storage.is_directory(path, follow=True)
 
 
 def _is_directory(path: str) -> bool:

@@ -15,16 +15,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ckpt_tools import ledger, rewrite, storage
+from ckpt_tools import ledger, places, rewrite, storage
 from ckpt_tools.errors import CkptError, CorruptError, NotFoundError, UnsafeError, UnsupportedError
 from ckpt_tools.experiments import BEST_LINE, LATEST_LINE
 from ckpt_tools.findings import Finding, Severity
+from ckpt_tools.format.filenames import bundle_part
 from ckpt_tools.format.state import FILE_NAME
 from ckpt_tools.leftovers import leftovers_in
 from ckpt_tools.newest import SALVAGED, by_number, is_salvaged
@@ -32,6 +32,7 @@ from ckpt_tools.readers import Bundle
 from ckpt_tools.readers.bundle import index_name
 from ckpt_tools.readers.locate import locate, prefixes_in
 from ckpt_tools.readers.saved_model import is_saved_model
+from ckpt_tools.readers.state_files import is_state_file, other_states
 from ckpt_tools.rewrite import Plan, Tidying
 from ckpt_tools.salvage import Lost, plan_salvage
 from ckpt_tools.state_repair import judge
@@ -42,7 +43,6 @@ REBUILD_INDEX, SALVAGE, REWRITE_STATE, SET_ASIDE = "rebuild-index", "salvage", "
 
 # Their tensors are whole, only not where they should be, or of two saves: half of them would be no checkpoint.
 _NOT_FOR_SALVAGE = ("mixed-saves", "wrong-shard")
-_DATA = re.compile(r"(?P<prefix>.+)\.data-(?P<number>\d{5})-of-(?P<count>\d{5})", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -97,13 +97,13 @@ def repair(path: str, *, dry_run: bool = False, now: float | None = None) -> Rep
 
 def plan_repair(path: str, *, now: float) -> Repair:
     """The plan alone; reads every byte of every checkpoint, and writes nothing."""
-    named = None if storage.is_directory(path, follow=True) or os.path.basename(path) == FILE_NAME else _prefix_of(path)
+    named = None if storage.is_directory(path, follow=True) or _is_state(path) else _prefix_of(path)
     actions: list[Action] = []
     lost: list[Lost] = []
     findings: list[Finding] = []
     surveys = [_survey(directory) for directory in _directories(path)]
     names = [survey.path(name) for survey in surveys for name in survey.names]
-    if named not in (None, *names) or not (names or any(survey.has_state or survey.left for survey in surveys)):
+    if named not in (None, *names) or not (names or any(survey.states or survey.left for survey in surveys)):
         locate(path)  # raises what explains it best
         raise UnsupportedError("only tensor bundles can be repaired", path=path)
     for survey in surveys:
@@ -120,8 +120,12 @@ _steady_plan = steady(plan_repair, doubtful=lambda made: bool(made.actions or ma
 
 def _prefix_of(path: str) -> str:
     """The prefix that a path means, though its index or its data may be missing."""
-    match = _DATA.fullmatch(path)
-    return match["prefix"] if match else path.removesuffix(".index")
+    part = bundle_part(path)
+    return path if part is None else part.prefix or os.path.join(os.curdir, "")
+
+
+def _is_state(path: str) -> bool:
+    return os.path.basename(path) == FILE_NAME or (storage.is_file(path, follow=True) and is_state_file(path))
 
 
 def _directories(path: str) -> list[str]:
@@ -148,7 +152,7 @@ class _Survey:
     verified: dict[str, Verification]
     without_index: tuple[str, ...]
     data: Mapping[str, Mapping[tuple[int, int], int]]
-    has_state: bool
+    states: tuple[str, ...]
     left: bool
 
     @property
@@ -175,16 +179,22 @@ def _survey(directory: str) -> _Survey:
         except (NotFoundError, UnsupportedError):
             continue  # another kind of file under this name, or of another version: not ours to judge
     data: dict[str, dict[tuple[int, int], int]] = {}
-    for match in filter(None, map(_DATA.fullmatch, names)):
-        with contextlib.suppress(CkptError):
-            size = storage.fingerprint(os.path.join(directory, match[0])).size
-            data.setdefault(match["prefix"], {})[int(match["number"]), int(match["count"])] = size
+    for part_name in names:
+        part = bundle_part(part_name)
+        if part is not None and part.shard is not None and part.count is not None:
+            with contextlib.suppress(CkptError):
+                path = os.path.join(directory, part_name)
+                if storage.is_file(path, follow=True):
+                    data.setdefault(part.prefix, {})[part.shard, part.count] = storage.fingerprint(path).size
     return _Survey(
         directory,
         verified,
-        tuple(sorted(name for name in data if not storage.is_there(index_name(os.path.join(directory, name))))),
+        tuple(sorted(name for name in data if not places.has_file(index_name(os.path.join(directory, name))))),
         data,
-        storage.is_file(os.path.join(directory, FILE_NAME), follow=True),
+        (
+            *([FILE_NAME] if storage.is_file(os.path.join(directory, FILE_NAME), follow=True) else []),
+            *other_states(directory),
+        ),
         any(True for _ in leftovers_in(directory, 0)),
     )
 
@@ -212,7 +222,8 @@ class _Planner:
             self._rebuild(name, indexes)
         for name in sorted(damaged.keys() - set(unreadable), key=by_number):
             self._salvage(name, damaged[name])
-        self._state()
+        for name in dict.fromkeys((FILE_NAME, *self._survey.states)):
+            self._state(name)
         self._set_aside()
 
     def _rebuild(self, name: str, indexes: Iterable[_Index]) -> None:
@@ -247,7 +258,7 @@ class _Planner:
         number = 2
         while (before := self._survey.verified.get(os.path.basename(target))) is not None:
             if before.whole:
-                self._note("salvaged", f"what is whole of {name} has been salvaged before", target)
+                self._note("salvaged", f"what is whole of {_called(name)} has been salvaged before", target)
                 return
             target, number = f"{prefix}{SALVAGED}-{number}", number + 1
         reasons = {f.key: f.message for f in answer.findings if f.severity == "damage" and f.key is not None}
@@ -255,31 +266,38 @@ class _Planner:
             made = plan_salvage(bundle, reasons, target=target)
             count = len(bundle.entries)
         if made is None:
-            self._note("nothing-to-salvage", f"nothing of {name} can be used", prefix)
+            self._note("nothing-to-salvage", f"nothing of {_called(name)} can be used", prefix)
             return
         kept = count - len(made.lost)
-        self._act(SALVAGE, target, f"{kept} of {count} tensors of {name} are whole and become a checkpoint", made.plan)
+        self._act(
+            SALVAGE,
+            target,
+            f"{kept} of {count} tensors of {_called(name)} are whole and become a checkpoint",
+            made.plan,
+        )
         self.lost += made.lost
 
-    def _state(self) -> None:
+    def _state(self, name: str) -> None:
+        """Put one state file right; the one that may be absent, and then is made, is ``checkpoint``."""
         directory = self._survey.directory
-        if not self._survey.has_state and (self._named is not None or is_saved_model(os.path.dirname(directory))):
+        there = name in self._survey.states
+        if not there and (self._named is not None or is_saved_model(os.path.dirname(directory))):
             return
-        path = os.path.join(directory, FILE_NAME)
-        found = judge(directory, FILE_NAME, names=self._survey.names, whole=self._whole, is_whole=self._is_whole)
+        path = os.path.join(directory, name)
+        found = judge(directory, name, names=self._survey.names, whole=self._whole, is_whole=self._is_whole)
         if found.problem is None:
             return
         sources = {path: storage.fingerprint(path) if storage.is_there(path) else None}
         if found.state is not None:
-            change = Tidying(directory, REWRITE_STATE, (), found.state.encode(), sources)
+            change = Tidying(directory, REWRITE_STATE, (), found.state.encode(), sources, name)
             sentence = f"{found.problem}: it will name {found.state.latest} as the newest"
             self._act(REWRITE_STATE, path, sentence, change)
         elif found.hostile:
-            change = Tidying(directory, SET_ASIDE, (FILE_NAME,), None, sources)
+            change = Tidying(directory, SET_ASIDE, (name,), None, sources)
             self._act(SET_ASIDE, path, f"{found.problem}, and there is no whole checkpoint to name instead", change)
         elif found.choices:
             self._note("state", f"{found.problem}, and {_not_known(found.choices)}", path)
-        elif self._survey.has_state:
+        elif there:
             self._note("state", f"{found.problem}, and there is no whole checkpoint to name instead", path)
 
     def _is_whole(self, name: str) -> bool:
@@ -316,14 +334,19 @@ class _Planner:
         others = [self._survey.path(other) for other in self._whole if other != name]
         if others:
             fix = f"go on from {others[-1]}, which is whole"
-        message = f"{name} is damaged: {why}"
+        message = f"{_called(name)} is damaged: {why}"
         severity: Severity = "warning" if others else "damage"
         self.findings.append(Finding("damaged", severity, message, self._survey.path(name), fix=fix))
 
 
 def _not_known(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:4]) + (f" and {len(names) - 4} others" if len(names) > 4 else "")
+    shown = ", ".join(map(_called, names[:4])) + (f" and {len(names) - 4} others" if len(names) > 4 else "")
     return f"which checkpoint its program would go on from is not known: here {_are(names)} {shown}"
+
+
+def _called(name: str) -> str:
+    """A checkpoint's name as it is told; one without a name is its directory with a slash behind it."""
+    return name or os.path.join(os.curdir, "")
 
 
 def _are(names: Sequence[str]) -> str:

@@ -13,17 +13,13 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from ckpt_tools import places
+from ckpt_tools import places, storage
 from ckpt_tools.errors import CorruptError, UnsafeError
 from ckpt_tools.format.state import FILE_NAME, MAX_BYTES, State, remains_of_state
 from ckpt_tools.newest import by_number, is_salvaged
-from ckpt_tools.readers.state_files import inside, other_states, read_state
+from ckpt_tools.readers.state_files import copy_of_state, inside, other_states, read_state
 
 _NUMBERED = re.compile(r"(?P<family>.*)-(?P<number>\d+)", re.DOTALL)
-# The state file itself, as a browser or a mail program names what it saves a second time.
-_COPY = re.compile(rf"{FILE_NAME}(\s?\(\d+\)|\.(txt|download))+")
-# A copy that somebody keeps of it.
-_KEPT = re.compile(rf"{FILE_NAME}([.~_-](bak|old|orig|backup|copy|save))*~?")
 _BEST = re.compile(r"(.*[^a-z])?(best|top)([^a-z].*)?", re.DOTALL | re.IGNORECASE)
 # What TensorFlow's own programs call the checkpoints that they save again and again.
 _USUAL = ("model.ckpt", "ckpt")
@@ -61,8 +57,8 @@ def judge(
     what is not among them: one of another format, or below this directory.
     """
     path = os.path.join(directory, name)
-    if not os.path.isfile(path):
-        if os.path.lexists(path):
+    if not storage.is_file(path, follow=True):
+        if storage.is_there(path):
             return Judgement()  # a directory of that name, or a link into nowhere
         return _absent(directory, names, whole, is_whole)
     damage = None
@@ -77,9 +73,9 @@ def judge(
 
 
 def _absent(directory: str, names: Sequence[str], whole: Sequence[str], is_whole: Callable[[str], bool]) -> Judgement:
-    for copy, state in other_states(directory).items():
-        if _COPY.fullmatch(copy):
-            return _of_state(directory, FILE_NAME, state, f"the file is here as {copy!r}", names, whole, is_whole)
+    copy = copy_of_state(directory)
+    if copy is not None:
+        return _of_state(directory, FILE_NAME, copy[1], f"the file is here as {copy[0]!r}", names, whole, is_whole)
     newest, choices = _newest(directory, FILE_NAME, whole)
     return Judgement("the file is absent" if whole else None, newest, choices=choices)
 
@@ -110,7 +106,7 @@ def _of_state(
         elif is_salvaged(here):
             reading.problems.append(f"names {here}, which is not complete")
         else:
-            reading.problems.append(f"names {here or stored}, which is {'damaged' if here in names else 'gone'}")
+            reading.problems.append(f"names {here or './'}, which is {'damaged' if here in names else 'gone'}")
     if not reading.problems:
         return Judgement()
     problem = reading.problems[0]
@@ -147,8 +143,8 @@ def _newest(
         match = _NUMBERED.fullmatch(candidate)
         if match and candidate not in taken and _can_be_written(candidate):
             families.setdefault(match["family"], []).append(candidate)
-    if named:
-        own = (match["family"] for match in map(_NUMBERED.fullmatch, named) if match)
+    own = [match["family"] for match in map(_NUMBERED.fullmatch, named) if match]
+    if own:
         family = next((family for family in own if family in families), None)
     else:
         family = _one_of(families, {match["family"] for match in map(_NUMBERED.fullmatch, taken) if match})
@@ -174,7 +170,7 @@ def _named_by_others(directory: str, name: str) -> set[str]:
     """The checkpoints that the other state files of the directory name, by their names here."""
     found = set()
     for other, state in other_states(directory).items():
-        if other != name and not _COPY.fullmatch(other) and not _KEPT.fullmatch(other):
+        if other != name:
             for stored in (state.latest, *state.all):
                 try:
                     found.add(_relative(inside(directory, stored, other), directory))

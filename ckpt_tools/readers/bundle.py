@@ -156,8 +156,8 @@ class Bundle(Reader):
         """
         if number not in self._shards:
             path = self._shard_path(number)
-            if not places.exists(path):
-                if places.exists(self.path) and places.fingerprint(self.path) != self.index_fingerprint:
+            if not places.has_file(path):
+                if places.has_file(self.path) and places.fingerprint(self.path) != self.index_fingerprint:
                     hint = "run the same command again"
                     raise BusyError("written again while it was read", path=self.path, hint=hint)
                 names = ", ".join(os.path.basename(self._shard_path(lost)) for lost in self._missing[:4])
@@ -281,7 +281,7 @@ class Bundle(Reader):
     @cached_property
     def _missing(self) -> list[int]:
         """The shards without a file, looked up once: an index may claim 10^5 of them."""
-        return [number for number in range(self.header.num_shards) if not places.exists(self._shard_path(number))]
+        return [number for number in range(self.header.num_shards) if not places.has_file(self._shard_path(number))]
 
     def _entry(self, name: str) -> Entry:
         entry = self.entries.get(name)

@@ -18,88 +18,91 @@ from typing import NoReturn
 
 from ckpt_tools import places
 from ckpt_tools.errors import CkptError, CorruptError, NotFoundError
-from ckpt_tools.format.state import FILE_NAME, State
+from ckpt_tools.format.filenames import INDEX, BundlePart, bundle_part, index_name
+from ckpt_tools.format.state import FILE_NAME
 from ckpt_tools.readers.keras_names import map_of
 from ckpt_tools.readers.kinds import PASS_PREFIX, Kind
 from ckpt_tools.readers.saved_model import has_variables, is_saved_model
 from ckpt_tools.readers.sniff import sniff
-from ckpt_tools.readers.state_files import inside, read_state
+from ckpt_tools.readers.state_files import inside, is_state_file, other_states, read_state
 from ckpt_tools.readers.v1_names import shard_set, shard_sets_in, shards_of
 
-_INDEX = re.compile(r"(?P<prefix>.+)\.index", re.DOTALL)
-_DATA = re.compile(r"(?P<prefix>.+)\.data-\d{5}-of-\d{5}", re.DOTALL)
-_META = re.compile(r"(?P<prefix>.+)\.meta", re.DOTALL)
 _ANY_SET = re.compile(r"(?P<prefix>.+)-\?{5}-of-\?{5}", re.DOTALL)
 _MOST_FILES = 256
+_MOST_BELOW = 8
 _LIKE_A_CHECKPOINT = (".h5", ".hdf5", ".keras", ".ckpt")
 # Damage, not another kind of file.
 _LOST = ("empty", "zeros")
 
 
 def locate(path: str | os.PathLike[str]) -> str:
-    """What identifies the checkpoint that a path means; the same for what it returns.
+    """What identifies the checkpoint that a path means; the same for what it returns. A state file, whatever its name,
+    means the checkpoint that it names.
 
     Raises NotFoundError when there is no checkpoint (the message says what there is instead), CorruptError when
-    the ``checkpoint`` file is damaged, UnsafeError when it names a place outside its directory.
+    the state file is damaged, UnsafeError when it names a place outside its directory.
     """
     path = os.fspath(path)
     if places.is_lone(path):
         _refuse(path)
         return path
-    if places.is_directory(path) and not places.exists(f"{path}.index"):
+    if places.is_directory(path) and not places.has_file(index_name(path)):
         return _in_directory(path)
     directory, name = os.path.split(path)
-    if name == FILE_NAME and places.exists(path) and not places.exists(f"{path}.index"):
+    if name == FILE_NAME and places.has_file(path) and not places.has_file(index_name(path)):
         return latest_in(directory or ".")
-    if name.startswith("saved_model.pb") and places.exists(path):
+    if name.startswith("saved_model.pb") and places.has_file(path):
         return _in_directory(directory or ".")
-    for pattern in (_INDEX, _DATA, _META):
-        match = pattern.fullmatch(path)
-        if match and places.exists(path):
-            return _of_part(path, match["prefix"])
+    part = bundle_part(path)
+    if part is not None and places.has_file(path):
+        return _of_part(path, part)
     return _existing(path)
 
 
 def _in_directory(directory: str) -> str:
-    if not places.exists(os.path.join(directory, FILE_NAME)) and is_saved_model(directory):
+    if not places.has_file(os.path.join(directory, FILE_NAME)) and is_saved_model(directory):
         if has_variables(directory):
             return directory
         raise NotFoundError("a SavedModel without variables (no variables/variables.index)", path=directory)
     return latest_in(directory)
 
 
-def _of_part(path: str, prefix: str) -> str:
+def _of_part(path: str, part: BundlePart) -> str:
     """The checkpoint that an ``.index``, ``.data-*`` or ``.meta`` file belongs to."""
+    prefix = part.prefix or os.path.join(os.curdir, "")
     try:
         return _existing(prefix)
     except NotFoundError as error:
-        if _DATA.fullmatch(path):
+        if part.part == "data":
             raise NotFoundError(
                 "a data file without its index: the names, types and places of its tensors are not in it",
                 path=path,
                 hint=f"get {os.path.basename(prefix)}.index from where the checkpoint was made, then pass {prefix}",
             ) from error
-        if _META.fullmatch(path):
+        if part.part == "meta":
             _refuse(path)
         raise
 
 
-def _existing(prefix: str) -> str:
-    if places.exists(f"{prefix}.index"):
+def _existing(prefix: str, *, named_by_state: bool = False) -> str:
+    """The checkpoint of this name, which may also be that of a state file; but a state file names no other one."""
+    if places.has_file(index_name(prefix)):
         return prefix
     directory, name = os.path.split(prefix)
     every = _ANY_SET.fullmatch(name)
     pattern = shard_set(prefix)
     if pattern is not None and shards_of(pattern):
         return pattern
-    if places.exists(prefix):
+    if places.has_file(prefix):
+        if not named_by_state and is_state_file(prefix):
+            return named_by(directory or ".", name)
         _refuse(prefix)
         return prefix
     sets = shard_sets_in(directory or ".", every["prefix"] if every else name)
     if len(sets) == 1:
         return os.path.join(directory, sets[0])
     whole_map = f"{prefix.removesuffix('.weights.h5')}.weights.json"
-    if prefix.endswith(".weights.h5") and places.exists(whole_map):
+    if prefix.endswith(".weights.h5") and places.has_file(whole_map):
         return whole_map
     there = sets or prefixes_in(directory or ".") or files_in(directory or ".")
     hint = f"there is: {', '.join(os.path.join(directory, name) for name in there[:4])}" if there else None
@@ -140,16 +143,17 @@ def raise_stranger(path: str, kind: Kind | None) -> NoReturn:
 
 def latest_in(directory: str) -> str:
     """The prefix that a directory's ``checkpoint`` file names as its newest; else the only one that is there."""
-    if places.exists(os.path.join(directory, FILE_NAME)):
-        return _existing(inside(directory, _state(directory).latest))
+    if places.has_file(os.path.join(directory, FILE_NAME)):
+        return named_by(directory, FILE_NAME)
     there = prefixes_in(directory) or files_in(directory)
     if len(there) == 1:
         return os.path.join(directory, there[0])
     if there:
+        choice = [*other_states(directory), *there]
         raise NotFoundError(
             f"no 'checkpoint' file, and {len(there)} checkpoints to choose from",
             path=directory,
-            hint=f"pass one of: {', '.join(os.path.join(directory, name) for name in there[:8])}",
+            hint=f"pass one of: {', '.join(os.path.join(directory, name) for name in choice[:8])}",
         )
     # An empty list may also mean that it could not be listed: then this raises.
     names = places.list_directory(directory)
@@ -160,8 +164,12 @@ def latest_in(directory: str) -> str:
         path = os.path.join(directory, name)
         if name.endswith(_LIKE_A_CHECKPOINT) and places.is_file(path):
             _refuse(path)  # what it is instead
-    below = any(places.is_directory(os.path.join(directory, name)) for name in names)
+    below = [os.path.join(directory, name) for name in names[:_MOST_FILES]]
+    below = [path for path in below if places.is_directory(path)]
     hint = f"see what lies below it: ckpt audit {shlex.quote(directory)}" if below else None
+    inner = [os.path.join(path, name) for path in below[:_MOST_BELOW] for name in prefixes_in(path)]
+    if inner:
+        hint = f"there is: {', '.join(inner[:4])}"
     raise NotFoundError("no checkpoint in this directory", path=directory, hint=hint)
 
 
@@ -180,10 +188,10 @@ def _sniffed(path: str) -> Kind | None:
         return None
 
 
-def _state(directory: str) -> State:
-    """The directory's ``checkpoint`` file; the error for a damaged one says what could be passed instead."""
+def named_by(directory: str, name: str) -> str:
+    """The checkpoint that a state file names as its newest; the error for a damaged one says what to pass instead."""
     try:
-        return read_state(directory)
+        state = read_state(directory, name)
     except CorruptError as error:
         there = prefixes_in(directory)
         # Flax gives its weights this name.
@@ -192,15 +200,15 @@ def _state(directory: str) -> State:
             raise_stranger(os.path.join(directory, FILE_NAME), kind)
         error.hint = f"pass a prefix instead: {', '.join(os.path.join(directory, n) for n in there)}" if there else None
         raise
+    return _existing(inside(directory, state.latest, name), named_by_state=True)
 
 
 def prefixes_in(directory: str) -> list[str]:
     """The names of all prefixes with an index in a directory, sorted; empty where it cannot be listed."""
     try:
-        names = places.list_directory(directory)
+        return [name.removesuffix(INDEX) for name in places.list_files(directory, INDEX)]
     except CkptError:
         return []
-    return [match["prefix"] for match in map(_INDEX.fullmatch, names) if match]
 
 
 def files_in(directory: str) -> list[str]:

@@ -27,7 +27,7 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         UnsupportedError: a format or version that this program does not read.
     """
     where = locate(path)
-    if not places.is_lone(where) and places.exists(index_name(where)):
+    if not places.is_lone(where) and places.has_file(index_name(where)):
         _require_table(index_name(where))
         return Bundle(where)
     if places.is_directory(where):

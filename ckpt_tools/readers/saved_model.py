@@ -73,8 +73,8 @@ def _class_name(metadata: str) -> str | None:
 
 
 def is_saved_model(directory: str) -> bool:
-    return any(places.exists(os.path.join(directory, name)) for name in _MODEL_FILES)
+    return any(places.has_file(os.path.join(directory, name)) for name in _MODEL_FILES)
 
 
 def has_variables(directory: str) -> bool:
-    return places.exists(os.path.join(directory, f"{VARIABLES}.index"))
+    return places.has_file(os.path.join(directory, f"{VARIABLES}.index"))

@@ -13,9 +13,11 @@ from collections.abc import Iterator
 from ckpt_tools import places
 from ckpt_tools.errors import CkptError, CorruptError, UnsafeError
 from ckpt_tools.format.state import FILE_NAME, MAX_BYTES, State, decode_state, remains_of_state
+from ckpt_tools.readers.sniff import sniff
 from ckpt_tools.readers.v1_names import shard_set, shards_of
 
-_WINDOWS_ABSOLUTE = re.compile(r"[A-Za-z]:|\\|//")
+# Of Windows, or of a scheme such as ``dbfs:/``.
+_FOREIGN = re.compile(r"[A-Za-z]:|\\|//|[A-Za-z][\w+.-]*:[\\/]")
 _SEPARATORS = re.compile(r"[\\/]")
 # Files that are never a state file, by their names: they need not be opened.
 _OTHERS = re.compile(
@@ -23,8 +25,12 @@ _OTHERS = re.compile(
     r"|.*\.tfevents\..*|.+\.tempstate\d+|.+\.tmp-?[0-9a-f]{8,32}",
     re.DOTALL,
 )
+# ``checkpoint`` itself, as a browser or a mail program calls what it saves; and the copies that people keep of it.
+_DOWNLOADED = re.compile(rf"{FILE_NAME}(\s?\(\d+\)|\.(txt|download))+")
+_SAVED_AGAIN = re.compile(rf"{_DOWNLOADED.pattern}|{FILE_NAME}([._-]?(bak|old|orig|backup|copy|save)\d*|~)+")
 _MOST_FILES = 256
 _HEAD_BYTES = 4096
+_MARK = b"model_checkpoint_path"
 
 
 def read_state(directory: str, name: str = FILE_NAME) -> State:
@@ -37,34 +43,65 @@ def read_state(directory: str, name: str = FILE_NAME) -> State:
         raise
 
 
+def is_state_file(path: str) -> bool:
+    """Whether a file, whatever its name, is a state file by what it holds: a whole one, or the beginning of one."""
+    try:
+        with places.open_file(path) as file:
+            kind = sniff(file)
+            if kind is not None:
+                return kind.id == "state"
+            if file.size > MAX_BYTES:
+                return False
+            data = file.read(0, file.size)
+        if _MARK in data:
+            decode_state(data)
+            return True
+    except CkptError:
+        pass
+    return False
+
+
 def other_states(directory: str) -> dict[str, State]:
     """The state files of other names, as ``latest_filename`` of a saver gives them, by name; a damaged one too, with
-    what can be read of it. Found by what they hold."""
-    found = {}
+    what can be read of it. Found by what they hold. Copies of ``checkpoint`` itself do not count."""
+    return {name: state for name, state in _states(directory) if not _SAVED_AGAIN.fullmatch(name)}
+
+
+def copy_of_state(directory: str) -> tuple[str, State] | None:
+    """The file ``checkpoint`` under the name that a browser gave it, and what it holds; None without one."""
+    return next(((name, state) for name, state in _states(directory) if _DOWNLOADED.fullmatch(name)), None)
+
+
+def _states(directory: str) -> Iterator[tuple[str, State]]:
     for name in _candidates(directory):
         try:
             with places.open_file(os.path.join(directory, name)) as file:
-                if file.size > MAX_BYTES or b"model_checkpoint_path" not in file.read(0, min(file.size, _HEAD_BYTES)):
+                if _MARK not in file.read(0, min(file.size, _HEAD_BYTES)):
                     continue
                 state = remains_of_state(file.read(0, file.size))
         except CkptError:
             continue
         if state.latest or state.all:
-            found[name] = state
-    return found
+            yield name, state
 
 
-def _candidates(directory: str) -> Iterator[str]:
+def _candidates(directory: str) -> list[str]:
+    """The names of files that may be state files, those called so first."""
     try:
-        status = places.scan(directory)
+        found = places.scan(directory)
     except CkptError:
-        return
+        return []
     names = [
         name
-        for name, found in status.items()
-        if not found.directory and name != FILE_NAME and found.fingerprint.size and not _OTHERS.fullmatch(name)
+        for name, status in found.items()
+        if not status.directory
+        and name != FILE_NAME
+        and len(_MARK) < status.fingerprint.size <= MAX_BYTES
+        and not _OTHERS.fullmatch(name)
+        # Each file of a store is a journey: only those are opened there that are called so.
+        and ("checkpoint" in name or not places.is_url(directory))
     ]
-    yield from sorted(names, key=lambda name: "checkpoint" not in name)[:_MOST_FILES]
+    return sorted(names, key=lambda name: "checkpoint" not in name)[:_MOST_FILES]
 
 
 def inside(directory: str, stored: str, state: str = FILE_NAME) -> str:
@@ -84,7 +121,7 @@ def inside(directory: str, stored: str, state: str = FILE_NAME) -> str:
 
 def _is_foreign(stored: str) -> bool:
     """Whether it is no relative path of this system."""
-    return places.is_absolute(stored) or "\\" in stored or _WINDOWS_ABSOLUTE.match(stored) is not None
+    return places.is_absolute(stored) or "\\" in stored or _FOREIGN.match(stored) is not None
 
 
 def _options(stored: str) -> Iterator[str]:
@@ -93,7 +130,7 @@ def _options(stored: str) -> Iterator[str]:
         yield os.path.basename(stored)
     else:
         yield stored
-        if not _WINDOWS_ABSOLUTE.match(stored):
+        if not _FOREIGN.match(stored):
             yield stored.replace("\\", "/")
     yield re.sub(r"^[A-Za-z]:", "", _SEPARATORS.split(stored)[-1])
 

@@ -44,4 +44,4 @@ def shard_sets_in(directory: str, name: str) -> list[str]:
 
 def shards_of(path: str) -> bool:
     """Whether at least one file of a set is there."""
-    return any(places.exists(name) for name in shard_names(path))
+    return any(places.has_file(name) for name in shard_names(path))

@@ -21,7 +21,7 @@ _MAX_STATE_BYTES = 1 << 26
 
 @dataclass(frozen=True)
 class Tidying:
-    """``aside`` are the names to be moved away; ``state`` is what the ``checkpoint`` file shall hold, None to leave it.
+    """``aside`` are the names to be moved away; ``state`` is what the state file ``name`` shall hold, None to leave it.
 
     ``sources`` are the files that this was decided from, as they were then; None for one that was not there.
     """
@@ -31,6 +31,7 @@ class Tidying:
     aside: tuple[str, ...]
     state: bytes | None
     sources: Mapping[str, storage.Fingerprint | None]
+    name: str = FILE_NAME
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -38,6 +39,7 @@ class Tidying:
             "reason": self.reason,
             "aside": list(self.aside),
             "state": None if self.state is None else self.state.decode(),
+            "state_file": self.name,
         }
 
 
@@ -47,7 +49,7 @@ def apply_tidying(tidying: Tidying) -> str:
     Raises BusyError when something changed since it was decided or somebody works in the directory, StorageError.
     """
     directory = tidying.directory
-    state = os.path.join(directory, FILE_NAME)
+    state = os.path.join(directory, tidying.name)
     storage.require_writable(directory)
     storage.require_atomic_rename(directory)
     with storage.locked(directory):
@@ -60,7 +62,7 @@ def apply_tidying(tidying: Tidying) -> str:
             storage.rename(os.path.join(directory, name), os.path.join(backup, name))
         if tidying.state is not None:
             if storage.is_there(state):
-                storage.link_or_copy(state, os.path.join(backup, FILE_NAME))
+                storage.link_or_copy(state, os.path.join(backup, tidying.name))
                 storage.sync_directory(backup)
             storage.write_atomic(state, tidying.state, last_look=lambda: _require_unchanged(tidying, state))
         storage.sync_directory(backup)
@@ -94,7 +96,7 @@ def untidy(directory: str, entry: Mapping[str, Any]) -> None:
         if not storage.is_there(kept) and not storage.is_there(path):
             raise NotFoundError("the backup lacks a file", path=kept)
     if entry["state"] is not None:
-        _put_state_back(directory, backup, entry["state"].encode())
+        _put_state_back(directory, backup, ledger.state_file(entry), entry["state"].encode())
     for kept, path in saved.items():
         if storage.is_directory(kept) or (storage.is_there(kept) and storage.is_there(path)):
             storage.rename(kept, path)
@@ -103,7 +105,7 @@ def untidy(directory: str, entry: Mapping[str, Any]) -> None:
     storage.sync_directory(directory)
     storage.sync_directory(backup)
     ledger.append(directory, ledger.undo_entry(entry))
-    for name in (*entry["aside"], FILE_NAME):
+    for name in (*entry["aside"], ledger.state_file(entry)):
         storage.remove(os.path.join(backup, name))
     for parent in (backup, os.path.dirname(backup)):
         storage.remove_directory(parent)
@@ -115,12 +117,12 @@ def _is_back(kept: str, state: str) -> bool:
     return storage.is_there(state) and file_digest(kept) == file_digest(state)
 
 
-def _put_state_back(directory: str, backup: str, written: bytes) -> None:
-    """Give the ``checkpoint`` file back what it held before, or remove it where there was none.
+def _put_state_back(directory: str, backup: str, name: str, written: bytes) -> None:
+    """Give a state file back what it held before, or remove it where there was none.
 
     A trainer takes no lock: what it has written since stays.
     """
-    state, kept = os.path.join(directory, FILE_NAME), os.path.join(backup, FILE_NAME)
+    state, kept = os.path.join(directory, name), os.path.join(backup, name)
     temporary = storage.temporary_name(state)
 
     def require_ours(path: str) -> None:

@@ -8,8 +8,7 @@ from typing import Any
 
 from ckpt_tools import storage
 from ckpt_tools.errors import BusyError, CorruptError, NotFoundError
-from ckpt_tools.format.state import FILE_NAME
-from ckpt_tools.ledger import backup_directory, history, is_beside, undo_command
+from ckpt_tools.ledger import backup_directory, history, is_beside, state_file, undo_command
 from ckpt_tools.readers.bundle import MAX_INDEX_BYTES
 from ckpt_tools.rewrite.endings import remove_backup
 from ckpt_tools.rewrite.files import comes_from, digest, digest_if_there, is_whole, put_back, taken, temporary_index
@@ -151,5 +150,5 @@ def written_names(entries: Iterable[Mapping[str, Any]]) -> list[str]:
 
 def _names(entry: Mapping[str, Any]) -> list[str]:
     if is_beside(entry):
-        return [*entry["aside"], *([] if entry["state"] is None else [FILE_NAME])]
+        return [*entry["aside"], *([] if entry["state"] is None else [state_file(entry)])]
     return [*entry["moved"], f"{entry['checkpoint']}.index"]

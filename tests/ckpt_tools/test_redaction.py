@@ -95,7 +95,7 @@ def test_errors_and_bugs_keep_secrets(monkeypatch: pytest.MonkeyPatch, capsys: p
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError(url)
 
-    monkeypatch.setattr("ckpt_tools.inspection.inspect", fail)
+    monkeypatch.setattr("ckpt_tools.cli.commands.inspect.ask", fail)
     assert run(["inspect", url]) == 70
     assert MARK not in "".join(capsys.readouterr())
     assert run(["inspect", url, url]) == 2

@@ -168,7 +168,8 @@ def _table(rows: Sequence[Row], width: int, title: str | None = None) -> Table:
         table.add_column("orphans", justify="right", no_wrap=True)
         table.add_column("copies", justify="right", no_wrap=True)
     for row in rows:
-        cells: list[RenderableType] = [Text(safe(os.path.relpath(row.path, shared or os.curdir)))]
+        shown = os.path.relpath(row.path, shared or os.curdir) + (os.sep if row.path.endswith(os.sep) else "")
+        cells: list[RenderableType] = [Text(safe(shown))]
         cells += [] if narrow else [row.lineage or row.format or "-"]
         cells += [row.model or "-", "-" if row.step is None else str(row.step)]
         cells += [] if narrow else [_metric(row.best_stored)]

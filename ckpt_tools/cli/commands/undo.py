@@ -85,10 +85,11 @@ def _chain(path: str) -> tuple[str, bool]:
     """
     from ckpt_tools import ledger, rewrite, storage
     from ckpt_tools.experiments import BEST_LINE, LATEST_LINE, resolve
+    from ckpt_tools.readers.state_files import is_state_file
 
     folder = (found := storage.look(path, follow=True)) is not None and stat.S_ISDIR(found.st_mode)
     directory = path if folder else os.path.dirname(path) or "."
-    beside = folder or os.path.basename(path) == FILE_NAME
+    beside = folder or os.path.basename(path) == FILE_NAME or is_state_file(path)
     prefix, problem = "", None
     try:
         prefix = resolve(path)

@@ -106,7 +106,7 @@ def test_a_fifo_or_a_directory_in_place_of_a_file(tmp_path: Path) -> None:
         checkpoint.read("a")
     data.unlink()
     data.mkdir()
-    with open_checkpoint(prefix) as checkpoint, pytest.raises(UnsafeError, match="directory"):
+    with open_checkpoint(prefix) as checkpoint, pytest.raises(NotFoundError, match="data file is missing"):
         checkpoint.read("a")
     index = Path(f"{prefix}.index")
     index.unlink()

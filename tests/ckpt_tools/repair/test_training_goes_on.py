@@ -97,8 +97,8 @@ def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     directory = tmp_path_factory.mktemp(request.param)
     PROGRAMS[request.param][0](directory)
     # Savers write absolute paths where they were given one: here the directory is copied for each test.
-    state = directory / "checkpoint"
-    state.write_text(state.read_text().replace(f"{directory}/", ""))
+    for name in ("checkpoint", "best_checkpoint", "other"):
+        (directory / name).write_text((directory / name).read_text().replace(f"{directory}/", ""))
     return request.param, directory
 
 
@@ -172,7 +172,7 @@ WAYS: dict[str, tuple[Callable[[Path], None], tuple[int, ...]]] = {
     "torn in the first line": (content(lambda data: data[:20]), (500,)),
     "the newest twice": (content(lambda data: data.split(b"\n")[0] + b"\n" + data), ALL),
     "written twice": (content(lambda data: data + data), ALL),
-    "names itself": (content(lambda _: b'model_checkpoint_path: "checkpoint"\n'), ()),
+    "names itself": (content(lambda _: b'model_checkpoint_path: "checkpoint"\n'), (500,)),
     "no newest": (content(lambda data: without(data, b"model_")), ALL),
     "moved, no times": (both(MOVED, content(lambda data: without(data, b"(all_model_checkpoint_time|last)"))), ALL),
     "moved, a time too few": (
@@ -209,9 +209,6 @@ def test_the_run_goes_on(program: tuple[str, Path], way: str, tmp_path: Path) ->
 
     done = repair(str(directory))
 
-    if not steps:
-        assert done.actions == ()
-        return
     assert [action.kind for action in done.actions] == [REWRITE_STATE]
     after = listed(directory)
     assert steps_of(after) == steps

@@ -91,7 +91,7 @@ def test_a_full_disk_at_every_amount_of_room(mounted: Callable[..., Path]) -> No
 
 def test_a_file_system_that_is_read_only(mounted: Callable[..., Path]) -> None:
     place = mounted("1m")
-    prefix = build_bundle(place / "x", {"a": np.arange(3)})
+    prefix = build_bundle(place / "x-1", {"a": np.arange(3)})
     (place / "checkpoint").write_bytes(b"")
     subprocess.run(["mount", "-o", "remount,ro", place], check=True)
     assert verify(prefix).whole
@@ -152,7 +152,7 @@ def test_a_file_system_whose_rename_is_not_atomic(tmp_path: Path, monkeypatch: p
     """Row 39: there a change would have no commit point."""
     place = tmp_path / "a b"
     place.mkdir()
-    prefix = build_bundle(place / "x", {"a": np.arange(3)})
+    prefix = build_bundle(place / "x-1", {"a": np.arange(3)})
     mounts = tmp_path / "mounts"
     point = str(place).replace(" ", r"\040")
     mounts.write_text(f"overlay / overlay rw 0 0\nbucket {point} {kind} rw 0 0\nproc {tmp_path}/other proc rw 0 0\n")
@@ -371,7 +371,7 @@ def test_a_clock_that_went_back_changes_nothing(tmp_path: Path) -> None:
     assert newest_whole(str(tmp_path))[0] == str(tmp_path / "ckpt-11")
     repair(str(tmp_path))
     assert latest_in(str(tmp_path)) == str(tmp_path / "ckpt-11")
-    assert (tmp_path / "checkpoint").read_text().count("all_model_checkpoint_paths") == 3
+    assert (tmp_path / "checkpoint").read_text().count("all_model_checkpoint_paths") == 1
     rewrite(str(tmp_path / "ckpt-9"), 0.5)
     undo(str(tmp_path / "ckpt-9"))
     assert os.stat(tmp_path / "ckpt-9.index").st_mtime == 2**31 + 10
