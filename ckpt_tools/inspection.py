@@ -201,7 +201,7 @@ def _measure(checkpoint: Checkpoint, tensor: Tensor, digest: bool, stats: bool, 
 def _stats(checkpoint: Checkpoint, name: str) -> Stats:
     import numpy as np
 
-    values = checkpoint.read(name)
+    values = checkpoint.read(name).reshape(-1)
     if np.iscomplexobj(values):
         values = np.abs(values)
     values = values.astype(np.float64, copy=False)

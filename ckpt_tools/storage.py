@@ -12,6 +12,7 @@ import errno
 import fcntl
 import os
 import re
+import shutil
 import stat
 import warnings
 from collections.abc import Callable, Iterator
@@ -375,6 +376,66 @@ def link_or_copy(source: PathLike, target: PathLike) -> Literal["link", "copy"]:
     return "copy"
 
 
+def copy(source: PathLike, target: PathLike) -> None:
+    """Give the bytes of a file another holder: a reflink where the file system has them, else a copy. Not synced."""
+    with _translated(target, "copy"):
+        try:
+            with open(source, "rb", buffering=0) as old, open(target, "xb", buffering=0) as new:
+                if not _cloned(old.fileno(), new.fileno(), os.fstat(old.fileno()).st_size):
+                    shutil.copyfileobj(old, new, 1 << 20)
+            shutil.copystat(source, target)
+        except FileExistsError:
+            raise
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(target)
+            raise
+
+
+def _cloned(source: int, target: int, size: int) -> bool:
+    """Whether the kernel copied it all; it shares the blocks where it can."""
+    if not hasattr(os, "copy_file_range"):
+        return False
+    while size > 0:
+        try:
+            count = os.copy_file_range(source, target, size)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG):
+                raise
+            return False  # copyfileobj goes on where this stopped: both offsets have moved
+        if count == 0:
+            return False
+        size -= count
+    return True
+
+
+def free_bytes(directory: PathLike) -> int:
+    """How much may still be written where a directory is."""
+    with _translated(directory, "look at"):
+        status = os.statvfs(directory)
+    return status.f_bavail * status.f_frsize
+
+
+def being_written(path: PathLike) -> bool | None:
+    """Whether some process has the file open for writing; None where the system does not tell (Linux tells the owner).
+
+    A read lease is granted only when there is none, and is given back at once. Who opens the file for writing in that
+    moment waits for it, and this process gets a SIGIO, for which it needs a handler.
+    """
+    if not hasattr(fcntl, "F_SETLEASE"):
+        return None
+    with _translated(path, "open"):
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    except OSError as error:
+        return True if error.errno == errno.EAGAIN else None
+    finally:
+        os.close(descriptor)
+    return False
+
+
 def copy_file(source: PathLike, target: PathLike) -> None:
     """Copy a file with its mode, owner and times to a name that is not there yet, and fsync it.
 
@@ -445,15 +506,29 @@ def remove_directory(path: PathLike) -> None:
                 raise
 
 
+def remove_below(directory: PathLike) -> None:
+    """Remove a directory of this project's own with what is in it; links are removed, never followed."""
+    directory = os.fspath(directory)
+    if os.path.islink(directory):
+        raise UnsafeError("is a link: what it leads to is not removed", path=directory)
+    for folder, below, names in os.walk(directory, topdown=False):
+        for name in (*names, *(name for name in below if os.path.islink(os.path.join(folder, name)))):
+            remove(os.path.join(folder, name))
+        remove_directory(folder)
+
+
 def temporary_name(path: PathLike) -> str:
     """A name beside ``path`` that nobody else has."""
     return f"{os.fspath(path)}.tmp-{os.urandom(4).hex()}"
 
 
-def write_atomic(path: PathLike, data: bytes, *, last_look: Callable[[], None] = lambda: None) -> None:
+def write_atomic(
+    path: PathLike, data: bytes, *, last_look: Callable[[], None] = lambda: None, durable: bool = True
+) -> None:
     """Replace a small file as a whole, durably: temporary file, fsync, rename, fsync the directory.
 
-    ``last_look`` is called just before the rename; what it raises leaves the file as it is.
+    ``last_look`` is called just before the rename; what it raises leaves the file as it is. Without ``durable`` the
+    directory is left to be synced by the caller.
     """
     path = os.fspath(path)
     directory = os.path.dirname(path) or "."
@@ -465,7 +540,8 @@ def write_atomic(path: PathLike, data: bytes, *, last_look: Callable[[], None] =
     except BaseException:
         remove(temporary)
         raise
-    sync_directory(directory)
+    if durable:
+        sync_directory(directory)
 
 
 @contextlib.contextmanager
@@ -493,10 +569,11 @@ def created(path: PathLike, *, replace: bool = False) -> Iterator[BinaryIO]:
     sync_directory(os.path.dirname(path) or ".")
 
 
-def append_line(path: PathLike, line: str) -> None:
-    """Append one line to a log, durably. A last line that was cut off is taken away first: it never was one.
+def append_line(path: PathLike, line: str, *, durable: bool = True) -> None:
+    """Append one line to a log. A last line that was cut off is taken away first: it never was one.
 
-    A file with several names is copied first: the other names are logs of other directories (``cp -al``).
+    A file with several names is copied first: the other names are logs of other directories (``cp -al``). Without
+    ``durable`` it survives the death of the process, but not of the machine.
     """
     found = look(path)
     if found is not None and found.st_nlink > 1:
@@ -512,7 +589,8 @@ def append_line(path: PathLike, line: str) -> None:
             data = memoryview((line + "\n").encode())
             while data:
                 data = data[os.write(descriptor, data) :]
-            os.fsync(descriptor)
+            if durable:
+                os.fsync(descriptor)
         finally:
             os.close(descriptor)
 

@@ -27,6 +27,7 @@ COMMANDS = (
     "undo",
     "why",
     "explain",
+    "guard",
     "audit",
     "report",
     "browse",

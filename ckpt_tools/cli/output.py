@@ -6,6 +6,7 @@ import contextlib
 import json
 import math
 import os
+import re
 import shlex
 import sys
 import time
@@ -82,6 +83,11 @@ class Output:
         if not self._json and not self._quiet:
             _print(parts)
 
+    def aside(self, text: Callable[[], Iterable[RenderableType]], *, wrong: bool = False) -> None:
+        """Something for people on stderr, where stdout is another program's; what is ``wrong`` even when quiet."""
+        if wrong or not (self._json or self._quiet):
+            _print_on(_console(stderr=True), text())
+
     def document(self, document: Mapping[str, Any]) -> None:
         """The JSON object, when it was asked for."""
         if self._json:
@@ -94,7 +100,7 @@ class Output:
             except (TypeError, ValueError):
                 text = json.dumps(_plain(whole), ensure_ascii=not utf8)
             with while_read():
-                print(text)
+                print(_escaped(text))
 
     def result(
         self, document: Mapping[str, Any], text: Callable[[], Iterable[RenderableType]], *, wrong: bool = False
@@ -283,6 +289,14 @@ def _cell(value: Any) -> Any:
         return value
     text = safe(value)
     return f"'{text}" if text.lstrip().startswith(_FORMULA) else text
+
+
+def _escaped(text: str) -> str:
+    """JSON may hold what a terminal obeys or a reader is deceived by (C1, DEL, changes of direction): as escapes."""
+    if text.isprintable():
+        return text
+    odd = lambda found: "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in found[0])  # noqa: E731
+    return re.sub(r"[^ -~]+", odd, text)
 
 
 def _plain(value: Any) -> Any:

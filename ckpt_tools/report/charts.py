@@ -162,19 +162,25 @@ def _tile(name: str, nbytes: int) -> dict[str, Any]:
 
 
 def histogram(found: Histogram) -> str:
+    """Drawn from 0 to 1, and labelled with the values: floats can lie too near or too far for a chart's arithmetic."""
     low, high = found.edges[0], found.edges[-1]
+
+    def value(share: float) -> str:
+        return f"{low * (1 - share) + high * share:.4g}"
+
     chart = pygal.Histogram(
         **_options(
             width=380,
             height=200,
             show_legend=False,
             max_scale=5,
-            x_labels=[low, (low + high) / 2, high],
-            x_value_formatter=lambda value: f"{value:.4g}",
+            x_labels=[0.0, 0.5, 1.0],
+            x_value_formatter=value,
             value_formatter=lambda value: f"{value:,g}",
         )
     )
-    chart.add(found.name, list(zip(found.counts, found.edges[:-1], found.edges[1:], strict=True)))
+    count = len(found.counts)
+    chart.add(found.name, [(found.counts[n], n / count, (n + 1) / count) for n in range(count)])
     return _svg(chart)
 
 

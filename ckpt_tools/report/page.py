@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from importlib import resources
 from typing import Any
 
@@ -52,9 +53,19 @@ def _page(template: str, script: str, **values: Any) -> str:
     policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
     if script:
         policy += f"; script-src 'sha256-{digest}'"
-    return _ENVIRONMENT.get_template(template).render(
+    page = _ENVIRONMENT.get_template(template).render(
         policy=policy, style=_asset("style.css"), script=Markup(script), version=__version__, **values
     )
+    return _visible(page)
+
+
+def _visible(page: str) -> str:
+    """Control characters in names, which HTML must not have, and changes of direction as their escapes."""
+
+    def escaped(found: re.Match[str]) -> str:
+        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in found[0])
+
+    return re.sub(r"[^ -~\n\t\r]+", escaped, page)
 
 
 def run_page(found: RunContents) -> str:
