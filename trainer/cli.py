@@ -623,7 +623,7 @@ def _already_there(start: Start, target: Experiment, max_steps: int) -> Iterator
 def _untrained_is_better(outcome: Outcome) -> Iterator[Finding]:
     """A warning when no trained model beats the fresh weights, which rank the users that they know nothing of by id."""
     first, standing = outcome.first, outcome.standing
-    if first.event == "start" and standing.step > 0 and (first.recall or 0) > standing.best_metric:
+    if first.event == "start" and standing.has_best and (first.recall or 0) > standing.best_metric:
         message = (
             f"the untrained model scored {first.recall:.6f}, more than any trained one (best {standing.best_metric:.6f}"
             "): the metric rewards ids in order of frequency here"
