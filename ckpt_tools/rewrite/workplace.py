@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from ckpt_tools import ledger, storage
 from ckpt_tools.format.filenames import STATE_DIRECTORY
 from ckpt_tools.ledger import BACKUP, LEDGER, Entry
+from ckpt_tools.redaction import redacted
 from ckpt_tools.storage import Folder
 
 
@@ -51,7 +52,7 @@ class Workplace:
         if entry.id in {known.id for known in self.entries()}:
             return
         state = self.make_state()
-        storage.append_line(state / LEDGER, json.dumps(entry.to_json()))
+        storage.append_line(state / LEDGER, json.dumps(redacted(entry.to_json())))
         storage.sync_directory(state)
 
     def new_head(self, action: str, after: bytes) -> dict[str, str]:
