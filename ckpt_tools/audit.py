@@ -15,20 +15,20 @@ from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
-from ckpt_tools import places
 from ckpt_tools.discovery import Discovery, Kind, Run
 from ckpt_tools.errors import BusyError, CkptError, NotFoundError, StorageError, UnsupportedError
 from ckpt_tools.evidence import Best, Evidence, collect
 from ckpt_tools.experiments import Experiment
 from ckpt_tools.findings import Finding, Severity
 from ckpt_tools.forecast import Verdict, forecast
+from ckpt_tools.fs import paths
+from ckpt_tools.fs.witness import Witness, watching
 from ckpt_tools.inspection import inspect
 from ckpt_tools.readers import open_checkpoint
 from ckpt_tools.readers.keras_names import MAPS
 from ckpt_tools.readers.saved_model import VARIABLES, is_saved_model
 from ckpt_tools.selection import matcher, ordered
 from ckpt_tools.steady import PAUSES, let_rest, steady
-from ckpt_tools.witness import Witness, watching
 
 # ``missing``: there is no checkpoint. ``unsupported``: whole or not, this version does not read it. ``unreadable``:
 # whole or not, this user or this machine cannot read it now.
@@ -153,7 +153,7 @@ def audit(root: str, *, verify: bool = False, seen: Callable[[Row], None] | None
     if not rows:
         message = "no run here: looked for experiments, checkpoints, SavedModels, .h5 and .keras files"
         findings.append(Finding("no-runs", "warning", message, root))
-    orphans = tuple(places.relative(path, root) for path in discovery.orphans)
+    orphans = tuple(paths.relative(path, root) for path in discovery.orphans)
     return Audit(root, tuple(rows), orphans, tuple(findings), verify)
 
 
@@ -170,7 +170,7 @@ def _steadily_described(
         walk = Witness()
         for run in _watched(discovery.runs(), walk):
             if run not in known:
-                with places.one_look(), watching() as looked:
+                with paths.one_look(), watching() as looked:
                     known[run] = _describe(run, root, verify=verify)
                 if looked.doubted or _is_doubtful(known[run]):
                     doubted[run] = looked
@@ -207,7 +207,7 @@ def _describe(run: Run, root: str, *, verify: bool = False) -> Row:
         kind=run.kind,
         nbytes=run.nbytes,
         age_days=max(0.0, time.time() - run.modified) / _DAY if run.modified else None,
-        orphans=tuple(places.relative(path, root) for path in run.orphans),
+        orphans=tuple(paths.relative(path, root) for path in run.orphans),
         location=run.path,
         prefix=run.prefix,
     )
@@ -232,14 +232,14 @@ def _describe(run: Run, root: str, *, verify: bool = False) -> Row:
 
 def _relative(path: str, root: str) -> str:
     """The way to a run; that of a checkpoint without a name ends in a slash, as its prefix does."""
-    found = places.relative(path, root)
+    found = paths.relative(path, root)
     return os.path.join(found, "") if path.endswith(os.sep) else found
 
 
 def _is_gone(prefix: str, error: CkptError) -> bool:
     """Whether nothing is left of what was there a moment ago, as when its trainer made room for the next."""
     with contextlib.suppress(CkptError):
-        return isinstance(error, NotFoundError) and not any(map(places.has_file, (prefix, f"{prefix}.index")))
+        return isinstance(error, NotFoundError) and not any(map(paths.has_file, (prefix, f"{prefix}.index")))
     return False
 
 
@@ -291,7 +291,7 @@ def _hopeless(row: Row, error: CkptError, health: Health, *, only_named_wrongly:
     ``only_named_wrongly``: its checkpoint can be opened, but not through its state file, which can be written anew.
     """
     mendable = row.kind in ("experiment", "checkpoint") and health in ("damaged", "missing") and row.nbytes
-    there = row.prefix is not None or places.is_directory(row.location)
+    there = row.prefix is not None or paths.is_directory(row.location)
     saving = f"ckpt repair {shlex.quote(row.location)} --dry-run" if mendable and there else None
     row = replace(row, health=health, problem=str(error), fix=(None if only_named_wrongly else error.hint) or saving)
     trained = row.kind == "experiment" or row.lineage is not None
@@ -301,12 +301,12 @@ def _hopeless(row: Row, error: CkptError, health: Health, *, only_named_wrongly:
 def _digest(prefix: str, *, verify: bool) -> str | None:
     """Of the index; of what has none every byte is read, so that it has one only then."""
     digest = hashlib.sha256()
-    if places.is_file(f"{prefix}.index"):
-        digest.update(places.read_file(f"{prefix}.index", limit=_MAX_INDEX_BYTES))
+    if paths.is_file(f"{prefix}.index"):
+        digest.update(paths.read_file(f"{prefix}.index", limit=_MAX_INDEX_BYTES))
         return digest.hexdigest()
     files = _files_of(prefix) if verify else {}
     for name, path in sorted(files.items()):
-        with places.open_file(path) as file:
+        with paths.open_file(path) as file:
             if name:
                 digest.update(f"{name} {file.size}\n".encode("utf-8", "surrogateescape"))
             for offset in range(0, file.size, _CHUNK):
@@ -319,16 +319,16 @@ def _files_of(prefix: str) -> dict[str, str]:
     if is_saved_model(prefix):
         # The bundle's index holds the checksums of its data.
         data = os.path.join(prefix, f"{VARIABLES}.data-")
-        return {places.relative(path, prefix): path for path in places.files_below(prefix) if not path.startswith(data)}
+        return {paths.relative(path, prefix): path for path in paths.files_below(prefix) if not path.startswith(data)}
     if prefix.endswith(MAPS):
         from ckpt_tools.readers.keras_h5 import shards_of_map  # HDF5 is loaded only for its files
 
         return {"": prefix, **{os.path.basename(path): path for path in shards_of_map(prefix)}}
-    return {"": prefix} if places.is_file(prefix) else {}
+    return {"": prefix} if paths.is_file(prefix) else {}
 
 
 def _not_followed(link: str) -> Finding:
-    target = places.real(link)
+    target = paths.real(link)
     message = f"a link to {target}, which is not below the directory that is looked at: not followed"
     return Finding("link-outside", "warning", message, link, fix=f"ckpt audit {shlex.quote(target)}")
 

@@ -8,13 +8,14 @@ import shlex
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from ckpt_tools import rewrite, storage
+from ckpt_tools import rewrite
 from ckpt_tools.errors import CkptError, MismatchError, NotFoundError, UnsupportedError, UsageError
 from ckpt_tools.evaluators import Measurement, Progress, find_evaluator
 from ckpt_tools.evidence import Evidence, LoggedEvaluation, collect
 from ckpt_tools.experiments import Experiment, resolve
 from ckpt_tools.findings import Finding
 from ckpt_tools.format.object_graph import VALUE_SUFFIX
+from ckpt_tools.fs import durable
 from ckpt_tools.lineages import Lineage, identify
 from ckpt_tools.lineages.base import float32
 from ckpt_tools.readers import Bundle, open_checkpoint
@@ -99,7 +100,7 @@ def backfill(path: str, options: Options, progress: Progress | None = None) -> O
         UnsupportedError: the checkpoint's producer is not known, or nothing installed can evaluate it.
         and what `open_checkpoint` and `rewrite.apply` raise.
     """
-    with storage.locking(options.lock):
+    with durable.locking(options.lock):
         return _backfill(path, options, progress)
 
 

@@ -15,11 +15,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ckpt_tools import places, witness
 from ckpt_tools.errors import CkptError
 from ckpt_tools.findings import Finding
 from ckpt_tools.format import checksum
 from ckpt_tools.format.bundle import Entry
+from ckpt_tools.fs import paths, witness
 from ckpt_tools.readers import Bundle, Checkpoint, open_checkpoint
 from ckpt_tools.readers.bundle import index_name
 from ckpt_tools.readers.locate import prefixes_in
@@ -67,9 +67,9 @@ def diagnose(checkpoint: Checkpoint, damaged: Sequence[str], findings: Iterable[
 def torn_index(prefix: str) -> Diagnosis | None:
     """Why an index cannot be read at all, and which other checkpoints of its directory can."""
     path = index_name(prefix)
-    if not places.has_file(path):
+    if not paths.has_file(path):
         return None
-    size = places.fingerprint(path).size
+    size = paths.fingerprint(path).size
     what = (
         "the index is empty: TensorFlow empties it before it writes the new one, and was killed in between"
         if size == 0
@@ -98,7 +98,7 @@ def _of_file(bundle: Bundle, number: int, end: int) -> Diagnosis | None:
     try:
         size = bundle.shard(number).size
     except CkptError:
-        missing = [os.path.basename(path) for path in bundle.shard_paths if not places.has_file(path)]
+        missing = [os.path.basename(path) for path in bundle.shard_paths if not paths.has_file(path)]
         count = f"{len(missing)} of {len(bundle.shard_paths)} data files"
         return Diagnosis(
             "missing-shard",
@@ -174,7 +174,7 @@ def _fitting_file(bundle: Bundle, number: int, damaged: list[Entry]) -> str | No
     own = bundle.shard_paths[number]
     directory = os.path.dirname(own)
     try:
-        names = [name for name in places.list_directory(directory or ".") if _DATA.fullmatch(name)]
+        names = [name for name in paths.list_directory(directory or ".") if _DATA.fullmatch(name)]
     except CkptError:
         return None
     for name in names[:_MAX_FILES]:
@@ -185,13 +185,13 @@ def _fitting_file(bundle: Bundle, number: int, damaged: list[Entry]) -> str | No
 
 def _fits(path: str, samples: list[Entry]) -> bool:
     try:
-        with places.open_file(path) as file:
+        with paths.open_file(path) as file:
             return all(checksum.masked(file.read(entry.offset, entry.size)) == entry.crc for entry in samples)
     except CkptError:
         return False
 
 
-def _zeros_from(file: places.File) -> int:
+def _zeros_from(file: paths.File) -> int:
     """The offset behind the last byte that is not zero."""
     end = file.size
     while end:

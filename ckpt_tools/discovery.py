@@ -14,11 +14,12 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
-from ckpt_tools import places
 from ckpt_tools.errors import CkptError, NotFoundError
 from ckpt_tools.experiments import BEST_ROOT, RUNS_ROOT, Experiment, is_experiment
 from ckpt_tools.format.filenames import bundle_part, index_name, is_unfinished, is_unfinished_folder, meta_name
 from ckpt_tools.format.state import FILE_NAME, State
+from ckpt_tools.fs import paths
+from ckpt_tools.fs.local import Fingerprint
 from ckpt_tools.readers.bundle import Bundle
 from ckpt_tools.readers.keras_names import MAPS, map_of
 from ckpt_tools.readers.locate import named_by, prefixes_in
@@ -26,7 +27,6 @@ from ckpt_tools.readers.saved_model import is_saved_model
 from ckpt_tools.readers.sniff import sniff
 from ckpt_tools.readers.state_files import inside, other_states, read_state
 from ckpt_tools.readers.v1_names import shard_set
-from ckpt_tools.storage import Fingerprint
 
 Kind = Literal["experiment", "checkpoint", "saved-model", "keras"]
 Files = Mapping[str, Fingerprint]
@@ -71,7 +71,7 @@ class _Folder:
 
     @property
     def state(self) -> str:
-        return places.normal(os.path.join(self.path, FILE_NAME))
+        return paths.normal(os.path.join(self.path, FILE_NAME))
 
     @cached_property
     def states(self) -> dict[str, State]:
@@ -113,7 +113,7 @@ class _Folder:
         return found
 
     def has(self, path: str) -> bool:
-        return places.normal(path) in self.files
+        return paths.normal(path) in self.files
 
     def of(self, prefix: str) -> Files:
         """The files of one checkpoint."""
@@ -128,16 +128,16 @@ class Discovery:
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         # All paths below are normal, as those that a state file leads to are: equal paths are equal texts.
-        self.root = places.normal(os.fspath(root))
+        self.root = paths.normal(os.fspath(root))
         self.orphans: list[str] = []
         self.problems: list[CkptError] = []
         self.outside: list[str] = []
-        self._real_root = places.real(self.root)
+        self._real_root = paths.real(self.root)
         self._seen: set[Hashable] = set()
 
     def runs(self) -> Iterator[Run]:
         """Every run, directory by directory. Raises NotFoundError when the root is no directory."""
-        if not places.is_directory(self.root):
+        if not paths.is_directory(self.root):
             raise NotFoundError("not a directory", path=self.root, hint="pass a directory that holds experiments")
         # A stack, because a tree may be deeper than Python recurses.
         waiting = [self.root]
@@ -153,7 +153,7 @@ class Discovery:
                 folder = self._list(directory)
                 waiting += reversed(folder.below)
                 self.outside += folder.outside
-                if os.path.basename(places.absolute(directory)) == RUNS_ROOT:
+                if os.path.basename(paths.absolute(directory)) == RUNS_ROOT:
                     yield from self._logs_alone(folder)
                 found = [*self._checkpoints(folder), *self._strays(folder)]
                 yield from self._with_orphans(found, folder.orphans)
@@ -166,7 +166,7 @@ class Discovery:
         latest: list[Run] = []
         files: dict[str, Fingerprint] = {}
         orphans: list[str] = []
-        lines = {places.normal(experiment.best_line), places.normal(experiment.latest_line)}
+        lines = {paths.normal(experiment.best_line), paths.normal(experiment.latest_line)}
         followed: set[str] = set()
         waiting = [directory]
         while waiting:
@@ -185,7 +185,7 @@ class Discovery:
             orphans += folder.orphans
             for run in self._checkpoints(folder):
                 if run.prefix != best:
-                    (latest if here == places.normal(experiment.latest_line) else others).append(run)
+                    (latest if here == paths.normal(experiment.latest_line) else others).append(run)
         if best is None and isinstance(problem, NotFoundError) and len(self.problems) > closed:
             problem = self.problems[closed]  # what cannot be listed may hold it
         apart = {run.path for run in others}
@@ -224,7 +224,7 @@ class Discovery:
     def _strays(self, folder: _Folder) -> Iterator[Run]:
         """A state file that is damaged, or names a checkpoint that is gone, stands for that checkpoint."""
         for name in dict.fromkeys((FILE_NAME, *folder.states)):
-            state = places.normal(os.path.join(folder.path, name))
+            state = paths.normal(os.path.join(folder.path, name))
             if state in folder.files:
                 try:
                     named_by(folder.path, name)
@@ -235,8 +235,8 @@ class Discovery:
     def _logs_alone(self, runs: _Folder) -> Iterator[Run]:
         """The experiments whose checkpoints are gone, or were never saved."""
         for logs in runs.below:
-            path = os.path.join(places.parent(places.absolute(runs.path)), BEST_ROOT, os.path.basename(logs))
-            if not places.is_directory(path):
+            path = os.path.join(paths.parent(paths.absolute(runs.path)), BEST_ROOT, os.path.basename(logs))
+            if not paths.is_directory(path):
                 files = self._list(logs).files
                 files = {file: status for file, status in files.items() if _LOGS.fullmatch(os.path.basename(file))}
                 if files:
@@ -275,14 +275,14 @@ class Discovery:
 
     def _is_linked(self, path: str) -> bool:
         """Whether a link below the root is on the way to a file."""
-        return places.real(path) != os.path.join(self._real_root, places.relative(path, self.root))
+        return paths.real(path) != os.path.join(self._real_root, paths.relative(path, self.root))
 
     def _leads_out(self, path: str) -> bool:
-        return places.is_link(path) and places.relative(places.real(path), self._real_root).split(os.sep)[0] == ".."
+        return paths.is_link(path) and paths.relative(paths.real(path), self._real_root).split(os.sep)[0] == ".."
 
     def _enter(self, directory: str) -> bool:
         """Whether a directory is new: links may lead to it a second time, or round in a circle."""
-        key = places.identity(directory)
+        key = paths.identity(directory)
         new = key is not None and key not in self._seen
         self._seen.add(key)
         return new
@@ -290,18 +290,18 @@ class Discovery:
     def _list(self, directory: str) -> _Folder:
         folder = _Folder(directory)
         try:
-            found = places.scan(directory)
+            found = paths.scan(directory)
         except CkptError as error:
             self.problems.append(error)
             return folder
         for name, status in found.items():
-            path = places.normal(os.path.join(directory, name))
+            path = paths.normal(os.path.join(directory, name))
             if not status.directory:
                 folder.files[path] = status.fingerprint
             elif self._leads_out(path):
                 folder.outside.append(path)
             elif is_unfinished_folder(name):
-                folder.orphans.extend(places.files_below(path))
+                folder.orphans.extend(paths.files_below(path))
             elif name != _BACKUPS:
                 folder.below.append(path)
         folder.orphans.extend(path for path in folder.files if is_unfinished(os.path.basename(path)))
@@ -333,7 +333,7 @@ def _best(experiment: Experiment) -> tuple[str | None, CkptError | None]:
 
 def _normal(prefix: str) -> str:
     """A prefix in its normal form; one without a name, ``DIRECTORY/``, stays one."""
-    return os.path.join(places.normal(prefix), "") if prefix.endswith(os.sep) else places.normal(prefix)
+    return os.path.join(paths.normal(prefix), "") if prefix.endswith(os.sep) else paths.normal(prefix)
 
 
 def _wholes(path: str) -> Iterator[str]:
@@ -349,7 +349,7 @@ def _is_checkpoint(prefix: str, folder: _Folder) -> bool:
     if prefix in folder.named or any(folder.groups[prefix].values()):
         return True
     try:
-        with places.open_file(f"{prefix}.index") as file:
+        with paths.open_file(f"{prefix}.index") as file:
             kind = sniff(file)
     except CkptError:
         return True

@@ -25,11 +25,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-from ckpt_tools import places
 from ckpt_tools.errors import CkptError, CorruptError
 from ckpt_tools.experiments import Experiment
 from ckpt_tools.findings import Finding
 from ckpt_tools.format.events import read_scalars
+from ckpt_tools.fs import paths
 
 MAX_LOG_BYTES = 1 << 30
 # Half a unit of the last digit that the old trainers print, and the rounding of float32 on top of it.
@@ -183,7 +183,7 @@ def suspect_direction(evidence: Evidence, step: int | None = None) -> Finding | 
 def _files(experiment: Experiment) -> Iterator[str]:
     for directory in (experiment.runs, experiment.path):
         try:
-            names = places.scan(directory)
+            names = paths.scan(directory)
         except CkptError:
             continue
         yield from (os.path.join(directory, name) for name, status in names.items() if not status.directory)
@@ -207,7 +207,7 @@ def _disagreements(evaluations: Iterable[LoggedEvaluation]) -> Iterator[Finding]
 
 
 def _text(path: str) -> str:
-    return places.read_file(path, limit=MAX_LOG_BYTES).decode("utf-8", "replace")
+    return paths.read_file(path, limit=MAX_LOG_BYTES).decode("utf-8", "replace")
 
 
 def _number(value: object) -> float | None:
@@ -266,7 +266,7 @@ def _from_metrics(path: str) -> Iterator[LoggedEvaluation]:
 
 def _from_events(path: str) -> Iterator[LoggedEvaluation]:
     steps: dict[int, dict[str, float]] = {}
-    for tag, step, value in read_scalars(places.read_file(path, limit=MAX_LOG_BYTES)):
+    for tag, step, value in read_scalars(paths.read_file(path, limit=MAX_LOG_BYTES)):
         steps.setdefault(step, {})[tag] = value
     for step, scalars in steps.items():
         row = {"loss": scalars.get("train/loss"), **{name: scalars.get(f"eval/{name}") for name in _METRICS}}

@@ -12,9 +12,9 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from ckpt_tools import places
 from ckpt_tools.errors import CkptError, NotFoundError, StorageError
 from ckpt_tools.format.state import FILE_NAME
+from ckpt_tools.fs import paths
 from ckpt_tools.lineages.experiment_name import parse_name
 from ckpt_tools.readers.locate import latest_in, locate, prefixes_in
 
@@ -32,17 +32,17 @@ class Experiment:
 
     @property
     def name(self) -> str:
-        return os.path.basename(places.absolute(self.path))
+        return os.path.basename(paths.absolute(self.path))
 
     @property
     def root(self) -> str:
         """The directory that holds ``best_model`` and ``runs``."""
-        return places.normal(os.path.join(self.path, os.pardir, os.pardir))
+        return paths.normal(os.path.join(self.path, os.pardir, os.pardir))
 
     @property
     def runs(self) -> str:
         """The directory of its logs; it need not exist."""
-        return places.normal(os.path.join(self.root, RUNS_ROOT, self.name))
+        return paths.normal(os.path.join(self.root, RUNS_ROOT, self.name))
 
     @property
     def fields(self) -> dict[str, Any]:
@@ -77,22 +77,22 @@ class Experiment:
     @staticmethod
     def containing(path: str | os.PathLike[str]) -> Experiment | None:
         """The experiment whose folder is ``path`` or lies above it (at most two levels), or None."""
-        if places.is_lone(path):
+        if paths.is_lone(path):
             return None
-        here = places.normal(os.fspath(path))
+        here = paths.normal(os.fspath(path))
         for _ in range(3):
             try:
                 if is_experiment(here):
                     return Experiment(here)
             except StorageError:
                 return None  # a store may show a checkpoint, and not what lies above it
-            here = places.parent(here) or "."
+            here = paths.parent(here) or "."
         return None
 
     @staticmethod
     def at(path: str | os.PathLike[str]) -> Experiment:
         """The experiment at a path. Raises NotFoundError when there is none."""
-        if not places.exists(path) and not places.is_directory(places.parent(places.absolute(path))):
+        if not paths.exists(path) and not paths.is_directory(paths.parent(paths.absolute(path))):
             raise NotFoundError("no such experiment", path=path)
         found = Experiment.containing(path)
         if found is None:
@@ -106,13 +106,13 @@ class Experiment:
 
 def is_experiment(directory: str) -> bool:
     """Whether a directory is an experiment's folder: any in ``best_model``, elsewhere one that looks like it."""
-    parent = places.parent(places.absolute(directory))
-    return places.is_directory(directory) and (os.path.basename(parent) == BEST_ROOT or _looks_like(directory))
+    parent = paths.parent(paths.absolute(directory))
+    return paths.is_directory(directory) and (os.path.basename(parent) == BEST_ROOT or _looks_like(directory))
 
 
 def _holds_checkpoint(directory: str) -> bool:
-    return places.is_directory(directory) and (
-        places.has_file(os.path.join(directory, FILE_NAME)) or bool(prefixes_in(directory))
+    return paths.is_directory(directory) and (
+        paths.has_file(os.path.join(directory, FILE_NAME)) or bool(prefixes_in(directory))
     )
 
 
@@ -120,14 +120,14 @@ def _looks_like(directory: str) -> bool:
     """A folder away from ``best_model`` counts when its name and its contents are those of an experiment."""
     if _holds_checkpoint(os.path.join(directory, BEST_LINE)):
         return True
-    return bool(parse_name(os.path.basename(places.absolute(directory)))) and _holds_checkpoint(directory)
+    return bool(parse_name(os.path.basename(paths.absolute(directory)))) and _holds_checkpoint(directory)
 
 
 def find_experiments(root: str | os.PathLike[str]) -> list[Experiment]:
     """All experiments of ``ROOT/best_model`` that hold a checkpoint, by name; empty when there is no such folder."""
     directory = os.path.join(os.fspath(root), BEST_ROOT)
     try:
-        names = places.list_directory(directory)
+        names = paths.list_directory(directory)
     except CkptError:
         return []
     folders = (os.path.join(directory, name) for name in names)
@@ -138,6 +138,6 @@ def find_experiments(root: str | os.PathLike[str]) -> list[Experiment]:
 def resolve(path: str | os.PathLike[str]) -> str:
     """The prefix meant by a path, which may be an experiment's folder (then its best) or anything `locate` takes."""
     path = os.fspath(path)
-    if not places.is_lone(path) and places.is_directory(path) and _holds_checkpoint(os.path.join(path, BEST_LINE)):
+    if not paths.is_lone(path) and paths.is_directory(path) and _holds_checkpoint(os.path.join(path, BEST_LINE)):
         return Experiment(path).best_prefix()
     return locate(path)

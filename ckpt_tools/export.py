@@ -17,12 +17,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import IO, Any, Literal
 
-from ckpt_tools import storage
 from ckpt_tools.errors import MismatchError, UsageError
 from ckpt_tools.experiments import resolve
 from ckpt_tools.export_names import harmless
 from ckpt_tools.export_writers import METADATA, TOP_LEVEL, WRITERS, Content, Written, refusal, side_by_side
 from ckpt_tools.findings import Finding
+from ckpt_tools.fs import durable
 from ckpt_tools.keras_layout import Doubt, KerasModel
 from ckpt_tools.naming import KERAS_FILES, Named, by_canonical_name, by_stored_name, with_slashes
 from ckpt_tools.readers import Checkpoint, open_checkpoint
@@ -90,7 +90,7 @@ def export(
         raise UsageError("there is such a file already", path=output, hint="--force replaces it")
     if names == "keras" and ending not in _HDF5:
         raise UsageError("the names of Keras are for .weights.h5 and .h5")
-    with storage.created(output, replace=force) as file:
+    with durable.created(output, replace=force) as file:
         return _written(path, output, ending, names, model, file)
 
 

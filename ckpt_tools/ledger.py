@@ -21,7 +21,6 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from typing import Any, ClassVar
 
-from ckpt_tools import places, storage
 from ckpt_tools.errors import CkptError, CorruptError, UnsafeError, UnsupportedError
 from ckpt_tools.format.filenames import (
     STATE_DIRECTORY,
@@ -32,7 +31,8 @@ from ckpt_tools.format.filenames import (
     is_unfinished,
     is_unfinished_folder,
 )
-from ckpt_tools.storage import Folder
+from ckpt_tools.fs import local, paths
+from ckpt_tools.fs.local import Folder
 from ckpt_tools.version import __version__
 
 # The journal of a change that is under way, or was interrupted; see `ckpt_tools.rewrite.journal`.
@@ -273,7 +273,7 @@ def _rows(stored: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
 def _names(stored: Mapping[str, Any], name: str) -> tuple[str, ...]:
     names = _list(stored, name)
     for each in names:
-        if not isinstance(each, str) or not storage.is_plain(each):
+        if not isinstance(each, str) or not local.is_plain(each):
             raise UnsafeError(f"an entry names {each!r}, which is not a plain file name")
     return tuple(names)
 
@@ -285,7 +285,7 @@ def _require_ours(entry: Entry) -> None:
     if not _ID.fullmatch(entry.id):
         raise UnsafeError(f"an entry has the id {entry.id!r}, which is none of ours")
     if isinstance(entry, TidyEntry):
-        if not storage.is_plain(entry.state_file):
+        if not local.is_plain(entry.state_file):
             raise UnsafeError(f"an entry names {entry.state_file!r}, which is not a plain file name")
         for name in entry.aside:
             if not (is_unfinished(name) or is_unfinished_folder(name) or name in (STATE_FILE, entry.state_file)):
@@ -293,7 +293,7 @@ def _require_ours(entry: Entry) -> None:
         return
     assert isinstance(entry, RewriteEntry)
     for name in (*entry.created, *entry.moved, *entry.displaced, entry.index):
-        if not storage.is_plain(name):
+        if not local.is_plain(name):
             raise UnsafeError(f"an entry names {name!r}, which is not a plain file name")
     for digest in (entry.index_before, entry.index_after, *(added.sha256 for added in entry.added)):
         if digest is not None and not _DIGEST.fullmatch(digest):
@@ -328,8 +328,8 @@ def open_state(directory: Folder) -> Folder | None:
     return state
 
 
-def _require_no_link(path: storage.Held) -> None:
-    if storage.is_link(path):
+def _require_no_link(path: local.Held) -> None:
+    if local.is_link(path):
         remove = f"remove it: rm {shlex.quote(os.fspath(path))}"
         raise UnsafeError("is a link: it would lead out of the directory", path=path, hint=remove)
 
@@ -347,9 +347,9 @@ def entries_in(state: Folder) -> list[Entry]:
     Raises CorruptError for a line that is not JSON, unless it is a last one that was cut off.
     """
     path = state / LEDGER
-    if not storage.is_there(path):
+    if not local.is_there(path):
         return []
-    lines = storage.read_file(path, limit=MAX_LEDGER_BYTES).decode("utf-8", "replace").split("\n")
+    lines = local.read_file(path, limit=MAX_LEDGER_BYTES).decode("utf-8", "replace").split("\n")
     entries = []
     for number, line in enumerate(lines, start=1):
         if not line.strip():
@@ -368,7 +368,7 @@ def read_ledger(directory: str) -> list[Entry]:
 
     Raises what `open_state` and `entries_in` raise.
     """
-    if places.is_url(directory) or not storage.is_directory(directory, follow=True):
+    if paths.is_url(directory) or not local.is_directory(directory, follow=True):
         return []
     with Folder(directory) as folder:
         state = open_state(folder)
@@ -408,6 +408,6 @@ def backups(directory: str) -> list[str]:
     """The directories with originals that are kept for a directory."""
     require_own(directory)
     place = os.path.join(directory, STATE_DIRECTORY, BACKUP)
-    if not storage.is_directory(place):
+    if not local.is_directory(place):
         return []
-    return [path for name in storage.list_directory(place) if storage.is_directory(path := os.path.join(place, name))]
+    return [path for name in local.list_directory(place) if local.is_directory(path := os.path.join(place, name))]

@@ -14,8 +14,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ckpt_tools import storage
 from ckpt_tools.errors import NotFoundError
+from ckpt_tools.fs import local
 
 FRESH_SECONDS = 600
 
@@ -40,14 +40,14 @@ class Leftover:
 
 def leftovers_in(directory: str, now: float) -> Iterator[Leftover]:
     """What unfinished saves left in a directory; ``now`` in seconds since 1970."""
-    for name in storage.list_directory(directory):
+    for name in local.list_directory(directory):
         path = os.path.join(directory, name)
-        if not storage.is_link(path):
+        if not local.is_link(path):
             with contextlib.suppress(NotFoundError):  # its save has ended in the meantime
-                if storage.is_file(path) and _FILE.fullmatch(name):
+                if local.is_file(path) and _FILE.fullmatch(name):
                     yield Leftover(path, now - _written(path))
-                elif storage.is_directory(path) and _FOLDER.fullmatch(name):
-                    parts = storage.list_directory(path)
+                elif local.is_directory(path) and _FOLDER.fullmatch(name):
+                    parts = local.list_directory(path)
                     if all(_PART.fullmatch(part) for part in parts):
                         newest = max(map(_written, (path, *(os.path.join(path, part) for part in parts))))
                         yield Leftover(path, now - newest)
@@ -55,7 +55,7 @@ def leftovers_in(directory: str, now: float) -> Iterator[Leftover]:
 
 def orphans_in(directory: str) -> list[str]:
     """The data files of a directory whose index is missing."""
-    names = storage.list_directory(directory)
+    names = local.list_directory(directory)
     return [
         os.path.join(directory, name)
         for name in names
@@ -64,4 +64,4 @@ def orphans_in(directory: str) -> list[str]:
 
 
 def _written(path: str) -> float:
-    return storage.fingerprint(path).mtime_ns / 1e9
+    return local.fingerprint(path).mtime_ns / 1e9

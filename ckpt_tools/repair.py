@@ -20,12 +20,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ckpt_tools import ledger, places, rewrite, storage
+from ckpt_tools import ledger, rewrite
 from ckpt_tools.errors import CkptError, CorruptError, NotFoundError, UnsafeError, UnsupportedError
 from ckpt_tools.experiments import BEST_LINE, LATEST_LINE
 from ckpt_tools.findings import Finding, Severity
 from ckpt_tools.format.filenames import bundle_part
 from ckpt_tools.format.state import FILE_NAME
+from ckpt_tools.fs import local, paths
 from ckpt_tools.leftovers import leftovers_in
 from ckpt_tools.newest import SALVAGED, by_number, is_salvaged
 from ckpt_tools.readers import Bundle
@@ -97,7 +98,7 @@ def repair(path: str, *, dry_run: bool = False, now: float | None = None) -> Rep
 
 def plan_repair(path: str, *, now: float) -> Repair:
     """The plan alone; reads every byte of every checkpoint, and writes nothing."""
-    named = None if storage.is_directory(path, follow=True) or _is_state(path) else _prefix_of(path)
+    named = None if local.is_directory(path, follow=True) or _is_state(path) else _prefix_of(path)
     actions: list[Action] = []
     lost: list[Lost] = []
     findings: list[Finding] = []
@@ -125,17 +126,17 @@ def _prefix_of(path: str) -> str:
 
 
 def _is_state(path: str) -> bool:
-    return os.path.basename(path) == FILE_NAME or (storage.is_file(path, follow=True) and is_state_file(path))
+    return os.path.basename(path) == FILE_NAME or (local.is_file(path, follow=True) and is_state_file(path))
 
 
 def _directories(path: str) -> list[str]:
     """Where to look: the directory that is meant, and the lines of checkpoints when it is an experiment's folder."""
     if is_saved_model(path):
         return [os.path.join(path, "variables")]
-    if not storage.is_directory(path, follow=True):
+    if not local.is_directory(path, follow=True):
         return [os.path.dirname(path) or "."]
     lines = [os.path.join(path, line) for line in (BEST_LINE, LATEST_LINE)]
-    return [path, *(line for line in lines if storage.is_directory(line, follow=True))]
+    return [path, *(line for line in lines if local.is_directory(line, follow=True))]
 
 
 # ------------------------------------------------------------------------------------------ what is there
@@ -171,7 +172,7 @@ class _Survey:
 
 def _survey(directory: str) -> _Survey:
     ledger.require_own(directory)
-    names = storage.list_directory(directory)
+    names = local.list_directory(directory)
     verified = {}
     for name in prefixes_in(directory):
         try:
@@ -184,15 +185,15 @@ def _survey(directory: str) -> _Survey:
         if part is not None and part.shard is not None and part.count is not None:
             with contextlib.suppress(CkptError):
                 path = os.path.join(directory, part_name)
-                if storage.is_file(path, follow=True):
-                    data.setdefault(part.prefix, {})[part.shard, part.count] = storage.fingerprint(path).size
+                if local.is_file(path, follow=True):
+                    data.setdefault(part.prefix, {})[part.shard, part.count] = local.fingerprint(path).size
     return _Survey(
         directory,
         verified,
-        tuple(sorted(name for name in data if not places.has_file(index_name(os.path.join(directory, name))))),
+        tuple(sorted(name for name in data if not paths.has_file(index_name(os.path.join(directory, name))))),
         data,
         (
-            *([FILE_NAME] if storage.is_file(os.path.join(directory, FILE_NAME), follow=True) else []),
+            *([FILE_NAME] if local.is_file(os.path.join(directory, FILE_NAME), follow=True) else []),
             *other_states(directory),
         ),
         any(True for _ in leftovers_in(directory, 0)),
@@ -287,7 +288,7 @@ class _Planner:
         found = judge(directory, name, names=self._survey.names, whole=self._whole, is_whole=self._is_whole)
         if found.problem is None:
             return
-        sources = {path: storage.fingerprint(path) if storage.is_there(path) else None}
+        sources = {path: local.fingerprint(path) if local.is_there(path) else None}
         if found.state is not None:
             change = Tidying(directory, REWRITE_STATE, (), found.state.encode(), sources, name)
             sentence = f"{found.problem}: it will name {found.state.latest} as the newest"
@@ -320,7 +321,7 @@ class _Planner:
                 old.append(left.path)
         if old:
             names = tuple(os.path.basename(path) for path in old)
-            change = Tidying(directory, SET_ASIDE, names, None, {path: storage.fingerprint(path) for path in old})
+            change = Tidying(directory, SET_ASIDE, names, None, {path: local.fingerprint(path) for path in old})
             self._act(SET_ASIDE, directory, f"left over by saves that were killed: {', '.join(names)}", change)
 
     def _act(self, kind: str, path: str, sentence: str, change: Plan | Tidying) -> None:

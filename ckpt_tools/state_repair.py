@@ -13,9 +13,9 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from ckpt_tools import places, storage
 from ckpt_tools.errors import CorruptError, UnsafeError
 from ckpt_tools.format.state import FILE_NAME, MAX_BYTES, State, remains_of_state
+from ckpt_tools.fs import local, paths
 from ckpt_tools.newest import by_number, is_salvaged
 from ckpt_tools.readers.state_files import copy_of_state, inside, other_states, read_state
 
@@ -57,8 +57,8 @@ def judge(
     what is not among them: one of another format, or below this directory.
     """
     path = os.path.join(directory, name)
-    if not storage.is_file(path, follow=True):
-        if storage.is_there(path):
+    if not local.is_file(path, follow=True):
+        if local.is_there(path):
             return Judgement()  # a directory of that name, or a link into nowhere
         return _absent(directory, names, whole, is_whole)
     damage = None
@@ -66,7 +66,7 @@ def judge(
         state = read_state(directory, name)
     except CorruptError as error:
         damage = error.message
-        state = remains_of_state(places.read_file(path, limit=MAX_BYTES))
+        state = remains_of_state(paths.read_file(path, limit=MAX_BYTES))
     except UnsafeError as error:
         damage, state = error.message, State("")
     return _of_state(directory, name, state, damage, names, whole, is_whole)

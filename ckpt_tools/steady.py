@@ -15,8 +15,8 @@ import time
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
-from ckpt_tools import places, witness
 from ckpt_tools.errors import BusyError, CkptError, CorruptError, NotFoundError, UnsafeError, UnsupportedError
+from ckpt_tools.fs import paths, witness
 
 # How long nothing may change before what looks damaged is believed: longer than TensorFlow takes between two files.
 QUIET_SECONDS = 0.3
@@ -57,7 +57,7 @@ def steady(question: Callable[Rest, Answer], *, doubtful: Doubt = is_doubtful) -
             if pause:
                 time.sleep(pause)
             failure: CkptError | None = None
-            with places.one_look(), witness.watching() as seen:
+            with paths.one_look(), witness.watching() as seen:
                 try:
                     answer = question(*arguments, **options)
                     believed = not (seen.doubted or doubtful(answer))

@@ -7,8 +7,8 @@ import os
 import warnings
 from collections.abc import Sequence
 
-from ckpt_tools import storage
 from ckpt_tools.evidence import LoggedEvaluation
+from ckpt_tools.fs import durable
 
 NAME = "recall.png"
 # Fonts with Chinese, Japanese and Korean letters, where a system has one: names of experiments may hold them.
@@ -54,5 +54,5 @@ def draw(evaluations: Sequence[LoggedEvaluation], title: str, directory: str) ->
         warnings.simplefilter("ignore", UserWarning)  # a glyph that no font has is drawn as a box
         figure.savefig(buffer, format="png", dpi=120)
     path = os.path.join(directory, NAME)
-    storage.write_atomic(path, buffer.getvalue())
+    durable.write_atomic(path, buffer.getvalue())
     return path

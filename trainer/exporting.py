@@ -7,7 +7,7 @@ import os
 
 import numpy as np
 
-from ckpt_tools import storage
+from ckpt_tools.fs import durable
 from trainer.data import read_interactions, require_ids_below
 from trainer.measuring import vectors_of
 from trainer.models import Recommender
@@ -34,7 +34,7 @@ def export(
             for users in np.split(np.arange(len(split.users)), range(_USERS_AT_ONCE, len(split.users), _USERS_AT_ONCE))
         ]
         arrays |= {"user_vectors.npy": np.concatenate(parts).astype(np.float32), "user_ids.npy": split.users}
-    storage.make_directory(directory)
+    durable.make_directory(directory)
     written = []
     for name, array in arrays.items():
         buffer = io.BytesIO()
@@ -51,5 +51,5 @@ def export(
 
 def _write(directory: str, name: str, data: bytes) -> str:
     path = os.path.join(directory, name)
-    storage.write_atomic(path, data)
+    durable.write_atomic(path, data)
     return path

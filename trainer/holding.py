@@ -10,18 +10,18 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from ckpt_tools import storage
 from ckpt_tools.errors import CkptError
 from ckpt_tools.evidence import Evidence
 from ckpt_tools.experiments import Experiment
 from ckpt_tools.format.state import FILE_NAME
+from ckpt_tools.fs import local
+from ckpt_tools.fs.local import Fingerprint
 from ckpt_tools.lineages import identify
 from ckpt_tools.lineages.trainer import ID as TRAINER
 from ckpt_tools.newest import by_number, is_salvaged
 from ckpt_tools.readers import open_checkpoint
 from ckpt_tools.readers.bundle import index_name
 from ckpt_tools.readers.locate import prefixes_in
-from ckpt_tools.storage import Fingerprint
 from ckpt_tools.verify import verify
 from trainer.stored import Stored, read_stored
 
@@ -35,7 +35,7 @@ def snapshot(experiment: Experiment) -> Mapping[str, Fingerprint]:
         for name in [FILE_NAME, *(index_name(prefix) for prefix in prefixes_in(directory))]:
             path = os.path.join(directory, name)
             if os.path.isfile(path):
-                seen[path] = storage.fingerprint(path)
+                seen[path] = local.fingerprint(path)
     return seen
 
 

@@ -12,9 +12,9 @@ from json import dumps
 from types import FrameType, TracebackType
 from typing import Any, Literal, Protocol
 
-from ckpt_tools import storage
 from ckpt_tools.errors import MismatchError
 from ckpt_tools.experiments import Experiment
+from ckpt_tools.fs import durable
 from trainer.ahead import Ahead
 from trainer.config import TrainConfig
 from trainer.metrics import Metrics
@@ -77,8 +77,8 @@ def train(
     with contextlib.ExitStack() as stack:
         log: RunLog | _NoLog = _NoLog()
         if team.is_chief:
-            storage.make_directory(experiment.path)
-            stack.enter_context(storage.locked(experiment.path))
+            durable.make_directory(experiment.path)
+            stack.enter_context(durable.locked(experiment.path))
             start.require_unchanged(experiment)
         run = stack.enter_context(_Run(start, experiment, team, keep))
         run.tidy()

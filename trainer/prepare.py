@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from ckpt_tools import storage
 from ckpt_tools.errors import CorruptError, UsageError
+from ckpt_tools.fs import durable
 from trainer.categories import categories_of
 from trainer.raw import Format, ItemField, Progress, Source
 
@@ -108,10 +108,10 @@ def prepare(
         written["item_cate"] = _lines(list(numbers), list(numbers.values()))
         if named:
             written["cate_map"] = _lines(list(named), list(named.values()))
-    storage.make_directory(directory)
+    durable.make_directory(directory)
     for name in _FILES:
         if name not in written:  # what another source told of items that had other numbers
-            storage.remove(os.path.join(directory, f"{dataset}_{name}.txt"))
+            durable.remove(os.path.join(directory, f"{dataset}_{name}.txt"))
     paths = tuple(_write(directory, f"{dataset}_{name}.txt", data) for name, data in written.items())
     return Prepared(
         paths=paths,
@@ -236,5 +236,5 @@ def _lines(*columns: np.ndarray | list[Any]) -> bytes:
 
 def _write(directory: str, name: str, data: bytes) -> str:
     path = os.path.join(directory, name)
-    storage.write_atomic(path, data)
+    durable.write_atomic(path, data)
     return path

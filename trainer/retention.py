@@ -14,10 +14,10 @@ import re
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from ckpt_tools import storage
 from ckpt_tools.errors import CkptError
 from ckpt_tools.evidence import Evidence
 from ckpt_tools.experiments import Experiment
+from ckpt_tools.fs import durable, local
 from ckpt_tools.ledger import history
 from ckpt_tools.lineages import identify
 from ckpt_tools.lineages.trainer import ID as TRAINER
@@ -53,43 +53,43 @@ def retire(directory: str, prefixes: Collection[str]) -> None:
     if not prefixes:
         return
     unfinished = os.path.join(directory, UNFINISHED)
-    storage.make_directory(unfinished)
+    durable.make_directory(unfinished)
     for prefix in prefixes:
         index = index_name(prefix)
-        storage.rename(index, os.path.join(unfinished, os.path.basename(index)))
+        durable.rename(index, os.path.join(unfinished, os.path.basename(index)))
     # Else a power loss could bring an index back whose data is gone.
     for changed in (unfinished, directory):
-        storage.sync_directory(changed)
+        durable.sync_directory(changed)
     tidy(directory)
 
 
 def tidy(directory: str) -> None:
     """Remove what a killed save of this trainer left in a line, nothing else; for whoever has the line's lock."""
-    for name in storage.list_directory(directory):
+    for name in local.list_directory(directory):
         if _STATE_DRAFT.fullmatch(name):
-            storage.remove(os.path.join(directory, name))
+            durable.remove(os.path.join(directory, name))
     unfinished = os.path.join(directory, UNFINISHED)
     if os.path.islink(unfinished):  # it leads somewhere, and what is there is not ours
-        storage.remove(unfinished)
+        durable.remove(unfinished)
     if not os.path.isdir(unfinished):
         return
-    for name in storage.list_directory(unfinished):
+    for name in local.list_directory(unfinished):
         prefix = os.path.join(directory, name.removesuffix(".index"))
         if name.endswith(".index") and not os.path.lexists(index_name(prefix)):
             for path in data_files(prefix):
-                storage.remove(path)
-                storage.sync_directory(directory)  # the proof goes after what it proves
+                durable.remove(path)
+                durable.sync_directory(directory)  # the proof goes after what it proves
     for folder, _, names in os.walk(unfinished, topdown=False):
         for name in names:
-            storage.remove(os.path.join(folder, name))
-        storage.remove_directory(folder)
+            durable.remove(os.path.join(folder, name))
+        durable.remove_directory(folder)
 
 
 def data_files(prefix: str) -> list[str]:
     """The data files of a prefix, whether or not there is an index."""
     directory, name = os.path.split(prefix)
     pattern = re.compile(re.escape(name) + _DATA)
-    return [os.path.join(directory, found) for found in storage.list_directory(directory) if pattern.fullmatch(found)]
+    return [os.path.join(directory, found) for found in local.list_directory(directory) if pattern.fullmatch(found)]
 
 
 def held_best(experiment: Experiment) -> Stored | None:

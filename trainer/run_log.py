@@ -10,7 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from ckpt_tools import storage
+from ckpt_tools.fs import durable, local
 from trainer.config import TrainConfig
 from trainer.rows import Row
 
@@ -23,15 +23,15 @@ class RunLog:
     """Appends: a resumed run goes on in the same files. Opening it writes ``config.json``."""
 
     def __init__(self, directory: str, config: TrainConfig) -> None:
-        storage.make_directory(directory)
+        durable.make_directory(directory)
         self._directory = directory
         text = json.dumps(asdict(config), indent=2, sort_keys=True) + "\n"
-        storage.write_atomic(os.path.join(directory, CONFIG), text.encode())
+        durable.write_atomic(os.path.join(directory, CONFIG), text.encode())
         self._events = tf.summary.create_file_writer(directory)
 
     def add(self, row: Row) -> None:
         """One line of ``metrics.jsonl``, durably; the scalars of an evaluation as TensorBoard events."""
-        storage.append_line(os.path.join(self._directory, METRICS), json.dumps(row.to_json(), allow_nan=False))
+        durable.append_line(os.path.join(self._directory, METRICS), json.dumps(row.to_json(), allow_nan=False))
         # A stop repeats the last evaluation; fresh weights are no part of the curve unless they count as a best, or
         # whoever reads the events would look for them in a checkpoint.
         if row.event == "stop" or (row.event == "start" and not row.best_metric):
@@ -50,12 +50,12 @@ class RunLog:
         A run that was killed may have logged what it then could not save, or saved what it did not come to log.
         """
         path = os.path.join(self._directory, METRICS)
-        lines = storage.read_file(path, limit=_MAX_BYTES).decode().splitlines() if os.path.exists(path) else []
+        lines = local.read_file(path, limit=_MAX_BYTES).decode().splitlines() if os.path.exists(path) else []
         rows = [found for found in map(_parsed, lines) if found is not None]
         kept = [found for found in rows if found["step"] <= step]
         if len(kept) < len(lines):
             text = "".join(json.dumps(found) + "\n" for found in kept)
-            storage.write_atomic(path, text.encode())
+            durable.write_atomic(path, text.encode())
         if row is not None and not any(found["step"] == step and found["event"] == row.event for found in kept):
             self.add(row)
 

@@ -17,10 +17,10 @@ from typing import Any
 
 import tensorflow as tf
 
-from ckpt_tools import storage
 from ckpt_tools.errors import BusyError, CkptError, StorageError
 from ckpt_tools.experiments import Experiment
 from ckpt_tools.format.state import FILE_NAME, encode_state
+from ckpt_tools.fs import durable, local
 from ckpt_tools.lineages.trainer import SUFFIX
 from ckpt_tools.readers import open_checkpoint
 from ckpt_tools.readers.bundle import index_name
@@ -50,8 +50,8 @@ class CheckpointLine:
         When it returns, the checkpoint is durable and has been read back. Raises StorageError (nothing that was
         there before is lost), BusyError.
         """
-        storage.make_directory(self.directory)
-        storage.sync_directory(os.path.dirname(self.directory) or ".")
+        durable.make_directory(self.directory)
+        durable.sync_directory(os.path.dirname(self.directory) or ".")
         with _held(self.directory):
             tidy(self.directory)
             prefix = self._write(variables, self._next_number())
@@ -59,7 +59,7 @@ class CheckpointLine:
             old = doomed(kept, self._keep, self._experiment)
             listed = [os.path.basename(each) for each in reversed(kept) if each not in old]
             state = os.path.join(self.directory, FILE_NAME)
-            storage.write_atomic(state, encode_state(os.path.basename(prefix), listed))
+            durable.write_atomic(state, encode_state(os.path.basename(prefix), listed))
             retire(self.directory, old)
         return prefix
 
@@ -75,14 +75,14 @@ class CheckpointLine:
                 state = os.path.join(self.directory, FILE_NAME)
                 if named and not os.path.lexists(state):
                     names = [os.path.basename(prefix) for prefix in named]
-                    storage.write_atomic(state, encode_state(names[-1], names))
+                    durable.write_atomic(state, encode_state(names[-1], names))
 
     def _prefixes(self) -> list[str]:
         return [os.path.join(self.directory, name) for name in prefixes_in(self.directory)]
 
     def _next_number(self) -> int:
         """One that no file has: data without an index may be somebody's, and must not be replaced."""
-        return 1 + max(map(_number, storage.list_directory(self.directory)), default=0)
+        return 1 + max(map(_number, local.list_directory(self.directory)), default=0)
 
     def _write(self, variables: Mapping[str, Any], number: int) -> str:
         """Write, read back, and give it its name; on failure nothing of it stays."""
@@ -90,21 +90,21 @@ class CheckpointLine:
         unfinished = os.path.join(self.directory, UNFINISHED)
         draft = os.path.join(unfinished, os.path.basename(prefix))
         try:
-            storage.make_directory(unfinished)
+            durable.make_directory(unfinished)
             tree = _tree(variables)
             tree.save_counter.assign(number)
             tree.write(draft)
             files = [*data_files(draft), index_name(draft)]
             for path in files:
-                storage.sync_file(path)
+                durable.sync_file(path)
             _require_whole(draft, variables)
             # The index is what will prove whose the data is.
-            storage.sync_directory(unfinished)
+            durable.sync_directory(unfinished)
             for path in files:
                 # Synced one by one: no index may outlive, in a power loss, the data that it needs.
-                storage.rename(path, os.path.join(self.directory, os.path.basename(path)))
+                durable.rename(path, os.path.join(self.directory, os.path.basename(path)))
                 for changed in (self.directory, unfinished):
-                    storage.sync_directory(changed)
+                    durable.sync_directory(changed)
         except (tf.errors.OpError, OSError) as error:
             _remove(prefix)
             raise StorageError(
@@ -159,7 +159,7 @@ def _held(directory: str) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         while True:
             try:
-                stack.enter_context(storage.locked(directory))
+                stack.enter_context(durable.locked(directory))
                 break
             except BusyError:
                 if time.monotonic() > deadline:
@@ -177,4 +177,4 @@ def _number(path: str) -> int:
 def _remove(prefix: str) -> None:
     """Delete what there is of a checkpoint that never was one."""
     for path in (index_name(prefix), *data_files(prefix)):
-        storage.remove(path)
+        durable.remove(path)

@@ -13,11 +13,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ckpt_tools import storage
 from ckpt_tools.errors import CkptError, NotFoundError, UnsafeError
 from ckpt_tools.escapes import safe as safe
 from ckpt_tools.findings import Finding, noted
 from ckpt_tools.format.filenames import KERAS_ENDINGS, STATE_FILE, bundle_part
+from ckpt_tools.fs import durable, local
 from ckpt_tools.pipes import while_read
 from ckpt_tools.redaction import redacted
 
@@ -55,7 +55,7 @@ def write_text(path: str, text: str, *, errors: str = "backslashreplace") -> Non
         raise UnsafeError(
             "holds no document (XML, JSON, HTML or digests) that could be replaced", path=path, hint=other
         )
-    storage.write_atomic(path, text.encode("utf-8", errors))
+    durable.write_atomic(path, text.encode("utf-8", errors))
 
 
 def _names_a_checkpoint(name: str) -> bool:
@@ -64,7 +64,7 @@ def _names_a_checkpoint(name: str) -> bool:
 
 
 def _begins_otherwise(path: str) -> bool:
-    with storage.RandomAccessFile(path) as file:
+    with local.RandomAccessFile(path) as file:
         head = file.read(0, min(file.size, 80)).lstrip(b"\xef\xbb\xbf \t\r\n")
     return bool(head) and not head.startswith((b"<", b"{")) and not _DIGEST_LINE.match(head)
 

@@ -12,8 +12,8 @@ import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
-from ckpt_tools import places
 from ckpt_tools.experiments import resolve
+from ckpt_tools.fs import paths
 from ckpt_tools.messages.known import Asked, Told
 from ckpt_tools.messages.nearest import base_of_slot, nearest
 from ckpt_tools.messages.text import basename, until_end
@@ -203,7 +203,7 @@ def _file_in(asked: Asked) -> str | None:
 
 
 def _there(directory: str) -> Sequence[str]:
-    return [*prefixes_in(directory), *files_in(directory)] if places.is_directory(directory) else []
+    return [*prefixes_in(directory), *files_in(directory)] if paths.is_directory(directory) else []
 
 
 def _shapes(asked: Asked) -> list[tuple[int, ...]]:

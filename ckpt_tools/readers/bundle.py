@@ -12,7 +12,6 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
-from ckpt_tools import places
 from ckpt_tools.errors import BusyError, CkptError, CorruptError, NotFoundError, UnsafeError
 from ckpt_tools.findings import Finding
 from ckpt_tools.format import checksum, dtypes
@@ -21,6 +20,7 @@ from ckpt_tools.format.slices import Box, Slice, require_cover
 from ckpt_tools.format.strings import check_strings, decode_strings
 from ckpt_tools.format.table import read_table
 from ckpt_tools.format.variants import check_variants
+from ckpt_tools.fs import paths
 from ckpt_tools.graph import ObjectGraph
 from ckpt_tools.readers.base import Step, TensorInfo
 from ckpt_tools.readers.common import CHUNK, Reader, damage, placed, shaped
@@ -65,9 +65,9 @@ class Bundle(Reader):
         self.prefix = prefix
         self.path = index or index_name(prefix)
         self._files = OpenFiles()
-        self._shards: dict[int, places.File] = {}
+        self._shards: dict[int, paths.File] = {}
         with placed(self.path):
-            with places.open_file(self.path) as file:
+            with paths.open_file(self.path) as file:
                 if file.size > MAX_INDEX_BYTES:
                     raise UnsafeError(f"an index of {file.size} bytes is over the limit of {MAX_INDEX_BYTES}")
                 self.index_bytes = file.read(0, file.size)
@@ -148,7 +148,7 @@ class Bundle(Reader):
                     ends[entry.shard] = end
         return ends
 
-    def shard(self, number: int) -> places.File:
+    def shard(self, number: int) -> paths.File:
         """The opened shard. Raises NotFoundError (with all missing names) when there is no such file.
 
         A rewrite gives the data files other names: then the index that is open here is not the one on disk any
@@ -156,8 +156,8 @@ class Bundle(Reader):
         """
         if number not in self._shards:
             path = self._shard_path(number)
-            if not places.has_file(path):
-                if places.has_file(self.path) and places.fingerprint(self.path) != self.index_fingerprint:
+            if not paths.has_file(path):
+                if paths.has_file(self.path) and paths.fingerprint(self.path) != self.index_fingerprint:
                     hint = "run the same command again"
                     raise BusyError("written again while it was read", path=self.path, hint=hint)
                 names = ", ".join(os.path.basename(self._shard_path(lost)) for lost in self._missing[:4])
@@ -232,7 +232,7 @@ class Bundle(Reader):
 
         names = sorted(self.entries, key=place)
         # A store is read in order, ahead of what is asked for; and little is done before a thread has started.
-        if places.is_url(self.path) or sum(map(self._stored_bytes, names)) < _LARGE:
+        if paths.is_url(self.path) or sum(map(self._stored_bytes, names)) < _LARGE:
             for name in names:
                 yield from examine(name)
         else:
@@ -281,7 +281,7 @@ class Bundle(Reader):
     @cached_property
     def _missing(self) -> list[int]:
         """The shards without a file, looked up once: an index may claim 10^5 of them."""
-        return [number for number in range(self.header.num_shards) if not places.has_file(self._shard_path(number))]
+        return [number for number in range(self.header.num_shards) if not paths.has_file(self._shard_path(number))]
 
     def _entry(self, name: str) -> Entry:
         entry = self.entries.get(name)
@@ -329,7 +329,7 @@ class Bundle(Reader):
         if not matches:
             raise CorruptError("checksum does not match", path=self._shard_path(entry.shard), offset=entry.offset)
 
-    def _require_extent(self, entry: Entry) -> places.File:
+    def _require_extent(self, entry: Entry) -> paths.File:
         """The shard of an entry, which has all its bytes."""
         shard = self.shard(entry.shard)
         if entry.offset + entry.size > shard.size:

@@ -16,8 +16,8 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ckpt_tools import places
 from ckpt_tools.errors import CorruptError, NotFoundError, UnsafeError, UnsupportedError
+from ckpt_tools.fs import paths
 from ckpt_tools.readers.archives import WEIGHT_MAP, WEIGHTS
 from ckpt_tools.readers.base import Step
 from ckpt_tools.readers.common import CHUNK, damage, placed
@@ -49,7 +49,7 @@ class Archive:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self.file = places.open_file(path)
+        self.file = paths.open_file(path)
         with placed(path):
             self.members = self._members()
 

@@ -16,10 +16,10 @@ import shlex
 from collections.abc import Collection
 from typing import NoReturn
 
-from ckpt_tools import places
 from ckpt_tools.errors import CkptError, CorruptError, NotFoundError
 from ckpt_tools.format.filenames import INDEX, BundlePart, bundle_part, index_name
 from ckpt_tools.format.state import FILE_NAME
+from ckpt_tools.fs import paths
 from ckpt_tools.readers.keras_names import map_of
 from ckpt_tools.readers.kinds import PASS_PREFIX, Kind
 from ckpt_tools.readers.saved_model import has_variables, is_saved_model
@@ -43,24 +43,24 @@ def locate(path: str | os.PathLike[str]) -> str:
     the state file is damaged, UnsafeError when it names a place outside its directory.
     """
     path = os.fspath(path)
-    if places.is_lone(path):
+    if paths.is_lone(path):
         _refuse(path)
         return path
-    if places.is_directory(path) and not places.has_file(index_name(path)):
+    if paths.is_directory(path) and not paths.has_file(index_name(path)):
         return _in_directory(path)
     directory, name = os.path.split(path)
-    if name == FILE_NAME and places.has_file(path) and not places.has_file(index_name(path)):
+    if name == FILE_NAME and paths.has_file(path) and not paths.has_file(index_name(path)):
         return latest_in(directory or ".")
-    if name.startswith("saved_model.pb") and places.has_file(path):
+    if name.startswith("saved_model.pb") and paths.has_file(path):
         return _in_directory(directory or ".")
     part = bundle_part(path)
-    if part is not None and places.has_file(path):
+    if part is not None and paths.has_file(path):
         return _of_part(path, part)
     return _existing(path)
 
 
 def _in_directory(directory: str) -> str:
-    if not places.has_file(os.path.join(directory, FILE_NAME)) and is_saved_model(directory):
+    if not paths.has_file(os.path.join(directory, FILE_NAME)) and is_saved_model(directory):
         if has_variables(directory):
             return directory
         raise NotFoundError("a SavedModel without variables (no variables/variables.index)", path=directory)
@@ -86,14 +86,14 @@ def _of_part(path: str, part: BundlePart) -> str:
 
 def _existing(prefix: str, *, named_by_state: bool = False) -> str:
     """The checkpoint of this name, which may also be that of a state file; but a state file names no other one."""
-    if places.has_file(index_name(prefix)):
+    if paths.has_file(index_name(prefix)):
         return prefix
     directory, name = os.path.split(prefix)
     every = _ANY_SET.fullmatch(name)
     pattern = shard_set(prefix)
     if pattern is not None and shards_of(pattern):
         return pattern
-    if places.has_file(prefix):
+    if paths.has_file(prefix):
         if not named_by_state and is_state_file(prefix):
             return named_by(directory or ".", name)
         _refuse(prefix)
@@ -102,7 +102,7 @@ def _existing(prefix: str, *, named_by_state: bool = False) -> str:
     if len(sets) == 1:
         return os.path.join(directory, sets[0])
     whole_map = f"{prefix.removesuffix('.weights.h5')}.weights.json"
-    if prefix.endswith(".weights.h5") and places.has_file(whole_map):
+    if prefix.endswith(".weights.h5") and paths.has_file(whole_map):
         return whole_map
     there = sets or prefixes_in(directory or ".") or files_in(directory or ".")
     hint = f"there is: {', '.join(os.path.join(directory, name) for name in there[:4])}" if there else None
@@ -111,7 +111,7 @@ def _existing(prefix: str, *, named_by_state: bool = False) -> str:
 
 def what_is(path: str) -> Kind | None:
     """What a file is; None when that is not known. Of an archive, what is in it tells."""
-    with places.open_file(path) as file:
+    with paths.open_file(path) as file:
         kind = sniff(file)
     if kind is not None and kind.id == "zip":
         from ckpt_tools.readers.archives import zip_stranger  # other formats need no archives
@@ -143,7 +143,7 @@ def raise_stranger(path: str, kind: Kind | None) -> NoReturn:
 
 def latest_in(directory: str) -> str:
     """The prefix that a directory's ``checkpoint`` file names as its newest; else the only one that is there."""
-    if places.has_file(os.path.join(directory, FILE_NAME)):
+    if paths.has_file(os.path.join(directory, FILE_NAME)):
         return named_by(directory, FILE_NAME)
     there = prefixes_in(directory) or files_in(directory)
     if len(there) == 1:
@@ -156,16 +156,16 @@ def latest_in(directory: str) -> str:
             hint=f"pass one of: {', '.join(os.path.join(directory, name) for name in choice[:8])}",
         )
     # An empty list may also mean that it could not be listed: then this raises.
-    names = places.list_directory(directory)
+    names = paths.list_directory(directory)
     kind = _stranger_in(directory, names)
     if kind is not None:
         raise_stranger(directory, kind)
     for name in names[:_MOST_FILES]:
         path = os.path.join(directory, name)
-        if name.endswith(_LIKE_A_CHECKPOINT) and places.is_file(path):
+        if name.endswith(_LIKE_A_CHECKPOINT) and paths.is_file(path):
             _refuse(path)  # what it is instead
     below = [os.path.join(directory, name) for name in names[:_MOST_FILES]]
-    below = [path for path in below if places.is_directory(path)]
+    below = [path for path in below if paths.is_directory(path)]
     hint = f"see what lies below it: ckpt audit {shlex.quote(directory)}" if below else None
     inner = [os.path.join(path, name) for path in below[:_MOST_BELOW] for name in prefixes_in(path)]
     if inner:
@@ -182,7 +182,7 @@ def _stranger_in(directory: str, names: Collection[str]) -> Kind | None:
 
 def _sniffed(path: str) -> Kind | None:
     try:
-        with places.open_file(path) as file:
+        with paths.open_file(path) as file:
             return sniff(file)
     except CkptError:
         return None
@@ -206,7 +206,7 @@ def named_by(directory: str, name: str) -> str:
 def prefixes_in(directory: str) -> list[str]:
     """The names of all prefixes with an index in a directory, sorted; empty where it cannot be listed."""
     try:
-        return [name.removesuffix(INDEX) for name in places.list_files(directory, INDEX)]
+        return [name.removesuffix(INDEX) for name in paths.list_files(directory, INDEX)]
     except CkptError:
         return []
 
@@ -217,7 +217,7 @@ def files_in(directory: str) -> list[str]:
     Shards of Keras weights are meant by their map.
     """
     try:
-        names = places.list_directory(directory)[:_MOST_FILES]
+        names = paths.list_directory(directory)[:_MOST_FILES]
     except CkptError:
         return []
     found: dict[str, None] = {}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from ckpt_tools import places
 from ckpt_tools.errors import NotFoundError
+from ckpt_tools.fs import paths
 from ckpt_tools.readers.base import Checkpoint
 from ckpt_tools.readers.bundle import Bundle, index_name
 from ckpt_tools.readers.locate import locate, raise_stranger, what_is
@@ -27,16 +27,16 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         UnsupportedError: a format or version that this program does not read.
     """
     where = locate(path)
-    if not places.is_lone(where) and places.has_file(index_name(where)):
+    if not paths.is_lone(where) and paths.has_file(index_name(where)):
         _require_table(index_name(where))
         return Bundle(where)
-    if places.is_directory(where):
+    if paths.is_directory(where):
         _require_table(index_name(os.path.join(where, VARIABLES)))
         return SavedModel(where)
     # What one format needs (h5py, archives) is not loaded for the others.
     if shard_names(where) != [where]:
         return _version_1(where)
-    with places.open_file(where) as file:
+    with paths.open_file(where) as file:
         kind = sniff(file)
     if kind is None or kind.id not in ("table", "hdf5", "zip", "json"):
         raise_stranger(where, kind)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from ckpt_tools.format.table import MAGIC
-from ckpt_tools.places import File
+from ckpt_tools.fs.paths import File
 from ckpt_tools.readers.keras_names import MAPS
 from ckpt_tools.readers.kinds import Kind
 

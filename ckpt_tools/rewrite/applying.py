@@ -25,10 +25,10 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from ckpt_tools import storage
 from ckpt_tools.errors import BusyError, CorruptError, StorageError, UsageError
 from ckpt_tools.format.filenames import STATE_FILE, index_name, unfinished_name
 from ckpt_tools.format.state import encode_state
+from ckpt_tools.fs import durable, local
 from ckpt_tools.ledger import LEDGER, Added, Link, RewriteEntry
 from ckpt_tools.rewrite.endings import Pending
 from ckpt_tools.rewrite.files import begins_with, digest, file_digest, is_same
@@ -64,10 +64,10 @@ def apply(plan: Plan) -> Applied:
         pending = Pending(entry, undoing=False, old_index=plan.old_index)
         with announced(place, pending) as change:
             _prepare(plan, place, entry)
-            storage.sync_directory(place.directory)
+            durable.sync_directory(place.directory)
             _require_unchanged(plan)
             change.committing = True
-            storage.rename(unfinished_name(index_name(plan.target)), index_name(plan.target))
+            durable.rename(unfinished_name(index_name(plan.target)), index_name(plan.target))
         conclude(place, pending)
         return Applied(entry.id, place.backup_path(entry))
 
@@ -79,27 +79,27 @@ def apply_to(plan: Plan, prefix: str) -> str:
     anything else is there already, and what `apply` raises.
     """
     directory, name = os.path.split(prefix)
-    storage.make_directory(directory)
-    storage.require_writable(directory)
-    storage.require_atomic_rename(directory)
-    with storage.locked(directory):
+    durable.make_directory(directory)
+    durable.require_writable(directory)
+    durable.require_atomic_rename(directory)
+    with durable.locked(directory):
         for path in _unfinished(plan, prefix):
-            storage.remove(path)
-        if storage.list_directory(directory):
+            durable.remove(path)
+        if local.list_directory(directory):
             raise UsageError("the output directory is not empty", path=directory, hint="name a new one")
         created = plan.created(prefix)
         try:
             _write(plan, prefix)
-            storage.sync_directory(directory)
+            durable.sync_directory(directory)
             _require_unchanged(plan)
-            storage.rename(unfinished_name(index_name(prefix)), index_name(prefix))
-            storage.sync_directory(directory)  # the state file must not outlive the index that it names
-            storage.write_atomic(os.path.join(directory, STATE_FILE), encode_state(name, [name]))
-            storage.sync_directory(os.path.dirname(os.path.abspath(directory)))
+            durable.rename(unfinished_name(index_name(prefix)), index_name(prefix))
+            durable.sync_directory(directory)  # the state file must not outlive the index that it names
+            durable.write_atomic(os.path.join(directory, STATE_FILE), encode_state(name, [name]))
+            durable.sync_directory(os.path.dirname(os.path.abspath(directory)))
         except BaseException:
             for path in (index_name(prefix), *created):
-                storage.remove(path)
-                storage.remove(unfinished_name(path))
+                durable.remove(path)
+                durable.remove(unfinished_name(path))
             raise
     return prefix
 
@@ -113,7 +113,7 @@ def _unfinished(plan: Plan, prefix: str) -> list[str]:
     if plan.shard is not None:
         written[created[-1]] = plan.shard
     written |= {unfinished_name(path): content for path, content in written.items()}
-    found = [os.path.join(directory, file) for file in storage.list_directory(directory)]
+    found = [os.path.join(directory, file) for file in local.list_directory(directory)]
     written |= {
         path: encode_state(name, [name]) for path in found if os.path.basename(path).startswith(f"{STATE_FILE}.tmp-")
     }
@@ -141,31 +141,31 @@ def _entry(plan: Plan, place: Workplace) -> RewriteEntry:
         links=tuple(Link(name, os.path.basename(old)) for name, old in zip(links, plan.shards, strict=False)),
         moves=plan.in_place and bool(created),
         added=tuple(Added(name, digest(plan.shard or b"")) for name in added),
-        displaced=tuple(name for name in created if storage.is_there(place.path(name))),
+        displaced=tuple(name for name in created if local.is_there(place.path(name))),
     )
 
 
 def _require_allowed(place: Workplace, entry: RewriteEntry) -> None:
     """Raise StorageError when something behind the commit would be refused: then nothing is begun."""
     for name in (entry.index, *entry.moved, *entry.displaced):
-        if storage.is_there(place.path(name)):
-            storage.require_removable(place.path(name))
+        if local.is_there(place.path(name)):
+            durable.require_removable(place.path(name))
     if place.state is not None:
-        storage.require_appendable(place.state / LEDGER)
+        durable.require_appendable(place.state / LEDGER)
 
 
 def _prepare(plan: Plan, place: Workplace, entry: RewriteEntry) -> None:
     """Steps 2 to 4: everything that the new index needs, beside everything that the old one needs."""
     backup = place.make_backup(entry)
     if plan.old_index is not None:
-        if storage.is_link(place.path(entry.index)):  # seen from the backup it could lead nowhere
-            storage.create_file(backup / entry.index, plan.old_index, like=place.path(entry.index))
+        if local.is_link(place.path(entry.index)):  # seen from the backup it could lead nowhere
+            durable.create_file(backup / entry.index, plan.old_index, like=place.path(entry.index))
         else:
-            storage.link_or_copy(place.path(entry.index), backup / entry.index)
+            durable.link_or_copy(place.path(entry.index), backup / entry.index)
     for name in entry.displaced:
-        storage.rename(place.path(name), backup / name)
+        durable.rename(place.path(name), backup / name)
     _write(plan, plan.target)
-    storage.sync_directory(backup)
+    durable.sync_directory(backup)
     _read_back(plan)
 
 
@@ -175,32 +175,32 @@ def _write(plan: Plan, target: str) -> None:
     like = next(iter(plan.sources))
     try:
         for old, new in zip(plan.shards, created, strict=False):
-            storage.link_or_copy(old, new)
+            durable.link_or_copy(old, new)
         if plan.shard is not None:
-            storage.create_whole(created[-1], plan.shard, like=like)
+            durable.create_whole(created[-1], plan.shard, like=like)
     except StorageError as error:
         if isinstance(error.__cause__, FileExistsError):
             raise BusyError("was made while this was being worked on", path=error.path, hint=_AGAIN) from error
         raise
-    storage.create_file(unfinished_name(index_name(target)), plan.index, like=like)
+    durable.create_file(unfinished_name(index_name(target)), plan.index, like=like)
 
 
 def _read_back(plan: Plan) -> None:
     """The files on disk, not the bytes in memory, must say what the plan says."""
     created, index = plan.created(plan.target), unfinished_name(index_name(plan.target))
-    if storage.read_file(index, limit=len(plan.index)) != plan.index:
+    if local.read_file(index, limit=len(plan.index)) != plan.index:
         raise CorruptError("reads back differently", path=index)
     for before, after in zip(plan.shards, created, strict=False):
-        source, target = plan.sources[before], storage.fingerprint(after)
+        source, target = plan.sources[before], local.fingerprint(after)
         if target != source and (target.size != source.size or file_digest(before) != file_digest(after)):
             raise CorruptError("differs from the file it was copied from", path=after)
-    if plan.shard is not None and storage.read_file(created[-1], limit=len(plan.shard)) != plan.shard:
+    if plan.shard is not None and local.read_file(created[-1], limit=len(plan.shard)) != plan.shard:
         raise CorruptError("reads back differently", path=created[-1])
 
 
 def _require_unchanged(plan: Plan) -> None:
     for path, before in plan.sources.items():
-        if storage.fingerprint(path) != before:
+        if local.fingerprint(path) != before:
             raise BusyError("changed while it was being worked on", path=path, hint=_AGAIN)
-    if plan.old_index is None and storage.is_there(index_name(plan.target)):
+    if plan.old_index is None and local.is_there(index_name(plan.target)):
         raise BusyError("was made while this was being worked on", path=index_name(plan.target), hint=_AGAIN)

@@ -12,14 +12,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from ckpt_tools import ledger, storage
+from ckpt_tools import ledger
 from ckpt_tools.errors import CorruptError, NotFoundError
 from ckpt_tools.format.filenames import unfinished_name
+from ckpt_tools.fs import durable, local
+from ckpt_tools.fs.local import PathLike
 from ckpt_tools.ledger import RewriteEntry, UndoEntry
 from ckpt_tools.readers.bundle import MAX_INDEX_BYTES
 from ckpt_tools.rewrite.files import digest, digest_if_there, file_digest, is_same, is_whole, named_by, put_back, taken
 from ckpt_tools.rewrite.workplace import Workplace
-from ckpt_tools.storage import PathLike
 
 Side = Literal["before", "after"]
 
@@ -50,7 +51,7 @@ class _Original:
         return os.path.basename(self.own)
 
     def is_kept(self) -> bool:
-        return self.kept is not None and storage.is_there(self.kept)
+        return self.kept is not None and local.is_there(self.kept)
 
 
 def _originals(place: Workplace, entry: RewriteEntry) -> Iterator[_Original]:
@@ -80,7 +81,7 @@ def _lacking(place: Workplace, entry: RewriteEntry) -> str:
     it may be the last ones. Empty when all is there."""
     for original in _originals(place, entry):
         other = _other_name(place, entry, original)
-        if not storage.is_there(original.own):
+        if not local.is_there(original.own):
             return f"{original.name} is gone"
         if other is not None and not is_same(original.own, other):
             return f"{original.name} is not the file that was changed"
@@ -94,12 +95,12 @@ def _other_name(place: Workplace, entry: RewriteEntry, original: _Original) -> P
     second = os.path.basename(original.second)
     # What another save has there: the change had not yet moved it out of its way, or has put it back.
     in_the_way = second in entry.displaced and not place.is_kept(entry, second)
-    return None if in_the_way or not storage.is_there(original.second) else original.second
+    return None if in_the_way or not local.is_there(original.second) else original.second
 
 
 def end_after(place: Workplace, entry: RewriteEntry) -> None:
     """The new index stands: record the change, and move the originals to the backup (steps 7 and 8)."""
-    storage.sync_directory(place.directory)
+    durable.sync_directory(place.directory)
     _remove_unfinished(place, entry)
     place.record(entry)
     if entry.moves:
@@ -110,18 +111,18 @@ def end_after(place: Workplace, entry: RewriteEntry) -> None:
             if not original.is_kept():
                 _move_away(original)
             elif is_same(original.own, backup / original.name) and named_by(place, original.name) is None:
-                storage.remove(original.own)  # an undo that was interrupted gave it this name back
-        storage.sync_directory(backup)
-        storage.sync_directory(place.directory)
+                durable.remove(original.own)  # an undo that was interrupted gave it this name back
+        durable.sync_directory(backup)
+        durable.sync_directory(place.directory)
 
 
 def _move_away(original: _Original) -> None:
     """Move a data file to the backup that has a second name, unless it is not that file: a trainer takes no lock."""
     assert original.kept is not None
     if is_same(original.second, original.own):
-        storage.rename(original.own, original.kept)
+        durable.rename(original.own, original.kept)
         if not is_same(original.second, original.kept):  # saved between the look and the rename
-            storage.rename(original.kept, original.own)
+            durable.rename(original.kept, original.own)
 
 
 def end_before(place: Workplace, pending: Pending, *, known: bool = False) -> None:
@@ -131,17 +132,17 @@ def end_before(place: Workplace, pending: Pending, *, known: bool = False) -> No
     takes no lock, saved a moment ago.
     """
     entry = pending.entry
-    storage.sync_directory(place.directory)
+    durable.sync_directory(place.directory)
     if entry.id in {change.id for change in ledger.standing(place.entries())}:
         place.record(UndoEntry.of(entry))
     _remove_unfinished(place, entry)
     backup = place.backup(entry)
     for name, ours in _created(place, entry, known=known and not pending.undoing):
         if name in entry.displaced:
-            if ours and backup is not None and storage.is_there(backup / name) and named_by(place, name) is None:
-                storage.rename(backup / name, place.path(name))
+            if ours and backup is not None and local.is_there(backup / name) and named_by(place, name) is None:
+                durable.rename(backup / name, place.path(name))
         elif ours and named_by(place, name) is None:
-            storage.remove(place.path(name))
+            durable.remove(place.path(name))
     nothing_moved = known and not pending.undoing
     if nothing_moved or _is_back(place, entry):
         remove_backup(place, entry)
@@ -153,7 +154,7 @@ def _created(place: Workplace, entry: RewriteEntry, *, known: bool) -> Iterator[
     backup = place.backup(entry)
     for link in entry.links:
         path = place.path(link.name)
-        if known or link.original is None or not storage.is_there(path):
+        if known or link.original is None or not local.is_there(path):
             yield link.name, True
             continue
         holders: list[PathLike] = [place.path(link.original), *([] if backup is None else [backup / link.original])]
@@ -177,8 +178,8 @@ def _remove_unfinished(place: Workplace, entry: RewriteEntry) -> None:
     """Remove what was not yet whole, or not yet committed: only this program gives such names."""
     for name in (entry.index, *entry.created, *entry.moved):
         unfinished = place.path(unfinished_name(name))
-        if storage.is_there(unfinished):
-            storage.remove(unfinished)
+        if local.is_there(unfinished):
+            durable.remove(unfinished)
 
 
 def remove_backup(place: Workplace, entry: RewriteEntry) -> None:
@@ -191,9 +192,9 @@ def remove_backup(place: Workplace, entry: RewriteEntry) -> None:
         for name in entry.kept:
             ours = name != entry.index or digest_if_there(backup / name) in (None, entry.index_before)
             if ours:
-                storage.remove(backup / name)
+                durable.remove(backup / name)
         for name in entry.kept:
-            storage.remove(storage.unfinished_name(backup / name))
+            durable.remove(durable.unfinished_name(backup / name))
     place.remove_if_empty(entry)
 
 
@@ -206,7 +207,7 @@ def is_begun(place: Workplace, entry: RewriteEntry) -> bool:
         return True
     names = [entry.index, *entry.created]
     given = [name for name in entry.created if name not in entry.displaced]
-    return any(storage.is_there(place.path(name)) for name in (*given, *map(unfinished_name, names)))
+    return any(local.is_there(place.path(name)) for name in (*given, *map(unfinished_name, names)))
 
 
 def stopped(place: Workplace, pending: Pending, why: str) -> CorruptError:
@@ -228,7 +229,7 @@ def _can_go_back(place: Workplace, pending: Pending) -> bool:
     if pending.entry.index_before is not None and _old_index(place, pending) is None:
         return False
     return all(
-        storage.is_there(original.own) or _other_name(place, pending.entry, original) is not None
+        local.is_there(original.own) or _other_name(place, pending.entry, original) is not None
         for original in _originals(place, pending.entry)
     )
 
@@ -237,8 +238,8 @@ def _old_index(place: Workplace, pending: Pending) -> bytes | None:
     """The old index, from the backup or the journal; None when it is in neither as it was."""
     backup, entry = place.backup(pending.entry), pending.entry
     kept = [] if pending.old_index is None else [pending.old_index]
-    if backup is not None and storage.is_there(backup / entry.index):
-        kept.append(storage.read_file(backup / entry.index, limit=MAX_INDEX_BYTES))
+    if backup is not None and local.is_there(backup / entry.index):
+        kept.append(local.read_file(backup / entry.index, limit=MAX_INDEX_BYTES))
     return next((content for content in kept if digest(content) == entry.index_before), None)
 
 
@@ -262,7 +263,7 @@ def take_back(place: Workplace, pending: Pending) -> bool:
     missing: list[tuple[PathLike, str]] = []
     for original in _originals(place, entry):
         other = _other_name(place, entry, original)
-        if other is not None and not storage.is_there(original.own):
+        if other is not None and not local.is_there(original.own):
             missing.append((other, original.own))
         elif other is not None and not is_same(original.own, other):
             raise taken(original.own)
@@ -270,14 +271,14 @@ def take_back(place: Workplace, pending: Pending) -> bool:
     for holder, own in missing:
         put_back(holder, own)
     index = place.path(entry.index)
-    there = storage.is_there(index)
+    there = local.is_there(index)
     if content is not None:
-        storage.create_file(unfinished_name(index), content, like=index if there else None)
+        durable.create_file(unfinished_name(index), content, like=index if there else None)
     if there:
         _set_aside(place, entry, entry.index)
-    storage.sync_directory(place.directory)
+    durable.sync_directory(place.directory)
     if content is not None:
-        storage.rename(unfinished_name(index), index)
+        durable.rename(unfinished_name(index), index)
     end_before(place, pending)
     return True
 
@@ -288,23 +289,23 @@ def _give_up(place: Workplace, pending: Pending) -> None:
     for original in _originals(place, entry):
         unneeded = named_by(place, original.name) is None
         if unneeded and original.kept is not None and is_same(original.kept, original.own):
-            storage.remove(original.own)
+            durable.remove(original.own)
     if not pending.undoing:
         for name in entry.created:
-            if storage.is_there(place.path(name)) and named_by(place, name) is None:
+            if local.is_there(place.path(name)) and named_by(place, name) is None:
                 _set_aside(place, entry, name)
     _remove_unfinished(place, entry)
-    storage.sync_directory(place.directory)
+    durable.sync_directory(place.directory)
 
 
 def _set_aside(place: Workplace, entry: RewriteEntry, name: str) -> None:
     """Move a file to the backup of a change, under a name that is free there."""
     backup = place.backup(entry) or place.make_backup(entry)
     number = 1
-    while storage.is_there(backup / f"{name}.found-{number}"):
+    while local.is_there(backup / f"{name}.found-{number}"):
         number += 1
-    storage.rename(place.path(name), backup / f"{name}.found-{number}")
-    storage.sync_directory(backup)
+    durable.rename(place.path(name), backup / f"{name}.found-{number}")
+    durable.sync_directory(backup)
 
 
 def verify_kept(place: Workplace, entry: RewriteEntry) -> bytes | None:
@@ -317,22 +318,22 @@ def verify_kept(place: Workplace, entry: RewriteEntry) -> bytes | None:
     backup = place.backup(entry)
     content = None
     if entry.index_before is not None:
-        if backup is None or not storage.is_there(backup / entry.index):
+        if backup is None or not local.is_there(backup / entry.index):
             message = "the backup of this change was removed: it cannot be undone"
             raise NotFoundError(message, path=place.backup_path(entry))
         if file_digest(backup / entry.index) != entry.index_before:
             raise CorruptError("the backup of the index is damaged", path=backup / entry.index)
-        content = storage.read_file(backup / entry.index, limit=MAX_INDEX_BYTES)
+        content = local.read_file(backup / entry.index, limit=MAX_INDEX_BYTES)
     for original in _originals(place, entry):
         if original.kept is None or not original.is_kept():
             path = os.path.join(place.backup_path(entry), original.name)
             path = os.path.join(place.backup_path(entry), original.name)
             path = os.path.join(place.backup_path(entry), original.name)
             raise NotFoundError("the backup lacks a file", path=path)
-        if storage.is_there(original.own):
+        if local.is_there(original.own):
             raise taken(original.own)
     same = all(kept.kept is not None and is_same(kept.kept, kept.second) for kept in _originals(place, entry))
-    links = any(kept.kept is not None and storage.is_link(kept.kept) for kept in _originals(place, entry))
+    links = any(kept.kept is not None and local.is_link(kept.kept) for kept in _originals(place, entry))
     if not same and (links or not is_whole(os.path.join(place.backup_path(entry), entry.checkpoint))):
         raise CorruptError("the backup of the data is damaged", path=place.backup_path(entry))
     return content

@@ -9,14 +9,14 @@ import hashlib
 import os
 import stat
 
-from ckpt_tools import storage
 from ckpt_tools.errors import BusyError, CorruptError, NotFoundError, StorageError, UnsafeError, UnsupportedError
 from ckpt_tools.format.bundle import HEADER_KEY, Header
 from ckpt_tools.format.filenames import bundle_part, index_name
 from ckpt_tools.format.table import read_table
+from ckpt_tools.fs import durable, local
+from ckpt_tools.fs.local import PathLike
 from ckpt_tools.readers.bundle import MAX_INDEX_BYTES, Bundle
 from ckpt_tools.rewrite.workplace import Workplace
-from ckpt_tools.storage import PathLike
 
 _PIECE = 1 << 22
 
@@ -27,7 +27,7 @@ def digest(data: bytes) -> str:
 
 def file_digest(path: PathLike) -> str:
     digest = hashlib.sha256()
-    with storage.RandomAccessFile(path) as file:
+    with local.RandomAccessFile(path) as file:
         for offset in range(0, file.size, _PIECE):
             digest.update(file.read(offset, min(_PIECE, file.size - offset)))
     return digest.hexdigest()
@@ -35,24 +35,24 @@ def file_digest(path: PathLike) -> str:
 
 def digest_if_there(path: PathLike) -> str | None:
     """The digest of a file; None when nothing has its name."""
-    return file_digest(path) if storage.is_there(path) else None
+    return file_digest(path) if local.is_there(path) else None
 
 
 def is_same(one: PathLike, other: PathLike) -> bool:
     """Whether two names stand for the same bytes: they are of one file, or of a file and its copy."""
-    first, second = storage.look(one), storage.look(other)
+    first, second = local.look(one), local.look(other)
     if first is None or second is None:
         return False
     if stat.S_ISLNK(first.st_mode) and stat.S_ISLNK(second.st_mode):
-        return storage.read_link(one) == storage.read_link(other)  # seen from a backup they may lead nowhere
-    first, second = storage.look(one, follow=True), storage.look(other, follow=True)
+        return local.read_link(one) == local.read_link(other)  # seen from a backup they may lead nowhere
+    first, second = local.look(one, follow=True), local.look(other, follow=True)
     if first is None or second is None:
         return False
     if (first.st_dev, first.st_ino) == (second.st_dev, second.st_ino):
         return True
     if first.st_size != second.st_size or not stat.S_ISREG(first.st_mode) or not stat.S_ISREG(second.st_mode):
         return False
-    with storage.RandomAccessFile(one) as left, storage.RandomAccessFile(other) as right:
+    with local.RandomAccessFile(one) as left, local.RandomAccessFile(other) as right:
         return left.size == right.size and all(
             left.read(offset, size) == right.read(offset, size)
             for offset in range(0, left.size, _PIECE)
@@ -62,7 +62,7 @@ def is_same(one: PathLike, other: PathLike) -> bool:
 
 def begins_with(path: str, content: bytes) -> bool:
     """Whether a file is what its writer would have made of ``content``, perhaps cut off."""
-    with storage.RandomAccessFile(path) as file:
+    with local.RandomAccessFile(path) as file:
         return file.size <= len(content) and content.startswith(file.read(0, file.size))
 
 
@@ -85,10 +85,10 @@ def named_by(place: Workplace, name: str) -> str | None:
     if part is None or part.count is None:
         return None
     index = index_name(part.prefix)
-    if storage.is_there(place.path(index)) and _names(place.path(index), part.count, unreadable=True):
+    if local.is_there(place.path(index)) and _names(place.path(index), part.count, unreadable=True):
         return place.path(index)
     for backup in place.each_backup():
-        lacks = storage.is_there(backup / index) and not storage.is_there(backup / name)
+        lacks = local.is_there(backup / index) and not local.is_there(backup / name)
         if lacks and _names(backup / index, part.count, unreadable=False):
             return os.fspath(backup / index)
     return None
@@ -96,7 +96,7 @@ def named_by(place: Workplace, name: str) -> str | None:
 
 def _names(index: PathLike, count: int, *, unreadable: bool) -> bool:
     try:
-        table = read_table(storage.read_file(index, limit=MAX_INDEX_BYTES))
+        table = read_table(local.read_file(index, limit=MAX_INDEX_BYTES))
         return Header.decode(table[HEADER_KEY]).num_shards == count
     except (CorruptError, UnsupportedError, UnsafeError, KeyError):
         return unreadable
@@ -105,7 +105,7 @@ def _names(index: PathLike, count: int, *, unreadable: bool) -> bool:
 def put_back(saved: PathLike, path: str) -> None:
     """Give a kept original its name again. Raises BusyError when that name is taken."""
     try:
-        storage.link_or_copy(saved, path)
+        durable.link_or_copy(saved, path)
     except StorageError as error:
         if isinstance(error.__cause__, FileExistsError):
             raise taken(path) from error

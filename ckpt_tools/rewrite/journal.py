@@ -20,13 +20,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ckpt_tools import ledger, storage
+from ckpt_tools import ledger
 from ckpt_tools.errors import CkptError, CorruptError
+from ckpt_tools.fs import durable, local
+from ckpt_tools.fs.local import Folder
 from ckpt_tools.ledger import PENDING, ChangeEntry, RewriteEntry, TidyEntry, UndoEntry
 from ckpt_tools.rewrite.endings import Pending, end_after, end_before, is_begun, side, stopped, take_back
 from ckpt_tools.rewrite.files import is_same
 from ckpt_tools.rewrite.workplace import Workplace, working_in
-from ckpt_tools.storage import Folder
 
 _MAX_JOURNAL_BYTES = 1 << 27
 _UNFINISHED = re.compile(rf"{re.escape(PENDING)}\.tmp-[0-9a-f]{{8}}")
@@ -71,7 +72,7 @@ def pending(directory: str) -> Pending | PendingTidying | None:
 
     Raises CorruptError or UnsafeError for a journal that is none of ours.
     """
-    if not storage.is_directory(directory, follow=True):
+    if not local.is_directory(directory, follow=True):
         return None
     with Folder(directory) as folder:
         state = ledger.open_state(folder)
@@ -120,24 +121,24 @@ def _recover_tidying(place: Workplace, found: PendingTidying) -> Ended:
         if undone:
             remove_tidied(place, entry)
         return Ended(entry, True, stands=not undone)
-    aside = () if backup is None else tuple(name for name in entry.aside if storage.is_there(backup / name))
+    aside = () if backup is None else tuple(name for name in entry.aside if local.is_there(backup / name))
     state = place.path(entry.state_file)
-    if backup is not None and entry.state is not None and storage.is_there(backup / entry.state_file):
+    if backup is not None and entry.state is not None and local.is_there(backup / entry.state_file):
         written = not is_same(backup / entry.state_file, state)
     else:
-        written = entry.state is not None and storage.is_file(state) and _holds(state, entry.state.encode())
+        written = entry.state is not None and local.is_file(state) and _holds(state, entry.state.encode())
     done = replace(entry, aside=aside, state=entry.state if written else None)
     if aside or written:
-        storage.sync_directory(place.directory)
+        durable.sync_directory(place.directory)
         place.record(done)
     elif backup is not None:
-        storage.remove(backup / entry.state_file)
+        durable.remove(backup / entry.state_file)
         place.remove_if_empty(entry)
     return Ended(done, False, stands=bool(aside or written))
 
 
 def _holds(path: str, content: bytes) -> bool:
-    with storage.RandomAccessFile(path) as file:
+    with local.RandomAccessFile(path) as file:
         return file.size == len(content) and file.read(0, file.size) == content
 
 
@@ -146,8 +147,8 @@ def remove_tidied(place: Workplace, entry: TidyEntry) -> None:
     backup = place.backup(entry)
     if backup is not None:
         for name in (*entry.aside, entry.state_file):
-            if not storage.is_directory(backup / name):
-                storage.remove(backup / name)
+            if not local.is_directory(backup / name):
+                durable.remove(backup / name)
         place.remove_if_empty(entry)
 
 
@@ -216,22 +217,22 @@ def write(place: Workplace, pending: Pending | PendingTidying) -> None:
     old_index = pending.old_index if isinstance(pending, Pending) else None
     if old_index is not None and len(old_index) <= _MAX_JOURNAL_BYTES // 2:  # a larger one must do with the backup
         document["old_index"] = base64.b64encode(old_index).decode()
-    storage.write_atomic(place.make_state() / PENDING, json.dumps(document).encode())
+    durable.write_atomic(place.make_state() / PENDING, json.dumps(document).encode())
 
 
 def close(place: Workplace) -> None:
     """Remove the journal: nothing is under way any more."""
     if place.state is not None:
-        storage.remove(place.state / PENDING)
+        durable.remove(place.state / PENDING)
         place.remove_if_empty()
 
 
 def _read(state: Folder) -> Pending | PendingTidying | None:
     path = state / PENDING
-    if not storage.is_there(path):
+    if not local.is_there(path):
         return None
     try:
-        stored = json.loads(storage.read_file(path, limit=_MAX_JOURNAL_BYTES))
+        stored = json.loads(local.read_file(path, limit=_MAX_JOURNAL_BYTES))
     except (ValueError, RecursionError) as error:
         raise CorruptError("the journal is not JSON", path=path) from error
     if not isinstance(stored, dict):
@@ -257,5 +258,5 @@ def _sweep(place: Workplace) -> None:
     if place.state is not None:
         for name in place.state.names():
             if _UNFINISHED.fullmatch(name):
-                storage.remove(place.state / name)
+                durable.remove(place.state / name)
         place.remove_if_empty()

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from ckpt_tools import storage
 from ckpt_tools.errors import CorruptError
 from ckpt_tools.format import checksum
 from ckpt_tools.format.bundle import HEADER_KEY, OBJECT_GRAPH_KEY, Entry
@@ -20,6 +19,7 @@ from ckpt_tools.format.object_graph import add_variable
 from ckpt_tools.format.slices import Slice
 from ckpt_tools.format.strings import encode_strings
 from ckpt_tools.format.table import read_table, write_table
+from ckpt_tools.fs import local
 from ckpt_tools.readers.bundle import MAX_INDEX_BYTES, Bundle, index_name, shard_name
 
 
@@ -53,7 +53,7 @@ class Plan:
     old_index: bytes | None
     index: bytes
     shard: bytes | None
-    sources: Mapping[str, storage.Fingerprint]
+    sources: Mapping[str, local.Fingerprint]
 
     @property
     def in_place(self) -> bool:
@@ -184,9 +184,9 @@ def plan_scalar(bundle: Bundle, *, key: str, name: str, value: float, reason: st
 def plan_index(bundle: Bundle, *, reason: str, evidence: Mapping[str, Any]) -> Plan:
     """Give a checkpoint whose own index is lost the index that ``bundle`` was opened with; no data is touched."""
     own = index_name(bundle.prefix)
-    there = storage.is_there(own)
+    there = local.is_there(own)
     sources = {path: bundle.shard(number).fingerprint for number, path in enumerate(bundle.shard_paths)}
-    sources |= {path: storage.fingerprint(path) for path in (own, bundle.path) if storage.is_there(path)}
+    sources |= {path: local.fingerprint(path) for path in (own, bundle.path) if local.is_there(path)}
     return Plan(
         prefix=bundle.prefix,
         target=bundle.prefix,
@@ -194,7 +194,7 @@ def plan_index(bundle: Bundle, *, reason: str, evidence: Mapping[str, Any]) -> P
         evidence=evidence,
         changes=(),
         shards=tuple(bundle.shard_paths),
-        old_index=storage.read_file(own, limit=MAX_INDEX_BYTES) if there else None,
+        old_index=local.read_file(own, limit=MAX_INDEX_BYTES) if there else None,
         index=bundle.index_bytes,
         shard=None,
         sources=sources,

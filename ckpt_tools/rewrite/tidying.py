@@ -12,15 +12,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ckpt_tools import storage
 from ckpt_tools.errors import BusyError, CkptError, NotFoundError
 from ckpt_tools.format.filenames import STATE_FILE
+from ckpt_tools.fs import durable, local
+from ckpt_tools.fs.local import Folder
 from ckpt_tools.ledger import TidyEntry, UndoEntry
 from ckpt_tools.rewrite import journal
 from ckpt_tools.rewrite.files import is_same, put_back, taken
 from ckpt_tools.rewrite.journal import PendingTidying, done_but, recover_in, remove_tidied
 from ckpt_tools.rewrite.workplace import Workplace, working_in
-from ckpt_tools.storage import Folder
 
 _MAX_STATE_BYTES = 1 << 26
 
@@ -36,7 +36,7 @@ class Tidying:
     reason: str
     aside: tuple[str, ...]
     state: bytes | None
-    sources: Mapping[str, storage.Fingerprint | None]
+    sources: Mapping[str, local.Fingerprint | None]
     name: str = STATE_FILE
 
     def to_json(self) -> dict[str, Any]:
@@ -66,7 +66,7 @@ def apply_tidying(tidying: Tidying) -> str:
             directory=tidying.directory,
         )
         for name in entry.restored:
-            storage.require_removable(place.path(name))
+            durable.require_removable(place.path(name))
         try:
             journal.write(place, PendingTidying(entry, undoing=False))
             _make(tidying, place, entry)
@@ -75,7 +75,7 @@ def apply_tidying(tidying: Tidying) -> str:
                 recover_in(place)  # records what was done
             raise
         with done_but():
-            storage.sync_directory(place.directory)
+            durable.sync_directory(place.directory)
             place.record(entry)
             journal.close(place)
         return place.backup_path(entry)
@@ -86,18 +86,18 @@ def _make(tidying: Tidying, place: Workplace, entry: TidyEntry) -> None:
     backup = place.make_backup(entry)
     for name in tidying.aside:
         _require_unchanged(tidying, place.path(name))
-        storage.rename(place.path(name), backup / name)
+        durable.rename(place.path(name), backup / name)
     if tidying.state is not None:
-        if storage.is_there(state):
-            storage.link_or_copy(state, backup / tidying.name)
-            storage.sync_directory(backup)
-        storage.write_atomic(state, tidying.state, last_look=lambda: _require_unchanged(tidying, state))
-    storage.sync_directory(backup)
+        if local.is_there(state):
+            durable.link_or_copy(state, backup / tidying.name)
+            durable.sync_directory(backup)
+        durable.write_atomic(state, tidying.state, last_look=lambda: _require_unchanged(tidying, state))
+    durable.sync_directory(backup)
 
 
 def _require_unchanged(tidying: Tidying, path: str) -> None:
     """Raise BusyError when a file is not as it was: a trainer takes no lock, and what it wrote stays."""
-    if (storage.fingerprint(path) if storage.is_there(path) else None) != tidying.sources[path]:
+    if (local.fingerprint(path) if local.is_there(path) else None) != tidying.sources[path]:
         raise BusyError("changed while it was looked at", path=path, hint="run the same command again")
 
 
@@ -112,10 +112,10 @@ def untidy(place: Workplace, entry: TidyEntry) -> None:
         raise NotFoundError(message, path=place.backup_path(entry))
     for name in entry.aside:
         kept, path = backup / name, place.path(name)
-        if storage.is_there(kept) and storage.is_there(path):
-            if storage.is_directory(kept) or not is_same(kept, path):
+        if local.is_there(kept) and local.is_there(path):
+            if local.is_directory(kept) or not is_same(kept, path):
                 raise taken(path)
-        elif not storage.is_there(kept) and not storage.is_there(path):
+        elif not local.is_there(kept) and not local.is_there(path):
             raise NotFoundError("the backup lacks a file", path=kept)
     try:
         journal.write(place, PendingTidying(entry, undoing=True))
@@ -135,12 +135,12 @@ def _put_all_back(place: Workplace, backup: Folder, entry: TidyEntry) -> None:
         _put_state_back(place, backup, entry.state_file, entry.state.encode())
     for name in entry.aside:
         kept, path = backup / name, place.path(name)
-        if storage.is_directory(kept) or (storage.is_there(kept) and storage.is_there(path)):
-            storage.rename(kept, path)
-        elif storage.is_there(kept):
+        if local.is_directory(kept) or (local.is_there(kept) and local.is_there(path)):
+            durable.rename(kept, path)
+        elif local.is_there(kept):
             put_back(kept, path)  # replaces nothing, as a rename could
-    storage.sync_directory(place.directory)
-    storage.sync_directory(backup)
+    durable.sync_directory(place.directory)
+    durable.sync_directory(backup)
 
 
 def _put_state_back(place: Workplace, backup: Folder, name: str, written: bytes) -> None:
@@ -149,11 +149,11 @@ def _put_state_back(place: Workplace, backup: Folder, name: str, written: bytes)
     A trainer takes no lock: what it has written since stays.
     """
     state, kept = place.path(name), backup / name
-    temporary = storage.temporary_name(state)
-    existed = storage.is_there(kept)
+    temporary = durable.temporary_name(state)
+    existed = local.is_there(kept)
 
     def require_ours(path: str) -> None:
-        if not storage.is_there(path) or storage.read_file(path, limit=_MAX_STATE_BYTES) != written:
+        if not local.is_there(path) or local.read_file(path, limit=_MAX_STATE_BYTES) != written:
             raise BusyError(
                 "was written again after this change: taking it back would lose that",
                 path=state,
@@ -161,21 +161,21 @@ def _put_state_back(place: Workplace, backup: Folder, name: str, written: bytes)
             )
 
     if not existed:
-        if storage.is_there(state):
+        if local.is_there(state):
             require_ours(state)
-            storage.rename(state, temporary)
+            durable.rename(state, temporary)
             try:
                 require_ours(temporary)
             except BusyError:
-                storage.rename(temporary, state)
+                durable.rename(temporary, state)
                 raise
-            storage.remove(temporary)
+            durable.remove(temporary)
     elif not is_same(kept, state):
         require_ours(state)
-        storage.link_or_copy(kept, temporary)
+        durable.link_or_copy(kept, temporary)
         try:
             require_ours(state)
-            storage.rename(temporary, state)
+            durable.rename(temporary, state)
         except BaseException:
-            storage.remove(temporary)
+            durable.remove(temporary)
             raise

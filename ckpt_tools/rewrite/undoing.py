@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 
-from ckpt_tools import ledger, storage
+from ckpt_tools import ledger
 from ckpt_tools.errors import BusyError, CorruptError, NotFoundError
 from ckpt_tools.format.filenames import unfinished_name
+from ckpt_tools.fs import durable, local
+from ckpt_tools.fs.local import Folder
 from ckpt_tools.ledger import ChangeEntry, RewriteEntry, TidyEntry, undo_command
 from ckpt_tools.rewrite.endings import Pending, remove_backup, verify_kept
 from ckpt_tools.rewrite.files import digest_if_there, is_same, is_whole, put_back, taken
 from ckpt_tools.rewrite.journal import Ended, announced, conclude, recover_in
 from ckpt_tools.rewrite.tidying import untidy
 from ckpt_tools.rewrite.workplace import Workplace, working_in
-from ckpt_tools.storage import Folder
 
 
 def undo(prefix: str, *, to: str | None = None, beside: bool = False) -> list[ChangeEntry]:
@@ -99,7 +100,7 @@ def has_backup(prefix: str, entry: ChangeEntry) -> bool:
                 if kept is None:
                     return False
                 with kept:
-                    return isinstance(entry, TidyEntry) or storage.is_there(kept / entry.index)
+                    return isinstance(entry, TidyEntry) or local.is_there(kept / entry.index)
 
 
 def _undo_one(place: Workplace, entry: RewriteEntry) -> None:
@@ -108,16 +109,16 @@ def _undo_one(place: Workplace, entry: RewriteEntry) -> None:
     content = verify_kept(place, entry)
     backup = place.backup(entry)
     for name in (entry.index, *entry.created):
-        if storage.is_there(place.path(name)):
-            storage.require_removable(place.path(name))
+        if local.is_there(place.path(name)):
+            durable.require_removable(place.path(name))
     pending = Pending(entry, undoing=True, old_index=content)
     with announced(place, pending) as change:
         if backup is not None:
             for name in entry.moved:
                 put_back(backup / name, place.path(name))
             if content is not None:
-                storage.link_or_copy(backup / entry.index, unfinished_name(index))
-        storage.sync_directory(place.directory)
+                durable.link_or_copy(backup / entry.index, unfinished_name(index))
+        durable.sync_directory(place.directory)
         # A trainer takes no lock: with files that it has written in the meantime the old index must not be joined.
         _require_standing(place, entry)
         for name in entry.moved:
@@ -125,9 +126,9 @@ def _undo_one(place: Workplace, entry: RewriteEntry) -> None:
                 raise taken(place.path(name))
         change.committing = True
         if content is not None:
-            storage.rename(unfinished_name(index), index)
+            durable.rename(unfinished_name(index), index)
         else:
-            storage.remove(index)
+            durable.remove(index)
     conclude(place, pending)
 
 

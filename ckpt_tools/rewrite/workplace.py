@@ -12,11 +12,12 @@ import json
 import os
 from collections.abc import Iterator
 
-from ckpt_tools import ledger, storage
+from ckpt_tools import ledger
 from ckpt_tools.format.filenames import STATE_DIRECTORY
+from ckpt_tools.fs import durable, local
+from ckpt_tools.fs.local import Folder
 from ckpt_tools.ledger import BACKUP, LEDGER, Entry
 from ckpt_tools.redaction import redacted
-from ckpt_tools.storage import Folder
 
 
 class Workplace:
@@ -52,8 +53,8 @@ class Workplace:
         if entry.id in {known.id for known in self.entries()}:
             return
         state = self.make_state()
-        storage.append_line(state / LEDGER, json.dumps(redacted(entry.to_json())))
-        storage.sync_directory(state)
+        durable.append_line(state / LEDGER, json.dumps(redacted(entry.to_json())))
+        durable.sync_directory(state)
 
     def new_head(self, action: str, after: bytes) -> dict[str, str]:
         """The head of a new entry, with an id that nothing here has."""
@@ -84,9 +85,9 @@ class Workplace:
         state = self.make_state()
         with state.make(BACKUP) as backups:
             self._held[entry.id] = backups.make(entry.id)
-            storage.sync_directory(backups)
-        storage.sync_directory(state)
-        storage.sync_directory(self.directory)
+            durable.sync_directory(backups)
+        durable.sync_directory(state)
+        durable.sync_directory(self.directory)
         return self._held[entry.id]
 
     def each_backup(self) -> Iterator[Folder]:
@@ -101,7 +102,7 @@ class Workplace:
     def is_kept(self, entry: Entry, name: str) -> bool:
         """Whether the backup of a change holds a file of that name."""
         backup = self.backup(entry)
-        return backup is not None and storage.is_there(backup / name)
+        return backup is not None and local.is_there(backup / name)
 
     def remove_if_empty(self, entry: Entry | None = None) -> None:
         """Remove the backup of a change, and the directories around it, as far as nothing is in them any more."""
@@ -112,10 +113,10 @@ class Workplace:
                 if entry is not None:
                     if (held := self._held.pop(entry.id, None)) is not None:
                         held.close()
-                    storage.remove_directory(backups / entry.id)
-                storage.remove_directory(self._state / BACKUP)
+                    durable.remove_directory(backups / entry.id)
+                durable.remove_directory(self._state / BACKUP)
         if not self._state.names():
-            storage.remove_directory(self._folder / STATE_DIRECTORY)
+            durable.remove_directory(self._folder / STATE_DIRECTORY)
             self._state.close()
             self._state = None
 
@@ -140,9 +141,9 @@ def working_in(directory: str) -> Iterator[Workplace]:
     Raises BusyError while somebody else does, StorageError where nothing can be written, UnsupportedError where a
     rename is none, UnsafeError when what is kept for it is not in it.
     """
-    storage.require_writable(directory)
-    storage.require_atomic_rename(directory)
-    with storage.locked(directory):
+    durable.require_writable(directory)
+    durable.require_atomic_rename(directory)
+    with durable.locked(directory):
         place = Workplace(directory)
         try:
             yield place

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ckpt_tools import storage
 from ckpt_tools.errors import BusyError, CorruptError, DurabilityWarning, NotFoundError, StorageError, UnsafeError
+from ckpt_tools.fs import durable, local
 
 
 def names(folder: Path) -> list[str]:
@@ -20,7 +20,7 @@ def names(folder: Path) -> list[str]:
 
 def test_reading_gives_exactly_what_was_asked_for(tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(b"0123456789")
-    with storage.RandomAccessFile(tmp_path / "f") as file:
+    with local.RandomAccessFile(tmp_path / "f") as file:
         assert file.size == 10
         assert file.read(3, 4) == b"3456"
         assert file.read(10, 0) == b""
@@ -32,7 +32,7 @@ def test_reading_gives_exactly_what_was_asked_for(tmp_path: Path) -> None:
 
 def test_a_file_that_shrinks_while_it_is_read_is_busy(tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(b"0123456789")
-    with storage.RandomAccessFile(tmp_path / "f") as file:
+    with local.RandomAccessFile(tmp_path / "f") as file:
         os.truncate(tmp_path / "f", 4)
         with pytest.raises(BusyError):
             file.read(2, 6)
@@ -42,7 +42,7 @@ def test_short_reads_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     (tmp_path / "f").write_bytes(bytes(range(100)))
     original = os.pread
     monkeypatch.setattr(os, "pread", lambda descriptor, size, offset: original(descriptor, min(size, 7), offset))
-    assert storage.read_file(tmp_path / "f", limit=100) == bytes(range(100))
+    assert local.read_file(tmp_path / "f", limit=100) == bytes(range(100))
 
 
 def test_an_error_of_the_disk_is_not_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,18 +53,18 @@ def test_an_error_of_the_disk_is_not_damage(tmp_path: Path, monkeypatch: pytest.
 
     monkeypatch.setattr(os, "pread", fail)
     with pytest.raises(StorageError, match="read 1 bytes at 0"):
-        storage.read_file(tmp_path / "f", limit=10)
+        local.read_file(tmp_path / "f", limit=10)
 
 
 def test_a_limit(tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(b"123")
-    assert storage.read_file(tmp_path / "f", limit=3) == b"123"
+    assert local.read_file(tmp_path / "f", limit=3) == b"123"
     with pytest.raises(UnsafeError, match="limit of 2"):
-        storage.read_file(tmp_path / "f", limit=2)
+        local.read_file(tmp_path / "f", limit=2)
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    for question in (storage.fingerprint, storage.list_directory, storage.sync_file, storage.RandomAccessFile):
+    for question in (local.fingerprint, local.list_directory, durable.sync_file, local.RandomAccessFile):
         with pytest.raises(NotFoundError) as caught:
             question(tmp_path / "nowhere")
         assert caught.value.path == str(tmp_path / "nowhere")
@@ -73,15 +73,15 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 def test_a_symbolic_link_that_points_to_itself(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     with pytest.raises(StorageError):
-        storage.read_file(tmp_path / "loop", limit=10)
+        local.read_file(tmp_path / "loop", limit=10)
 
 
 def test_creating_never_overwrites_and_leaves_nothing_on_failure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    storage.create_file(tmp_path / "f", b"first")
+    durable.create_file(tmp_path / "f", b"first")
     with pytest.raises(StorageError):
-        storage.create_file(tmp_path / "f", b"second")
+        durable.create_file(tmp_path / "f", b"second")
     assert (tmp_path / "f").read_bytes() == b"first"
 
     def full(*_: object) -> int:
@@ -91,7 +91,7 @@ def test_creating_never_overwrites_and_leaves_nothing_on_failure(
         with monkeypatch.context() as patch:
             patch.setattr(os, call, full)
             with pytest.raises(StorageError) as caught:
-                storage.create_file(tmp_path / "g", b"data")
+                durable.create_file(tmp_path / "g", b"data")
         assert "space" in (caught.value.hint or "")
         assert names(tmp_path) == ["f"]
 
@@ -99,13 +99,13 @@ def test_creating_never_overwrites_and_leaves_nothing_on_failure(
 def test_the_mode_of_a_file_like_another(tmp_path: Path) -> None:
     (tmp_path / "like").touch()
     (tmp_path / "like").chmod(0o640)
-    storage.create_file(tmp_path / "f", b"", like=tmp_path / "like")
+    durable.create_file(tmp_path / "f", b"", like=tmp_path / "like")
     assert (tmp_path / "f").stat().st_mode & 0o777 == 0o640
 
 
 def test_an_atomic_write_replaces_or_leaves_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    storage.write_atomic(tmp_path / "f", b"old")
-    storage.write_atomic(tmp_path / "f", b"new")
+    durable.write_atomic(tmp_path / "f", b"old")
+    durable.write_atomic(tmp_path / "f", b"new")
     assert (tmp_path / "f").read_bytes() == b"new"
 
     def refuse(*_: object) -> None:
@@ -113,7 +113,7 @@ def test_an_atomic_write_replaces_or_leaves_everything(tmp_path: Path, monkeypat
 
     monkeypatch.setattr(os, "replace", refuse)
     with pytest.raises(StorageError):
-        storage.write_atomic(tmp_path / "f", b"newer")
+        durable.write_atomic(tmp_path / "f", b"newer")
     assert (tmp_path / "f").read_bytes() == b"new"
     assert names(tmp_path) == ["f"]
 
@@ -126,10 +126,10 @@ def test_appending_takes_a_torn_last_line_away(
 ) -> None:
     path = tmp_path_factory.mktemp("log") / "log"
     for line in lines:
-        storage.append_line(path, line)
+        durable.append_line(path, line)
     whole = path.read_bytes() if lines else b""
     path.write_bytes(whole + torn.replace(b"\n", b""))
-    storage.append_line(path, "next")
+    durable.append_line(path, "next")
     assert path.read_bytes() == whole + b"next\n"
 
 
@@ -137,13 +137,13 @@ def test_appending_takes_a_torn_last_line_away(
 def test_a_copy_where_there_are_no_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int) -> None:
     (tmp_path / "f").write_bytes(b"data")
     os.utime(tmp_path / "f", ns=(1, 10**18 + 7))
-    assert storage.link_or_copy(tmp_path / "f", tmp_path / "linked") == "link"
+    assert durable.link_or_copy(tmp_path / "f", tmp_path / "linked") == "link"
 
     def refuse(*_: object) -> None:
         raise OSError(error, os.strerror(error))
 
     monkeypatch.setattr(os, "link", refuse)
-    assert storage.link_or_copy(tmp_path / "f", tmp_path / "copied") == "copy"
+    assert durable.link_or_copy(tmp_path / "f", tmp_path / "copied") == "copy"
     assert (tmp_path / "copied").read_bytes() == b"data"
     assert (tmp_path / "copied").stat().st_mtime_ns == 10**18 + 7
     assert (tmp_path / "copied").stat().st_ino != (tmp_path / "f").stat().st_ino
@@ -153,14 +153,14 @@ def test_another_error_of_a_link_is_not_answered_with_a_copy(tmp_path: Path) -> 
     (tmp_path / "f").write_bytes(b"data")
     (tmp_path / "g").write_bytes(b"other")
     with pytest.raises(StorageError):
-        storage.link_or_copy(tmp_path / "f", tmp_path / "g")
+        durable.link_or_copy(tmp_path / "f", tmp_path / "g")
     assert (tmp_path / "g").read_bytes() == b"other"
 
 
 def test_a_lock_excludes_and_ends(tmp_path: Path) -> None:
-    with storage.locked(tmp_path), pytest.raises(BusyError, match="another program"), storage.locked(tmp_path):
+    with durable.locked(tmp_path), pytest.raises(BusyError, match="another program"), durable.locked(tmp_path):
         pass
-    with storage.locked(tmp_path):
+    with durable.locked(tmp_path):
         pass
     assert names(tmp_path) == []
 
@@ -177,16 +177,16 @@ def test_a_directory_that_cannot_be_synced_is_tolerated_but_an_error_of_the_disk
 
     answer(error)
     with pytest.warns(DurabilityWarning, match="power loss"):
-        storage.sync_directory(tmp_path)
+        durable.sync_directory(tmp_path)
     answer(errno.EIO)
     with pytest.raises(StorageError):
-        storage.sync_directory(tmp_path)
+        durable.sync_directory(tmp_path)
 
 
 def test_removing_what_is_gone_or_not_empty(tmp_path: Path) -> None:
-    storage.remove(tmp_path / "nowhere")
-    storage.remove_directory(tmp_path / "nowhere")
+    durable.remove(tmp_path / "nowhere")
+    durable.remove_directory(tmp_path / "nowhere")
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "f").touch()
-    storage.remove_directory(tmp_path / "d")
+    durable.remove_directory(tmp_path / "d")
     assert (tmp_path / "d" / "f").exists()

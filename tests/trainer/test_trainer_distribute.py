@@ -248,12 +248,12 @@ def test_workers_that_begin_differently_are_refused(tmp_path: Path, data_dir: st
 @pytest.mark.tensorflow
 def test_an_error_of_the_chief_ends_the_others(tmp_path: Path, data_dir: str) -> None:
     """Its directory is locked: the others, who write nothing, would wait for it."""
-    from ckpt_tools import storage
+    from ckpt_tools.fs import durable
 
     homes = [tmp_path / "chief", tmp_path / "worker"]
     folder = homes[0] / "best_model" / RUN
     folder.mkdir(parents=True)
-    with storage.locked(folder):
+    with durable.locked(folder):
         chief, worker = together(homes, data_dir, *NEW, *FLAGS)
     assert (chief.code, worker.code) == (6, 5), chief.err + worker.err
 

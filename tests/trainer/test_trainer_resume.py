@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from toys import Recorder, small_config, tree, write_split
 
-from ckpt_tools import storage
 from ckpt_tools.errors import BusyError, MismatchError, NotFoundError, UsageError
 from ckpt_tools.experiments import Experiment
+from ckpt_tools.fs import durable
 from ckpt_tools.lineages.base import UNKNOWN_STEP
 from ckpt_tools.readers import open_checkpoint
 from trainer.naming import new_experiment
@@ -283,7 +283,7 @@ def test_without_a_newest_state_the_best_is_where_the_run_was(tmp_path: Path, da
 def test_two_runs_of_one_experiment_are_refused(tmp_path: Path, data_dir: str) -> None:
     experiment = begin(tmp_path, data_dir, 0)
     before = tree(tmp_path)
-    with storage.locked(experiment.path), pytest.raises(BusyError):
+    with durable.locked(experiment.path), pytest.raises(BusyError):
         resume(experiment, "best", data_dir, 10)
     assert tree(tmp_path) == before
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from toys import small_config, tree
 
-from ckpt_tools import storage
 from ckpt_tools.errors import BusyError, StorageError
 from ckpt_tools.findings import Finding
 from ckpt_tools.format.state import decode_state
+from ckpt_tools.fs import durable
 from ckpt_tools.lineages import identify
 from ckpt_tools.readers import open_checkpoint
 from trainer.standing import Standing
@@ -158,5 +158,5 @@ def test_a_save_waits_for_the_directory_and_then_gives_up(tmp_path: Path, monkey
     from trainer.saving import CheckpointLine
 
     monkeypatch.setattr("trainer.saving._PATIENCE_SECONDS", 0.3)
-    with storage.locked(tmp_path), pytest.raises(BusyError):
+    with durable.locked(tmp_path), pytest.raises(BusyError):
         CheckpointLine(str(tmp_path)).save(stored())

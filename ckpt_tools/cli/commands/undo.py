@@ -86,11 +86,12 @@ def _chain(path: str) -> tuple[str, bool]:
     Of a directory or an experiment it is the checkpoint that it means, as everywhere. Where that one was never
     changed (a resume has saved since), or where none can be told any more, it is the one that was changed last.
     """
-    from ckpt_tools import ledger, rewrite, storage
+    from ckpt_tools import ledger, rewrite
     from ckpt_tools.experiments import BEST_LINE, LATEST_LINE, resolve
+    from ckpt_tools.fs import local
     from ckpt_tools.readers.state_files import is_state_file
 
-    folder = (found := storage.look(path, follow=True)) is not None and stat.S_ISDIR(found.st_mode)
+    folder = (found := local.look(path, follow=True)) is not None and stat.S_ISDIR(found.st_mode)
     directory = path if folder else os.path.dirname(path) or "."
     beside = folder or os.path.basename(path) == FILE_NAME or is_state_file(path)
     prefix, problem = "", None

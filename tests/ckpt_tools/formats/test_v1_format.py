@@ -12,12 +12,12 @@ from formats_support import slice_proto, table, table_of_blocks, v1_header, v1_v
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ckpt_tools import storage
 from ckpt_tools.errors import CkptError, CorruptError, NotFoundError, UnsafeError, UnsupportedError
 from ckpt_tools.format.dtypes import BY_NAME
 from ckpt_tools.format.ordered import encode_slice_key
 from ckpt_tools.format.v1 import decode_header, decode_value
 from ckpt_tools.format.wire import bytes_field, encode_varint, varint_field
+from ckpt_tools.fs import local
 from ckpt_tools.readers import open_checkpoint
 
 FLOAT, STRING, WHOLE = 1, 7, slice_proto(None)
@@ -158,13 +158,13 @@ def test_many_strings_in_a_damaged_block_are_listed_without_reading_it_for_each(
     path.write_bytes(raw)
     read = 0
 
-    class Counted(storage.RandomAccessFile):
+    class Counted(local.RandomAccessFile):
         def read(self, offset: int, size: int) -> bytes:
             nonlocal read
             read += size
             return super().read(offset, size)
 
-    monkeypatch.setattr(storage, "RandomAccessFile", Counted)
+    monkeypatch.setattr(local, "RandomAccessFile", Counted)
     with open_checkpoint(path) as checkpoint:
         assert checkpoint.tensors["z"].nbytes == 0
         assert 0 < read < 4 * len(raw)

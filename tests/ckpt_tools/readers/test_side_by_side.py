@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from checkpoints import build_bundle
 
-from ckpt_tools import storage
 from ckpt_tools.errors import StorageError
+from ckpt_tools.fs import local
 from ckpt_tools.readers import Bundle, Step
 from ckpt_tools.readers.side_by_side import side_by_side
 
@@ -46,9 +46,9 @@ def test_two_threads_find_what_one_finds(damaged: str, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("number", [0, 1, TENSORS // 2, TENSORS - 2])
 def test_what_the_system_refuses_is_raised(damaged: str, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
-    read = storage.RandomAccessFile.read
+    read = local.RandomAccessFile.read
 
-    def refused(self: storage.RandomAccessFile, offset: int, size: int) -> bytes:
+    def refused(self: local.RandomAccessFile, offset: int, size: int) -> bytes:
         if offset == number * NBYTES and size == NBYTES:
             raise StorageError("the disk is gone")
         return read(self, offset, size)
@@ -57,7 +57,7 @@ def test_what_the_system_refuses_is_raised(damaged: str, monkeypatch: pytest.Mon
     monkeypatch.setattr("ckpt_tools.readers.bundle._BATCH", 1)
     before = threading.active_count()
     with Bundle(damaged) as bundle:
-        monkeypatch.setattr(storage.RandomAccessFile, "read", refused)
+        monkeypatch.setattr(local.RandomAccessFile, "read", refused)
         with pytest.raises(StorageError, match="the disk is gone"):
             list(bundle.examine())
     assert threading.active_count() == before

@@ -16,7 +16,6 @@ from checkpoints import build_bundle
 from remote_stores import Manners, Store, uploading
 
 import ckpt_tools
-from ckpt_tools import places
 from ckpt_tools.errors import (
     BusyError,
     CkptError,
@@ -26,6 +25,7 @@ from ckpt_tools.errors import (
     UnsupportedError,
     UsageError,
 )
+from ckpt_tools.fs import paths
 from ckpt_tools.inspection import inspect
 from ckpt_tools.readers import open_checkpoint
 from ckpt_tools.readers.locate import locate
@@ -268,8 +268,8 @@ def _objects(bucket: str) -> list[tuple[str, str]]:
 
 
 def test_names_of_places() -> None:
-    assert places.normal("s3://b/a/../c//d/./e") == "s3://b/c/d/e"
-    assert places.normal("s3://b/../../x") == "s3://b/x"
-    assert places.parent("s3://b") == "s3://b"
-    assert places.parent("s3://b/a") == "s3://b"
-    assert places.normal("a/../b") == "b"
+    assert paths.normal("s3://b/a/../c//d/./e") == "s3://b/c/d/e"
+    assert paths.normal("s3://b/../../x") == "s3://b/x"
+    assert paths.parent("s3://b") == "s3://b"
+    assert paths.parent("s3://b/a") == "s3://b"
+    assert paths.normal("a/../b") == "b"

@@ -26,8 +26,8 @@ from ckpt_tools.format.dtypes import BY_NAME
 from ckpt_tools.format.ordered import encode_slice_key
 from ckpt_tools.format.table import read_table, write_table
 from ckpt_tools.format.wire import bytes_field, text_field, varint_field
+from ckpt_tools.fs.remote import AHEAD, BLOCK
 from ckpt_tools.inspection import inspect
-from ckpt_tools.remote import AHEAD, BLOCK
 from ckpt_tools.verify import verify
 
 SAMPLE = pick("tf2.21")

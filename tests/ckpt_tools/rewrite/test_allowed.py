@@ -177,7 +177,7 @@ def test_an_immutable_file_is_seen_before_anything_is_begun(
 ) -> None:
     data = f"{prefix}.data-00000-of-00001"
     if subprocess.run([require_tool("chattr"), "+i", data], capture_output=True, check=False).returncode:
-        monkeypatch.setattr("ckpt_tools.storage._flags", lambda path: 0x10 if str(path) == data else 0)
+        monkeypatch.setattr("ckpt_tools.fs.durable._flags", lambda path: 0x10 if str(path) == data else 0)
     before = snapshot(os.path.dirname(prefix))
     try:
         with pytest.raises(StorageError, match="immutable"):

@@ -13,8 +13,8 @@ import pytest
 import rewrite_worker
 from checkpoints import build_bundle, rewrite, snapshot, stored_best
 
-from ckpt_tools import storage
 from ckpt_tools.errors import BusyError
+from ckpt_tools.fs import durable
 from ckpt_tools.inspection import inspect
 from ckpt_tools.ledger import read_ledger
 from ckpt_tools.readers import Checkpoint, open_checkpoint
@@ -34,7 +34,7 @@ def start(*command: str) -> subprocess.Popen[str]:
 def test_while_another_program_holds_the_lock(prefix: str, tmp_path: Path) -> None:
     rewrite(prefix, 0.25)
     before = snapshot(tmp_path)
-    with storage.locked(tmp_path):
+    with durable.locked(tmp_path):
         for change in (lambda: rewrite(prefix, 0.5), lambda: undo(prefix)):
             with pytest.raises(BusyError, match="another program"):
                 change()
@@ -45,8 +45,8 @@ def test_while_another_program_holds_the_lock(prefix: str, tmp_path: Path) -> No
 
 
 def test_a_lock_ends_with_its_process_however_it_ends(prefix: str, tmp_path: Path) -> None:
-    hold = "import sys, time\nfrom ckpt_tools import storage\n"
-    hold += "with storage.locked(sys.argv[1]):\n    print('held', flush=True)\n    time.sleep(60)\n"
+    hold = "import sys, time\nfrom ckpt_tools.fs import durable\n"
+    hold += "with durable.locked(sys.argv[1]):\n    print('held', flush=True)\n    time.sleep(60)\n"
     process = subprocess.Popen([sys.executable, "-c", hold, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     process.stdout.readline()

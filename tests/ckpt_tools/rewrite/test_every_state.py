@@ -23,8 +23,8 @@ from checkpoints import build_bundle, rewrite, stored_best
 from faulty import Fault, State
 from test_third_state import HARMS
 
-from ckpt_tools import storage
 from ckpt_tools.errors import CkptError, CorruptError
+from ckpt_tools.fs import local
 from ckpt_tools.rewrite import drop_backups, pending, recover, undo
 from ckpt_tools.rewrite import endings as endings_module
 from ckpt_tools.rewrite import undoing as undoing_module
@@ -192,12 +192,12 @@ def two_states_only(patch: pytest.MonkeyPatch) -> None:
 
 def refused_is_absent(patch: pytest.MonkeyPatch) -> None:
     """The old look: what the system does not say is taken for absent, and the old rule that goes with it."""
-    patch.setattr(storage, "look", lambda path, **_: _old_look(path))
+    patch.setattr(local, "look", lambda path, **_: _old_look(path))
     two_states_only(patch)
 
 
-def _old_look(path: storage.PathLike) -> os.stat_result | None:
-    where, at = storage._at(path)
+def _old_look(path: local.PathLike) -> os.stat_result | None:
+    where, at = local._at(path)
     try:
         return os.stat(where, follow_symlinks=False, **at)
     except OSError:

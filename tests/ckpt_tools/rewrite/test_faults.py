@@ -18,9 +18,9 @@ import pytest
 import rewrite_worker
 from checkpoints import build_bundle, digests, pick, rewrite, snapshot, stored_best
 
-from ckpt_tools import storage
 from ckpt_tools.cli import run
 from ckpt_tools.errors import DurabilityWarning, StorageError, UnsafeError, UnsupportedError
+from ckpt_tools.fs import durable
 from ckpt_tools.inspection import inspect
 from ckpt_tools.newest import newest_whole
 from ckpt_tools.readers.locate import latest_in
@@ -156,7 +156,7 @@ def test_a_file_system_whose_rename_is_not_atomic(tmp_path: Path, monkeypatch: p
     mounts = tmp_path / "mounts"
     point = str(place).replace(" ", r"\040")
     mounts.write_text(f"overlay / overlay rw 0 0\nbucket {point} {kind} rw 0 0\nproc {tmp_path}/other proc rw 0 0\n")
-    monkeypatch.setattr(storage, "_MOUNTS", str(mounts))
+    monkeypatch.setattr(durable, "_MOUNTS", str(mounts))
     before = snapshot(place)
     if kind in ("ext4", "fuse.sshfs"):
         rewrite(prefix, 0.5)
@@ -235,7 +235,7 @@ def test_interrupted_before_each_call(
                 done = False
         assert stored_best(prefix) in ((0.5,) if done else (None, 0.5)), point
         assert digests(prefix) == kept
-        with storage.locked(folder):
+        with durable.locked(folder):
             pass  # it was released
         if done:
             break

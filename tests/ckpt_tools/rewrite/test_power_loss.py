@@ -182,7 +182,7 @@ def test_the_model_finds_a_missing_sync(tmp_path: Path, prefix: str, monkeypatch
             return "lost"
 
     def without_sync(root: Path) -> None:
-        monkeypatch.setattr("ckpt_tools.storage.sync_directory", lambda _: None)
+        monkeypatch.setattr("ckpt_tools.fs.durable.sync_directory", lambda _: None)
         rewrite(str(root / "x"), NEW)
 
     outcomes = check(tmp_path, without_sync, examine, monkeypatch)

@@ -17,9 +17,10 @@ import numpy as np
 import pytest
 from checkpoints import build_bundle, contents, rewrite, snapshot, stored_best
 
-from ckpt_tools import steady, storage
+from ckpt_tools import steady
 from ckpt_tools.cli import run
 from ckpt_tools.errors import BusyError, CkptError, CorruptError, StorageError
+from ckpt_tools.fs import local
 from ckpt_tools.ledger import history
 from ckpt_tools.repair import repair
 from ckpt_tools.rewrite import drop_backups, recover, undo
@@ -116,7 +117,7 @@ def test_killed_anywhere_and_then_its_index_is_harmed(
     every: int,
 ) -> None:
     folder = tmp_path / "run"
-    start = storage.read_file(f"{prefix}.index", limit=1 << 20)
+    start = local.read_file(f"{prefix}.index", limit=1 << 20)
     original = data_in(folder)
     pending = folder / ".ckpt-tools" / "pending.json"
     outcomes: Counter[str] = Counter()
@@ -146,7 +147,7 @@ def test_killed_anywhere_and_then_its_index_is_harmed(
             else:
                 outcomes["was only announced"] += 1
                 Path(f"{prefix}.index").write_bytes(start)  # its loss is none of ours
-        assert storage.read_file(f"{prefix}.index", limit=1 << 20) == start, point
+        assert local.read_file(f"{prefix}.index", limit=1 << 20) == start, point
         assert stored_best(prefix) is None, point
         assert not pending.exists(), point
     assert outcomes["taken back"] > 1, outcomes

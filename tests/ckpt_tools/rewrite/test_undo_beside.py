@@ -14,8 +14,8 @@ import pytest
 from checkpoints import build_bundle, contents, snapshot
 from traced import Traced
 
-from ckpt_tools import storage
 from ckpt_tools.errors import BusyError, CorruptError, NotFoundError, UnsafeError
+from ckpt_tools.fs import local
 from ckpt_tools.ledger import history, read_ledger
 from ckpt_tools.repair import repair
 from ckpt_tools.rewrite import undo
@@ -138,7 +138,7 @@ def test_a_trainer_that_writes_it_during_the_undo_wins(
     repair(str(run))
     undo(f"{run}/", beside=True)
     new = b'model_checkpoint_path: "ckpt-3"\n'
-    looked = storage.read_file
+    looked = local.read_file
 
     def written_after_the_look(path: str, *, limit: int) -> bytes:
         found = looked(path, limit=limit)
@@ -148,7 +148,7 @@ def test_a_trainer_that_writes_it_during_the_undo_wins(
         return found
 
     with monkeypatch.context() as patch:
-        patch.setattr(storage, "read_file", written_after_the_look)
+        patch.setattr(local, "read_file", written_after_the_look)
         with pytest.raises(BusyError, match="written again"):
             undo(f"{run}/", beside=True)
     assert (run / "checkpoint").read_bytes() == new

@@ -27,7 +27,7 @@ from ckpt_tools.errors import (
     UnsupportedError,
     UsageError,
 )
-from ckpt_tools.storage import Fingerprint, Status
+from ckpt_tools.fs.local import Fingerprint, Status
 
 INSTALL = "pip install 'ckpt-tools[remote]'"
 # What is read around a small piece (headers, trees of HDF5), and how much of it is kept.

@@ -14,9 +14,9 @@ import re
 from collections.abc import Callable, Hashable, Iterator
 from typing import Protocol
 
-from ckpt_tools import storage, witness
 from ckpt_tools.errors import CkptError, NotFoundError, UnsafeError
-from ckpt_tools.storage import Fingerprint, PathLike, Status
+from ckpt_tools.fs import local, witness
+from ckpt_tools.fs.local import Fingerprint, PathLike, Status
 
 _glances: contextvars.ContextVar[dict[str, Status | None] | None] = contextvars.ContextVar("glances", default=None)
 _URL = re.compile(r"(?P<host>[A-Za-z][A-Za-z0-9+.:-]*://[^/]*)(?P<path>.*)", re.DOTALL)
@@ -69,7 +69,7 @@ def one_look() -> Iterator[None]:
 
 def exists(path: PathLike) -> bool:
     """Whether something has this name, a link to nowhere too. Raises StorageError when a store does not say."""
-    return _glance(path) is not None if is_url(path) else _noted(storage.is_there, path)
+    return _glance(path) is not None if is_url(path) else _noted(local.is_there, path)
 
 
 def is_directory(path: PathLike) -> bool:
@@ -100,7 +100,7 @@ def is_link(path: PathLike) -> bool:
 def fingerprint(path: PathLike) -> Fingerprint:
     """What tells that a file is still the one that was looked at. Raises NotFoundError when there is none."""
     if not is_url(path):
-        return storage.fingerprint(path)
+        return local.fingerprint(path)
     found = _look(path)
     if found is None:
         raise NotFoundError("cannot look at: nothing is there", path=path)
@@ -124,8 +124,8 @@ def identity(directory: PathLike) -> Hashable:
 def open_file(path: PathLike) -> File:
     """Open a file for bounded reads. Raises NotFoundError, UnsafeError for what is no file, StorageError."""
     if not is_url(path):
-        return storage.RandomAccessFile(path)
-    from ckpt_tools.remote import RemoteFile
+        return local.RandomAccessFile(path)
+    from ckpt_tools.fs.remote import RemoteFile
 
     return RemoteFile(os.fspath(path))
 
@@ -140,7 +140,7 @@ def read_file(path: PathLike, *, limit: int) -> bytes:
 
 def list_directory(path: PathLike) -> list[str]:
     """The names in a directory, sorted."""
-    return list(_scan(path)) if is_url(path) else storage.list_directory(path)
+    return list(_scan(path)) if is_url(path) else local.list_directory(path)
 
 
 def list_files(directory: PathLike, ending: str = "") -> list[str]:
@@ -156,7 +156,7 @@ def scan(directory: PathLike) -> dict[str, Status]:
     if is_url(directory):
         return _scan(directory)
     found = {}
-    for name in storage.list_directory(directory):
+    for name in local.list_directory(directory):
         try:
             found[name] = Status.of(os.stat(os.path.join(directory, name)))
         except OSError:
@@ -221,15 +221,15 @@ def relative(path: str, start: str) -> str:
 
 
 def _is_no_directory(path: str) -> bool:
-    return storage.is_there(path) and not storage.is_directory(path, follow=True)
+    return local.is_there(path) and not local.is_directory(path, follow=True)
 
 
 def _is_directory(path: str) -> bool:
-    return storage.is_directory(path, follow=True)
+    return local.is_directory(path, follow=True)
 
 
 def _is_file(path: str) -> bool:
-    return storage.is_file(path, follow=True)
+    return local.is_file(path, follow=True)
 
 
 def _noted(look: Callable[[str], bool], path: PathLike) -> bool:
@@ -239,7 +239,7 @@ def _noted(look: Callable[[str], bool], path: PathLike) -> bool:
 
 
 def _look(path: PathLike) -> Status | None:
-    from ckpt_tools.remote import look
+    from ckpt_tools.fs.remote import look
 
     found = look(os.fspath(path))
     witness.saw(look, os.fspath(path), found)
@@ -257,6 +257,6 @@ def _glance(path: PathLike) -> Status | None:
 
 
 def _scan(path: PathLike) -> dict[str, Status]:
-    from ckpt_tools.remote import scan
+    from ckpt_tools.fs.remote import scan
 
     return scan(os.fspath(path))

@@ -1,8 +1,7 @@
-"""Files of this machine: bounded reads, locks, links, durable writes. Nothing else in this project writes a file.
+"""Every write, lock, link, fsync and rename of this project. Nothing else in it writes a file.
 
-Reading never follows a device or a FIFO, and never returns fewer bytes than asked for: a short file is
-noticed here, with its path and offset. Writing is split into the steps a commit protocol is made of
-(create and fsync, link, rename, fsync the directory), so that the caller decides their order.
+Writing is split into the steps a commit protocol is made of (create and fsync, link, rename, fsync the directory), so
+that the caller decides their order.
 """
 
 from __future__ import annotations
@@ -18,25 +17,30 @@ import stat
 import struct
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import BinaryIO, Literal
 
-from ckpt_tools import witness
 from ckpt_tools.errors import (
     BusyError,
-    CorruptError,
     DurabilityWarning,
-    NotFoundError,
     StorageError,
     UnlockedWarning,
     UnsafeError,
     UnsupportedError,
 )
 from ckpt_tools.format import filenames
-
-PathLike = str | os.PathLike[str]
-
-_PIECE = 1 << 22
+from ckpt_tools.fs.local import (
+    Folder,
+    Held,
+    PathLike,
+    RandomAccessFile,
+    _at,
+    _keep_owner,
+    _not_followed,
+    is_link,
+    look,
+    read_link,
+    translated,
+)
 
 # What a directory fsync may answer on network file systems that have no such call.
 _SYNC_UNSUPPORTED = {errno.EINVAL, errno.ENOTSUP, errno.EBADF}
@@ -49,321 +53,6 @@ _MOUNTS = "/proc/self/mounts"
 _NOT_ATOMIC = {
     f"fuse.{name}" for name in ("s3fs", "gcsfuse", "goofys", "rclone", "mount-s3", "mountpoint-s3", "blobfuse", "ossfs")
 } | {"fuse.blobfuse2", "fuse.cosfs", "fuse.obsfs", "fuse.tosfs"}
-
-
-@contextlib.contextmanager
-def _translated(path: PathLike, action: str) -> Iterator[None]:
-    """The one door for the operating system's errors; nothing behind a URL gets through it."""
-    if "://" in os.fspath(path):
-        raise UnsupportedError(
-            f"cannot {action} at a URL: stores have neither links nor renames, by which a change is made as a whole",
-            path=path,
-            hint="copy the directory down, change it there, copy it back: data files first, the .index last",
-        )
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise NotFoundError(f"cannot {action}: no such file or directory", path=path) from error
-    except OSError as error:
-        hint = None
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            hint = "check the permissions, or work on a copy in a directory that you may write"
-        elif error.errno in (errno.ENOSPC, errno.EDQUOT):
-            hint = "free some space and run the same command again"
-        message = f"cannot {action}: {error.strerror or error}"
-        raise StorageError(message, path=path, hint=hint) from error
-
-
-# --------------------------------------------------------------------------------------- names that are held
-
-
-class Folder:
-    """A directory that is held open. ``folder / NAME`` is a name in it, which every function here takes as a path.
-
-    Whatever becomes of the way to it meanwhile, such a name leads into this directory and nowhere else: no link is
-    followed in its place. What is made in it belongs to whom the directory belongs.
-    """
-
-    def __init__(self, path: PathLike) -> None:
-        """Raises UnsafeError for a link in the place of a held name; one in a path of the user's is followed."""
-        self.path = os.fspath(path)
-        where, at = _at(path)
-        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-        with _translated(path, "open the directory"):
-            try:
-                self.descriptor = os.open(where, flags | (os.O_NOFOLLOW if at else 0), **at)
-            except OSError as error:
-                if at and error.errno in (errno.ELOOP, errno.ENOTDIR):
-                    raise _not_followed(path) from error
-                raise
-
-    def __truediv__(self, name: str) -> Held:
-        return Held(self, name)
-
-    def names(self) -> list[str]:
-        """The names in it, sorted."""
-        with _translated(self.path, "list"):
-            return sorted(os.listdir(self.descriptor))
-
-    def inside(self, name: str) -> Folder | None:
-        """A directory in it; None without one. Raises UnsafeError for anything else of that name, a link too."""
-        return Folder(self / name) if is_there(self / name) else None
-
-    def make(self, name: str) -> Folder:
-        """A directory in it, made when it is not there yet."""
-        with _translated(self / name, "create the directory"), contextlib.suppress(FileExistsError):
-            os.mkdir(name, dir_fd=self.descriptor)
-        made = Folder(self / name)
-        try:
-            with _translated(made.path, "give to its owner"):
-                _keep_owner(made.descriptor, self)
-        except BaseException:
-            made.close()
-            raise
-        return made
-
-    def close(self) -> None:
-        with contextlib.suppress(OSError):
-            os.close(self.descriptor)
-
-    def __enter__(self) -> Folder:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
-
-
-@dataclass(frozen=True)
-class Held(os.PathLike[str]):
-    """A name in a directory that is held open; as a path only for messages."""
-
-    folder: Folder
-    name: str
-
-    def __post_init__(self) -> None:
-        if not is_plain(self.name):
-            raise UnsafeError(f"{self.name!r} is not a plain file name", path=self.folder.path)
-
-    def __fspath__(self) -> str:
-        return os.path.join(self.folder.path, self.name)
-
-
-def is_plain(name: str) -> bool:
-    """Whether a name is one of a directory's own: no path, not empty, neither ``.`` nor ``..``."""
-    return name == os.path.basename(name) and name not in ("", os.curdir, os.pardir) and "\0" not in name
-
-
-def _at(path: PathLike, key: str = "dir_fd") -> tuple[PathLike, dict[str, int]]:
-    """What the system is asked for: a path, or a name in a directory that is held."""
-    return (path.name, {key: path.folder.descriptor}) if isinstance(path, Held) else (path, {})
-
-
-def _not_followed(path: PathLike) -> UnsafeError:
-    return UnsafeError("is a link, or something else that does not belong here: it is not followed", path=path)
-
-
-# --------------------------------------------------------------------------------------- reading
-
-
-@dataclass(frozen=True)
-class Fingerprint:
-    """What tells that a file is still the one that was looked at. ``version`` is a store's name of it (an ETag)."""
-
-    device: int
-    inode: int
-    size: int
-    mtime_ns: int
-    version: str = ""
-
-    @staticmethod
-    def of(status: os.stat_result) -> Fingerprint:
-        return Fingerprint(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
-
-
-@dataclass(frozen=True)
-class Status:
-    """What a name stands for: a directory or something else, and its fingerprint."""
-
-    directory: bool
-    fingerprint: Fingerprint
-
-    @staticmethod
-    def of(status: os.stat_result) -> Status:
-        return Status(stat.S_ISDIR(status.st_mode), Fingerprint.of(status))
-
-
-class RandomAccessFile:
-    """A regular file opened for bounded reads at any offset; its size is taken once, when opened."""
-
-    def __init__(self, path: PathLike) -> None:
-        self.path = os.fspath(path)
-        try:
-            with _translated(path, "open"):
-                where, at = _at(path)
-                # O_NONBLOCK: opening a FIFO must not wait for a writer.
-                flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (os.O_NOFOLLOW if at else 0)
-                try:
-                    self._descriptor = os.open(where, flags, **at)
-                except OSError as error:
-                    if at and error.errno == errno.ELOOP:
-                        raise _not_followed(path) from error
-                    raise
-                status = os.fstat(self._descriptor)
-        except NotFoundError:
-            witness.saw(_fingerprint_now, self.path, None)
-            raise
-        if not stat.S_ISREG(status.st_mode):
-            self.close()
-            kind = "a directory" if stat.S_ISDIR(status.st_mode) else "a device, a pipe or a socket"
-            raise UnsafeError(f"expected a file, found {kind}", path=path)
-        self.status = status
-        self.fingerprint = Fingerprint.of(status)
-        witness.saw(_fingerprint_now, self.path, self.fingerprint)
-
-    @property
-    def size(self) -> int:
-        return self.fingerprint.size
-
-    def read(self, offset: int, size: int) -> bytes:
-        """Exactly ``size`` bytes from ``offset``. Raises CorruptError when the file does not have them."""
-        if offset < 0 or size < 0 or offset + size > self.size:
-            raise CorruptError(
-                f"needs bytes {offset} to {offset + size}, but the file has {self.size}: it was cut off",
-                path=self.path,
-                offset=offset,
-            )
-        parts = []
-        while size:
-            with _translated(self.path, f"read {size} bytes at {offset}"):
-                part = os.pread(self._descriptor, size, offset)
-            if not part:
-                raise BusyError("the file became shorter while it was read", path=self.path, offset=offset)
-            parts.append(part)
-            offset += len(part)
-            size -= len(part)
-        return b"".join(parts)
-
-    def copy_to(self, descriptor: int) -> None:
-        """Write the whole file to another one; where the file system can, the kernel copies, or only shares blocks."""
-        done = 0
-        while done < self.size:
-            try:
-                count = os.copy_file_range(self._descriptor, descriptor, self.size - done, done)
-            except (AttributeError, OSError):  # not on this system, or not between these two
-                break
-            if not count:
-                break
-            done += count
-        while done < self.size:
-            part = memoryview(self.read(done, min(_PIECE, self.size - done)))
-            done += len(part)
-            while part:
-                part = part[os.write(descriptor, part) :]
-
-    def close(self) -> None:
-        if self._descriptor >= 0:
-            with contextlib.suppress(OSError):  # what was read is read
-                os.close(self._descriptor)
-            self._descriptor = -1
-
-    def __enter__(self) -> RandomAccessFile:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        # A reader that failed half-way must not leave descriptors behind.
-        if getattr(self, "_descriptor", -1) >= 0:
-            os.close(self._descriptor)
-
-
-def read_file(path: PathLike, *, limit: int) -> bytes:
-    """The whole file; UnsafeError when it is larger than ``limit`` bytes."""
-    with RandomAccessFile(path) as file:
-        if file.size > limit:
-            raise UnsafeError(f"{file.size} bytes are more than the limit of {limit}", path=path)
-        return file.read(0, file.size)
-
-
-def fingerprint(path: PathLike) -> Fingerprint:
-    with _translated(path, "look at"):
-        found = Fingerprint.of(os.stat(path))
-    witness.saw(_fingerprint_now, os.fspath(path), found)
-    return found
-
-
-def look(path: PathLike, *, follow: bool = False) -> os.stat_result | None:
-    """What has a name, a link itself unless ``follow``; None when nothing has it, and only then.
-
-    "Not there" is ENOENT or ENOTDIR. Anything else that the system answers (ESTALE and EIO of a network file system,
-    EACCES) is no answer, and raises StorageError: what `os.path.exists` takes for "absent" may be the only copy.
-    """
-    with _translated(path, "look at"):
-        try:
-            where, at = _at(path)
-            return os.stat(where, follow_symlinks=follow and not at, **at)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except ValueError:  # a name that no file can have
-            return None
-        except OSError as error:
-            if follow and error.errno == errno.ELOOP:  # a link that leads nowhere
-                return None
-            raise
-
-
-def is_there(path: PathLike) -> bool:
-    """Whether something has this name, a link to nowhere too. Raises StorageError when the system does not say."""
-    return look(path) is not None
-
-
-def is_directory(path: PathLike, *, follow: bool = False) -> bool:
-    """Whether a directory has this name; a link to one counts with ``follow`` only."""
-    found = look(path, follow=follow)
-    return found is not None and stat.S_ISDIR(found.st_mode)
-
-
-def is_file(path: PathLike, *, follow: bool = False) -> bool:
-    """Whether a regular file has this name; a link to one counts with ``follow`` only."""
-    found = look(path, follow=follow)
-    return found is not None and stat.S_ISREG(found.st_mode)
-
-
-def is_link(path: PathLike) -> bool:
-    found = look(path)
-    return found is not None and stat.S_ISLNK(found.st_mode)
-
-
-def read_link(path: PathLike) -> str:
-    with _translated(path, "read the link"):
-        where, at = _at(path)
-        return os.readlink(where, **at)
-
-
-def list_directory(path: PathLike) -> list[str]:
-    """The names in a directory, sorted."""
-    with _translated(path, "list"):
-        names = sorted(os.listdir(path))
-    witness.saw(_names_now, os.fspath(path), hash(tuple(names)))
-    return names
-
-
-def _fingerprint_now(path: str) -> Fingerprint | None:
-    try:
-        return Fingerprint.of(os.stat(path))
-    except OSError:
-        return None
-
-
-def _names_now(path: str) -> int | None:
-    try:
-        return hash(tuple(sorted(os.listdir(path))))
-    except OSError:
-        return None
-
-
-# --------------------------------------------------------------------------------------- writing
 
 
 _locking: contextvars.ContextVar[bool] = contextvars.ContextVar("locking", default=True)
@@ -391,7 +80,7 @@ def locked(directory: PathLike) -> Iterator[None]:
         warnings.warn(UnlockedWarning(message), stacklevel=3)
         yield
         return
-    with _translated(directory, "open"):
+    with translated(directory, "open"):
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         try:
@@ -416,13 +105,13 @@ def locked(directory: PathLike) -> Iterator[None]:
 
 def make_directory(path: PathLike) -> None:
     """Create a directory with its parents; fine when it is there."""
-    with _translated(path, "create the directory"):
+    with translated(path, "create the directory"):
         os.makedirs(path, exist_ok=True)
 
 
 def require_writable(directory: PathLike) -> None:
     """Raise StorageError before any work is done where the result could not be written."""
-    with _translated(directory, "write into the directory"):
+    with translated(directory, "write into the directory"):
         if os.statvfs(directory).f_flag & os.ST_RDONLY:
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
         if not os.access(directory, os.W_OK | os.X_OK):
@@ -435,7 +124,7 @@ def require_removable(path: PathLike) -> None:
     found, around = look(path), look(os.path.dirname(os.fspath(path)) or ".", follow=True)
     if found is None or around is None:
         return
-    with _translated(path, "move it away"):
+    with translated(path, "move it away"):
         owners = (found.st_uid, around.st_uid)
         if around.st_mode & stat.S_ISVTX and os.geteuid() not in (0, *owners):
             raise PermissionError(errno.EPERM, "it is another user's, and the directory is sticky")
@@ -497,7 +186,7 @@ def create_file(path: PathLike, data: bytes, *, like: PathLike | None = None) ->
 
     On any failure the file is removed again.
     """
-    with _translated(path, "write"):
+    with translated(path, "write"):
         descriptor = _create(path, 0o666)
         try:
             try:
@@ -528,12 +217,6 @@ def _create(path: PathLike, mode: int) -> int:
     return descriptor
 
 
-def _keep_owner(descriptor: int, around: Folder) -> None:
-    """Give what root has made to whom the directory around it belongs."""
-    if os.geteuid() == 0 and (owner := os.fstat(around.descriptor)).st_uid != 0:
-        os.fchown(descriptor, owner.st_uid, owner.st_gid)
-
-
 def _status(path: PathLike) -> os.stat_result:
     where, at = _at(path)
     return os.stat(where, follow_symlinks=not at, **at)
@@ -554,7 +237,7 @@ def _give_owner(status: os.stat_result, descriptor: int) -> None:
 def link_or_copy(source: PathLike, target: PathLike) -> Literal["link", "copy"]:
     """Give a file a second name, one that is not there yet, without moving bytes where the file system can; else copy
     and fsync. A link gets another link with the same text."""
-    with _translated(target, "link"):
+    with translated(target, "link"):
         try:
             _link(source, target)
             return "link"
@@ -575,7 +258,7 @@ def _link(source: PathLike, target: PathLike) -> None:
 
 def copy(source: PathLike, target: PathLike) -> None:
     """Give the bytes of a file another holder: a reflink where the file system has them, else a copy. Not synced."""
-    with _translated(target, "copy"):
+    with translated(target, "copy"):
         try:
             with open(source, "rb", buffering=0) as old, open(target, "xb", buffering=0) as new:
                 if not _cloned(old.fileno(), new.fileno(), os.fstat(old.fileno()).st_size):
@@ -606,33 +289,6 @@ def _cloned(source: int, target: int, size: int) -> bool:
     return True
 
 
-def free_bytes(directory: PathLike) -> int:
-    """How much may still be written where a directory is."""
-    with _translated(directory, "look at"):
-        status = os.statvfs(directory)
-    return status.f_bavail * status.f_frsize
-
-
-def being_written(path: PathLike) -> bool | None:
-    """Whether some process has the file open for writing; None where the system does not tell (Linux tells the owner).
-
-    A read lease is granted only when there is none, and is given back at once. Who opens the file for writing in that
-    moment waits for it, and this process gets a SIGIO, for which it needs a handler.
-    """
-    if not hasattr(fcntl, "F_SETLEASE"):
-        return None
-    with _translated(path, "open"):
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    try:
-        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
-        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
-    except OSError as error:
-        return True if error.errno == errno.EAGAIN else None
-    finally:
-        os.close(descriptor)
-    return False
-
-
 def copy_file(source: PathLike, target: PathLike) -> None:
     """Copy a file with its mode, owner and times to a name that is not there yet, and fsync it.
 
@@ -641,12 +297,12 @@ def copy_file(source: PathLike, target: PathLike) -> None:
     """
     if is_link(source):
         where, at = _at(target)
-        with _translated(target, "copy the link"):
+        with translated(target, "copy the link"):
             os.symlink(read_link(source), where, dir_fd=at.get("dir_fd"))
         return
     unfinished = unfinished_name(target)
     remove(unfinished)  # of a run that was killed
-    with RandomAccessFile(source) as file, _translated(target, "copy"):
+    with RandomAccessFile(source) as file, translated(target, "copy"):
         descriptor = _create(unfinished, 0o600)
         try:
             try:
@@ -684,7 +340,7 @@ def name_finished(path: PathLike) -> None:
     """Give an unfinished file its name. Raises StorageError (of FileExistsError) when that is taken: a rename would
     replace what is there."""
     unfinished = unfinished_name(path)
-    with _translated(path, "name"):
+    with translated(path, "name"):
         try:
             _link(unfinished, path)
         except OSError as error:
@@ -699,13 +355,13 @@ def name_finished(path: PathLike) -> None:
 def rename(source: PathLike, target: PathLike) -> None:
     """Atomically give ``source`` the name ``target``, replacing what was there."""
     (old, old_at), (new, new_at) = _at(source, "src_dir_fd"), _at(target, "dst_dir_fd")
-    with _translated(target, "rename into place"):
+    with translated(target, "rename into place"):
         os.replace(old, new, **old_at, **new_at)
 
 
 def sync_file(path: PathLike) -> None:
     """Make the file's bytes durable."""
-    with _translated(path, "fsync"):
+    with translated(path, "fsync"):
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             os.fsync(descriptor)
@@ -719,7 +375,7 @@ def sync_directory(path: PathLike | Folder) -> None:
         with Folder(path) as folder:
             sync_directory(folder)
         return
-    with _translated(path.path, "fsync the directory"):
+    with translated(path.path, "fsync the directory"):
         try:
             os.fsync(path.descriptor)
         except OSError as error:
@@ -731,13 +387,13 @@ def sync_directory(path: PathLike | Folder) -> None:
 
 def remove(path: PathLike) -> None:
     """Remove a file; fine when it is gone already."""
-    with _translated(path, "remove"), contextlib.suppress(FileNotFoundError):
+    with translated(path, "remove"), contextlib.suppress(FileNotFoundError):
         _unlink(path)
 
 
 def remove_directory(path: PathLike) -> None:
     """Remove a directory that is empty; fine when it is gone, left alone when it is not empty."""
-    with _translated(path, "remove the directory"):
+    with translated(path, "remove the directory"):
         where, at = _at(path)
         try:
             os.rmdir(where, **at)
@@ -795,10 +451,10 @@ def created(path: PathLike, *, replace: bool = False) -> Iterator[BinaryIO]:
     """
     path = os.fspath(path)
     temporary = temporary_name(path)
-    with _translated(path, "write"):
+    with translated(path, "write"):
         descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
-        with _translated(path, "write"), os.fdopen(descriptor, "w+b") as file:
+        with translated(path, "write"), os.fdopen(descriptor, "w+b") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -825,7 +481,7 @@ def append_line(path: PathLike, line: str, *, durable: bool = True) -> None:
         write_atomic(path, content)
     if found is None and isinstance(path, Held):
         create_file(path, b"")
-    with _translated(path, "append to"):
+    with translated(path, "append to"):
         descriptor = _open_to_append(path)
         try:
             whole = _end_of_last_line(descriptor)
@@ -843,7 +499,7 @@ def append_line(path: PathLike, line: str, *, durable: bool = True) -> None:
 def require_appendable(path: PathLike) -> None:
     """Raise StorageError when a log that is there could not be appended to, UnsafeError when it is none."""
     if look(path) is not None:
-        with _translated(path, "append to"):
+        with translated(path, "append to"):
             os.close(_open_to_append(path))
 
 
