@@ -12,8 +12,8 @@ from typing import Any
 
 from ckpt_tools.errors import CkptError
 from ckpt_tools.format.bundle import OBJECT_GRAPH_KEY
+from ckpt_tools.format.graph import ObjectGraph
 from ckpt_tools.format.object_graph import without_keys
-from ckpt_tools.graph import ObjectGraph
 from ckpt_tools.readers import Bundle
 from ckpt_tools.rewrite import Plan, Value, plan_values
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from rich.text import Text
 
 from ckpt_tools.audit import Row
-from ckpt_tools.graph import ObjectGraph
+from ckpt_tools.format.graph import ObjectGraph
 
 
 def shown(text: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ckpt_tools.graph import ObjectGraph, Variable
+from ckpt_tools.format.graph import ObjectGraph, Variable
 from ckpt_tools.lineages import base
 from ckpt_tools.lineages.base import Lineage, Source
 from ckpt_tools.readers.base import Checkpoint

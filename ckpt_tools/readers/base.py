@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from ckpt_tools.findings import Finding
-from ckpt_tools.graph import ObjectGraph
+from ckpt_tools.format.graph import ObjectGraph
 
 if TYPE_CHECKING:
     import numpy as np

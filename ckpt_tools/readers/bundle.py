@@ -16,12 +16,12 @@ from ckpt_tools.errors import BusyError, CkptError, CorruptError, NotFoundError,
 from ckpt_tools.findings import Finding
 from ckpt_tools.format import checksum, dtypes
 from ckpt_tools.format.bundle import HEADER_KEY, OBJECT_GRAPH_KEY, Entry, Header
+from ckpt_tools.format.graph import ObjectGraph
 from ckpt_tools.format.slices import Box, Slice, require_cover
 from ckpt_tools.format.strings import check_strings, decode_strings
 from ckpt_tools.format.table import read_table
 from ckpt_tools.format.variants import check_variants
 from ckpt_tools.fs import paths
-from ckpt_tools.graph import ObjectGraph
 from ckpt_tools.readers.base import Step, TensorInfo
 from ckpt_tools.readers.common import CHUNK, Reader, damage, placed, shaped
 from ckpt_tools.readers.open_files import OpenFiles

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ckpt_tools.errors import CkptError, CorruptError, NotFoundError, UnsupportedError
 from ckpt_tools.findings import Finding, Severity
-from ckpt_tools.graph import ObjectGraph
+from ckpt_tools.format.graph import ObjectGraph
 from ckpt_tools.readers.base import Step, TensorInfo
 
 if TYPE_CHECKING:
