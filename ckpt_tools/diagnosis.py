@@ -22,7 +22,7 @@ from ckpt_tools.format.bundle import Entry
 from ckpt_tools.fs import paths, witness
 from ckpt_tools.readers import Bundle, Checkpoint, open_checkpoint
 from ckpt_tools.readers.bundle import index_name
-from ckpt_tools.readers.locate import prefixes_in
+from ckpt_tools.readers.location import prefixes_in
 
 _DATA = re.compile(r".+\.data-\d{5}-of-\d{5}", re.DOTALL)
 # A few megabytes of a few tensors tell whether a file is the right one.

@@ -22,9 +22,9 @@ from ckpt_tools.fs import paths
 from ckpt_tools.fs.local import Fingerprint
 from ckpt_tools.readers.bundle import Bundle
 from ckpt_tools.readers.keras_names import MAPS, map_of
-from ckpt_tools.readers.locate import named_by, prefixes_in
+from ckpt_tools.readers.location import named_by, prefixes_in
 from ckpt_tools.readers.saved_model import is_saved_model
-from ckpt_tools.readers.sniff import sniff
+from ckpt_tools.readers.signatures import sniff
 from ckpt_tools.readers.state_files import inside, other_states, read_state
 from ckpt_tools.readers.v1_names import shard_set
 

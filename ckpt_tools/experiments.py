@@ -16,7 +16,7 @@ from ckpt_tools.errors import CkptError, NotFoundError, StorageError
 from ckpt_tools.format.state import FILE_NAME
 from ckpt_tools.fs import paths
 from ckpt_tools.lineages.experiment_name import parse_name
-from ckpt_tools.readers.locate import latest_in, locate, prefixes_in
+from ckpt_tools.readers.location import latest_in, locate, prefixes_in
 
 BEST_ROOT = "best_model"
 RUNS_ROOT = "runs"

@@ -31,7 +31,7 @@ from ckpt_tools.leftovers import leftovers_in
 from ckpt_tools.newest import SALVAGED, by_number, is_salvaged
 from ckpt_tools.readers import Bundle
 from ckpt_tools.readers.bundle import index_name
-from ckpt_tools.readers.locate import locate, prefixes_in
+from ckpt_tools.readers.location import locate, prefixes_in
 from ckpt_tools.readers.saved_model import is_saved_model
 from ckpt_tools.readers.state_files import is_state_file, other_states
 from ckpt_tools.rewrite import Plan, Tidying

@@ -21,7 +21,7 @@ from ckpt_tools.lineages.trainer import ID as TRAINER
 from ckpt_tools.newest import by_number, is_salvaged
 from ckpt_tools.readers import open_checkpoint
 from ckpt_tools.readers.bundle import index_name
-from ckpt_tools.readers.locate import prefixes_in
+from ckpt_tools.readers.location import prefixes_in
 from ckpt_tools.verify import verify
 from trainer.stored import Stored, read_stored
 

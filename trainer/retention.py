@@ -23,7 +23,7 @@ from ckpt_tools.lineages import identify
 from ckpt_tools.lineages.trainer import ID as TRAINER
 from ckpt_tools.readers import open_checkpoint
 from ckpt_tools.readers.bundle import index_name
-from ckpt_tools.readers.locate import latest_in
+from ckpt_tools.readers.location import latest_in
 from trainer.stored import METRIC_KEY, Stored, read_stored, standing_of
 
 # Where a checkpoint is written before it is whole, and where its index goes before its data is removed.

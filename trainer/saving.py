@@ -24,7 +24,7 @@ from ckpt_tools.fs import durable, local
 from ckpt_tools.lineages.trainer import SUFFIX
 from ckpt_tools.readers import open_checkpoint
 from ckpt_tools.readers.bundle import index_name
-from ckpt_tools.readers.locate import prefixes_in
+from ckpt_tools.readers.location import prefixes_in
 from trainer.retention import UNFINISHED, data_files, doomed, retire, tidy
 
 _NAME = "ckpt-"

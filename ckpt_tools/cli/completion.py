@@ -47,7 +47,7 @@ def complete_tensor(context: typer.Context, incomplete: str) -> list[str]:
 
 
 def _matching(incomplete: str) -> list[str]:
-    from ckpt_tools.readers.locate import prefixes_in
+    from ckpt_tools.readers.location import prefixes_in
 
     directory, start = os.path.split(incomplete)
     # A tilde stays as it was typed.

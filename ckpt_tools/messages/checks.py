@@ -19,7 +19,7 @@ from ckpt_tools.messages.nearest import base_of_slot, nearest
 from ckpt_tools.messages.text import basename, until_end
 from ckpt_tools.naming import neutral, with_slashes
 from ckpt_tools.readers import Checkpoint, open_checkpoint
-from ckpt_tools.readers.locate import files_in, prefixes_in
+from ckpt_tools.readers.location import files_in, prefixes_in
 from ckpt_tools.verify import verify
 
 _SHAPE = re.compile(r"[\[(]((?: ?\d+ ?,)* ?\d+ ?,?) ?[\])]")

@@ -26,7 +26,7 @@ from ckpt_tools.readers.base import Step, TensorInfo
 from ckpt_tools.readers.common import CHUNK, Reader, damage, placed, shaped
 from ckpt_tools.readers.open_files import OpenFiles
 from ckpt_tools.readers.side_by_side import side_by_side
-from ckpt_tools.readers.sniff import sniff
+from ckpt_tools.readers.signatures import sniff
 
 if TYPE_CHECKING:
     import numpy as np

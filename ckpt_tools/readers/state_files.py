@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from ckpt_tools.errors import CkptError, CorruptError, UnsafeError
 from ckpt_tools.format.state import FILE_NAME, MAX_BYTES, State, decode_state, remains_of_state
 from ckpt_tools.fs import paths
-from ckpt_tools.readers.sniff import sniff
+from ckpt_tools.readers.signatures import sniff
 from ckpt_tools.readers.v1_names import shard_set, shards_of
 
 # Of Windows, or of a scheme such as ``dbfs:/``.

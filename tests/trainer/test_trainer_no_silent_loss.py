@@ -15,7 +15,7 @@ from toys import Recorder, small_config, tree
 
 from ckpt_tools.errors import BusyError, CkptError, MismatchError, UsageError
 from ckpt_tools.experiments import Experiment
-from ckpt_tools.readers.locate import prefixes_in
+from ckpt_tools.readers.location import prefixes_in
 from trainer.naming import new_experiment
 from trainer.start import new_run, resumed_run
 

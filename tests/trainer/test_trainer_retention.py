@@ -12,7 +12,7 @@ from toys import tree
 
 from ckpt_tools.experiments import Experiment
 from ckpt_tools.format.state import decode_state
-from ckpt_tools.readers.locate import prefixes_in
+from ckpt_tools.readers.location import prefixes_in
 from trainer.retention import UNFINISHED, tidy
 
 pytestmark = pytest.mark.tensorflow

@@ -24,7 +24,7 @@ from tracing import Server
 from ckpt_tools.errors import NotFoundError
 from ckpt_tools.experiments import Experiment
 from ckpt_tools.newest import newest_whole
-from ckpt_tools.readers.locate import prefixes_in
+from ckpt_tools.readers.location import prefixes_in
 from trainer.loop import KEEP
 
 pytestmark = [pytest.mark.tensorflow, pytest.mark.xdist_group("runs-killed")]

@@ -20,7 +20,7 @@ from tracing import CALLS, Server
 
 from ckpt_tools.newest import newest_whole
 from ckpt_tools.readers import open_checkpoint
-from ckpt_tools.readers.locate import prefixes_in
+from ckpt_tools.readers.location import prefixes_in
 
 pytestmark = [pytest.mark.tensorflow, pytest.mark.xdist_group("saves-killed")]
 

@@ -23,7 +23,7 @@ from ckpt_tools.errors import CkptError, CorruptError, NotFoundError, UnsafeErro
 from ckpt_tools.format.checksum import masked
 from ckpt_tools.format.wire import bytes_field, encode_varint
 from ckpt_tools.readers import locate, open_checkpoint
-from ckpt_tools.readers.sniff import sniff
+from ckpt_tools.readers.signatures import sniff
 
 
 def zipped(*names: str) -> bytes:

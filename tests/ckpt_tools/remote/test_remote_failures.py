@@ -28,7 +28,7 @@ from ckpt_tools.errors import (
 from ckpt_tools.fs import paths
 from ckpt_tools.inspection import inspect
 from ckpt_tools.readers import open_checkpoint
-from ckpt_tools.readers.locate import locate
+from ckpt_tools.readers.location import locate
 from ckpt_tools.verify import verify
 
 VALUES = np.arange(1 << 20, dtype=np.float32)

@@ -8,9 +8,9 @@ from ckpt_tools.errors import NotFoundError
 from ckpt_tools.fs import paths
 from ckpt_tools.readers.base import Checkpoint
 from ckpt_tools.readers.bundle import Bundle, index_name
-from ckpt_tools.readers.locate import locate, raise_stranger, what_is
+from ckpt_tools.readers.location import locate, raise_stranger, what_is
 from ckpt_tools.readers.saved_model import VARIABLES, SavedModel
-from ckpt_tools.readers.sniff import sniff
+from ckpt_tools.readers.signatures import sniff
 from ckpt_tools.readers.v1_names import shard_names
 
 # Whole files of other formats.

@@ -23,7 +23,7 @@ from ckpt_tools.fs import paths
 from ckpt_tools.readers.keras_names import map_of
 from ckpt_tools.readers.kinds import PASS_PREFIX, Kind
 from ckpt_tools.readers.saved_model import has_variables, is_saved_model
-from ckpt_tools.readers.sniff import sniff
+from ckpt_tools.readers.signatures import sniff
 from ckpt_tools.readers.state_files import inside, is_state_file, other_states, read_state
 from ckpt_tools.readers.v1_names import shard_set, shard_sets_in, shards_of
 
