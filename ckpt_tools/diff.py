@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ckpt_tools.errors import CkptError, UnsupportedError
 from ckpt_tools.experiments import resolve
 from ckpt_tools.findings import Finding
-from ckpt_tools.naming import Named, by_canonical_name
+from ckpt_tools.lineages.naming import Named, by_canonical_name
 from ckpt_tools.pairing import pair
 from ckpt_tools.readers import open_checkpoint
 from ckpt_tools.readers.common import damage

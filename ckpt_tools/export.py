@@ -24,7 +24,7 @@ from ckpt_tools.export_writers import METADATA, TOP_LEVEL, WRITERS, Content, Wri
 from ckpt_tools.findings import Finding
 from ckpt_tools.fs import durable
 from ckpt_tools.keras_layout import Doubt, KerasModel
-from ckpt_tools.naming import KERAS_FILES, Named, by_canonical_name, by_stored_name, with_slashes
+from ckpt_tools.lineages.naming import KERAS_FILES, Named, by_canonical_name, by_stored_name, with_slashes
 from ckpt_tools.readers import Checkpoint, open_checkpoint
 from ckpt_tools.steady import steady
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
-from ckpt_tools.naming import Named
+from ckpt_tools.lineages.naming import Named
 
 if TYPE_CHECKING:
     import h5py

@@ -17,16 +17,9 @@ from ckpt_tools.errors import CkptError, UsageError
 from ckpt_tools.evidence import collect, suspect_direction
 from ckpt_tools.experiments import BEST_LINE, Experiment, resolve
 from ckpt_tools.findings import Finding
-from ckpt_tools.lineages import (
-    BestMetric,
-    Lineage,
-    comirec_keras2_slots,
-    comirec_keras2_vars,
-    comirec_tf1,
-    identify,
-    trainer,
-)
+from ckpt_tools.lineages import BestMetric, Lineage, identify
 from ckpt_tools.lineages.base import LEARNING_RATE, STEP, required_variables
+from ckpt_tools.lineages.comirec import keras2_slots, keras2_vars, tf1, trainer
 from ckpt_tools.readers import Checkpoint, open_checkpoint
 from ckpt_tools.steady import steady
 
@@ -124,7 +117,7 @@ def _damage(checkpoint: Checkpoint, thorough: bool) -> tuple[Finding, ...]:
 
 def _with_trainer(path: str, checkpoint: Checkpoint, lineage: Lineage, thorough: bool) -> Forecast:
     needed = required_variables(lineage.model_type, lineage.variant)
-    if lineage.step is not None or lineage.id == comirec_tf1.ID:
+    if lineage.step is not None or lineage.id == tf1.ID:
         needed.remove(STEP)  # TF 1 keeps it as powers of Adam's betas
     restored = [name for name in needed if name in lineage.tensors]
     missing = [name for name in needed if name not in lineage.tensors]
@@ -229,7 +222,7 @@ def _latest(path: str, thorough: bool) -> tuple[str | None, list[Finding]]:
 
 # ------------------------------------------------------------------------------------ the old trainers
 
-_KERAS2 = (comirec_keras2_slots.ID, comirec_keras2_vars.ID)
+_KERAS2 = (keras2_slots.ID, keras2_vars.ID)
 _OVERWRITES = "the first evaluation WILL overwrite the best model"
 
 
@@ -263,7 +256,7 @@ def _old_outcome(checkpoint: Checkpoint, lineage: Lineage, name: str, keras: int
     """Whether weights, optimizer and best_metric survive, and the sentence that says it."""
     if name == "comirec-tf1":
         return False, False, False, f"at risk: the original trainer starts from new weights; {_OVERWRITES}"
-    if not _in_keras_line(checkpoint.prefix) or lineage.id in (comirec_tf1.ID, trainer.ID):
+    if not _in_keras_line(checkpoint.prefix) or lineage.id in (tf1.ID, trainer.ID):
         where = "does not find this checkpoint" if not _in_keras_line(checkpoint.prefix) else "cannot restore it"
         return False, False, False, f"at risk: the Keras port {where} and starts from new weights; {_OVERWRITES}"
     keeps_best = name == "comirec-keras-fixed" and lineage.best_metric.status == "present"

@@ -15,7 +15,8 @@ from ckpt_tools.findings import Finding
 from ckpt_tools.format.filenames import STATE_DIRECTORY
 from ckpt_tools.ledger import PENDING
 from ckpt_tools.leftovers import leftovers_in, orphans_in
-from ckpt_tools.lineages import BestMetric, Lineage, identify, trainer
+from ckpt_tools.lineages import BestMetric, Lineage, identify
+from ckpt_tools.lineages.comirec import trainer
 from ckpt_tools.lineages.tensor_names import Group, Role, Roles, bare, tell_roles
 from ckpt_tools.lineages.unknown import best_of, step_of, stopping_of
 from ckpt_tools.readers import Checkpoint, open_checkpoint

@@ -20,8 +20,9 @@ from ckpt_tools.experiments import resolve
 from ckpt_tools.format.bundle import OBJECT_GRAPH_KEY
 from ckpt_tools.format.object_graph import build_graph
 from ckpt_tools.ledger import ChangeEntry, RewriteEntry, backup_path
-from ckpt_tools.lineages import Lineage, identify, trainer
+from ckpt_tools.lineages import Lineage, identify
 from ckpt_tools.lineages.base import LEARNING_RATE, STEP, UNKNOWN_STEP, required_variables
+from ckpt_tools.lineages.comirec import trainer
 from ckpt_tools.readers import Bundle, open_checkpoint
 from ckpt_tools.rewrite import Plan, Value
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from ckpt_tools.naming import Named
+from ckpt_tools.lineages.naming import Named
 
 Pair = tuple[Named, Named]
 

@@ -17,7 +17,7 @@ from ckpt_tools.format.state import FILE_NAME
 from ckpt_tools.fs import local
 from ckpt_tools.fs.local import Fingerprint
 from ckpt_tools.lineages import identify
-from ckpt_tools.lineages.trainer import ID as TRAINER
+from ckpt_tools.lineages.comirec.trainer import ID as TRAINER
 from ckpt_tools.newest import by_number, is_salvaged
 from ckpt_tools.readers import open_checkpoint
 from ckpt_tools.readers.bundle import index_name

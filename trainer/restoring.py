@@ -10,7 +10,7 @@ import numpy as np
 
 from ckpt_tools.errors import UsageError
 from ckpt_tools.lineages import Lineage
-from ckpt_tools.lineages.trainer import ID as TRAINER
+from ckpt_tools.lineages.comirec.trainer import ID as TRAINER
 from ckpt_tools.readers import Checkpoint
 from trainer.config import ADJUSTABLE, OLD_READOUTS, TrainConfig, default_config, flag, override
 from trainer.originals import MULTI_INTEREST, TRAINERS, habits

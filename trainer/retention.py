@@ -20,7 +20,7 @@ from ckpt_tools.experiments import Experiment
 from ckpt_tools.fs import durable, local
 from ckpt_tools.ledger import history
 from ckpt_tools.lineages import identify
-from ckpt_tools.lineages.trainer import ID as TRAINER
+from ckpt_tools.lineages.comirec.trainer import ID as TRAINER
 from ckpt_tools.readers import open_checkpoint
 from ckpt_tools.readers.bundle import index_name
 from ckpt_tools.readers.location import latest_in

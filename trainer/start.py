@@ -54,7 +54,7 @@ from ckpt_tools.experiments import Experiment
 from ckpt_tools.findings import Finding
 from ckpt_tools.fs.local import Fingerprint
 from ckpt_tools.lineages import identify
-from ckpt_tools.lineages.trainer import ID as TRAINER
+from ckpt_tools.lineages.comirec.trainer import ID as TRAINER
 from ckpt_tools.newest import newest_whole
 from ckpt_tools.readers import open_checkpoint
 from trainer.config import LARGEST_SEED, UNKNOWN_ITEM_COUNT, TrainConfig, validate

@@ -13,7 +13,7 @@ from ckpt_tools.evidence import Evidence
 from ckpt_tools.experiments import Experiment
 from ckpt_tools.lineages import Lineage, identify
 from ckpt_tools.lineages.base import UNKNOWN_STEP
-from ckpt_tools.lineages.trainer import ID as TRAINER
+from ckpt_tools.lineages.comirec.trainer import ID as TRAINER
 from ckpt_tools.readers import Checkpoint, open_checkpoint
 from trainer.standing import STORED, Standing
 

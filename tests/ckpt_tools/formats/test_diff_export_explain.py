@@ -16,7 +16,7 @@ from ckpt_tools.cli import run
 from ckpt_tools.diff import diff
 from ckpt_tools.errors import UsageError
 from ckpt_tools.export import export
-from ckpt_tools.naming import by_canonical_name, neutral
+from ckpt_tools.lineages.naming import by_canonical_name, neutral
 from ckpt_tools.readers import open_checkpoint
 
 # ------------------------------------------------------------------------------------------------ diff

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ckpt_tools.format.graph import ObjectGraph, Variable
-from ckpt_tools.lineages import keras_port
 from ckpt_tools.lineages.base import Lineage
+from ckpt_tools.lineages.comirec import keras_port
 from ckpt_tools.readers.base import Checkpoint
 
 ID = "comirec-keras3"
