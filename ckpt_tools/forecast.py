@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ckpt_tools.errors import CkptError, UsageError
-from ckpt_tools.evidence import collect, suspect_direction
-from ckpt_tools.experiments import BEST_LINE, Experiment, resolve
 from ckpt_tools.findings import Finding
 from ckpt_tools.lineages import BestMetric, Lineage, identify
 from ckpt_tools.lineages.base import LEARNING_RATE, STEP, required_variables
 from ckpt_tools.lineages.comirec import keras2_slots, keras2_vars, tf1, trainer
 from ckpt_tools.readers import Checkpoint, open_checkpoint
+from ckpt_tools.runs.experiments import BEST_LINE, Experiment, resolve
+from ckpt_tools.runs.logs import collect, suspect_direction
 from ckpt_tools.steady import steady
 
 TRAINERS = ("trainer", "comirec-keras", "comirec-keras-fixed", "comirec-tf1")

@@ -10,21 +10,21 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ckpt_tools.errors import BusyError, CkptError
-from ckpt_tools.experiments import BEST_LINE, LATEST_LINE, Experiment, resolve
 from ckpt_tools.findings import Finding
 from ckpt_tools.format.filenames import STATE_DIRECTORY
-from ckpt_tools.ledger import PENDING
-from ckpt_tools.leftovers import leftovers_in, orphans_in
 from ckpt_tools.lineages import BestMetric, Lineage, identify
 from ckpt_tools.lineages.comirec import trainer
 from ckpt_tools.lineages.tensor_names import Group, Role, Roles, bare, tell_roles
 from ckpt_tools.lineages.unknown import best_of, step_of, stopping_of
 from ckpt_tools.readers import Checkpoint, open_checkpoint
 from ckpt_tools.readers.common import damage
+from ckpt_tools.runs.experiments import BEST_LINE, LATEST_LINE, Experiment, resolve
+from ckpt_tools.runs.ledger import PENDING
+from ckpt_tools.runs.leftovers import leftovers_in, orphans_in
 from ckpt_tools.steady import steady
 
 if TYPE_CHECKING:
-    from ckpt_tools.evidence import Evidence
+    from ckpt_tools.runs.logs import Evidence
 
 SCHEMA_VERSION = 1
 
@@ -268,7 +268,7 @@ def _evidence(
         experiment = Experiment(os.path.dirname(prefix) or ".")
     if experiment is None or (lineage is not None and lineage.id == trainer.ID):
         return None
-    from ckpt_tools.evidence import collect, suspect_direction  # not needed for a lone checkpoint
+    from ckpt_tools.runs.logs import collect, suspect_direction  # not needed for a lone checkpoint
 
     evidence = collect(experiment)
     if suspect := suspect_direction(evidence, lineage.step if lineage else None):

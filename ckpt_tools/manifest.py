@@ -18,13 +18,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from ckpt_tools.errors import CorruptError, UnsupportedError
-from ckpt_tools.experiments import resolve
 from ckpt_tools.findings import Finding
 from ckpt_tools.fs import paths
 from ckpt_tools.readers import Bundle, Checkpoint, open_checkpoint
 from ckpt_tools.readers.common import CHUNK
 from ckpt_tools.readers.keras_names import MAPS
 from ckpt_tools.readers.v1_names import shard_names
+from ckpt_tools.runs.experiments import resolve
 from ckpt_tools.steady import steady
 
 SCHEMA_VERSION = 1

@@ -16,15 +16,15 @@ from typing import Any, TypeGuard
 
 from ckpt_tools import rewrite
 from ckpt_tools.errors import NotFoundError, UnsupportedError, UsageError
-from ckpt_tools.experiments import resolve
 from ckpt_tools.format.bundle import OBJECT_GRAPH_KEY
 from ckpt_tools.format.object_graph import build_graph
-from ckpt_tools.ledger import ChangeEntry, RewriteEntry, backup_path
 from ckpt_tools.lineages import Lineage, identify
 from ckpt_tools.lineages.base import LEARNING_RATE, STEP, UNKNOWN_STEP, required_variables
 from ckpt_tools.lineages.comirec import trainer
 from ckpt_tools.readers import Bundle, open_checkpoint
 from ckpt_tools.rewrite import Plan, Value
+from ckpt_tools.runs.experiments import resolve
+from ckpt_tools.runs.ledger import ChangeEntry, RewriteEntry, backup_path
 
 REASON = "migrate"
 # What is shown of a best metric for which there is only the place, with the value that such variables start from.

@@ -20,14 +20,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ckpt_tools import ledger, rewrite
+from ckpt_tools import rewrite
 from ckpt_tools.errors import CkptError, CorruptError, NotFoundError, UnsafeError, UnsupportedError
-from ckpt_tools.experiments import BEST_LINE, LATEST_LINE
 from ckpt_tools.findings import Finding, Severity
 from ckpt_tools.format.filenames import bundle_part
 from ckpt_tools.format.state import FILE_NAME
 from ckpt_tools.fs import local, paths
-from ckpt_tools.leftovers import leftovers_in
 from ckpt_tools.newest import SALVAGED, by_number, is_salvaged
 from ckpt_tools.readers import Bundle
 from ckpt_tools.readers.bundle import index_name
@@ -35,6 +33,9 @@ from ckpt_tools.readers.location import locate, prefixes_in
 from ckpt_tools.readers.saved_model import is_saved_model
 from ckpt_tools.readers.state_files import is_state_file, other_states
 from ckpt_tools.rewrite import Plan, Tidying
+from ckpt_tools.runs import ledger
+from ckpt_tools.runs.experiments import BEST_LINE, LATEST_LINE
+from ckpt_tools.runs.leftovers import leftovers_in
 from ckpt_tools.salvage import Lost, plan_salvage
 from ckpt_tools.state_repair import judge
 from ckpt_tools.steady import steady

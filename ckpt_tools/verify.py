@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ckpt_tools.errors import CorruptError
-from ckpt_tools.experiments import resolve
 from ckpt_tools.findings import Finding
 from ckpt_tools.readers import Checkpoint, open_checkpoint
 from ckpt_tools.readers.common import damage
+from ckpt_tools.runs.experiments import resolve
 from ckpt_tools.sampling import Selection
 from ckpt_tools.steady import steady
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Literal
 
-from ckpt_tools.experiments import Experiment
 from ckpt_tools.lineages import identify
 from ckpt_tools.newest import newest_whole
 from ckpt_tools.readers import open_checkpoint
+from ckpt_tools.runs.experiments import Experiment
 from trainer.config import TrainConfig
 from trainer.data import Interactions, read_categories, read_split, split_path
 from trainer.measuring import Progress, numpy_model, weight_names

@@ -7,8 +7,8 @@ import os
 import warnings
 from collections.abc import Sequence
 
-from ckpt_tools.evidence import LoggedEvaluation
 from ckpt_tools.fs import durable
+from ckpt_tools.runs.logs import LoggedEvaluation
 
 NAME = "recall.png"
 # Fonts with Chinese, Japanese and Korean letters, where a system has one: names of experiments may hold them.

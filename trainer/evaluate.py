@@ -7,11 +7,11 @@ from dataclasses import asdict
 from functools import lru_cache
 
 from ckpt_tools.evaluators import Measurement
-from ckpt_tools.evidence import collect
-from ckpt_tools.experiments import Experiment
 from ckpt_tools.fs.local import Fingerprint, fingerprint
 from ckpt_tools.lineages import Lineage
 from ckpt_tools.readers import Checkpoint
+from ckpt_tools.runs.experiments import Experiment
+from ckpt_tools.runs.logs import collect
 from trainer.config import MODEL_TYPES
 from trainer.data import Interactions, find_dataset, read_split, split_path
 from trainer.measuring import METRIC, Progress, weight_names

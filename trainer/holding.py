@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ckpt_tools.errors import CkptError
-from ckpt_tools.evidence import Evidence
-from ckpt_tools.experiments import Experiment
 from ckpt_tools.format.state import FILE_NAME
 from ckpt_tools.fs import local
 from ckpt_tools.fs.local import Fingerprint
@@ -22,6 +20,8 @@ from ckpt_tools.newest import by_number, is_salvaged
 from ckpt_tools.readers import open_checkpoint
 from ckpt_tools.readers.bundle import index_name
 from ckpt_tools.readers.location import prefixes_in
+from ckpt_tools.runs.experiments import Experiment
+from ckpt_tools.runs.logs import Evidence
 from ckpt_tools.verify import verify
 from trainer.stored import Stored, read_stored
 

@@ -13,8 +13,8 @@ from types import FrameType, TracebackType
 from typing import Any, Literal, Protocol
 
 from ckpt_tools.errors import MismatchError
-from ckpt_tools.experiments import Experiment
 from ckpt_tools.fs import durable
+from ckpt_tools.runs.experiments import Experiment
 from trainer.ahead import Ahead
 from trainer.config import TrainConfig
 from trainer.metrics import Metrics

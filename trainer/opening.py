@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ckpt_tools.errors import NotFoundError, UnsupportedError
-from ckpt_tools.evidence import collect
-from ckpt_tools.experiments import Experiment, resolve
 from ckpt_tools.lineages import identify
 from ckpt_tools.readers import open_checkpoint
+from ckpt_tools.runs.experiments import Experiment, resolve
+from ckpt_tools.runs.logs import collect
 from trainer.config import TrainConfig, validate
 from trainer.data import Interactions, default_data_dir, find_dataset, read_split
 from trainer.measuring import numpy_model, weight_names

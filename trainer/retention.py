@@ -15,15 +15,15 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 from ckpt_tools.errors import CkptError
-from ckpt_tools.evidence import Evidence
-from ckpt_tools.experiments import Experiment
 from ckpt_tools.fs import durable, local
-from ckpt_tools.ledger import history
 from ckpt_tools.lineages import identify
 from ckpt_tools.lineages.comirec.trainer import ID as TRAINER
 from ckpt_tools.readers import open_checkpoint
 from ckpt_tools.readers.bundle import index_name
 from ckpt_tools.readers.location import latest_in
+from ckpt_tools.runs.experiments import Experiment
+from ckpt_tools.runs.ledger import history
+from ckpt_tools.runs.logs import Evidence
 from trainer.stored import METRIC_KEY, Stored, read_stored, standing_of
 
 # Where a checkpoint is written before it is whole, and where its index goes before its data is removed.

@@ -18,13 +18,13 @@ from typing import Any
 import tensorflow as tf
 
 from ckpt_tools.errors import BusyError, CkptError, StorageError
-from ckpt_tools.experiments import Experiment
 from ckpt_tools.format.state import FILE_NAME, encode_state
 from ckpt_tools.fs import durable, local
 from ckpt_tools.lineages.comirec.trainer import SUFFIX
 from ckpt_tools.readers import open_checkpoint
 from ckpt_tools.readers.bundle import index_name
 from ckpt_tools.readers.location import prefixes_in
+from ckpt_tools.runs.experiments import Experiment
 from trainer.retention import UNFINISHED, data_files, doomed, retire, tidy
 
 _NAME = "ckpt-"

@@ -49,14 +49,14 @@ from ckpt_tools.errors import (
     UnsupportedError,
     UsageError,
 )
-from ckpt_tools.evidence import Evidence, collect
-from ckpt_tools.experiments import Experiment
 from ckpt_tools.findings import Finding
 from ckpt_tools.fs.local import Fingerprint
 from ckpt_tools.lineages import identify
 from ckpt_tools.lineages.comirec.trainer import ID as TRAINER
 from ckpt_tools.newest import newest_whole
 from ckpt_tools.readers import open_checkpoint
+from ckpt_tools.runs.experiments import Experiment
+from ckpt_tools.runs.logs import Evidence, collect
 from trainer.config import LARGEST_SEED, UNKNOWN_ITEM_COUNT, TrainConfig, validate
 from trainer.data import Interactions, default_data_dir, read_split, require_ids_below, split_path
 from trainer.holding import best_where, holder, snapshot

@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from ckpt_tools.errors import CkptError
-from ckpt_tools.evidence import Evidence
-from ckpt_tools.experiments import Experiment
 from ckpt_tools.lineages import Lineage, identify
 from ckpt_tools.lineages.base import UNKNOWN_STEP
 from ckpt_tools.lineages.comirec.trainer import ID as TRAINER
 from ckpt_tools.readers import Checkpoint, open_checkpoint
+from ckpt_tools.runs.experiments import Experiment
+from ckpt_tools.runs.logs import Evidence
 from trainer.standing import STORED, Standing
 
 METRIC_KEY = "state/metric"

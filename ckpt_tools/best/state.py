@@ -11,7 +11,7 @@ from typing import Any
 
 from ckpt_tools.errors import CorruptError, UsageError
 from ckpt_tools.fs import durable, local
-from ckpt_tools.metric_lines import Mode, mode_of
+from ckpt_tools.runs.metric_lines import Mode, mode_of
 
 FILE = "best.json"
 SCHEMA_VERSION = 1

@@ -18,11 +18,11 @@ from textual.worker import get_current_worker
 
 from ckpt_tools.audit import Row, describe
 from ckpt_tools.browse.words import graph_lines, shown, summary
-from ckpt_tools.discovery import Discovery
 from ckpt_tools.errors import CkptError
 from ckpt_tools.format.object_graph import VALUE_SUFFIX
 from ckpt_tools.inspection import Inspection, Tensor, inspect
 from ckpt_tools.readers import open_checkpoint
+from ckpt_tools.runs.discovery import Discovery
 from ckpt_tools.steady import steady
 
 _MARKS = {

@@ -105,7 +105,7 @@ def file_of(path: str, prefix: str | None) -> str:
 def _distinct(paths: Sequence[str]) -> list[str]:
     if len(paths) == 1:
         return list(paths)
-    from ckpt_tools.experiments import resolve
+    from ckpt_tools.runs.experiments import resolve
 
     first: dict[str, str] = {}
     for path in paths:

@@ -8,7 +8,7 @@
     endings    the parts behind the commit point, or instead of it; each can be done again
     workplace  the directory under its lock, with what is kept for it held open
 
-What was changed, and where the originals are, is in the ledger of the directory (`ckpt_tools.ledger`).
+What was changed, and where the originals are, is in the ledger of the directory (`ckpt_tools.runs.ledger`).
 """
 
 from ckpt_tools.rewrite.applying import Applied, apply, apply_to

@@ -20,14 +20,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ckpt_tools import ledger
 from ckpt_tools.errors import CkptError, CorruptError
 from ckpt_tools.fs import durable, local
 from ckpt_tools.fs.local import Folder
-from ckpt_tools.ledger import PENDING, ChangeEntry, RewriteEntry, TidyEntry, UndoEntry
 from ckpt_tools.rewrite.endings import Pending, end_after, end_before, is_begun, side, stopped, take_back
 from ckpt_tools.rewrite.files import is_same
 from ckpt_tools.rewrite.workplace import Workplace, working_in
+from ckpt_tools.runs import ledger
+from ckpt_tools.runs.ledger import PENDING, ChangeEntry, RewriteEntry, TidyEntry, UndoEntry
 
 _MAX_JOURNAL_BYTES = 1 << 27
 _UNFINISHED = re.compile(rf"{re.escape(PENDING)}\.tmp-[0-9a-f]{{8}}")

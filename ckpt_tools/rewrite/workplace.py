@@ -12,12 +12,12 @@ import json
 import os
 from collections.abc import Iterator
 
-from ckpt_tools import ledger
 from ckpt_tools.format.filenames import STATE_DIRECTORY
 from ckpt_tools.fs import durable, local
 from ckpt_tools.fs.local import Folder
-from ckpt_tools.ledger import BACKUP, LEDGER, Entry
 from ckpt_tools.redaction import redacted
+from ckpt_tools.runs import ledger
+from ckpt_tools.runs.ledger import BACKUP, LEDGER, Entry
 
 
 class Workplace:

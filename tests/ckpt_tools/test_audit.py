@@ -20,9 +20,9 @@ from checkpoints import EXPERIMENTS, FIXTURES, Sample, build_bundle, pick, snaps
 from ckpt_tools.audit import Row, audit, selector
 from ckpt_tools.backfill import Options, backfill
 from ckpt_tools.cli import run
-from ckpt_tools.discovery import Discovery
 from ckpt_tools.errors import NotFoundError, UsageError
 from ckpt_tools.repair import repair
+from ckpt_tools.runs.discovery import Discovery
 
 Copy = Callable[..., Path]
 SAMPLE = pick("tf2.21")

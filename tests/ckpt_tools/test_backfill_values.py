@@ -14,8 +14,8 @@ from ckpt_tools.backfill import Options, backfill
 from ckpt_tools.cli import run
 from ckpt_tools.errors import UsageError
 from ckpt_tools.inspection import inspect
-from ckpt_tools.ledger import read_ledger
 from ckpt_tools.lineages.base import float32
+from ckpt_tools.runs.ledger import read_ledger
 
 each = pytest.mark.parametrize("sample", OF_EACH_LINEAGE, ids=lambda sample: sample.id)
 

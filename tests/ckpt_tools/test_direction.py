@@ -11,8 +11,8 @@ from checkpoints import EXPERIMENTS, build_bundle, pick
 from test_evidence import evidence_of
 
 from ckpt_tools.cli import run
-from ckpt_tools.evidence import collect, suspect_direction
-from ckpt_tools.experiments import Experiment
+from ckpt_tools.runs.experiments import Experiment
+from ckpt_tools.runs.logs import collect, suspect_direction
 
 
 def by_keras(folder: Path, recalls: Sequence[float], mode: str) -> None:

@@ -11,8 +11,8 @@ import pytest
 from checkpoints import EXPERIMENTS, Sample, pick
 
 from ckpt_tools.cli import run
-from ckpt_tools.evidence import Evidence, collect
-from ckpt_tools.experiments import Experiment
+from ckpt_tools.runs.experiments import Experiment
+from ckpt_tools.runs.logs import Evidence, collect
 
 
 def evidence_of(tmp_path: Path, name: str, content: str, where: str = "runs") -> Evidence:

@@ -18,7 +18,7 @@ from forking import serve
 from toys import Recorder, small_config
 
 from ckpt_tools.errors import NotFoundError
-from ckpt_tools.experiments import Experiment
+from ckpt_tools.runs.experiments import Experiment
 from trainer.config import experiment_name
 from trainer.loop import train
 from trainer.start import Start, new_run, resumed_run

@@ -11,9 +11,9 @@ from old_experiments import DATA, EXPERIMENTS, LEFT_BEHIND, path_of
 from toys import Recorder, tree
 
 from ckpt_tools.backfill import Options, backfill
-from ckpt_tools.experiments import Experiment
 from ckpt_tools.migrate import migrate
 from ckpt_tools.rewrite import undo
+from ckpt_tools.runs.experiments import Experiment
 from trainer.start import resumed_run
 
 ENTRIES = [

@@ -19,7 +19,7 @@ from test_trainer_resume import begin, resume, rows, same_bits, tensors
 from toys import SMALL
 
 from ckpt_tools.errors import UsageError
-from ckpt_tools.experiments import Experiment
+from ckpt_tools.runs.experiments import Experiment
 from trainer.cluster import Task, task_of
 
 STEPS = 60

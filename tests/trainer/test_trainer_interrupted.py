@@ -16,7 +16,7 @@ from test_trainer_resume import begin, resume, rows, same_bits, tensors
 from toys import SMALL, Recorder, small_config
 
 from ckpt_tools.errors import StorageError
-from ckpt_tools.experiments import Experiment
+from ckpt_tools.runs.experiments import Experiment
 from trainer.naming import new_experiment
 from trainer.start import new_run, resumed_run
 

@@ -14,8 +14,8 @@ from test_trainer_resume import begin, resume, same_bits, tensors
 from toys import Recorder, small_config, tree
 
 from ckpt_tools.errors import BusyError, CkptError, MismatchError, UsageError
-from ckpt_tools.experiments import Experiment
 from ckpt_tools.readers.location import prefixes_in
+from ckpt_tools.runs.experiments import Experiment
 from trainer.naming import new_experiment
 from trainer.start import new_run, resumed_run
 

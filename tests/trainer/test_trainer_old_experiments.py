@@ -12,9 +12,9 @@ from old_experiments import DATA, EXPERIMENTS, IDS, LEFT_BEHIND, path_of
 from toys import Recorder, tree
 
 from ckpt_tools.errors import MismatchError
-from ckpt_tools.experiments import Experiment
 from ckpt_tools.lineages import identify
 from ckpt_tools.readers import open_checkpoint
+from ckpt_tools.runs.experiments import Experiment
 from trainer.evaluate import ComiRecEvaluator
 from trainer.restoring import settings_of
 from trainer.start import resumed_run

@@ -15,10 +15,10 @@ import pytest
 from toys import Recorder, small_config, tree, write_split
 
 from ckpt_tools.errors import BusyError, MismatchError, NotFoundError, UsageError
-from ckpt_tools.experiments import Experiment
 from ckpt_tools.fs import durable
 from ckpt_tools.lineages.base import UNKNOWN_STEP
 from ckpt_tools.readers import open_checkpoint
+from ckpt_tools.runs.experiments import Experiment
 from trainer.naming import new_experiment
 from trainer.start import new_run, resumed_run
 

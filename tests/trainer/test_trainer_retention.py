@@ -10,9 +10,9 @@ import pytest
 from test_trainer_saving import stored
 from toys import tree
 
-from ckpt_tools.experiments import Experiment
 from ckpt_tools.format.state import decode_state
 from ckpt_tools.readers.location import prefixes_in
+from ckpt_tools.runs.experiments import Experiment
 from trainer.retention import UNFINISHED, tidy
 
 pytestmark = pytest.mark.tensorflow

@@ -111,7 +111,7 @@ def _text(found: Inspection, *, tree: bool) -> Iterator[RenderableType]:
 
 def _history(found: Inspection) -> str:
     """The recalls that the run's logs tell, the best with its step."""
-    from ckpt_tools.evidence import collect
+    from ckpt_tools.runs.logs import collect
 
     evidence = found.evidence or (collect(found.experiment) if found.experiment else None)
     if evidence is None or evidence.best is None:

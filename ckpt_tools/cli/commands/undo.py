@@ -18,7 +18,7 @@ from ckpt_tools.format.state import FILE_NAME
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from ckpt_tools.ledger import ChangeEntry
+    from ckpt_tools.runs.ledger import ChangeEntry
 
 
 @app.command(
@@ -50,7 +50,8 @@ def undo(
     output = Output("undo", path, json=json, quiet=quiet)
 
     def body() -> int:
-        from ckpt_tools import ledger, rewrite
+        from ckpt_tools import rewrite
+        from ckpt_tools.runs import ledger
 
         prefix, beside = _chain(path)
         if list_only:
@@ -86,10 +87,11 @@ def _chain(path: str) -> tuple[str, bool]:
     Of a directory or an experiment it is the checkpoint that it means, as everywhere. Where that one was never
     changed (a resume has saved since), or where none can be told any more, it is the one that was changed last.
     """
-    from ckpt_tools import ledger, rewrite
-    from ckpt_tools.experiments import BEST_LINE, LATEST_LINE, resolve
+    from ckpt_tools import rewrite
     from ckpt_tools.fs import local
     from ckpt_tools.readers.state_files import is_state_file
+    from ckpt_tools.runs import ledger
+    from ckpt_tools.runs.experiments import BEST_LINE, LATEST_LINE, resolve
 
     folder = (found := local.look(path, follow=True)) is not None and stat.S_ISDIR(found.st_mode)
     directory = path if folder else os.path.dirname(path) or "."
@@ -119,7 +121,7 @@ def _chain(path: str) -> tuple[str, bool]:
 
 
 def _text(prefix: str, entries: Iterable[ChangeEntry]) -> Iterator[RenderableType]:
-    from ckpt_tools.ledger import TidyEntry
+    from ckpt_tools.runs.ledger import TidyEntry
 
     for entry in entries:
         where = os.path.dirname(prefix) if isinstance(entry, TidyEntry) else prefix

@@ -17,8 +17,6 @@ from remote_stores import Manners, Store
 import ckpt_tools
 from ckpt_tools.audit import audit
 from ckpt_tools.diff import diff
-from ckpt_tools.evidence import collect
-from ckpt_tools.experiments import Experiment
 from ckpt_tools.export import export
 from ckpt_tools.forecast import forecast
 from ckpt_tools.format.bundle import Entry
@@ -28,6 +26,8 @@ from ckpt_tools.format.table import read_table, write_table
 from ckpt_tools.format.wire import bytes_field, text_field, varint_field
 from ckpt_tools.fs.remote import AHEAD, BLOCK
 from ckpt_tools.inspection import inspect
+from ckpt_tools.runs.experiments import Experiment
+from ckpt_tools.runs.logs import collect
 from ckpt_tools.verify import verify
 
 SAMPLE = pick("tf2.21")

@@ -21,8 +21,9 @@ from typing import Any
 
 import pytest
 
-from ckpt_tools import ledger, steady
+from ckpt_tools import steady
 from ckpt_tools.errors import CkptError
+from ckpt_tools.runs import ledger
 
 READING = ("stat", "lstat", "fstat", "listdir", "readlink", "pread", "statvfs", "access")
 CHANGING = (

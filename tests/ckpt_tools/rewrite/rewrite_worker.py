@@ -15,10 +15,10 @@ import sys
 from contextlib import nullcontext, suppress
 
 from ckpt_tools.errors import CkptError, NotFoundError, UnsupportedError
-from ckpt_tools.ledger import history
 from ckpt_tools.readers.bundle import Bundle
 from ckpt_tools.repair import repair
 from ckpt_tools.rewrite import apply, pending, plan_scalar, recover, undo
+from ckpt_tools.runs.ledger import history
 
 KEY = "best_metric"
 SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"

@@ -25,9 +25,9 @@ from checkpoints import (
 from ckpt_tools import __version__
 from ckpt_tools.errors import BusyError, CorruptError, NotFoundError, StorageError
 from ckpt_tools.format.object_graph import decode_graph
-from ckpt_tools.ledger import read_ledger
 from ckpt_tools.readers import Bundle
 from ckpt_tools.rewrite import apply, plan_scalar
+from ckpt_tools.runs.ledger import read_ledger
 
 each = pytest.mark.parametrize("sample", OF_EACH_LINEAGE, ids=lambda sample: sample.id)
 

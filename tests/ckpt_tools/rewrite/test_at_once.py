@@ -16,9 +16,9 @@ from checkpoints import build_bundle, rewrite, snapshot, stored_best
 from ckpt_tools.errors import BusyError
 from ckpt_tools.fs import durable
 from ckpt_tools.inspection import inspect
-from ckpt_tools.ledger import read_ledger
 from ckpt_tools.readers import Checkpoint, open_checkpoint
 from ckpt_tools.rewrite import undo
+from ckpt_tools.runs.ledger import read_ledger
 
 
 @pytest.fixture

@@ -21,9 +21,9 @@ from ckpt_tools import steady
 from ckpt_tools.cli import run
 from ckpt_tools.errors import BusyError, CkptError, CorruptError, StorageError
 from ckpt_tools.fs import local
-from ckpt_tools.ledger import history
 from ckpt_tools.repair import repair
 from ckpt_tools.rewrite import drop_backups, recover, undo
+from ckpt_tools.runs.ledger import history
 from ckpt_tools.verify import verify
 
 CALLS = ("link", "replace", "unlink", "fsync", "rmdir", "mkdir")

@@ -13,8 +13,8 @@ import pytest
 from checkpoints import Sample, build_bundle, contents, rewrite, snapshot, stored_best
 
 from ckpt_tools.errors import BusyError, CorruptError, NotFoundError, StorageError, UnsafeError
-from ckpt_tools.ledger import history, read_ledger
 from ckpt_tools.rewrite import undo
+from ckpt_tools.runs.ledger import history, read_ledger
 
 LEDGER = ".ckpt-tools/ledger.jsonl"
 

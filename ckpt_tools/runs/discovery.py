@@ -15,7 +15,6 @@ from functools import cached_property
 from typing import Literal
 
 from ckpt_tools.errors import CkptError, NotFoundError
-from ckpt_tools.experiments import BEST_ROOT, RUNS_ROOT, Experiment, is_experiment
 from ckpt_tools.format.filenames import bundle_part, index_name, is_unfinished, is_unfinished_folder, meta_name
 from ckpt_tools.format.state import FILE_NAME, State
 from ckpt_tools.fs import paths
@@ -27,6 +26,7 @@ from ckpt_tools.readers.saved_model import is_saved_model
 from ckpt_tools.readers.signatures import sniff
 from ckpt_tools.readers.state_files import inside, other_states, read_state
 from ckpt_tools.readers.v1_names import shard_set
+from ckpt_tools.runs.experiments import BEST_ROOT, RUNS_ROOT, Experiment, is_experiment
 
 Kind = Literal["experiment", "checkpoint", "saved-model", "keras"]
 Files = Mapping[str, Fingerprint]

@@ -26,10 +26,10 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from ckpt_tools.errors import CkptError, CorruptError
-from ckpt_tools.experiments import Experiment
 from ckpt_tools.findings import Finding
 from ckpt_tools.format.events import read_scalars
 from ckpt_tools.fs import paths
+from ckpt_tools.runs.experiments import Experiment
 
 MAX_LOG_BYTES = 1 << 30
 # Half a unit of the last digit that the old trainers print, and the rounding of float32 on top of it.
