@@ -17,6 +17,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ckpt_tools.analysis.stability import steady
 from ckpt_tools.errors import CorruptError, UnsupportedError
 from ckpt_tools.findings import Finding
 from ckpt_tools.fs import paths
@@ -25,7 +26,6 @@ from ckpt_tools.readers.common import CHUNK
 from ckpt_tools.readers.keras_names import MAPS
 from ckpt_tools.readers.v1_names import shard_names
 from ckpt_tools.runs.experiments import resolve
-from ckpt_tools.steady import steady
 
 SCHEMA_VERSION = 1
 MAX_BYTES = 1 << 28

@@ -21,12 +21,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from ckpt_tools import rewrite
+from ckpt_tools.analysis.newest import SALVAGED, by_number, is_salvaged
+from ckpt_tools.analysis.stability import steady
+from ckpt_tools.analysis.verification import Verification, verify
 from ckpt_tools.errors import CkptError, CorruptError, NotFoundError, UnsafeError, UnsupportedError
 from ckpt_tools.findings import Finding, Severity
 from ckpt_tools.format.filenames import bundle_part
 from ckpt_tools.format.state import FILE_NAME
 from ckpt_tools.fs import local, paths
-from ckpt_tools.newest import SALVAGED, by_number, is_salvaged
 from ckpt_tools.readers import Bundle
 from ckpt_tools.readers.bundle import index_name
 from ckpt_tools.readers.location import locate, prefixes_in
@@ -38,8 +40,6 @@ from ckpt_tools.runs.experiments import BEST_LINE, LATEST_LINE
 from ckpt_tools.runs.leftovers import leftovers_in
 from ckpt_tools.salvage import Lost, plan_salvage
 from ckpt_tools.state_repair import judge
-from ckpt_tools.steady import steady
-from ckpt_tools.verify import Verification, verify
 
 REBUILD_INDEX, SALVAGE, REWRITE_STATE, SET_ASIDE = "rebuild-index", "salvage", "rewrite-state", "set-aside"
 

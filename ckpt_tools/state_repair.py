@@ -13,10 +13,10 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from ckpt_tools.analysis.newest import by_number, is_salvaged
 from ckpt_tools.errors import CorruptError, UnsafeError
 from ckpt_tools.format.state import FILE_NAME, MAX_BYTES, State, remains_of_state
 from ckpt_tools.fs import local, paths
-from ckpt_tools.newest import by_number, is_salvaged
 from ckpt_tools.readers.state_files import copy_of_state, inside, other_states, read_state
 
 _NUMBERED = re.compile(r"(?P<family>.*)-(?P<number>\d+)", re.DOTALL)

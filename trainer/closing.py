@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Literal
 
+from ckpt_tools.analysis.newest import newest_whole
 from ckpt_tools.lineages import identify
-from ckpt_tools.newest import newest_whole
 from ckpt_tools.readers import open_checkpoint
 from ckpt_tools.runs.experiments import Experiment
 from trainer.config import TrainConfig

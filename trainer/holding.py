@@ -10,19 +10,19 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from ckpt_tools.analysis.newest import by_number, is_salvaged
+from ckpt_tools.analysis.verification import verify
 from ckpt_tools.errors import CkptError
 from ckpt_tools.format.state import FILE_NAME
 from ckpt_tools.fs import local
 from ckpt_tools.fs.local import Fingerprint
 from ckpt_tools.lineages import identify
 from ckpt_tools.lineages.comirec.trainer import ID as TRAINER
-from ckpt_tools.newest import by_number, is_salvaged
 from ckpt_tools.readers import open_checkpoint
 from ckpt_tools.readers.bundle import index_name
 from ckpt_tools.readers.location import prefixes_in
 from ckpt_tools.runs.experiments import Experiment
 from ckpt_tools.runs.logs import Evidence
-from ckpt_tools.verify import verify
 from trainer.stored import Stored, read_stored
 
 

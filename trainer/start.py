@@ -40,6 +40,7 @@ from typing import Any
 
 import numpy as np
 
+from ckpt_tools.analysis.newest import newest_whole
 from ckpt_tools.errors import (
     BusyError,
     CkptError,
@@ -53,7 +54,6 @@ from ckpt_tools.findings import Finding
 from ckpt_tools.fs.local import Fingerprint
 from ckpt_tools.lineages import identify
 from ckpt_tools.lineages.comirec.trainer import ID as TRAINER
-from ckpt_tools.newest import newest_whole
 from ckpt_tools.readers import open_checkpoint
 from ckpt_tools.runs.experiments import Experiment
 from ckpt_tools.runs.logs import Evidence, collect

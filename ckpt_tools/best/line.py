@@ -6,10 +6,10 @@ import os
 import re
 from collections.abc import Callable, Sequence
 
+from ckpt_tools.analysis.verification import verify
 from ckpt_tools.errors import CkptError, StorageError
 from ckpt_tools.format.state import FILE_NAME, encode_state
 from ckpt_tools.fs import durable, local
-from ckpt_tools.verify import verify
 
 UNFINISHED = "unfinished_temp"
 _INDEX = ".index"

@@ -13,7 +13,7 @@ from ckpt_tools.findings import Finding
 from ckpt_tools.fs import paths
 
 if TYPE_CHECKING:
-    from ckpt_tools.verify import Verification
+    from ckpt_tools.analysis.verification import Verification
 
 
 @dataclass(frozen=True)

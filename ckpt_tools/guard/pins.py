@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ckpt_tools import rewrite
+from ckpt_tools.analysis.verification import verify
 from ckpt_tools.errors import CkptError, CorruptError, StorageError
 from ckpt_tools.format.object_graph import VALUE_SUFFIX
 from ckpt_tools.format.state import FILE_NAME, encode_state
@@ -29,7 +30,6 @@ from ckpt_tools.guard.metric import Identity, better
 from ckpt_tools.guard.saves import Kind, Save, why_not_whole
 from ckpt_tools.lineages.base import float32
 from ckpt_tools.readers import Bundle, open_checkpoint
-from ckpt_tools.verify import verify
 
 SUFFIX = ".pins"
 SCHEMA_VERSION = 1

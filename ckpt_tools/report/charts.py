@@ -10,7 +10,7 @@ from typing import Any
 import pygal
 from pygal.style import Style
 
-from ckpt_tools.inspection import Tensor
+from ckpt_tools.analysis.inspection import Tensor
 from ckpt_tools.report.contents import Histogram, NormBand
 from ckpt_tools.runs.logs import LoggedEvaluation
 

@@ -17,7 +17,7 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 from checkpoints import EXPERIMENTS, FIXTURES, Sample
 from hypothesis import HealthCheck, settings
 
-from ckpt_tools import steady
+from ckpt_tools.analysis import stability
 
 # Examples are deterministic, so that a red run is red again; a fixture that is only read is safe to share.
 settings.register_profile(
@@ -33,7 +33,7 @@ settings.load_profile("repository")
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Damage is believed after a pause, and thousands of tests make some: here nobody saves meanwhile."""
-    monkeypatch.setattr(steady, "QUIET_SECONDS", 0.0)
+    monkeypatch.setattr(stability, "QUIET_SECONDS", 0.0)
 
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from checkpoints import EXPERIMENTS, FIXTURES, Sample, build_bundle, pick, snapshot
 
-from ckpt_tools.audit import Row, audit, selector
+from ckpt_tools.analysis.run_audit import Row, audit, selector
 from ckpt_tools.backfill import Options, backfill
 from ckpt_tools.cli import run
 from ckpt_tools.errors import NotFoundError, UsageError

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from checkpoints import EXPERIMENTS, FIXTURES, build_bundle, pick, snapshot
 
-from ckpt_tools.audit import audit
+from ckpt_tools.analysis.run_audit import audit
 from ckpt_tools.backfill import Options, backfill
 from ckpt_tools.backfill_all import Listener, Row, Summary, backfill_all
 from ckpt_tools.cli import run

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from checkpoints import EXPERIMENTS, Sample, pick
 
+from ckpt_tools.analysis.resume_forecast import forecast
 from ckpt_tools.cli import run
 from ckpt_tools.errors import UsageError
-from ckpt_tools.forecast import forecast
 from ckpt_tools.lineages.base import required_variables
 
 

@@ -12,8 +12,8 @@ import pytest
 from test_trainer_resume import begin, resume, same_bits, tensors
 from toys import tree
 
+from ckpt_tools.analysis.newest import newest_whole
 from ckpt_tools.errors import CorruptError, UnsafeError
-from ckpt_tools.newest import newest_whole
 from ckpt_tools.readers.location import latest_in, prefixes_in
 from trainer.start import resumed_run
 

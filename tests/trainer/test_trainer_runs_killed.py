@@ -21,8 +21,8 @@ import run_server
 from test_trainer_resume import same_bits, tensors
 from tracing import Server
 
+from ckpt_tools.analysis.newest import newest_whole
 from ckpt_tools.errors import NotFoundError
-from ckpt_tools.newest import newest_whole
 from ckpt_tools.readers.location import prefixes_in
 from ckpt_tools.runs.experiments import Experiment
 from trainer.loop import KEEP

@@ -18,7 +18,7 @@ import pytest
 import save_server
 from tracing import CALLS, Server
 
-from ckpt_tools.newest import newest_whole
+from ckpt_tools.analysis.newest import newest_whole
 from ckpt_tools.readers import open_checkpoint
 from ckpt_tools.readers.location import prefixes_in
 

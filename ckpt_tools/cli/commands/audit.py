@@ -22,7 +22,7 @@ from ckpt_tools.findings import Finding, exit_code
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from ckpt_tools.audit import Audit, Row
+    from ckpt_tools.analysis.run_audit import Audit, Row
 
 _HEALTH = {
     "whole": "green",
@@ -71,7 +71,7 @@ def audit(
     output = Output("audit", root, json=json, quiet=quiet or csv)
 
     def body() -> int:
-        from ckpt_tools import audit as library
+        from ckpt_tools.analysis import run_audit as library
 
         if csv and json:
             raise UsageError("--csv and --json exclude each other")

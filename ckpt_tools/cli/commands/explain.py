@@ -37,7 +37,7 @@ def explain(
     output = Output("explain", path, json=json, quiet=quiet)
 
     def body() -> int:
-        from ckpt_tools.explain import explain as ask
+        from ckpt_tools.analysis.explanation import explain as ask
 
         found = ask(sys.stdin.read() if message == "-" else message, path)
         rows = (("cause", found.cause), ("here", found.checked), ("next", found.fix))

@@ -9,10 +9,10 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from ckpt_tools.analysis.stability import steady
 from ckpt_tools.cli.app import Json, PathArgument, Quiet, app, epilog, finish
 from ckpt_tools.cli.output import Output, safe
 from ckpt_tools.errors import EXIT_OK
-from ckpt_tools.steady import steady
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

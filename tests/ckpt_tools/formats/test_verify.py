@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from checkpoints import EXPERIMENTS, OF_EACH_LINEAGE, Sample, build_bundle, pick
 
+from ckpt_tools.analysis.verification import verify
 from ckpt_tools.cli import run
 from ckpt_tools.errors import NotFoundError
 from ckpt_tools.readers import Bundle
-from ckpt_tools.verify import verify
 
 
 def training(seed: int) -> dict[str, np.ndarray]:

@@ -17,11 +17,11 @@ from checkpoints import EXPERIMENTS
 from guarding import Guarded
 from kills import ALL, Run, ended, kills, weight_of
 
+from ckpt_tools.analysis.inspection import inspect
 from ckpt_tools.errors import NotFoundError, StorageError, UsageError
 from ckpt_tools.fs import durable, local
 from ckpt_tools.guard.keeper import Keeper
 from ckpt_tools.guard.metric import MetricReader
-from ckpt_tools.inspection import inspect
 
 
 def test_every_best_is_pinned_with_its_value_and_the_worse_ones_are_not(guarded: Guarded) -> None:

@@ -16,6 +16,8 @@ from checkpoints import build_bundle
 from remote_stores import Manners, Store, uploading
 
 import ckpt_tools
+from ckpt_tools.analysis.inspection import inspect
+from ckpt_tools.analysis.verification import verify
 from ckpt_tools.errors import (
     BusyError,
     CkptError,
@@ -26,10 +28,8 @@ from ckpt_tools.errors import (
     UsageError,
 )
 from ckpt_tools.fs import paths
-from ckpt_tools.inspection import inspect
 from ckpt_tools.readers import open_checkpoint
 from ckpt_tools.readers.location import locate
-from ckpt_tools.verify import verify
 
 VALUES = np.arange(1 << 20, dtype=np.float32)
 

@@ -15,20 +15,20 @@ from checkpoints import FIXTURES, build_bundle, pick
 from remote_stores import Manners, Store
 
 import ckpt_tools
-from ckpt_tools.audit import audit
-from ckpt_tools.diff import diff
+from ckpt_tools.analysis.difference import diff
+from ckpt_tools.analysis.inspection import inspect
+from ckpt_tools.analysis.resume_forecast import forecast
+from ckpt_tools.analysis.run_audit import audit
+from ckpt_tools.analysis.verification import verify
 from ckpt_tools.export import export
-from ckpt_tools.forecast import forecast
 from ckpt_tools.format.bundle import Entry
 from ckpt_tools.format.dtypes import BY_NAME
 from ckpt_tools.format.ordered import encode_slice_key
 from ckpt_tools.format.table import read_table, write_table
 from ckpt_tools.format.wire import bytes_field, text_field, varint_field
 from ckpt_tools.fs.remote import AHEAD, BLOCK
-from ckpt_tools.inspection import inspect
 from ckpt_tools.runs.experiments import Experiment
 from ckpt_tools.runs.logs import collect
-from ckpt_tools.verify import verify
 
 SAMPLE = pick("tf2.21")
 NUMBERS = np.arange(5000, dtype=np.float32)

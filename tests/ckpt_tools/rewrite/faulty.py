@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from ckpt_tools import steady
+from ckpt_tools.analysis import stability
 from ckpt_tools.errors import CkptError
 from ckpt_tools.runs import ledger
 
@@ -102,7 +102,7 @@ def run(
         for name in (*READING, *CHANGING):
             if hasattr(os, name):
                 patch.setattr(os, name, disturbed(name))
-        patch.setattr(steady, "let_rest", lambda: None)
+        patch.setattr(stability, "let_rest", lambda: None)
         patch.setattr(ledger, "datetime", Clock)
         try:
             command()

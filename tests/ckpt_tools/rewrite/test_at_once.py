@@ -13,9 +13,9 @@ import pytest
 import rewrite_worker
 from checkpoints import build_bundle, rewrite, snapshot, stored_best
 
+from ckpt_tools.analysis.inspection import inspect
 from ckpt_tools.errors import BusyError
 from ckpt_tools.fs import durable
-from ckpt_tools.inspection import inspect
 from ckpt_tools.readers import Checkpoint, open_checkpoint
 from ckpt_tools.rewrite import undo
 from ckpt_tools.runs.ledger import read_ledger
@@ -112,6 +112,6 @@ def test_an_inspection_in_the_middle_of_a_rewrite_is_busy(prefix: str, monkeypat
         rewrite(prefix, 0.5)
         return checkpoint
 
-    monkeypatch.setattr("ckpt_tools.inspection.open_checkpoint", rewritten_first)
+    monkeypatch.setattr("ckpt_tools.analysis.inspection.open_checkpoint", rewritten_first)
     with pytest.raises(BusyError):
         inspect(prefix, digest=True)

@@ -18,15 +18,15 @@ import pytest
 import rewrite_worker
 from checkpoints import build_bundle, digests, pick, rewrite, snapshot, stored_best
 
+from ckpt_tools.analysis.inspection import inspect
+from ckpt_tools.analysis.newest import newest_whole
+from ckpt_tools.analysis.verification import verify
 from ckpt_tools.cli import run
 from ckpt_tools.errors import DurabilityWarning, StorageError, UnsafeError, UnsupportedError
 from ckpt_tools.fs import durable
-from ckpt_tools.inspection import inspect
-from ckpt_tools.newest import newest_whole
 from ckpt_tools.readers.location import latest_in
 from ckpt_tools.repair import repair
 from ckpt_tools.rewrite import undo
-from ckpt_tools.verify import verify
 
 
 @pytest.fixture
@@ -384,7 +384,7 @@ touched = []
 import ckpt_tools.backfill, ckpt_tools.export, ckpt_tools.migrate, ckpt_tools.repair, numpy
 from ckpt_tools.cli import run
 from ckpt_tools.errors import CkptError
-from ckpt_tools.newest import newest_whole
+from ckpt_tools.analysis.newest import newest_whole
 def watch(event, arguments):
     if event == "open" or event.startswith(("os.", "shutil.")):
         for part in arguments:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from power_loss import check
 
-from ckpt_tools.newest import newest_whole
+from ckpt_tools.analysis.newest import newest_whole
 from ckpt_tools.readers import open_checkpoint
 
 pytestmark = pytest.mark.tensorflow

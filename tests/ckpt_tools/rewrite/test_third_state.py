@@ -17,14 +17,14 @@ import numpy as np
 import pytest
 from checkpoints import build_bundle, contents, rewrite, snapshot, stored_best
 
-from ckpt_tools import steady
+from ckpt_tools.analysis import stability
+from ckpt_tools.analysis.verification import verify
 from ckpt_tools.cli import run
 from ckpt_tools.errors import BusyError, CkptError, CorruptError, StorageError
 from ckpt_tools.fs import local
 from ckpt_tools.repair import repair
 from ckpt_tools.rewrite import drop_backups, recover, undo
 from ckpt_tools.runs.ledger import history
-from ckpt_tools.verify import verify
 
 CALLS = ("link", "replace", "unlink", "fsync", "rmdir", "mkdir")
 
@@ -89,7 +89,7 @@ HARMS = [removed, emptied, cut_off, one_byte_changed, of_another]
 @pytest.fixture(autouse=True)
 def nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """For a writer that may finish: there is none."""
-    monkeypatch.setattr(steady, "QUIET_SECONDS", 0.0)
+    monkeypatch.setattr(stability, "QUIET_SECONDS", 0.0)
 
 
 @pytest.fixture

@@ -19,14 +19,14 @@ import numpy as np
 import pytest
 from checkpoints import EXPERIMENTS, build_bundle, rewrite, stored_best
 
-from ckpt_tools import steady
+from ckpt_tools.analysis import stability
+from ckpt_tools.analysis.inspection import inspect
+from ckpt_tools.analysis.verification import verify
 from ckpt_tools.cli import COMMANDS, run
 from ckpt_tools.errors import BusyError, CorruptError
-from ckpt_tools.inspection import inspect
 from ckpt_tools.readers.hdf5 import Hdf5File
 from ckpt_tools.repair import repair
 from ckpt_tools.rewrite import undo
-from ckpt_tools.verify import verify
 
 SECONDS = 3.0
 SAVED = next(sample for sample in EXPERIMENTS if sample.root == "tf2.21" and sample.has_best_metric)
@@ -147,12 +147,12 @@ def test_damage_is_believed_when_nothing_changes_in_a_pause(
         os.utime(index, (time_of_files, time_of_files))
         os.utime(tmp_path, (time_of_files, time_of_files))
     waits: list[float] = []
-    monkeypatch.setattr(steady.time, "sleep", waits.append)
+    monkeypatch.setattr(stability.time, "sleep", waits.append)
     with pytest.raises(CorruptError):
         inspect(prefix)
-    assert waits == [steady.QUIET_SECONDS]
+    assert waits == [stability.QUIET_SECONDS]
     # The writer finishes while we wait.
-    monkeypatch.setattr(steady.time, "sleep", lambda _: index.write_bytes(whole))
+    monkeypatch.setattr(stability.time, "sleep", lambda _: index.write_bytes(whole))
     assert len(inspect(prefix).tensors) == 3
 
 
@@ -216,7 +216,7 @@ def test_whatever_is_asked_in_the_middle_of_a_save_is_answered_behind_it(
         index.unlink()
     else:
         index.write_bytes(b"")
-    monkeypatch.setattr(steady.time, "sleep", finish)
+    monkeypatch.setattr(stability.time, "sleep", finish)
     assert run([*words, "--json"]) == expected
     assert untimed(json.loads(capsys.readouterr().out)) == untimed(said)
 
@@ -257,11 +257,11 @@ def test_a_keras_file_that_is_overwritten_while_it_is_read_is_read_again(
 def test_what_never_comes_to_rest_is_busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prefix = build_bundle(tmp_path / "x", tensors(0))
     size = iter(range(1, 100))
-    monkeypatch.setattr(steady.time, "sleep", lambda _: Path(f"{prefix}.index").write_bytes(b"x" * next(size)))
+    monkeypatch.setattr(stability.time, "sleep", lambda _: Path(f"{prefix}.index").write_bytes(b"x" * next(size)))
     Path(f"{prefix}.index").write_bytes(b"")
     with pytest.raises(BusyError, match="again and again"):
         verify(prefix)
-    assert next(size) == 2 * len(steady.PAUSES)  # one wait less, before the first question
+    assert next(size) == 2 * len(stability.PAUSES)  # one wait less, before the first question
 
 
 def rewritten(prefix: str) -> Callable[[], object]:

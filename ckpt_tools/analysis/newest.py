@@ -6,10 +6,10 @@ import os
 import re
 import shlex
 
+from ckpt_tools.analysis.verification import verify
 from ckpt_tools.errors import CkptError, CorruptError, NotFoundError
 from ckpt_tools.findings import Finding
 from ckpt_tools.readers.location import latest_in, prefixes_in
-from ckpt_tools.verify import verify
 
 # What a salvage adds to a name: such a checkpoint is whole, but not complete, and never taken by itself.
 SALVAGED = "-salvaged"

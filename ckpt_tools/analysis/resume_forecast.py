@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from ckpt_tools.analysis.stability import steady
 from ckpt_tools.errors import CkptError, UsageError
 from ckpt_tools.findings import Finding
 from ckpt_tools.lineages import BestMetric, Lineage, identify
@@ -21,7 +22,6 @@ from ckpt_tools.lineages.comirec import keras2_slots, keras2_vars, tf1, trainer
 from ckpt_tools.readers import Checkpoint, open_checkpoint
 from ckpt_tools.runs.experiments import BEST_LINE, Experiment, resolve
 from ckpt_tools.runs.logs import collect, suspect_direction
-from ckpt_tools.steady import steady
 
 TRAINERS = ("trainer", "comirec-keras", "comirec-keras-fixed", "comirec-tf1")
 

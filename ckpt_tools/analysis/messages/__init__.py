@@ -10,8 +10,8 @@ nearest                   the name that is meant by one that is not there
 
 from __future__ import annotations
 
-from ckpt_tools.messages import hdf5, keras, python, tensorflow
-from ckpt_tools.messages.known import Asked, Known, Told
+from ckpt_tools.analysis.messages import hdf5, keras, python, tensorflow
+from ckpt_tools.analysis.messages.known import Asked, Known, Told
 
 __all__ = ["KNOWN", "Asked", "Known", "Told", "recognise"]
 
@@ -27,7 +27,7 @@ def recognise(message: str) -> Asked | None:
     Noise around and within it does not matter: log prefixes, the lines of a traceback, colours, kinds of quotes, and
     line breaks wherever a terminal made them.
     """
-    from ckpt_tools.messages.text import readings
+    from ckpt_tools.analysis.messages.text import readings
 
     texts = readings(message)
     for known in KNOWN:

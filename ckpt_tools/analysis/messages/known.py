@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
-from ckpt_tools.messages.text import Reading
+from ckpt_tools.analysis.messages.text import Reading
 
 INSPECT, VERIFY, RESUME = "ckpt inspect {path}", "ckpt verify {path}", "ckpt resume-check {path}"
 EXPORT = "ckpt export {path} model.weights.h5"

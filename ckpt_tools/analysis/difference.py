@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from ckpt_tools.analysis.pairing import pair
+from ckpt_tools.analysis.stability import steady
 from ckpt_tools.errors import CkptError, UnsupportedError
 from ckpt_tools.findings import Finding
 from ckpt_tools.lineages.naming import Named, by_canonical_name
-from ckpt_tools.pairing import pair
 from ckpt_tools.readers import open_checkpoint
 from ckpt_tools.readers.common import damage
 from ckpt_tools.runs.experiments import resolve
-from ckpt_tools.steady import steady
 
 if TYPE_CHECKING:
     import numpy as np

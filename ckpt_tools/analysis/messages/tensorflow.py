@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ckpt_tools.messages import checks
-from ckpt_tools.messages.known import INSPECT, RESUME, VERIFY, Known
+from ckpt_tools.analysis.messages import checks
+from ckpt_tools.analysis.messages.known import INSPECT, RESUME, VERIFY, Known
 
 _PATH = r"(?P<path>.{0,400})"
 

@@ -15,20 +15,20 @@ from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
+from ckpt_tools.analysis.inspection import inspect
+from ckpt_tools.analysis.resume_forecast import Verdict, forecast
+from ckpt_tools.analysis.selection import matcher, ordered
+from ckpt_tools.analysis.stability import PAUSES, let_rest, steady
 from ckpt_tools.errors import BusyError, CkptError, NotFoundError, StorageError, UnsupportedError
 from ckpt_tools.findings import Finding, Severity
-from ckpt_tools.forecast import Verdict, forecast
 from ckpt_tools.fs import paths
 from ckpt_tools.fs.witness import Witness, watching
-from ckpt_tools.inspection import inspect
 from ckpt_tools.readers import open_checkpoint
 from ckpt_tools.readers.keras_names import MAPS
 from ckpt_tools.readers.saved_model import VARIABLES, is_saved_model
 from ckpt_tools.runs.discovery import Discovery, Kind, Run
 from ckpt_tools.runs.experiments import Experiment
 from ckpt_tools.runs.logs import Best, Evidence, collect
-from ckpt_tools.selection import matcher, ordered
-from ckpt_tools.steady import PAUSES, let_rest, steady
 
 # ``missing``: there is no checkpoint. ``unsupported``: whole or not, this version does not read it. ``unreadable``:
 # whole or not, this user or this machine cannot read it now.

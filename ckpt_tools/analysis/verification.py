@@ -7,16 +7,16 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from ckpt_tools.analysis.stability import steady
 from ckpt_tools.errors import CorruptError
 from ckpt_tools.findings import Finding
 from ckpt_tools.readers import Checkpoint, open_checkpoint
 from ckpt_tools.readers.common import damage
 from ckpt_tools.runs.experiments import resolve
 from ckpt_tools.sampling import Selection
-from ckpt_tools.steady import steady
 
 if TYPE_CHECKING:
-    from ckpt_tools.diagnosis import Diagnosis
+    from ckpt_tools.analysis.diagnosis import Diagnosis
 
 Progress = Callable[[int, int], None]
 
@@ -93,7 +93,7 @@ def verify(
     try:
         checkpoint = open_checkpoint(where)
     except CorruptError as error:
-        from ckpt_tools.diagnosis import torn_index
+        from ckpt_tools.analysis.diagnosis import torn_index
 
         said = None if part is None else str(part)
         found = Verification(os.fspath(path), where, None, quick, said, findings=(damage(error),))
@@ -153,7 +153,7 @@ def _cause(checkpoint: Checkpoint, damaged: tuple[str, ...], findings: Iterable[
     """Why it is damaged; None when it is not."""
     if not any(finding.severity == "damage" for finding in findings):
         return None
-    from ckpt_tools.diagnosis import diagnose  # what is whole does not wait for it
+    from ckpt_tools.analysis.diagnosis import diagnose  # what is whole does not wait for it
 
     return diagnose(checkpoint, damaged, findings)
 

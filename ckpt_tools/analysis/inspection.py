@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from ckpt_tools.analysis.stability import steady
 from ckpt_tools.errors import BusyError, CkptError
 from ckpt_tools.findings import Finding
 from ckpt_tools.format.filenames import STATE_DIRECTORY
@@ -21,7 +22,6 @@ from ckpt_tools.readers.common import damage
 from ckpt_tools.runs.experiments import BEST_LINE, LATEST_LINE, Experiment, resolve
 from ckpt_tools.runs.ledger import PENDING
 from ckpt_tools.runs.leftovers import leftovers_in, orphans_in
-from ckpt_tools.steady import steady
 
 if TYPE_CHECKING:
     from ckpt_tools.runs.logs import Evidence

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ckpt_tools.messages import checks
-from ckpt_tools.messages.known import INSPECT, VERIFY, Known
+from ckpt_tools.analysis.messages import checks
+from ckpt_tools.analysis.messages.known import INSPECT, VERIFY, Known
 
 KNOWN = (
     Known(

@@ -12,15 +12,15 @@ import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
+from ckpt_tools.analysis.messages.known import Asked, Told
+from ckpt_tools.analysis.messages.nearest import base_of_slot, nearest
+from ckpt_tools.analysis.messages.text import basename, until_end
+from ckpt_tools.analysis.verification import verify
 from ckpt_tools.fs import paths
 from ckpt_tools.lineages.naming import neutral, with_slashes
-from ckpt_tools.messages.known import Asked, Told
-from ckpt_tools.messages.nearest import base_of_slot, nearest
-from ckpt_tools.messages.text import basename, until_end
 from ckpt_tools.readers import Checkpoint, open_checkpoint
 from ckpt_tools.readers.location import files_in, prefixes_in
 from ckpt_tools.runs.experiments import resolve
-from ckpt_tools.verify import verify
 
 _SHAPE = re.compile(r"[\[(]((?: ?\d+ ?,)* ?\d+ ?,?) ?[\])]")
 _NEAR = 300

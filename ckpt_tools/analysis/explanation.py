@@ -11,15 +11,15 @@ import shlex
 from dataclasses import dataclass
 from typing import Any
 
+from ckpt_tools.analysis.messages import KNOWN, Asked, recognise
+from ckpt_tools.analysis.messages.known import INSPECT
+from ckpt_tools.analysis.stability import steady
 from ckpt_tools.errors import CkptError, NotFoundError
 from ckpt_tools.findings import Finding
 from ckpt_tools.lineages import identify
-from ckpt_tools.messages import KNOWN, Asked, recognise
-from ckpt_tools.messages.known import INSPECT
 from ckpt_tools.readers import open_checkpoint
 from ckpt_tools.readers.common import damage
 from ckpt_tools.runs.experiments import resolve
-from ckpt_tools.steady import steady
 
 # What these commands do, they do for checkpoints whose producer is known.
 _OF_KNOWN_PRODUCERS = ("ckpt backfill ", "ckpt migrate ", "ckpt resume-check ")
