@@ -8,7 +8,7 @@ import shlex
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from ckpt_tools import rewrite
+from ckpt_tools import transactions
 from ckpt_tools.errors import CkptError, MismatchError, NotFoundError, UnsupportedError, UsageError
 from ckpt_tools.evaluators import Measurement, Progress, find_evaluator
 from ckpt_tools.findings import Finding
@@ -17,9 +17,9 @@ from ckpt_tools.fs import durable
 from ckpt_tools.lineages import Lineage, identify
 from ckpt_tools.lineages.base import float32
 from ckpt_tools.readers import Bundle, open_checkpoint
-from ckpt_tools.rewrite import Plan
 from ckpt_tools.runs.experiments import Experiment, resolve
 from ckpt_tools.runs.logs import Evidence, LoggedEvaluation, collect
+from ckpt_tools.transactions import Plan
 
 Agreement = Literal["match", "differs", "no-log"]
 
@@ -107,7 +107,7 @@ def backfill(path: str, options: Options, progress: Progress | None = None) -> O
 def _backfill(path: str, options: Options, progress: Progress | None) -> Outcome:
     prefix = resolve(path)
     if not options.dry_run:
-        rewrite.recover(prefix)
+        transactions.recover(prefix)
     with open_checkpoint(prefix) as checkpoint:
         if not isinstance(checkpoint, Bundle):
             raise UnsupportedError(f"a {checkpoint.format} file cannot be written to", path=path)
@@ -156,7 +156,7 @@ def _backfill(path: str, options: Options, progress: Progress | None) -> Outcome
         findings = list(found.findings)
         if agreement == "differs":
             findings.append(_judge(evidence, value, measurement, options, prefix))
-        plan = rewrite.plan_scalar(
+        plan = transactions.plan_scalar(
             checkpoint,
             key=stored.key or (_NAME + VALUE_SUFFIX if checkpoint.graph else _NAME),
             name=_NAME,
@@ -168,7 +168,7 @@ def _backfill(path: str, options: Options, progress: Progress | None) -> Outcome
     found = replace(found, plan=plan, findings=tuple(findings))
     if options.dry_run:
         return replace(found, sentence=f"would write best_metric {value:.6f} {words}")
-    applied = rewrite.apply(plan)
+    applied = transactions.apply(plan)
     sentence = f"best_metric {value:.6f} written {words}"
     return replace(found, sentence=sentence, written=True, backup=applied.backup)
 

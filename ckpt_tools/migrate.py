@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 
-from ckpt_tools import rewrite
+from ckpt_tools import transactions
 from ckpt_tools.errors import NotFoundError, UnsupportedError, UsageError
 from ckpt_tools.format.bundle import OBJECT_GRAPH_KEY
 from ckpt_tools.format.object_graph import build_graph
@@ -22,9 +22,9 @@ from ckpt_tools.lineages import Lineage, identify
 from ckpt_tools.lineages.base import LEARNING_RATE, STEP, UNKNOWN_STEP, required_variables
 from ckpt_tools.lineages.comirec import trainer
 from ckpt_tools.readers import Bundle, open_checkpoint
-from ckpt_tools.rewrite import Plan, Value
 from ckpt_tools.runs.experiments import resolve
 from ckpt_tools.runs.ledger import ChangeEntry, RewriteEntry, backup_path
+from ckpt_tools.transactions import Plan, Value
 
 REASON = "migrate"
 # What is shown of a best metric for which there is only the place, with the value that such variables start from.
@@ -122,7 +122,7 @@ def plan_migration(path: str) -> Migration:
         values[OBJECT_GRAPH_KEY] = Value.of_string(build_graph(paths), "the trainer's object graph")
         used = {key for keys in mapped.values() for key in keys}
         dropped = tuple(key for key in checkpoint.tensors if key not in used)
-        plan = rewrite.plan_values(
+        plan = transactions.plan_values(
             checkpoint,
             values,
             keep=keep,
@@ -193,15 +193,15 @@ def migrate(path: str, *, output: str | None = None, dry_run: bool = False) -> t
     """
     if output is None and not dry_run:
         prefix = resolve(path)
-        ended = rewrite.recover(prefix)
+        ended = transactions.recover(prefix)
         if ended and ended.stands and _is_migration(ended.entry, prefix):
             return Finished(prefix, ended.entry.evidence), backup_path(os.path.dirname(prefix) or ".", ended.entry)
     migration = plan_migration(path)
     if dry_run:
         return migration, None
     if output is None:
-        return migration, rewrite.apply(migration.plan).backup
-    return migration, rewrite.apply_to(migration.plan, os.path.join(output, "ckpt-1"))
+        return migration, transactions.apply(migration.plan).backup
+    return migration, transactions.apply_to(migration.plan, os.path.join(output, "ckpt-1"))
 
 
 def _is_migration(entry: ChangeEntry, prefix: str) -> TypeGuard[RewriteEntry]:

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ckpt_tools import rewrite
+from ckpt_tools import transactions
 from ckpt_tools.analysis.newest import SALVAGED, by_number, is_salvaged
 from ckpt_tools.analysis.stability import steady
 from ckpt_tools.analysis.verification import Verification, verify
@@ -34,12 +34,12 @@ from ckpt_tools.readers.bundle import index_name
 from ckpt_tools.readers.location import locate, prefixes_in
 from ckpt_tools.readers.saved_model import is_saved_model
 from ckpt_tools.readers.state_files import is_state_file, other_states
-from ckpt_tools.rewrite import Plan, Tidying
 from ckpt_tools.runs import ledger
 from ckpt_tools.runs.experiments import BEST_LINE, LATEST_LINE
 from ckpt_tools.runs.leftovers import leftovers_in
 from ckpt_tools.salvage import Lost, plan_salvage
 from ckpt_tools.state_repair import judge
+from ckpt_tools.transactions import Plan, Tidying
 
 REBUILD_INDEX, SALVAGE, REWRITE_STATE, SET_ASIDE = "rebuild-index", "salvage", "rewrite-state", "set-aside"
 
@@ -85,15 +85,15 @@ def repair(path: str, *, dry_run: bool = False, now: float | None = None) -> Rep
     """
     if not dry_run:
         for directory in _directories(path):
-            rewrite.recover(os.path.join(directory, FILE_NAME))
+            transactions.recover(os.path.join(directory, FILE_NAME))
     # Only a state that lasts is planned for.
     made = _steady_plan(path, now=time.time() if now is None else now)
     if not dry_run:
         for action in made.actions:
             if isinstance(action.change, Plan):
-                rewrite.apply(action.change)
+                transactions.apply(action.change)
             else:
-                rewrite.apply_tidying(action.change)
+                transactions.apply_tidying(action.change)
     return made
 
 
@@ -235,7 +235,7 @@ class _Planner:
         for index in (each.path for each in indexes if each.may_fit(sizes)):
             if index != index_name(prefix) and _fits(prefix, index):
                 with Bundle(prefix, index=index) as bundle:
-                    change = rewrite.plan_index(bundle, reason=REBUILD_INDEX, evidence={"rebuilt_from": index})
+                    change = transactions.plan_index(bundle, reason=REBUILD_INDEX, evidence={"rebuilt_from": index})
                 self._act(
                     REBUILD_INDEX, prefix, f"its index is made anew from {index}, which all data agrees with", change
                 )

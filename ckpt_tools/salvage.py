@@ -15,7 +15,7 @@ from ckpt_tools.format.bundle import OBJECT_GRAPH_KEY
 from ckpt_tools.format.graph import ObjectGraph
 from ckpt_tools.format.object_graph import without_keys
 from ckpt_tools.readers import Bundle
-from ckpt_tools.rewrite import Plan, Value, plan_values
+from ckpt_tools.transactions import Plan, Value, plan_values
 
 REASON = "salvage"
 

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ckpt_tools import rewrite
+from ckpt_tools import transactions
 from ckpt_tools.analysis.verification import verify
 from ckpt_tools.errors import CkptError, CorruptError, StorageError
 from ckpt_tools.format.object_graph import VALUE_SUFFIX
@@ -215,7 +215,7 @@ class Pins:
         for pin in self.all():
             if pin.kind == "bundle":
                 with contextlib.suppress(CkptError):
-                    rewrite.recover(pin.path)
+                    transactions.recover(pin.path)
 
     def remember(self, identity: Identity | None, order: str | None) -> None:
         """Keep what was learned of the run."""
@@ -377,7 +377,7 @@ def _store(pin: Pin, value: float, identity: Identity | None) -> bool:
             key = next((key for key in (_BEST + VALUE_SUFFIX, _BEST) if key in checkpoint.tensors), None)
             if key is not None and checkpoint.tensors[key].dtype != "float32":
                 return False  # the trainer's own variable, of a type that a float32 must not replace
-            plan = rewrite.plan_scalar(
+            plan = transactions.plan_scalar(
                 checkpoint,
                 key=key or (_BEST + VALUE_SUFFIX if checkpoint.graph else _BEST),
                 name=_BEST,
@@ -385,7 +385,7 @@ def _store(pin: Pin, value: float, identity: Identity | None) -> bool:
                 reason="guard",
                 evidence=evidence,
             )
-        rewrite.apply(plan)
+        transactions.apply(plan)
         return True
     return pin.kind == "keras" and pin.name.endswith((".h5", ".hdf5")) and _store_in_h5(pin.path, value)
 

@@ -35,7 +35,7 @@ from ckpt_tools.fs import local, paths
 from ckpt_tools.fs.local import Folder
 from ckpt_tools.version import __version__
 
-# The journal of a change that is under way, or was interrupted; see `ckpt_tools.rewrite.journal`.
+# The journal of a change that is under way, or was interrupted; see `ckpt_tools.transactions.journal`.
 PENDING = "pending.json"
 LEDGER, BACKUP = "ledger.jsonl", "backup"
 SCHEMA_VERSION = 2

@@ -18,7 +18,7 @@ from ckpt_tools.format.strings import encode_strings
 from ckpt_tools.format.table import write_table
 from ckpt_tools.format.wire import bytes_field, varint_field
 from ckpt_tools.readers import Bundle
-from ckpt_tools.rewrite import Applied, apply, plan_scalar
+from ckpt_tools.transactions import Applied, apply, plan_scalar
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 BEST_KEY = "best_metric/.ATTRIBUTES/VARIABLE_VALUE"

@@ -12,8 +12,8 @@ from toys import Recorder, tree
 
 from ckpt_tools.backfill import Options, backfill
 from ckpt_tools.migrate import migrate
-from ckpt_tools.rewrite import undo
 from ckpt_tools.runs.experiments import Experiment
+from ckpt_tools.transactions import undo
 from trainer.start import resumed_run
 
 ENTRIES = [

@@ -20,7 +20,7 @@ from ckpt_tools.migrate import plan_migration
 from ckpt_tools.readers import locate, open_checkpoint
 from ckpt_tools.readers.state_files import other_states
 from ckpt_tools.repair import REWRITE_STATE, repair
-from ckpt_tools.rewrite import undo
+from ckpt_tools.transactions import undo
 
 ELSEWHERE = [
     "/mnt/old/run/ckpt-8",

@@ -24,7 +24,7 @@ from ckpt_tools.format.state import State, decode_state
 from ckpt_tools.readers import Bundle
 from ckpt_tools.readers.location import latest_in
 from ckpt_tools.repair import REBUILD_INDEX, REWRITE_STATE, SALVAGE, SET_ASIDE, repair
-from ckpt_tools.rewrite import undo
+from ckpt_tools.transactions import undo
 
 HOUR = 3600.0
 

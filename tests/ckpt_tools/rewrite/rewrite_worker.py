@@ -17,8 +17,8 @@ from contextlib import nullcontext, suppress
 from ckpt_tools.errors import CkptError, NotFoundError, UnsupportedError
 from ckpt_tools.readers.bundle import Bundle
 from ckpt_tools.repair import repair
-from ckpt_tools.rewrite import apply, pending, plan_scalar, recover, undo
 from ckpt_tools.runs.ledger import history
+from ckpt_tools.transactions import apply, pending, plan_scalar, recover, undo
 
 KEY = "best_metric"
 SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"

@@ -19,10 +19,10 @@ import numpy as np
 import pytest
 from checkpoints import build_bundle, contents, rewrite, snapshot, stored_best
 
-import ckpt_tools.rewrite
+import ckpt_tools.transactions
 from ckpt_tools.cli import run
 from ckpt_tools.errors import StorageError
-from ckpt_tools.rewrite import undo
+from ckpt_tools.transactions import undo
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_without_a_lock_it_is_said(prefix: str, capsys: pytest.CaptureFixture[st
 
 AS_SOMEBODY = """
 import os, sys
-import ckpt_tools.rewrite, ckpt_tools.readers, numpy
+import ckpt_tools.transactions, ckpt_tools.readers, numpy
 sys.path[:0] = sys.argv[2:]
 import rewrite_worker
 os.setgroups([])
@@ -152,7 +152,9 @@ BANNED = {
 
 def deciding() -> list[str]:
     """The modules that decide what is removed, moved or written anew."""
-    found = [f"ckpt_tools.rewrite.{module.name}" for module in pkgutil.iter_modules(ckpt_tools.rewrite.__path__)]
+    found = [
+        f"ckpt_tools.transactions.{module.name}" for module in pkgutil.iter_modules(ckpt_tools.transactions.__path__)
+    ]
     others = ("ledger", "storage", "repair", "leftovers", "cli.commands.undo")
     return [*found, *(f"ckpt_tools.{name}" for name in others)]
 

@@ -26,8 +26,8 @@ from ckpt_tools import __version__
 from ckpt_tools.errors import BusyError, CorruptError, NotFoundError, StorageError
 from ckpt_tools.format.object_graph import decode_graph
 from ckpt_tools.readers import Bundle
-from ckpt_tools.rewrite import apply, plan_scalar
 from ckpt_tools.runs.ledger import read_ledger
+from ckpt_tools.transactions import apply, plan_scalar
 
 each = pytest.mark.parametrize("sample", OF_EACH_LINEAGE, ids=lambda sample: sample.id)
 
@@ -273,7 +273,7 @@ def test_an_interruption_takes_back_what_was_begun(
         raise error
 
     monkeypatch.setattr(os, "statvfs", os.statvfs)
-    monkeypatch.setattr("ckpt_tools.rewrite.applying._read_back", interrupt)
+    monkeypatch.setattr("ckpt_tools.transactions.commit._read_back", interrupt)
     with pytest.raises(error):
         rewrite(prefix, 0.5)
     assert snapshot(tmp_path) == before

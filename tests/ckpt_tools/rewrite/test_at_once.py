@@ -17,8 +17,8 @@ from ckpt_tools.analysis.inspection import inspect
 from ckpt_tools.errors import BusyError
 from ckpt_tools.fs import durable
 from ckpt_tools.readers import Checkpoint, open_checkpoint
-from ckpt_tools.rewrite import undo
 from ckpt_tools.runs.ledger import read_ledger
+from ckpt_tools.transactions import undo
 
 
 @pytest.fixture

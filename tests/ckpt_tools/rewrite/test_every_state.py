@@ -25,9 +25,9 @@ from test_third_state import HARMS
 
 from ckpt_tools.errors import CkptError, CorruptError
 from ckpt_tools.fs import local
-from ckpt_tools.rewrite import drop_backups, pending, recover, undo
-from ckpt_tools.rewrite import endings as endings_module
-from ckpt_tools.rewrite import undoing as undoing_module
+from ckpt_tools.transactions import completion as endings_module
+from ckpt_tools.transactions import drop_backups, pending, recover, undo
+from ckpt_tools.transactions import rollback as undoing_module
 
 PREFIX, JOURNAL = "x", ".ckpt-tools/pending.json"
 
@@ -184,7 +184,7 @@ def two_states_only(patch: pytest.MonkeyPatch) -> None:
         found = endings_module.side(place, entry)  # type: ignore[arg-type]
         return ("after", "") if found[0] == "after" else ("before", "")
 
-    patch.setattr("ckpt_tools.rewrite.journal.side", side)
+    patch.setattr("ckpt_tools.transactions.journal.side", side)
     patch.setattr(endings_module, "_is_back", lambda *_: True)
     patch.setattr(endings_module, "_created", lambda _, entry, **__: [(name, True) for name in entry.created])
     patch.setattr(endings_module, "named_by", lambda *_: None)

@@ -26,7 +26,7 @@ from ckpt_tools.errors import DurabilityWarning, StorageError, UnsafeError, Unsu
 from ckpt_tools.fs import durable
 from ckpt_tools.readers.location import latest_in
 from ckpt_tools.repair import repair
-from ckpt_tools.rewrite import undo
+from ckpt_tools.transactions import undo
 
 
 @pytest.fixture

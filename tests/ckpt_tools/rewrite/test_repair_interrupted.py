@@ -14,7 +14,7 @@ from checkpoints import build_bundle, contents, digests
 from traced import Traced, nameless
 
 from ckpt_tools.repair import repair
-from ckpt_tools.rewrite import recover
+from ckpt_tools.transactions import recover
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import tensorflow as tf  # noqa: E402
 from checkpoints import Sample, rewrite  # noqa: E402
 from oracle import GRAPH, assert_agrees, digest, read_all, save_shards  # noqa: E402
 
-from ckpt_tools.rewrite import undo  # noqa: E402
+from ckpt_tools.transactions import undo  # noqa: E402
 
 
 class Model(tf.Module):

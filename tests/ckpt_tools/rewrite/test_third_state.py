@@ -23,8 +23,8 @@ from ckpt_tools.cli import run
 from ckpt_tools.errors import BusyError, CkptError, CorruptError, StorageError
 from ckpt_tools.fs import local
 from ckpt_tools.repair import repair
-from ckpt_tools.rewrite import drop_backups, recover, undo
 from ckpt_tools.runs.ledger import history
+from ckpt_tools.transactions import drop_backups, recover, undo
 
 CALLS = ("link", "replace", "unlink", "fsync", "rmdir", "mkdir")
 
@@ -198,10 +198,10 @@ def test_an_overwrite_that_was_killed_between_its_data_and_its_index(
 ) -> None:
     """Before the commit the second names may be the last ones of the old data."""
     folder = tmp_path / "run"
-    read_back = "ckpt_tools.rewrite.applying._read_back"
+    read_back = "ckpt_tools.transactions.commit._read_back"
     with monkeypatch.context() as patch:
         patch.setattr(read_back, lambda _: (_ for _ in ()).throw(Killed()))
-        patch.setattr("ckpt_tools.rewrite.journal._cancel", lambda *_: None)
+        patch.setattr("ckpt_tools.transactions.journal._cancel", lambda *_: None)
         with pytest.raises(Killed):
             rewrite(prefix, 0.5)
     build_bundle(tmp_path / "torn", {"a": np.arange(9)})

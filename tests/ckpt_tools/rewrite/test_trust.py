@@ -16,8 +16,8 @@ from checkpoints import build_bundle, contents, rewrite, stored_best
 
 from ckpt_tools.cli import run
 from ckpt_tools.errors import CkptError, CorruptError, UnsafeError, UnsupportedError
-from ckpt_tools.rewrite import drop_backups, recover, undo
 from ckpt_tools.runs.ledger import RewriteEntry, history, read_ledger
+from ckpt_tools.transactions import drop_backups, recover, undo
 
 LEDGER, PENDING, BACKUP = ".ckpt-tools/ledger.jsonl", ".ckpt-tools/pending.json", ".ckpt-tools/backup"
 

@@ -13,8 +13,8 @@ import pytest
 from checkpoints import Sample, build_bundle, contents, rewrite, snapshot, stored_best
 
 from ckpt_tools.errors import BusyError, CorruptError, NotFoundError, StorageError, UnsafeError
-from ckpt_tools.rewrite import undo
 from ckpt_tools.runs.ledger import history, read_ledger
+from ckpt_tools.transactions import undo
 
 LEDGER = ".ckpt-tools/ledger.jsonl"
 
@@ -144,7 +144,7 @@ def test_what_a_trainer_wrote_after_a_killed_undo_is_never_lost(prefix: str, mon
     with monkeypatch.context() as patch:
         # As if it had been killed before the commit: nothing is cleaned up.
         patch.setattr(os, "replace", killed_at_the_commit)
-        patch.setattr("ckpt_tools.rewrite.journal.recover_in", lambda _: None)
+        patch.setattr("ckpt_tools.transactions.journal.recover_in", lambda _: None)
         with pytest.raises(Killed):
             undo(prefix)
     assert (folder(prefix) / ".ckpt-tools" / "pending.json").exists()

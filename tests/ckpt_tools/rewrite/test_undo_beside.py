@@ -17,8 +17,8 @@ from traced import Traced
 from ckpt_tools.errors import BusyError, CorruptError, NotFoundError, UnsafeError
 from ckpt_tools.fs import local
 from ckpt_tools.repair import repair
-from ckpt_tools.rewrite import undo
 from ckpt_tools.runs.ledger import history, read_ledger
+from ckpt_tools.transactions import undo
 
 TORN = b'model_checkpoint_path: "ckpt-'
 

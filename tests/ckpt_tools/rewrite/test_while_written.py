@@ -26,7 +26,7 @@ from ckpt_tools.cli import COMMANDS, run
 from ckpt_tools.errors import BusyError, CorruptError
 from ckpt_tools.readers.hdf5 import Hdf5File
 from ckpt_tools.repair import repair
-from ckpt_tools.rewrite import undo
+from ckpt_tools.transactions import undo
 
 SECONDS = 3.0
 SAVED = next(sample for sample in EXPERIMENTS if sample.root == "tf2.21" and sample.has_best_metric)

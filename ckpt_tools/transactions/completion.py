@@ -17,10 +17,19 @@ from ckpt_tools.format.filenames import unfinished_name
 from ckpt_tools.fs import durable, local
 from ckpt_tools.fs.local import PathLike
 from ckpt_tools.readers.bundle import MAX_INDEX_BYTES
-from ckpt_tools.rewrite.files import digest, digest_if_there, file_digest, is_same, is_whole, named_by, put_back, taken
-from ckpt_tools.rewrite.workplace import Workplace
 from ckpt_tools.runs import ledger
 from ckpt_tools.runs.ledger import RewriteEntry, UndoEntry
+from ckpt_tools.transactions.files import (
+    digest,
+    digest_if_there,
+    file_digest,
+    is_same,
+    is_whole,
+    named_by,
+    put_back,
+    taken,
+)
+from ckpt_tools.transactions.workplace import Workplace
 
 Side = Literal["before", "after"]
 

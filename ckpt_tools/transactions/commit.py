@@ -29,12 +29,12 @@ from ckpt_tools.errors import BusyError, CorruptError, StorageError, UsageError
 from ckpt_tools.format.filenames import STATE_FILE, index_name, unfinished_name
 from ckpt_tools.format.state import encode_state
 from ckpt_tools.fs import durable, local
-from ckpt_tools.rewrite.endings import Pending
-from ckpt_tools.rewrite.files import begins_with, digest, file_digest, is_same
-from ckpt_tools.rewrite.journal import announced, conclude, recover_in
-from ckpt_tools.rewrite.plan import Plan
-from ckpt_tools.rewrite.workplace import Workplace, working_in
 from ckpt_tools.runs.ledger import LEDGER, Added, Link, RewriteEntry
+from ckpt_tools.transactions.completion import Pending
+from ckpt_tools.transactions.files import begins_with, digest, file_digest, is_same
+from ckpt_tools.transactions.journal import announced, conclude, recover_in
+from ckpt_tools.transactions.plan import Plan
+from ckpt_tools.transactions.workplace import Workplace, working_in
 
 _AGAIN = "run the same command again"
 

@@ -16,11 +16,11 @@ from ckpt_tools.errors import BusyError, CkptError, NotFoundError
 from ckpt_tools.format.filenames import STATE_FILE
 from ckpt_tools.fs import durable, local
 from ckpt_tools.fs.local import Folder
-from ckpt_tools.rewrite import journal
-from ckpt_tools.rewrite.files import is_same, put_back, taken
-from ckpt_tools.rewrite.journal import PendingTidying, done_but, recover_in, remove_tidied
-from ckpt_tools.rewrite.workplace import Workplace, working_in
 from ckpt_tools.runs.ledger import TidyEntry, UndoEntry
+from ckpt_tools.transactions import journal
+from ckpt_tools.transactions.files import is_same, put_back, taken
+from ckpt_tools.transactions.journal import PendingTidying, done_but, recover_in, remove_tidied
+from ckpt_tools.transactions.workplace import Workplace, working_in
 
 _MAX_STATE_BYTES = 1 << 26
 

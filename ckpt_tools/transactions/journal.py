@@ -4,7 +4,7 @@
 
 It holds the entry that the ledger gets at the end, whether that is being taken back (``undoing``), and the bytes of the
 old index. Which index stands tells on which side of its commit a change is; one that is neither of the two stops
-everything: see `ckpt_tools.rewrite.endings`. What is tidied beside the checkpoints has no commit: what of it was done
+everything: see `ckpt_tools.transactions.completion`. What is tidied beside the checkpoints has no commit: what of it was done
 is recorded.
 """
 
@@ -23,11 +23,11 @@ from typing import Any
 from ckpt_tools.errors import CkptError, CorruptError
 from ckpt_tools.fs import durable, local
 from ckpt_tools.fs.local import Folder
-from ckpt_tools.rewrite.endings import Pending, end_after, end_before, is_begun, side, stopped, take_back
-from ckpt_tools.rewrite.files import is_same
-from ckpt_tools.rewrite.workplace import Workplace, working_in
 from ckpt_tools.runs import ledger
 from ckpt_tools.runs.ledger import PENDING, ChangeEntry, RewriteEntry, TidyEntry, UndoEntry
+from ckpt_tools.transactions.completion import Pending, end_after, end_before, is_begun, side, stopped, take_back
+from ckpt_tools.transactions.files import is_same
+from ckpt_tools.transactions.workplace import Workplace, working_in
 
 _MAX_JOURNAL_BYTES = 1 << 27
 _UNFINISHED = re.compile(rf"{re.escape(PENDING)}\.tmp-[0-9a-f]{{8}}")

@@ -16,7 +16,7 @@ from ckpt_tools.format.table import read_table
 from ckpt_tools.fs import durable, local
 from ckpt_tools.fs.local import PathLike
 from ckpt_tools.readers.bundle import MAX_INDEX_BYTES, Bundle
-from ckpt_tools.rewrite.workplace import Workplace
+from ckpt_tools.transactions.workplace import Workplace
 
 _PIECE = 1 << 22
 

@@ -11,11 +11,11 @@
 What was changed, and where the originals are, is in the ledger of the directory (`ckpt_tools.runs.ledger`).
 """
 
-from ckpt_tools.rewrite.applying import Applied, apply, apply_to
-from ckpt_tools.rewrite.journal import Ended, pending, recover
-from ckpt_tools.rewrite.plan import Change, Plan, Value, plan_index, plan_scalar, plan_values
-from ckpt_tools.rewrite.tidying import Tidying, apply_tidying
-from ckpt_tools.rewrite.undoing import drop_backups, has_backup, undo, written_names
+from ckpt_tools.transactions.commit import Applied, apply, apply_to
+from ckpt_tools.transactions.journal import Ended, pending, recover
+from ckpt_tools.transactions.plan import Change, Plan, Value, plan_index, plan_scalar, plan_values
+from ckpt_tools.transactions.rollback import drop_backups, has_backup, undo, written_names
+from ckpt_tools.transactions.tidying import Tidying, apply_tidying
 
 __all__ = [
     "Applied",

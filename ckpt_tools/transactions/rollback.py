@@ -9,13 +9,13 @@ from ckpt_tools.errors import BusyError, CorruptError, NotFoundError
 from ckpt_tools.format.filenames import unfinished_name
 from ckpt_tools.fs import durable, local
 from ckpt_tools.fs.local import Folder
-from ckpt_tools.rewrite.endings import Pending, remove_backup, verify_kept
-from ckpt_tools.rewrite.files import digest_if_there, is_same, is_whole, put_back, taken
-from ckpt_tools.rewrite.journal import Ended, announced, conclude, recover_in
-from ckpt_tools.rewrite.tidying import untidy
-from ckpt_tools.rewrite.workplace import Workplace, working_in
 from ckpt_tools.runs import ledger
 from ckpt_tools.runs.ledger import ChangeEntry, RewriteEntry, TidyEntry, undo_command
+from ckpt_tools.transactions.completion import Pending, remove_backup, verify_kept
+from ckpt_tools.transactions.files import digest_if_there, is_same, is_whole, put_back, taken
+from ckpt_tools.transactions.journal import Ended, announced, conclude, recover_in
+from ckpt_tools.transactions.tidying import untidy
+from ckpt_tools.transactions.workplace import Workplace, working_in
 
 
 def undo(prefix: str, *, to: str | None = None, beside: bool = False) -> list[ChangeEntry]:
