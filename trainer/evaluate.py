@@ -6,9 +6,9 @@ import os
 from dataclasses import asdict
 from functools import lru_cache
 
-from ckpt_tools.evaluators import Measurement
 from ckpt_tools.fs.local import Fingerprint, fingerprint
 from ckpt_tools.lineages import Lineage
+from ckpt_tools.operations.evaluators import Measurement
 from ckpt_tools.readers import Checkpoint
 from ckpt_tools.runs.experiments import Experiment
 from ckpt_tools.runs.logs import collect

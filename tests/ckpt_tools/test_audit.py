@@ -18,10 +18,10 @@ import pytest
 from checkpoints import EXPERIMENTS, FIXTURES, Sample, build_bundle, pick, snapshot
 
 from ckpt_tools.analysis.run_audit import Row, audit, selector
-from ckpt_tools.backfill import Options, backfill
 from ckpt_tools.cli import run
 from ckpt_tools.errors import NotFoundError, UsageError
-from ckpt_tools.repair import repair
+from ckpt_tools.operations.backfilling import Options, backfill
+from ckpt_tools.operations.repairing import repair
 from ckpt_tools.runs.discovery import Discovery
 
 Copy = Callable[..., Path]

@@ -19,11 +19,11 @@ import pytest
 from checkpoints import EXPERIMENTS, FIXTURES, build_bundle, pick, snapshot
 
 from ckpt_tools.analysis.run_audit import audit
-from ckpt_tools.backfill import Options, backfill
-from ckpt_tools.backfill_all import Listener, Row, Summary, backfill_all
 from ckpt_tools.cli import run
 from ckpt_tools.errors import MismatchError, NotFoundError, StorageError, UsageError
-from ckpt_tools.workers import Cluster, Processes, Report, available_cores
+from ckpt_tools.operations.backfilling import Options, backfill
+from ckpt_tools.operations.bulk_backfilling import Listener, Row, Summary, backfill_all
+from ckpt_tools.operations.workers import Cluster, Processes, Report, available_cores
 from trainer import evaluate
 
 Copy = Callable[..., Path]
@@ -257,7 +257,7 @@ class TestProcesses:
 
     def test_processes_end_when_the_one_that_started_them_is_killed(self, tmp_path: Path) -> None:
         start = "import sys; sys.path[:0] = sys.argv[1:]; from test_backfill_all import _say_and_sleep; "
-        start += "from ckpt_tools.workers import Processes; list(Processes(2).run(_say_and_sleep, [sys.argv[1]] * 2))"
+        start += "from ckpt_tools.operations.workers import Processes; list(Processes(2).run(_say_and_sleep, [sys.argv[1]] * 2))"
         command = [sys.executable, "-c", start, str(tmp_path), str(Path(__file__).parent), *sys.path]
         with subprocess.Popen(command, start_new_session=True) as parent:
             deadline = time.monotonic() + 60
@@ -346,6 +346,6 @@ class TestCluster:
 
     def test_no_scheduler_there(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.importorskip("distributed", reason="needs the extra 'cluster'")
-        monkeypatch.setattr("ckpt_tools.workers._CONNECT_SECONDS", 1)
+        monkeypatch.setattr("ckpt_tools.operations.workers._CONNECT_SECONDS", 1)
         with pytest.raises(StorageError):
             backfill_all(str(tmp_path), Options(DATA), Cluster("tcp://127.0.0.1:1"))

@@ -11,10 +11,10 @@ import pytest
 from checkpoints import OF_EACH_LINEAGE, Sample, contents, digests, pick, snapshot, stored_best
 
 from ckpt_tools.analysis.inspection import inspect
-from ckpt_tools.backfill import Options, backfill
 from ckpt_tools.cli import run
 from ckpt_tools.errors import UsageError
 from ckpt_tools.lineages.base import float32
+from ckpt_tools.operations.backfilling import Options, backfill
 from ckpt_tools.runs.ledger import read_ledger
 
 each = pytest.mark.parametrize("sample", OF_EACH_LINEAGE, ids=lambda sample: sample.id)

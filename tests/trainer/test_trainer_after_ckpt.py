@@ -10,8 +10,8 @@ import pytest
 from old_experiments import DATA, EXPERIMENTS, LEFT_BEHIND, path_of
 from toys import Recorder, tree
 
-from ckpt_tools.backfill import Options, backfill
-from ckpt_tools.migrate import migrate
+from ckpt_tools.operations.backfilling import Options, backfill
+from ckpt_tools.operations.migration import migrate
 from ckpt_tools.runs.experiments import Experiment
 from ckpt_tools.transactions import undo
 from trainer.start import resumed_run

@@ -17,7 +17,7 @@ from ckpt_tools.findings import Finding
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from ckpt_tools.backfill import Outcome
+    from ckpt_tools.operations.backfilling import Outcome
 
 
 @app.command(
@@ -76,7 +76,7 @@ def backfill(
 
     def body() -> int:
         # Imported here: the other commands should not wait for what only this one needs.
-        from ckpt_tools import backfill as library
+        from ckpt_tools.operations import backfilling as library
 
         if split not in ("valid", "test"):
             raise UsageError(f"--split {split}: must be valid or test")

@@ -15,8 +15,8 @@ from checkpoints import EXPERIMENTS, OF_EACH_LINEAGE, Sample, build_bundle, pick
 from ckpt_tools.analysis.difference import diff
 from ckpt_tools.cli import run
 from ckpt_tools.errors import UsageError
-from ckpt_tools.export import export
 from ckpt_tools.lineages.naming import by_canonical_name, neutral
+from ckpt_tools.operations.exporting import export
 from ckpt_tools.readers import open_checkpoint
 
 # ------------------------------------------------------------------------------------------------ diff

@@ -20,13 +20,13 @@ from ckpt_tools.analysis.inspection import inspect
 from ckpt_tools.analysis.resume_forecast import forecast
 from ckpt_tools.analysis.run_audit import audit
 from ckpt_tools.analysis.verification import verify
-from ckpt_tools.export import export
 from ckpt_tools.format.bundle import Entry
 from ckpt_tools.format.dtypes import BY_NAME
 from ckpt_tools.format.ordered import encode_slice_key
 from ckpt_tools.format.table import read_table, write_table
 from ckpt_tools.format.wire import bytes_field, text_field, varint_field
 from ckpt_tools.fs.remote import AHEAD, BLOCK
+from ckpt_tools.operations.exporting import export
 from ckpt_tools.runs.experiments import Experiment
 from ckpt_tools.runs.logs import collect
 

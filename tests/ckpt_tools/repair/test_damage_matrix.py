@@ -21,9 +21,9 @@ from checkpoints import build_bundle, contents, digests, rewrite
 from ckpt_tools.errors import CkptError, NotFoundError, UnsupportedError
 from ckpt_tools.findings import exit_code
 from ckpt_tools.format.state import State, decode_state
+from ckpt_tools.operations.repairing import REBUILD_INDEX, REWRITE_STATE, SALVAGE, SET_ASIDE, repair
 from ckpt_tools.readers import Bundle
 from ckpt_tools.readers.location import latest_in
-from ckpt_tools.repair import REBUILD_INDEX, REWRITE_STATE, SALVAGE, SET_ASIDE, repair
 from ckpt_tools.transactions import undo
 
 HOUR = 3600.0

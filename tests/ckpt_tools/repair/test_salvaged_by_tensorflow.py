@@ -17,8 +17,8 @@ from oracle import assert_agrees  # noqa: E402
 
 from ckpt_tools.format.bundle import OBJECT_GRAPH_KEY  # noqa: E402
 from ckpt_tools.lineages import identify  # noqa: E402
+from ckpt_tools.operations.repairing import REWRITE_STATE, repair  # noqa: E402
 from ckpt_tools.readers import Bundle, open_checkpoint  # noqa: E402
-from ckpt_tools.repair import REWRITE_STATE, repair  # noqa: E402
 
 SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
 

@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.tensorflow, pytest.mark.xdist_group("tensorflow")]
 import tensorflow as tf  # noqa: E402
 
 from ckpt_tools.format.state import State, decode_state  # noqa: E402
-from ckpt_tools.repair import REWRITE_STATE, repair  # noqa: E402
+from ckpt_tools.operations.repairing import REWRITE_STATE, repair  # noqa: E402
 
 v1 = tf.compat.v1
 KEEP = 3

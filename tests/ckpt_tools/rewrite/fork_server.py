@@ -17,8 +17,8 @@ import traceback
 import numpy  # noqa: F401
 import rewrite_worker
 
-import ckpt_tools.migrate
-import ckpt_tools.repair  # noqa: F401
+import ckpt_tools.operations.migration
+import ckpt_tools.operations.repairing  # noqa: F401
 
 
 def work(errors: str, *command: str) -> int:

@@ -15,8 +15,8 @@ import sys
 from contextlib import nullcontext, suppress
 
 from ckpt_tools.errors import CkptError, NotFoundError, UnsupportedError
+from ckpt_tools.operations.repairing import repair
 from ckpt_tools.readers.bundle import Bundle
-from ckpt_tools.repair import repair
 from ckpt_tools.runs.ledger import history
 from ckpt_tools.transactions import apply, pending, plan_scalar, recover, undo
 
@@ -38,7 +38,7 @@ def main(command: str, prefix: str, *rest: str) -> int:
             repair(prefix, now=0.0)
             return 0
         if command == "migrate":
-            from ckpt_tools.migrate import migrate
+            from ckpt_tools.operations.migration import migrate
 
             output = rest[0] if rest else None
             with suppress(UnsupportedError) if output is None else nullcontext():

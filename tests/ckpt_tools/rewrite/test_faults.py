@@ -24,8 +24,8 @@ from ckpt_tools.analysis.verification import verify
 from ckpt_tools.cli import run
 from ckpt_tools.errors import DurabilityWarning, StorageError, UnsafeError, UnsupportedError
 from ckpt_tools.fs import durable
+from ckpt_tools.operations.repairing import repair
 from ckpt_tools.readers.location import latest_in
-from ckpt_tools.repair import repair
 from ckpt_tools.transactions import undo
 
 
@@ -381,7 +381,7 @@ WATCHED = """
 import os, sys
 folder, victim, prefix = sys.argv[1:]
 touched = []
-import ckpt_tools.backfill, ckpt_tools.export, ckpt_tools.migrate, ckpt_tools.repair, numpy
+import ckpt_tools.operations.backfilling, ckpt_tools.operations.exporting, ckpt_tools.operations.migration, ckpt_tools.operations.repairing, numpy
 from ckpt_tools.cli import run
 from ckpt_tools.errors import CkptError
 from ckpt_tools.analysis.newest import newest_whole

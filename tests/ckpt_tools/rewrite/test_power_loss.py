@@ -21,8 +21,8 @@ from checkpoints import build_bundle, contents, digests, pick, rewrite, stored_b
 from power_loss import check
 
 from ckpt_tools.errors import CkptError
+from ckpt_tools.operations.repairing import repair
 from ckpt_tools.readers import Bundle
-from ckpt_tools.repair import repair
 
 OLD, NEW = 0.25, 0.5
 

@@ -13,7 +13,7 @@ import pytest
 from checkpoints import build_bundle, contents, digests
 from traced import Traced, nameless
 
-from ckpt_tools.repair import repair
+from ckpt_tools.operations.repairing import repair
 from ckpt_tools.transactions import recover
 
 

@@ -22,7 +22,7 @@ from ckpt_tools.analysis.verification import verify
 from ckpt_tools.cli import run
 from ckpt_tools.errors import BusyError, CkptError, CorruptError, StorageError
 from ckpt_tools.fs import local
-from ckpt_tools.repair import repair
+from ckpt_tools.operations.repairing import repair
 from ckpt_tools.runs.ledger import history
 from ckpt_tools.transactions import drop_backups, recover, undo
 

@@ -16,7 +16,7 @@ from traced import Traced
 
 from ckpt_tools.errors import BusyError, CorruptError, NotFoundError, UnsafeError
 from ckpt_tools.fs import local
-from ckpt_tools.repair import repair
+from ckpt_tools.operations.repairing import repair
 from ckpt_tools.runs.ledger import history, read_ledger
 from ckpt_tools.transactions import undo
 

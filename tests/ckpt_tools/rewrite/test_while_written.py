@@ -24,8 +24,8 @@ from ckpt_tools.analysis.inspection import inspect
 from ckpt_tools.analysis.verification import verify
 from ckpt_tools.cli import COMMANDS, run
 from ckpt_tools.errors import BusyError, CorruptError
+from ckpt_tools.operations.repairing import repair
 from ckpt_tools.readers.hdf5 import Hdf5File
-from ckpt_tools.repair import repair
 from ckpt_tools.transactions import undo
 
 SECONDS = 3.0

@@ -9,14 +9,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
-from ckpt_tools.backfill import Options, Outcome, backfill, failed
 from ckpt_tools.errors import CkptError, UsageError
 from ckpt_tools.findings import Finding
 from ckpt_tools.lineages import identify
+from ckpt_tools.operations.backfilling import Options, Outcome, backfill, failed
+from ckpt_tools.operations.workers import Progress, Report, Workers
 from ckpt_tools.readers import open_checkpoint
 from ckpt_tools.runs.discovery import Discovery, Run
 from ckpt_tools.runs.experiments import Experiment, resolve
-from ckpt_tools.workers import Progress, Report, Workers
 
 Status = Literal["written", "would-write", "had-it", "skipped", "failed"]
 

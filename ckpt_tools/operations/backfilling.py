@@ -10,12 +10,12 @@ from typing import Any, Literal
 
 from ckpt_tools import transactions
 from ckpt_tools.errors import CkptError, MismatchError, NotFoundError, UnsupportedError, UsageError
-from ckpt_tools.evaluators import Measurement, Progress, find_evaluator
 from ckpt_tools.findings import Finding
 from ckpt_tools.format.object_graph import VALUE_SUFFIX
 from ckpt_tools.fs import durable
 from ckpt_tools.lineages import Lineage, identify
 from ckpt_tools.lineages.base import float32
+from ckpt_tools.operations.evaluators import Measurement, Progress, find_evaluator
 from ckpt_tools.readers import Bundle, open_checkpoint
 from ckpt_tools.runs.experiments import Experiment, resolve
 from ckpt_tools.runs.logs import Evidence, LoggedEvaluation, collect

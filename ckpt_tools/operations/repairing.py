@@ -3,7 +3,7 @@
     rebuild-index  an index that is lost, from another one whose checksums all fit the data
     salvage        the whole tensors of a damaged checkpoint, as a checkpoint of their own
     rewrite-state  a ``checkpoint`` file that is absent or damaged, or names what is not here or not whole (see
-                   `ckpt_tools.state_repair`)
+                   `ckpt_tools.operations.state_repair`)
     set-aside      what unfinished saves left behind
 
 Nothing is deleted, and nothing that was whole is touched: what goes is kept in ``.ckpt-tools/backup``. A salvaged
@@ -29,6 +29,8 @@ from ckpt_tools.findings import Finding, Severity
 from ckpt_tools.format.filenames import bundle_part
 from ckpt_tools.format.state import FILE_NAME
 from ckpt_tools.fs import local, paths
+from ckpt_tools.operations.salvage import Lost, plan_salvage
+from ckpt_tools.operations.state_repair import judge
 from ckpt_tools.readers import Bundle
 from ckpt_tools.readers.bundle import index_name
 from ckpt_tools.readers.location import locate, prefixes_in
@@ -37,8 +39,6 @@ from ckpt_tools.readers.state_files import is_state_file, other_states
 from ckpt_tools.runs import ledger
 from ckpt_tools.runs.experiments import BEST_LINE, LATEST_LINE
 from ckpt_tools.runs.leftovers import leftovers_in
-from ckpt_tools.salvage import Lost, plan_salvage
-from ckpt_tools.state_repair import judge
 from ckpt_tools.transactions import Plan, Tidying
 
 REBUILD_INDEX, SALVAGE, REWRITE_STATE, SET_ASIDE = "rebuild-index", "salvage", "rewrite-state", "set-aside"
