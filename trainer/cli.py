@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from ckpt_tools.console.pipes import while_read
 from ckpt_tools.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_OK, CkptError, NotFoundError, UnsafeError, UsageError
 from ckpt_tools.findings import Finding
 from ckpt_tools.fs.durable import require_writable
-from ckpt_tools.pipes import while_read
 from ckpt_tools.redaction import remember, without_secrets
 from ckpt_tools.runs.experiments import Experiment
 from ckpt_tools.runs.logs import collect

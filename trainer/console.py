@@ -17,10 +17,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from ckpt_tools.console.escapes import safe
+from ckpt_tools.console.pipes import while_read
 from ckpt_tools.errors import CkptError
-from ckpt_tools.escapes import safe
 from ckpt_tools.findings import Finding, noted
-from ckpt_tools.pipes import while_read
 from ckpt_tools.redaction import redacted
 from trainer.rows import Row
 from trainer.standing import Standing

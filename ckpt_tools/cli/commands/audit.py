@@ -15,7 +15,7 @@ from ckpt_tools.cli import render
 from ckpt_tools.cli.app import Json, Quiet, RootArgument, app, epilog, finish
 from ckpt_tools.cli.check import Check
 from ckpt_tools.cli.checks import Junit, Sarif, file_of, write
-from ckpt_tools.cli.output import Output, safe
+from ckpt_tools.console.output import Output, safe
 from ckpt_tools.errors import UsageError
 from ckpt_tools.findings import Finding, exit_code
 

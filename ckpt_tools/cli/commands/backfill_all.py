@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ckpt_tools.cli import render
-from ckpt_tools.cli.output import Bars, Output, safe
+from ckpt_tools.console.output import Bars, Output, safe
 from ckpt_tools.errors import EXIT_FINDINGS, EXIT_OK
 from ckpt_tools.operations.backfilling import Options
 from ckpt_tools.operations.bulk_backfilling import Listener, Row, Summary, backfill_all

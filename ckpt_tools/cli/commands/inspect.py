@@ -18,7 +18,7 @@ from ckpt_tools.analysis.inspection import inspect as ask
 from ckpt_tools.cli import render
 from ckpt_tools.cli.app import Json, PathArgument, Quiet, app, epilog, finish
 from ckpt_tools.cli.completion import complete_tensor
-from ckpt_tools.cli.output import Output, safe
+from ckpt_tools.console.output import Output, safe
 from ckpt_tools.findings import exit_code
 from ckpt_tools.format.object_graph import VALUE_SUFFIX
 from ckpt_tools.lineages import Lineage

@@ -13,7 +13,7 @@ from rich.text import Text
 from ckpt_tools.cli import render
 from ckpt_tools.cli.app import Json, PathsArgument, Quiet, app, epilog, finish
 from ckpt_tools.cli.checks import Answer, Junit, Sarif, run
-from ckpt_tools.cli.output import Output, safe
+from ckpt_tools.console.output import Output, safe
 from ckpt_tools.findings import Finding, exit_code
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import typer
 from rich.text import Text
 
 from ckpt_tools.cli.app import Json, NoLock, PathArgument, Quiet, app, epilog, finish
-from ckpt_tools.cli.output import Output, safe
+from ckpt_tools.console.output import Output, safe
 from ckpt_tools.errors import EXIT_OK, CkptError
 from ckpt_tools.format.state import FILE_NAME
 

@@ -13,7 +13,7 @@ from ckpt_tools.cli import render
 from ckpt_tools.cli.app import Json, PathsArgument, Quiet, app, epilog, finish
 from ckpt_tools.cli.beside_manifest import BesideManifest, beside_manifest
 from ckpt_tools.cli.checks import Answer, Junit, Sarif, run
-from ckpt_tools.cli.output import Output, safe
+from ckpt_tools.console.output import Output, safe
 from ckpt_tools.errors import UsageError
 from ckpt_tools.findings import exit_code
 from ckpt_tools.format.bundle import OBJECT_GRAPH_KEY

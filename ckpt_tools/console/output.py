@@ -13,12 +13,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ckpt_tools.console.escapes import safe as safe
+from ckpt_tools.console.pipes import while_read
 from ckpt_tools.errors import CkptError, NotFoundError, UnsafeError
-from ckpt_tools.escapes import safe as safe
 from ckpt_tools.findings import Finding, noted
 from ckpt_tools.format.filenames import KERAS_ENDINGS, STATE_FILE, bundle_part
 from ckpt_tools.fs import durable, local
-from ckpt_tools.pipes import while_read
 from ckpt_tools.redaction import redacted
 
 if TYPE_CHECKING:
