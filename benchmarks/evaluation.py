@@ -16,11 +16,11 @@ from made_up import BOOKS, config, interactions
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from trainer.data import Interactions
+from trainer.data.interactions import Interactions
+from trainer.data.sampling import BatchSampler
 from trainer.learner import Learner
 from trainer.measuring import Ranking, evaluate, first_true, numpy_model, true_pairs
 from trainer.models import Recommender
-from trainer.sampling import BatchSampler
 from trainer.variables import initial_variables
 
 TOP_N = 50

@@ -16,8 +16,8 @@ import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from trainer.ahead import Ahead
 from trainer.config import default_config, override
+from trainer.data.prefetch import Ahead
 from trainer.learner import Learner
 from trainer.start import measure, new_run
 

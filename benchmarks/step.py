@@ -19,10 +19,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import tensorflow as tf
 
-from trainer.ahead import Ahead
 from trainer.config import TrainConfig
+from trainer.data.prefetch import Ahead
+from trainer.data.sampling import BatchSampler
 from trainer.learner import Learner
-from trainer.sampling import BatchSampler
 from trainer.variables import initial_variables
 
 GOALS = {"DNN": 20, "ComiRec-SA": 20, "ComiRec-DR": 30}

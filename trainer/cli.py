@@ -25,15 +25,15 @@ from trainer.cluster import Task, task_of
 from trainer.config import MODEL_TYPES, UNKNOWN_ITEM_COUNT, default_config, override
 from trainer.console import Console
 from trainer.curve import draw
-from trainer.data import default_data_dir, read_categories, read_split
+from trainer.data.interactions import default_data_dir, read_categories, read_split
+from trainer.data.preparation import FEWEST
+from trainer.data.preparation import prepare as write_dataset
+from trainer.data.raw import Format, ItemField
 from trainer.exporting import export as write_vectors
 from trainer.extras import require
 from trainer.naming import existing_experiment, new_experiment
 from trainer.native import held_stderr
 from trainer.opening import open_model
-from trainer.prepare import FEWEST
-from trainer.prepare import prepare as write_dataset
-from trainer.raw import Format, ItemField
 from trainer.report import report
 from trainer.start import Start, new_run, resumed_run
 

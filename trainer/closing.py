@@ -12,7 +12,7 @@ from ckpt_tools.lineages import identify
 from ckpt_tools.readers import open_checkpoint
 from ckpt_tools.runs.experiments import Experiment
 from trainer.config import TrainConfig
-from trainer.data import Interactions, read_categories, read_split, split_path
+from trainer.data.interactions import Interactions, read_categories, read_split, split_path
 from trainer.measuring import Progress, numpy_model, weight_names
 from trainer.report import Line, report
 

@@ -26,11 +26,11 @@ import tensorflow as tf
 from ckpt_tools.errors import LostWorkerError, MismatchError, UsageError
 from trainer.cluster import Task
 from trainer.config import TrainConfig
-from trainer.data import Interactions
+from trainer.data.interactions import Interactions
+from trainer.data.sampling import Batch
 from trainer.learner import Learner, Sums, inputs, signature
 from trainer.measuring import numpy_model, rank
 from trainer.metrics import Metrics
-from trainer.sampling import Batch
 from trainer.start import Start
 
 # How long one waits for another before it counts as lost: an evaluation and a save have to fit in. A worker that ends,

@@ -13,7 +13,7 @@ from ckpt_tools.readers import Checkpoint
 from ckpt_tools.runs.experiments import Experiment
 from ckpt_tools.runs.logs import collect
 from trainer.config import MODEL_TYPES
-from trainer.data import Interactions, find_dataset, read_split, split_path
+from trainer.data.interactions import Interactions, find_dataset, read_split, split_path
 from trainer.measuring import METRIC, Progress, weight_names
 from trainer.reproducing import reproduce
 from trainer.restoring import settings_of

@@ -8,7 +8,7 @@ import os
 import numpy as np
 
 from ckpt_tools.fs import durable
-from trainer.data import read_interactions, require_ids_below
+from trainer.data.interactions import read_interactions, require_ids_below
 from trainer.measuring import vectors_of
 from trainer.models import Recommender
 

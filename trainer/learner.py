@@ -9,9 +9,9 @@ import numpy as np
 import tensorflow as tf
 
 from trainer.config import TrainConfig
+from trainer.data.sampling import Batch
 from trainer.models import ITEM_BIAS, ITEM_EMBEDDING, model_class
 from trainer.optimizer import Adam
-from trainer.sampling import Batch
 from trainer.tensors import LookedUp
 from trainer.variables import IDLE, MODEL, trainable
 

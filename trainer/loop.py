@@ -15,8 +15,8 @@ from typing import Any, Literal, Protocol
 from ckpt_tools.errors import MismatchError
 from ckpt_tools.fs import durable
 from ckpt_tools.runs.experiments import Experiment
-from trainer.ahead import Ahead
 from trainer.config import TrainConfig
+from trainer.data.prefetch import Ahead
 from trainer.metrics import Metrics
 from trainer.retention import held_best
 from trainer.rows import Row

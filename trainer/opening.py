@@ -13,7 +13,7 @@ from ckpt_tools.readers import open_checkpoint
 from ckpt_tools.runs.experiments import Experiment, resolve
 from ckpt_tools.runs.logs import collect
 from trainer.config import TrainConfig, validate
-from trainer.data import Interactions, default_data_dir, find_dataset, read_split
+from trainer.data.interactions import Interactions, default_data_dir, find_dataset, read_split
 from trainer.measuring import numpy_model, weight_names
 from trainer.models import Recommender
 from trainer.reproducing import Spread, reproduce

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from trainer.data import Interactions
+from trainer.data.interactions import Interactions
 from trainer.measuring import Progress, first_true, rank, true_pairs, vectors_of
 from trainer.metrics import Metrics, Published, metrics_at
 from trainer.models import Recommender

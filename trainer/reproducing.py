@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from trainer.config import TrainConfig
-from trainer.data import Interactions
+from trainer.data.interactions import Interactions
 from trainer.measuring import Progress, numpy_model, rank
 from trainer.metrics import Metrics
 from trainer.restoring import Settings

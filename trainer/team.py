@@ -8,10 +8,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from trainer.config import TrainConfig
-from trainer.data import Interactions
+from trainer.data.interactions import Interactions
+from trainer.data.sampling import Batch
 from trainer.learner import Learner
 from trainer.metrics import Metrics
-from trainer.sampling import Batch
 from trainer.start import Start, measure
 
 

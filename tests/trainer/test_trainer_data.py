@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ckpt_tools.errors import CorruptError, MismatchError, NotFoundError, UsageError
-from trainer.data import find_dataset, read_categories, read_split, require_ids_below
+from trainer.data.interactions import find_dataset, read_categories, read_split, require_ids_below
 
 
 def split(tmp_path: Path, text: str, name: str = "valid"):

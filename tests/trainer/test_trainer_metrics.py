@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from toys import ITEMS, small_config, write_split
 
 from ckpt_tools.errors import MismatchError
-from trainer.data import read_split
+from trainer.data.interactions import read_split
 from trainer.measuring import evaluate, numpy_model, rank
 from trainer.metrics import metrics_at
 from trainer.models import ITEM_EMBEDDING

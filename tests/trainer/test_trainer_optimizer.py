@@ -7,8 +7,8 @@ import pytest
 from toys import small_config
 
 from ckpt_tools.lineages.base import UNKNOWN_STEP
-from trainer.data import Interactions
-from trainer.sampling import BatchSampler
+from trainer.data.interactions import Interactions
+from trainer.data.sampling import BatchSampler
 from trainer.variables import initial_variables
 
 pytestmark = pytest.mark.tensorflow

@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 
 from ckpt_tools.errors import CorruptError, UsageError
 from trainer import cli
-from trainer.data import read_categories, read_split
-from trainer.prepare import prepare
+from trainer.data.interactions import read_categories, read_split
+from trainer.data.preparation import prepare
 
 # User u has items 1..u+4; so item 1 is in every history, item 14 in one, and items from 11 on in fewer than 5.
 ROWS = [(f"u{user}", f"i{item:02}", 100 * user + item) for user in range(1, 11) for item in range(1, user + 5)]
@@ -52,7 +52,7 @@ SOURCES: dict[Any, str] = {
 @pytest.mark.parametrize("kind", list(SOURCES))
 def test_every_source_gives_the_same_files(kind: Any, packed: bool, tmp_path: Path, monkeypatch: Any) -> None:
     pytest.importorskip("polars")
-    monkeypatch.setattr("trainer.raw._BLOCK", 100)  # many parts
+    monkeypatch.setattr("trainer.data.raw._BLOCK", 100)  # many parts
     source = tmp_path / ("raw.gz" if packed else "raw")
     source.write_bytes(gzip.compress(SOURCES[kind].encode()) if packed else SOURCES[kind].encode())
     done = prepare(str(source), kind, str(tmp_path / "out"), "d")
@@ -139,7 +139,7 @@ def test_the_line_that_is_malformed_is_named_whatever_block_it_is_in(
     kind: Any, packed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("polars")
-    monkeypatch.setattr("trainer.raw._BLOCK", 100)
+    monkeypatch.setattr("trainer.data.raw._BLOCK", 100)
     good = SOURCES[kind].encode().splitlines(keepends=True)
     for broken in BROKEN[kind]:
         data = b"".join([*good[:50], b"\n", broken + b"\n", *good[50:]])
@@ -162,8 +162,8 @@ def test_a_damaged_gzip_file_is_refused(change: Any, tmp_path: Path) -> None:
 
 
 def test_a_line_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trainer.raw._BLOCK", 100)
-    monkeypatch.setattr("trainer.raw._LONGEST_LINE", 1000)
+    monkeypatch.setattr("trainer.data.raw._BLOCK", 100)
+    monkeypatch.setattr("trainer.data.raw._LONGEST_LINE", 1000)
     source = tmp_path / "raw"
     source.write_bytes(b"u,i,1\nu,i,2\n" + b"x" * 5000)
     with pytest.raises(CorruptError, match="line 3: longer than 1000 bytes"):
@@ -283,7 +283,7 @@ def test_tabs_and_other_encodings(
     tmp_path: Path, encoding: str, separator: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("polars")
-    monkeypatch.setattr("trainer.raw._BLOCK", 200)
+    monkeypatch.setattr("trainer.data.raw._BLOCK", 200)
     text = "用户,商品,时间\n" + "".join(f"张{user},物品{item},{time}\n" for user, item, time in ROWS)
     source = write(tmp_path, text.replace(",", separator).encode(encoding))
     assert prepare(source, "csv", str(tmp_path / "out"), "d").read == len(ROWS)
@@ -294,7 +294,7 @@ def test_tabs_and_other_encodings(
 
 def test_an_encoding_that_shows_late_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("polars")
-    monkeypatch.setattr("trainer.raw._BLOCK", 100)
+    monkeypatch.setattr("trainer.data.raw._BLOCK", 100)
     source = write(tmp_path, SOURCES["csv"].encode() + "u张,i01,5\n".encode("gbk"))
     with pytest.raises(CorruptError, match=f"line {len(ROWS) + 1}: not a line of csv") as caught:
         prepare(source, "csv", str(tmp_path / "out"), "d")

@@ -14,7 +14,7 @@ from toys import small_config
 from typer.testing import CliRunner
 
 from trainer import cli
-from trainer.data import read_categories, read_split
+from trainer.data.interactions import read_categories, read_split
 from trainer.measuring import evaluate, numpy_model
 from trainer.report import diversity, from_lists, lists_of, report, rerank
 from trainer.variables import initial_variables

@@ -7,9 +7,9 @@ import pytest
 from toys import ITEMS, small_config, write_split
 
 from ckpt_tools.errors import UsageError
-from trainer.data import read_split
+from trainer.data.interactions import read_split
+from trainer.data.sampling import BatchSampler, LogUniform
 from trainer.random_streams import Stream, generator
-from trainer.sampling import BatchSampler, LogUniform
 
 
 def test_a_batch_depends_on_seed_and_step_alone(data_dir: str) -> None:

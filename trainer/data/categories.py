@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 from ckpt_tools.errors import CorruptError, NotFoundError, UsageError
-from trainer.raw import Format, literal
+from trainer.data.raw import Format, literal
 
 _LONGEST_LINE = 64 << 20
 _FLAGS_FROM = 5  # u.item of MovieLens 100K: id|title|date|date|URL, and then 19 flags

@@ -17,8 +17,8 @@ import numpy as np
 
 from ckpt_tools.errors import CorruptError, UsageError
 from ckpt_tools.fs import durable
-from trainer.categories import categories_of
-from trainer.raw import Format, ItemField, Progress, Source
+from trainer.data.categories import categories_of
+from trainer.data.raw import Format, ItemField, Progress, Source
 
 FEWEST = 5
 _FILES = ("train", "valid", "test", "item_map", "user_map", "item_cate", "cate_map")

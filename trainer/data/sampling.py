@@ -9,7 +9,7 @@ import numpy as np
 
 from ckpt_tools.errors import UsageError
 from trainer.config import TrainConfig
-from trainer.data import Interactions
+from trainer.data.interactions import Interactions
 from trainer.random_streams import Stream, generator, truncated_normal
 
 # The first item that may be a target: a history has at least this many items (src/data_iterator.py).
