@@ -20,8 +20,8 @@ from trainer.data.interactions import Interactions
 from trainer.data.sampling import BatchSampler
 from trainer.learner import Learner
 from trainer.measuring import Ranking, evaluate, first_true, numpy_model, true_pairs
-from trainer.models import Recommender
-from trainer.variables import initial_variables
+from trainer.models.recommenders import Recommender
+from trainer.models.variables import initial_variables
 
 TOP_N = 50
 USERS = 1000

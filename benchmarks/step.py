@@ -23,7 +23,7 @@ from trainer.config import TrainConfig
 from trainer.data.prefetch import Ahead
 from trainer.data.sampling import BatchSampler
 from trainer.learner import Learner
-from trainer.variables import initial_variables
+from trainer.models.variables import initial_variables
 
 GOALS = {"DNN": 20, "ComiRec-SA": 20, "ComiRec-DR": 30}
 

@@ -16,7 +16,7 @@ from trainer.config import MODEL_TYPES
 from trainer.data.interactions import Interactions, find_dataset, read_split, split_path
 from trainer.measuring import METRIC, Progress, weight_names
 from trainer.reproducing import reproduce
-from trainer.restoring import settings_of
+from trainer.settings import settings_of
 
 
 class ComiRecEvaluator:

@@ -10,10 +10,10 @@ import tensorflow as tf
 
 from trainer.config import TrainConfig
 from trainer.data.sampling import Batch
-from trainer.models import ITEM_BIAS, ITEM_EMBEDDING, model_class
+from trainer.models.recommenders import ITEM_BIAS, ITEM_EMBEDDING, model_class
+from trainer.models.tensors import LookedUp
+from trainer.models.variables import IDLE, MODEL, trainable
 from trainer.optimizer import Adam
-from trainer.tensors import LookedUp
-from trainer.variables import IDLE, MODEL, trainable
 
 _IMPOSSIBLE = -1e30
 

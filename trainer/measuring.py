@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from trainer.arrays import NumpyArrays
 from trainer.config import TrainConfig
 from trainer.data.interactions import Interactions, require_ids_below
 from trainer.metrics import Metrics, Published, metrics_at, published_at
-from trainer.models import Recommender, model_class
+from trainer.models.arrays import NumpyArrays
+from trainer.models.recommenders import Recommender, model_class
 from trainer.retrieval import Catalogue, fetched, merged, ranks_of
 
 METRIC = "recall"

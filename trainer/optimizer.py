@@ -24,8 +24,8 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from trainer.models import ITEM_EMBEDDING
-from trainer.variables import ADAM_STEP, LEARNING_RATE, moment_name
+from trainer.models.recommenders import ITEM_EMBEDDING
+from trainer.models.variables import ADAM_STEP, LEARNING_RATE, moment_name
 
 BETA_1 = 0.9
 BETA_2 = 0.999

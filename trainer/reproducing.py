@@ -16,7 +16,7 @@ from trainer.config import TrainConfig
 from trainer.data.interactions import Interactions
 from trainer.measuring import Progress, numpy_model, rank
 from trainer.metrics import Metrics
-from trainer.restoring import Settings
+from trainer.settings import Settings
 
 TOLERANCE = 1e-6
 _USUAL: Mapping[str, Sequence[int]] = {

@@ -63,13 +63,13 @@ from trainer.data.sampling import FIRST_CUT, BatchSampler
 from trainer.holding import best_where, holder, snapshot
 from trainer.measuring import METRIC, Progress, evaluate, first_true, numpy_model
 from trainer.metrics import Metrics
+from trainer.models.variables import initial_variables, restored_variables
 from trainer.naming import require_unused
 from trainer.reproducing import Spread, agrees, reproduce
-from trainer.restoring import Settings, notes, settings_of
 from trainer.retention import held_best
+from trainer.settings import Settings, notes, settings_of
 from trainer.standing import Standing
 from trainer.stored import Line, Stored, newest_standing, read_stored
-from trainer.variables import initial_variables, restored_variables
 
 VALID = "valid"
 

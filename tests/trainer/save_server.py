@@ -12,9 +12,9 @@ from typing import Any
 from forking import serve
 from toys import small_config
 
+from trainer.models.variables import initial_variables
 from trainer.saving import CheckpointLine
 from trainer.standing import Standing
-from trainer.variables import initial_variables
 
 
 def variables(step: int) -> dict[str, Any]:

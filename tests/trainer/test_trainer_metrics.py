@@ -16,9 +16,9 @@ from ckpt_tools.errors import MismatchError
 from trainer.data.interactions import read_split
 from trainer.measuring import evaluate, numpy_model, rank
 from trainer.metrics import metrics_at
-from trainer.models import ITEM_EMBEDDING
+from trainer.models.recommenders import ITEM_EMBEDDING
+from trainer.models.variables import initial_variables
 from trainer.retrieval import Catalogue, ranks_of
-from trainer.variables import initial_variables
 
 
 def retrieved(vectors: np.ndarray, items: np.ndarray, top_n: int, exclude_first: bool) -> list[int]:

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from toys import ITEMS, small_config
 
-from trainer.arrays import NumpyArrays
 from trainer.config import READOUTS
-from trainer.models import ITEM_EMBEDDING, model_class
-from trainer.variables import initial_variables
+from trainer.models.arrays import NumpyArrays
+from trainer.models.recommenders import ITEM_EMBEDDING, model_class
+from trainer.models.variables import initial_variables
 
 MODELS = ["DNN", "GRU4REC", "MIND", "ComiRec-DR", "ComiRec-SA"]
 SINGLE = ("DNN", "GRU4REC")
@@ -163,7 +163,7 @@ def test_the_soft_readout_is_a_mixture(model_type: str) -> None:
 @pytest.mark.parametrize("variant", ["paper", "keras"])
 @pytest.mark.parametrize("model_type", MODELS)
 def test_tensorflow_and_numpy_run_one_definition(model_type: str, variant: str) -> None:
-    from trainer.tensors import TensorArrays
+    from trainer.models.tensors import TensorArrays
 
     config = small_config(model_type, variant=variant, relu_projection=model_type == "MIND")
     weights = initial_variables(config)
@@ -216,8 +216,8 @@ def test_gradients_pass_through_the_last_routing_iteration_only() -> None:
     """The gradient is that of fixed shares times the votes: earlier iterations are constants."""
     import tensorflow as tf
 
-    from trainer.models import route
-    from trainer.tensors import TensorArrays
+    from trainer.models.recommenders import route
+    from trainer.models.tensors import TensorArrays
 
     random = np.random.default_rng(2)
     votes = tf.constant(random.standard_normal((3, 2, 5, 4)), tf.float64)

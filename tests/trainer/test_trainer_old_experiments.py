@@ -16,7 +16,7 @@ from ckpt_tools.lineages import identify
 from ckpt_tools.readers import open_checkpoint
 from ckpt_tools.runs.experiments import Experiment
 from trainer.evaluate import ComiRecEvaluator
-from trainer.restoring import settings_of
+from trainer.settings import settings_of
 from trainer.start import resumed_run
 
 NOISY = next(entry for entry in LEFT_BEHIND if (entry["root"], entry["model_type"]) == ("tf1.15", "MIND"))

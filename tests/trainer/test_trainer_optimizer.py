@@ -9,7 +9,7 @@ from toys import small_config
 from ckpt_tools.lineages.base import UNKNOWN_STEP
 from trainer.data.interactions import Interactions
 from trainer.data.sampling import BatchSampler
-from trainer.variables import initial_variables
+from trainer.models.variables import initial_variables
 
 pytestmark = pytest.mark.tensorflow
 
@@ -169,9 +169,9 @@ def test_a_thousand_steps_of_training_are_those_of_keras(repeated_rows: str) -> 
     import tensorflow as tf
 
     from trainer.learner import Learner
-    from trainer.models import model_class
-    from trainer.tensors import TensorArrays
-    from trainer.variables import trainable
+    from trainer.models.recommenders import model_class
+    from trainer.models.tensors import TensorArrays
+    from trainer.models.variables import trainable
 
     config = small_config(
         "DNN", variant="keras", item_count=2000, learning_rate=0.005, batch_size=32, repeated_rows=repeated_rows

@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 from trainer import cli
 from trainer.data.interactions import read_categories, read_split
 from trainer.measuring import evaluate, numpy_model
+from trainer.models.variables import initial_variables
 from trainer.report import diversity, from_lists, lists_of, report, rerank
-from trainer.variables import initial_variables
 
 DR = next(entry for entry in LEFT_BEHIND if (entry["root"], entry["model_type"]) == ("tf2.10", "ComiRec-DR"))
 

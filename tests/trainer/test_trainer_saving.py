@@ -14,8 +14,8 @@ from ckpt_tools.format.state import decode_state
 from ckpt_tools.fs import durable
 from ckpt_tools.lineages import identify
 from ckpt_tools.readers import open_checkpoint
+from trainer.models.variables import initial_variables
 from trainer.standing import Standing
-from trainer.variables import initial_variables
 
 pytestmark = pytest.mark.tensorflow
 

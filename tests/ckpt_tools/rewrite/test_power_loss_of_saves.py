@@ -23,8 +23,8 @@ def variables(step: int) -> dict[str, Any]:
     import numpy as np
 
     from trainer.config import default_config, override
+    from trainer.models.variables import initial_variables
     from trainer.standing import Standing
-    from trainer.variables import initial_variables
 
     config = override(default_config("toys", "DNN", 120), {"embedding_dim": 2, "hidden_size": 2, "maxlen": 6})
     made = initial_variables(config)

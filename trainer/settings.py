@@ -13,8 +13,8 @@ from ckpt_tools.lineages import Lineage
 from ckpt_tools.lineages.comirec.trainer import ID as TRAINER
 from ckpt_tools.readers import Checkpoint
 from trainer.config import ADJUSTABLE, OLD_READOUTS, TrainConfig, default_config, flag, override
+from trainer.models.variables import LEARNING_RATE
 from trainer.originals import MULTI_INTEREST, TRAINERS, habits
-from trainer.variables import LEARNING_RATE
 
 _PROJECTION = "model/capsule/proj/kernel"
 DEFAULT = "default"

@@ -11,7 +11,7 @@ from ckpt_tools.lineages import Lineage
 from ckpt_tools.lineages.base import UNKNOWN_STEP
 from ckpt_tools.readers import Checkpoint
 from trainer.config import TrainConfig
-from trainer.models import model_class
+from trainer.models.recommenders import model_class
 
 MODEL = "model/"
 ADAM_STEP = "optimizer/step"

@@ -1,6 +1,6 @@
 """The few array operations that a model is written in, so that each model is written once.
 
-Training runs the definition on TensorFlow (``trainer.tensors``), for the gradients. Everything that only
+Training runs the definition on TensorFlow (``trainer.models.tensors``), for the gradients. Everything that only
 looks forward runs it on numpy, in float64: a recall then depends on the weights and not on the order in which
 a processor adds, and measuring needs no TensorFlow.
 """

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from trainer.arrays import Array
+from trainer.models.arrays import Array
 
 
 class TensorArrays:

@@ -19,8 +19,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from trainer.arrays import Array, Arrays
 from trainer.config import TrainConfig
+from trainer.models.arrays import Array, Arrays
 from trainer.random_streams import Stream, generator, truncated_normal
 
 ITEM_EMBEDDING = "model/item_embedding"
