@@ -15,16 +15,16 @@ from typing import Any, Literal, Protocol
 from ckpt_tools.errors import MismatchError
 from ckpt_tools.fs import durable
 from ckpt_tools.runs.experiments import Experiment
+from trainer.checkpoints.retention import held_best
+from trainer.checkpoints.run_state import Standing
+from trainer.checkpoints.saved_state import CONFIG_KEY, DATA_KEY, METRIC_KEY
+from trainer.checkpoints.saving import CheckpointLine
 from trainer.config import TrainConfig
 from trainer.data.prefetch import Ahead
 from trainer.metrics import Metrics
-from trainer.retention import held_best
 from trainer.rows import Row
 from trainer.run_log import RunLog
-from trainer.saving import CheckpointLine
-from trainer.standing import Standing
 from trainer.start import Best, Start, metric_identity
-from trainer.stored import CONFIG_KEY, DATA_KEY, METRIC_KEY
 from trainer.team import Alone, Learns, Team
 
 Reason = Literal["max-steps", "patience", "interrupted"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from trainer.checkpoints.run_state import Standing
 from trainer.metrics import Metrics
-from trainer.standing import Standing
 
 Event = Literal["start", "resume", "eval", "stop"]
 

@@ -57,19 +57,19 @@ from ckpt_tools.lineages.comirec.trainer import ID as TRAINER
 from ckpt_tools.readers import open_checkpoint
 from ckpt_tools.runs.experiments import Experiment
 from ckpt_tools.runs.logs import Evidence, collect
+from trainer.checkpoints.holding import best_where, holder, snapshot
+from trainer.checkpoints.retention import held_best
+from trainer.checkpoints.run_state import Standing
+from trainer.checkpoints.saved_state import Line, Stored, newest_standing, read_stored
 from trainer.config import LARGEST_SEED, UNKNOWN_ITEM_COUNT, TrainConfig, validate
 from trainer.data.interactions import Interactions, default_data_dir, read_split, require_ids_below, split_path
 from trainer.data.sampling import FIRST_CUT, BatchSampler
-from trainer.holding import best_where, holder, snapshot
 from trainer.measuring import METRIC, Progress, evaluate, first_true, numpy_model
 from trainer.metrics import Metrics
 from trainer.models.variables import initial_variables, restored_variables
 from trainer.naming import require_unused
 from trainer.reproducing import Spread, agrees, reproduce
-from trainer.retention import held_best
 from trainer.settings import Settings, notes, settings_of
-from trainer.standing import Standing
-from trainer.stored import Line, Stored, newest_standing, read_stored
 
 VALID = "valid"
 

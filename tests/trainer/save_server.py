@@ -12,9 +12,9 @@ from typing import Any
 from forking import serve
 from toys import small_config
 
+from trainer.checkpoints.run_state import Standing
+from trainer.checkpoints.saving import CheckpointLine
 from trainer.models.variables import initial_variables
-from trainer.saving import CheckpointLine
-from trainer.standing import Standing
 
 
 def variables(step: int) -> dict[str, Any]:

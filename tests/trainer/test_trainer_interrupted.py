@@ -103,7 +103,7 @@ def test_a_best_that_the_newest_state_does_not_know_of_is_not_replaced_by_a_wors
     tmp_path: Path, data_dir: str
 ) -> None:
     """As after a kill between the two saves, when the run goes on in another way than it would have."""
-    from trainer.saving import CheckpointLine
+    from trainer.checkpoints.saving import CheckpointLine
 
     experiment = begin(tmp_path, data_dir, 20)
     better = tensors(experiment.best_prefix())

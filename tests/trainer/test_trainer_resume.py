@@ -68,7 +68,7 @@ def rows(experiment: Experiment) -> list[dict[str, Any]]:
 
 def edit(experiment: Experiment, change: Callable[[dict[str, Any]], None]) -> None:
     """Save the best again with something changed, as ckpt-N+1."""
-    from trainer.saving import CheckpointLine
+    from trainer.checkpoints.saving import CheckpointLine
 
     values = tensors(experiment.best_prefix())
     del values["save_counter"]

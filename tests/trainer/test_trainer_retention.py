@@ -13,13 +13,13 @@ from toys import tree
 from ckpt_tools.format.state import decode_state
 from ckpt_tools.readers.location import prefixes_in
 from ckpt_tools.runs.experiments import Experiment
-from trainer.retention import UNFINISHED, tidy
+from trainer.checkpoints.retention import UNFINISHED, tidy
 
 pytestmark = pytest.mark.tensorflow
 
 
 def line(directory: Path, **options: Any) -> Any:
-    from trainer.saving import CheckpointLine
+    from trainer.checkpoints.saving import CheckpointLine
 
     return CheckpointLine(str(directory), **options)
 

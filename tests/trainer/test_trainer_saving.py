@@ -14,8 +14,8 @@ from ckpt_tools.format.state import decode_state
 from ckpt_tools.fs import durable
 from ckpt_tools.lineages import identify
 from ckpt_tools.readers import open_checkpoint
+from trainer.checkpoints.run_state import Standing
 from trainer.models.variables import initial_variables
-from trainer.standing import Standing
 
 pytestmark = pytest.mark.tensorflow
 
@@ -63,7 +63,7 @@ def stored(model_type: str = "DNN", **state: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("model_type", list(MODELS))
 def test_the_keys_are_a_contract(model_type: str, tmp_path: Path) -> None:
-    from trainer.saving import CheckpointLine
+    from trainer.checkpoints.saving import CheckpointLine
 
     expected: dict[str, Any] = {**STATE, "model/item_bias": ("float32", (120,))}
     for name, shape in MODELS[model_type].items():
@@ -81,7 +81,7 @@ def test_the_keys_are_a_contract(model_type: str, tmp_path: Path) -> None:
 def test_any_tensorflow_reads_it(tmp_path: Path) -> None:
     import tensorflow as tf
 
-    from trainer.saving import CheckpointLine
+    from trainer.checkpoints.saving import CheckpointLine
 
     values = stored()
     prefix = CheckpointLine(str(tmp_path)).save(values)
@@ -98,7 +98,7 @@ def test_any_tensorflow_reads_it(tmp_path: Path) -> None:
 def test_a_save_replaces_the_one_before_it_and_nothing_of_others(tmp_path: Path) -> None:
     import tensorflow as tf
 
-    from trainer.saving import CheckpointLine
+    from trainer.checkpoints.saving import CheckpointLine
 
     foreign = tf.train.Checkpoint(model=tf.Variable(1.0)).write(str(tmp_path / "ckpt-4"))
     (tmp_path / "ckpt-2.index").write_bytes(b"not a checkpoint")
@@ -119,7 +119,7 @@ def test_a_save_that_does_not_read_back_leaves_everything_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from ckpt_tools.readers import Bundle
-    from trainer.saving import CheckpointLine
+    from trainer.checkpoints.saving import CheckpointLine
 
     line = CheckpointLine(str(tmp_path))
     line.save(stored(step=1))
@@ -135,7 +135,7 @@ def test_a_save_that_fails_half_way_leaves_everything_as_it_was(
 ) -> None:
     import tensorflow as tf
 
-    from trainer.saving import CheckpointLine
+    from trainer.checkpoints.saving import CheckpointLine
 
     line = CheckpointLine(str(tmp_path))
     line.save(stored(step=1))
@@ -155,8 +155,8 @@ def test_a_save_that_fails_half_way_leaves_everything_as_it_was(
 
 
 def test_a_save_waits_for_the_directory_and_then_gives_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from trainer.saving import CheckpointLine
+    from trainer.checkpoints.saving import CheckpointLine
 
-    monkeypatch.setattr("trainer.saving._PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr("trainer.checkpoints.saving._PATIENCE_SECONDS", 0.3)
     with durable.locked(tmp_path), pytest.raises(BusyError):
         CheckpointLine(str(tmp_path)).save(stored())

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from trainer.standing import Standing
+from trainer.checkpoints.run_state import Standing
 
 
 def test_a_restored_best_never_beats_itself() -> None:

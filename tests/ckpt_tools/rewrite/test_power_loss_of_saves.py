@@ -22,9 +22,9 @@ def variables(step: int) -> dict[str, Any]:
     """All that the trainer keeps of a tiny model; its table tells of which step it is."""
     import numpy as np
 
+    from trainer.checkpoints.run_state import Standing
     from trainer.config import default_config, override
     from trainer.models.variables import initial_variables
-    from trainer.standing import Standing
 
     config = override(default_config("toys", "DNN", 120), {"embedding_dim": 2, "hidden_size": 2, "maxlen": 6})
     made = initial_variables(config)
@@ -66,7 +66,7 @@ def written_in_python(monkeypatch: pytest.MonkeyPatch, elsewhere: Path) -> None:
 
 @pytest.mark.parametrize("keep", [1, 2])
 def test_a_save_of_the_trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keep: int) -> None:
-    from trainer.saving import CheckpointLine
+    from trainer.checkpoints.saving import CheckpointLine
 
     root = tmp_path / "root"
     (tmp_path / "elsewhere").mkdir()

@@ -24,7 +24,7 @@ from ckpt_tools.readers.location import latest_in
 from ckpt_tools.runs.experiments import Experiment
 from ckpt_tools.runs.ledger import history
 from ckpt_tools.runs.logs import Evidence
-from trainer.stored import METRIC_KEY, Stored, read_stored, standing_of
+from trainer.checkpoints.saved_state import METRIC_KEY, Stored, read_stored, standing_of
 
 # Where a checkpoint is written before it is whole, and where its index goes before its data is removed.
 UNFINISHED = "unfinished_temp"

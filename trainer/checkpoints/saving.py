@@ -25,7 +25,7 @@ from ckpt_tools.readers import open_checkpoint
 from ckpt_tools.readers.bundle import index_name
 from ckpt_tools.readers.location import prefixes_in
 from ckpt_tools.runs.experiments import Experiment
-from trainer.retention import UNFINISHED, data_files, doomed, retire, tidy
+from trainer.checkpoints.retention import UNFINISHED, data_files, doomed, retire, tidy
 
 _NAME = "ckpt-"
 _NUMBERED = re.compile(rf"{_NAME}(\d+)(?=\.|$)")

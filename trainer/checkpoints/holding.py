@@ -23,7 +23,7 @@ from ckpt_tools.readers.bundle import index_name
 from ckpt_tools.readers.location import prefixes_in
 from ckpt_tools.runs.experiments import Experiment
 from ckpt_tools.runs.logs import Evidence
-from trainer.stored import Stored, read_stored
+from trainer.checkpoints.saved_state import Stored, read_stored
 
 
 def snapshot(experiment: Experiment) -> Mapping[str, Fingerprint]:

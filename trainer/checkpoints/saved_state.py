@@ -15,7 +15,7 @@ from ckpt_tools.lineages.comirec.trainer import ID as TRAINER
 from ckpt_tools.readers import Checkpoint, open_checkpoint
 from ckpt_tools.runs.experiments import Experiment
 from ckpt_tools.runs.logs import Evidence
-from trainer.standing import STORED, Standing
+from trainer.checkpoints.run_state import STORED, Standing
 
 METRIC_KEY = "state/metric"
 CONFIG_KEY = "state/config"
