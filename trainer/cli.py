@@ -20,7 +20,6 @@ from ckpt_tools.redaction import remember, without_secrets
 from ckpt_tools.runs.experiments import Experiment
 from ckpt_tools.runs.logs import collect
 from ckpt_tools.version import __version__
-from trainer.closing import Closing, Extent, closing_report
 from trainer.cluster import Task, task_of
 from trainer.config import MODEL_TYPES, UNKNOWN_ITEM_COUNT, default_config, override
 from trainer.console import Console
@@ -29,12 +28,13 @@ from trainer.data.interactions import default_data_dir, read_categories, read_sp
 from trainer.data.preparation import FEWEST
 from trainer.data.preparation import prepare as write_dataset
 from trainer.data.raw import Format, ItemField
-from trainer.exporting import export as write_vectors
+from trainer.evaluation.closing import Closing, Extent, closing_report
+from trainer.evaluation.exporting import export as write_vectors
+from trainer.evaluation.full_report import report
+from trainer.evaluation.opening import open_model
 from trainer.extras import require
 from trainer.naming import existing_experiment, new_experiment
 from trainer.native import held_stderr
-from trainer.opening import open_model
-from trainer.report import report
 from trainer.start import Start, new_run, resumed_run
 
 if TYPE_CHECKING:

@@ -28,9 +28,9 @@ from trainer.cluster import Task
 from trainer.config import TrainConfig
 from trainer.data.interactions import Interactions
 from trainer.data.sampling import Batch
+from trainer.evaluation.measuring import numpy_model, rank
+from trainer.evaluation.ranking_metrics import Metrics
 from trainer.learner import Learner, Sums, inputs, signature
-from trainer.measuring import numpy_model, rank
-from trainer.metrics import Metrics
 from trainer.start import Start
 
 # How long one waits for another before it counts as lost: an evaluation and a save have to fit in. A worker that ends,

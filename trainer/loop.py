@@ -21,7 +21,7 @@ from trainer.checkpoints.saved_state import CONFIG_KEY, DATA_KEY, METRIC_KEY
 from trainer.checkpoints.saving import CheckpointLine
 from trainer.config import TrainConfig
 from trainer.data.prefetch import Ahead
-from trainer.metrics import Metrics
+from trainer.evaluation.ranking_metrics import Metrics
 from trainer.rows import Row
 from trainer.run_log import RunLog
 from trainer.start import Best, Start, metric_identity

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from trainer.checkpoints.run_state import Standing
-from trainer.metrics import Metrics
+from trainer.evaluation.ranking_metrics import Metrics
 
 Event = Literal["start", "resume", "eval", "stop"]
 

@@ -64,11 +64,11 @@ from trainer.checkpoints.saved_state import Line, Stored, newest_standing, read_
 from trainer.config import LARGEST_SEED, UNKNOWN_ITEM_COUNT, TrainConfig, validate
 from trainer.data.interactions import Interactions, default_data_dir, read_split, require_ids_below, split_path
 from trainer.data.sampling import FIRST_CUT, BatchSampler
-from trainer.measuring import METRIC, Progress, evaluate, first_true, numpy_model
-from trainer.metrics import Metrics
+from trainer.evaluation.measuring import METRIC, Progress, evaluate, first_true, numpy_model
+from trainer.evaluation.ranking_metrics import Metrics
+from trainer.evaluation.reproducing import Spread, agrees, reproduce
 from trainer.models.variables import initial_variables, restored_variables
 from trainer.naming import require_unused
-from trainer.reproducing import Spread, agrees, reproduce
 from trainer.settings import Settings, notes, settings_of
 
 VALID = "valid"

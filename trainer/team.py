@@ -10,8 +10,8 @@ import numpy as np
 from trainer.config import TrainConfig
 from trainer.data.interactions import Interactions
 from trainer.data.sampling import Batch
+from trainer.evaluation.ranking_metrics import Metrics
 from trainer.learner import Learner
-from trainer.metrics import Metrics
 from trainer.start import Start, measure
 
 

@@ -24,7 +24,7 @@ from ckpt_tools.errors import MismatchError, NotFoundError, StorageError, UsageE
 from ckpt_tools.operations.backfilling import Options, backfill
 from ckpt_tools.operations.bulk_backfilling import Listener, Row, Summary, backfill_all
 from ckpt_tools.operations.workers import Cluster, Processes, Report, available_cores
-from trainer import evaluate
+from trainer.evaluation import evaluator
 
 Copy = Callable[..., Path]
 DATA = str(FIXTURES / "data")
@@ -83,8 +83,8 @@ def test_every_run_gets_the_logged_recall_and_only_once(shelf: Path) -> None:
 def test_a_process_reads_the_data_once(copy: Copy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = shutil.copytree(DATA, tmp_path / "data")
     reads: list[str] = []
-    read = evaluate.read_split
-    monkeypatch.setattr(evaluate, "read_split", lambda *what: reads.append(what[2]) or read(*what))
+    read = evaluator.read_split
+    monkeypatch.setattr(evaluator, "read_split", lambda *what: reads.append(what[2]) or read(*what))
     options = Options(str(data), dry_run=True)
     for sample in (pick("tf2.21"), pick("tf2.10"), pick("tf2.15", "ComiRec-DR")):
         assert backfill(str(copy(sample)), options).agreement == "match"

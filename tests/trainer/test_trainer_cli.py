@@ -258,7 +258,7 @@ def test_an_interrupt_before_training_is_130(monkeypatch: pytest.MonkeyPatch) ->
 def test_deciding_what_to_do_needs_no_tensorflow() -> None:
     import subprocess
 
-    code = "import sys, trainer.cli, trainer.evaluate; sys.exit('tensorflow' in sys.modules)"
+    code = "import sys, trainer.cli, trainer.evaluation.evaluator; sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -14,11 +14,11 @@ from toys import ITEMS, small_config, write_split
 
 from ckpt_tools.errors import MismatchError
 from trainer.data.interactions import read_split
-from trainer.measuring import evaluate, numpy_model, rank
-from trainer.metrics import metrics_at
+from trainer.evaluation.measuring import evaluate, numpy_model, rank
+from trainer.evaluation.ranking_metrics import metrics_at
+from trainer.evaluation.retrieval import Catalogue, ranks_of
 from trainer.models.recommenders import ITEM_EMBEDDING
 from trainer.models.variables import initial_variables
-from trainer.retrieval import Catalogue, ranks_of
 
 
 def retrieved(vectors: np.ndarray, items: np.ndarray, top_n: int, exclude_first: bool) -> list[int]:
@@ -154,8 +154,8 @@ def test_ranks_are_exact_whatever_the_blocks(
     owner = np.repeat(np.arange(users), 3)
     wanted = random.integers(0, count, users * 3)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("trainer.retrieval._SMALLEST_BLOCK", block)
-        patch.setattr("trainer.retrieval._LARGEST_BLOCK", block)
+        patch.setattr("trainer.evaluation.retrieval._SMALLEST_BLOCK", block)
+        patch.setattr("trainer.evaluation.retrieval._LARGEST_BLOCK", block)
         ranks = ranks_of(vectors, Catalogue.of(items), owner, wanted, limit=limit, exclude_first=exclude_first)
     for user, item, found_rank in zip(owner, wanted, ranks, strict=True):
         found = retrieved(vectors[user], items, limit, exclude_first)

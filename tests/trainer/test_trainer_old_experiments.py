@@ -15,7 +15,7 @@ from ckpt_tools.errors import MismatchError
 from ckpt_tools.lineages import identify
 from ckpt_tools.readers import open_checkpoint
 from ckpt_tools.runs.experiments import Experiment
-from trainer.evaluate import ComiRecEvaluator
+from trainer.evaluation.evaluator import ComiRecEvaluator
 from trainer.settings import settings_of
 from trainer.start import resumed_run
 

@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 
 from trainer import cli
 from trainer.data.interactions import read_categories, read_split
-from trainer.measuring import evaluate, numpy_model
+from trainer.evaluation.full_report import diversity, from_lists, lists_of, report, rerank
+from trainer.evaluation.measuring import evaluate, numpy_model
 from trainer.models.variables import initial_variables
-from trainer.report import diversity, from_lists, lists_of, report, rerank
 
 DR = next(entry for entry in LEFT_BEHIND if (entry["root"], entry["model_type"]) == ("tf2.10", "ComiRec-DR"))
 

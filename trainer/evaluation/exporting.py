@@ -9,7 +9,7 @@ import numpy as np
 
 from ckpt_tools.fs import durable
 from trainer.data.interactions import read_interactions, require_ids_below
-from trainer.measuring import vectors_of
+from trainer.evaluation.measuring import vectors_of
 from trainer.models.recommenders import Recommender
 
 _USERS_AT_ONCE = 512

@@ -14,9 +14,9 @@ from ckpt_tools.runs.experiments import Experiment, resolve
 from ckpt_tools.runs.logs import collect
 from trainer.config import TrainConfig, validate
 from trainer.data.interactions import Interactions, default_data_dir, find_dataset, read_split
-from trainer.measuring import numpy_model, weight_names
+from trainer.evaluation.measuring import numpy_model, weight_names
+from trainer.evaluation.reproducing import Spread, reproduce
 from trainer.models.recommenders import Recommender
-from trainer.reproducing import Spread, reproduce
 from trainer.settings import Settings, notes, settings_of
 
 

@@ -13,8 +13,8 @@ from ckpt_tools.readers import open_checkpoint
 from ckpt_tools.runs.experiments import Experiment
 from trainer.config import TrainConfig
 from trainer.data.interactions import Interactions, read_categories, read_split, split_path
-from trainer.measuring import Progress, numpy_model, weight_names
-from trainer.report import Line, report
+from trainer.evaluation.full_report import Line, report
+from trainer.evaluation.measuring import Progress, numpy_model, weight_names
 
 Extent = Literal["auto", "full", "quick"]
 

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from trainer.data.interactions import Interactions
-from trainer.measuring import Progress, first_true, rank, true_pairs, vectors_of
-from trainer.metrics import Metrics, Published, metrics_at
+from trainer.evaluation.measuring import Progress, first_true, rank, true_pairs, vectors_of
+from trainer.evaluation.ranking_metrics import Metrics, Published, metrics_at
 from trainer.models.recommenders import Recommender
 
 _USERS_AT_ONCE = 256

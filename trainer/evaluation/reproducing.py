@@ -14,8 +14,8 @@ import numpy as np
 
 from trainer.config import TrainConfig
 from trainer.data.interactions import Interactions
-from trainer.measuring import Progress, numpy_model, rank
-from trainer.metrics import Metrics
+from trainer.evaluation.measuring import Progress, numpy_model, rank
+from trainer.evaluation.ranking_metrics import Metrics
 from trainer.settings import Settings
 
 TOLERANCE = 1e-6

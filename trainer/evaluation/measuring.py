@@ -13,10 +13,10 @@ import numpy as np
 
 from trainer.config import TrainConfig
 from trainer.data.interactions import Interactions, require_ids_below
-from trainer.metrics import Metrics, Published, metrics_at, published_at
+from trainer.evaluation.ranking_metrics import Metrics, Published, metrics_at, published_at
+from trainer.evaluation.retrieval import Catalogue, fetched, merged, ranks_of
 from trainer.models.arrays import NumpyArrays
 from trainer.models.recommenders import Recommender, model_class
-from trainer.retrieval import Catalogue, fetched, merged, ranks_of
 
 METRIC = "recall"
 _USERS_AT_ONCE = 512

@@ -14,8 +14,8 @@ from ckpt_tools.runs.experiments import Experiment
 from ckpt_tools.runs.logs import collect
 from trainer.config import MODEL_TYPES
 from trainer.data.interactions import Interactions, find_dataset, read_split, split_path
-from trainer.measuring import METRIC, Progress, weight_names
-from trainer.reproducing import reproduce
+from trainer.evaluation.measuring import METRIC, Progress, weight_names
+from trainer.evaluation.reproducing import reproduce
 from trainer.settings import settings_of
 
 
