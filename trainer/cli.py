@@ -23,7 +23,6 @@ from ckpt_tools.version import __version__
 from trainer.cluster import Task, task_of
 from trainer.config import MODEL_TYPES, UNKNOWN_ITEM_COUNT, default_config, override
 from trainer.console import Console
-from trainer.curve import draw
 from trainer.data.interactions import default_data_dir, read_categories, read_split
 from trainer.data.preparation import FEWEST
 from trainer.data.preparation import prepare as write_dataset
@@ -33,6 +32,7 @@ from trainer.evaluation.exporting import export as write_vectors
 from trainer.evaluation.full_report import report
 from trainer.evaluation.opening import open_model
 from trainer.extras import require
+from trainer.monitoring.curve import draw
 from trainer.naming import existing_experiment, new_experiment
 from trainer.native import held_stderr
 from trainer.start import Start, new_run, resumed_run

@@ -23,7 +23,7 @@ from ckpt_tools.errors import CkptError
 from ckpt_tools.findings import Finding, noted
 from ckpt_tools.redaction import redacted
 from trainer.checkpoints.run_state import Standing
-from trainer.rows import Row
+from trainer.monitoring.rows import Row
 
 SCHEMA_VERSION = 1
 # Drawing at each step, of which there are hundreds in a second, would be a part of the work.

@@ -22,8 +22,8 @@ from trainer.checkpoints.saving import CheckpointLine
 from trainer.config import TrainConfig
 from trainer.data.prefetch import Ahead
 from trainer.evaluation.ranking_metrics import Metrics
-from trainer.rows import Row
-from trainer.run_log import RunLog
+from trainer.monitoring.rows import Row
+from trainer.monitoring.run_log import RunLog
 from trainer.start import Best, Start, metric_identity
 from trainer.team import Alone, Learns, Team
 

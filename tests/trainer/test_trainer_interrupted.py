@@ -56,7 +56,7 @@ def test_cut_off_at_an_evaluation(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from trainer import loop
-    from trainer.run_log import RunLog
+    from trainer.monitoring.run_log import RunLog
 
     count = 0
 

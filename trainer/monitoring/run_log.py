@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from ckpt_tools.fs import durable, local
 from trainer.config import TrainConfig
-from trainer.rows import Row
+from trainer.monitoring.rows import Row
 
 METRICS = "metrics.jsonl"
 CONFIG = "config.json"
