@@ -22,8 +22,8 @@ import tensorflow as tf
 from trainer.config import TrainConfig
 from trainer.data.prefetch import Ahead
 from trainer.data.sampling import BatchSampler
-from trainer.learner import Learner
 from trainer.models.variables import initial_variables
+from trainer.training.learner import Learner
 
 GOALS = {"DNN": 20, "ComiRec-SA": 20, "ComiRec-DR": 30}
 

@@ -20,7 +20,6 @@ from ckpt_tools.redaction import remember, without_secrets
 from ckpt_tools.runs.experiments import Experiment
 from ckpt_tools.runs.logs import collect
 from ckpt_tools.version import __version__
-from trainer.cluster import Task, task_of
 from trainer.config import MODEL_TYPES, UNKNOWN_ITEM_COUNT, default_config, override
 from trainer.console import Console
 from trainer.data.interactions import default_data_dir, read_categories, read_split
@@ -35,10 +34,11 @@ from trainer.extras import require
 from trainer.monitoring.curve import draw
 from trainer.naming import existing_experiment, new_experiment
 from trainer.native import held_stderr
-from trainer.start import Start, new_run, resumed_run
+from trainer.training.cluster import Task, task_of
+from trainer.training.starting_point import Start, new_run, resumed_run
 
 if TYPE_CHECKING:
-    from trainer.loop import Outcome
+    from trainer.training.loop import Outcome
 
 _EXIT_CODES = (
     "Exit codes: 0 fine · 1 damage or difference · 2 usage · 3 not found · 4 unsafe or over a limit · 5 storage · "
@@ -536,7 +536,7 @@ def _run(
     # Everything that can be refused has been; only now is TensorFlow worth its seconds.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with held_stderr():
-        from trainer.loop import train as run
+        from trainer.training.loop import train as run
 
     team = _team(task, console) if distribute else None
     outcome = run(start, target, max_steps, console, team, keep=keep)
@@ -585,7 +585,7 @@ def _run(
 
 def _team(task: Task | None, console: Console) -> Any:
     """Those who train together, once they are all there."""
-    from trainer.distribution import gather_team
+    from trainer.training.distribution import gather_team
 
     if task is not None:
         role = "the chief, who writes" if task.is_chief else "writes nothing"

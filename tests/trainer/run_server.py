@@ -20,8 +20,8 @@ from toys import Recorder, small_config
 from ckpt_tools.errors import NotFoundError
 from ckpt_tools.runs.experiments import Experiment
 from trainer.config import experiment_name
-from trainer.loop import train
-from trainer.start import Start, new_run, resumed_run
+from trainer.training.loop import train
+from trainer.training.starting_point import Start, new_run, resumed_run
 
 STEPS = 30
 CONFIG = small_config("DNN")

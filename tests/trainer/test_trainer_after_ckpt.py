@@ -14,7 +14,7 @@ from ckpt_tools.operations.backfilling import Options, backfill
 from ckpt_tools.operations.migration import migrate
 from ckpt_tools.runs.experiments import Experiment
 from ckpt_tools.transactions import undo
-from trainer.start import resumed_run
+from trainer.training.starting_point import resumed_run
 
 ENTRIES = [
     next(entry for entry in LEFT_BEHIND if entry["root"] == root and entry["model_type"] == "ComiRec-DR")
@@ -50,7 +50,7 @@ def test_a_resume_starts_where_the_best_was_logged(
 
 @pytest.mark.tensorflow
 def test_training_on_deletes_nothing_that_was_migrated_in_place(tmp_path: Path) -> None:
-    from trainer.loop import train
+    from trainer.training.loop import train
 
     experiment = copied(ENTRIES[1], tmp_path)
     original = tree(experiment.path)

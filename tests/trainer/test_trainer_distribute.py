@@ -20,7 +20,7 @@ from toys import SMALL
 
 from ckpt_tools.errors import UsageError
 from ckpt_tools.runs.experiments import Experiment
-from trainer.cluster import Task, task_of
+from trainer.training.cluster import Task, task_of
 
 STEPS = 60
 RUN = "toys_ComiRec-DR_b16_lr0.01_d4_len6_run"

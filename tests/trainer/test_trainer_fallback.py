@@ -15,7 +15,7 @@ from toys import tree
 from ckpt_tools.analysis.newest import newest_whole
 from ckpt_tools.errors import CorruptError, UnsafeError
 from ckpt_tools.readers.location import latest_in, prefixes_in
-from trainer.start import resumed_run
+from trainer.training.starting_point import resumed_run
 
 pytestmark = pytest.mark.tensorflow
 

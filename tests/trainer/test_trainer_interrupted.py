@@ -18,7 +18,7 @@ from toys import SMALL, Recorder, small_config
 from ckpt_tools.errors import StorageError
 from ckpt_tools.runs.experiments import Experiment
 from trainer.naming import new_experiment
-from trainer.start import new_run, resumed_run
+from trainer.training.starting_point import new_run, resumed_run
 
 pytestmark = pytest.mark.tensorflow
 
@@ -55,8 +55,8 @@ def test_cut_off_at_an_evaluation(
     evaluation: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from trainer import loop
     from trainer.monitoring.run_log import RunLog
+    from trainer.training import loop
 
     count = 0
 
@@ -122,7 +122,7 @@ def test_a_best_that_the_newest_state_does_not_know_of_is_not_replaced_by_a_wors
 
 def test_a_full_disk_leaves_a_run_that_goes_on(tmp_path: Path, data_dir: str, whole: Experiment) -> None:
     """A limit on the size of files, as the disk's own: TensorFlow's writes fail half way."""
-    from trainer.loop import train
+    from trainer.training.loop import train
 
     config = small_config()
     experiment = new_experiment(str(tmp_path), config, "run")

@@ -17,7 +17,7 @@ from ckpt_tools.errors import BusyError, CkptError, MismatchError, UsageError
 from ckpt_tools.readers.location import prefixes_in
 from ckpt_tools.runs.experiments import Experiment
 from trainer.naming import new_experiment
-from trainer.start import new_run, resumed_run
+from trainer.training.starting_point import new_run, resumed_run
 
 pytestmark = pytest.mark.tensorflow
 
@@ -126,7 +126,7 @@ def test_after_an_early_stop_the_best_goes_on_with_other_batches(tmp_path: Path,
 
 def test_of_two_new_runs_of_one_name_the_second_is_refused(tmp_path: Path, data_dir: str) -> None:
     """Both looked, and nothing was there; then the first one trained."""
-    from trainer.loop import train
+    from trainer.training.loop import train
 
     config = small_config()
     first, second = (new_experiment(str(tmp_path), config, "run") for _ in range(2))
@@ -139,7 +139,7 @@ def test_of_two_new_runs_of_one_name_the_second_is_refused(tmp_path: Path, data_
 
 
 def test_of_two_resumes_that_read_the_same_state_the_second_is_refused(tmp_path: Path, data_dir: str) -> None:
-    from trainer.loop import train
+    from trainer.training.loop import train
 
     experiment = begin(tmp_path, data_dir, 10)
     one, other = (resumed_run(experiment, "latest", {}, data_dir=data_dir) for _ in range(2))

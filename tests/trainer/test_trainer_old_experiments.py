@@ -17,7 +17,7 @@ from ckpt_tools.readers import open_checkpoint
 from ckpt_tools.runs.experiments import Experiment
 from trainer.evaluation.evaluator import ComiRecEvaluator
 from trainer.settings import settings_of
-from trainer.start import resumed_run
+from trainer.training.starting_point import resumed_run
 
 NOISY = next(entry for entry in LEFT_BEHIND if (entry["root"], entry["model_type"]) == ("tf1.15", "MIND"))
 EXACT = [entry for entry in LEFT_BEHIND if entry is not NOISY]
@@ -148,7 +148,7 @@ def test_a_state_of_the_first_versions_of_this_trainer_goes_on_as_it_did() -> No
 )
 def test_training_goes_on_from_the_logged_loss(root: str, model_type: str, tmp_path: Path) -> None:
     """The older trainers fell back here: from 0.151683 to 0.024444 in one case, and a loss to match."""
-    from trainer.loop import train
+    from trainer.training.loop import train
 
     entry = next(entry for entry in LEFT_BEHIND if entry["root"] == root and entry["model_type"] == model_type)
     shutil.copytree(EXPERIMENTS / root, tmp_path / root)

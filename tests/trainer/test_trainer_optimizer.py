@@ -19,7 +19,7 @@ TABLE = "model/item_embedding"
 def adam(table: np.ndarray, *, step: int = 0, rate: float = 0.01, epsilon: float = 1e-8) -> tuple[Any, dict[str, Any]]:
     import tensorflow as tf
 
-    from trainer.optimizer import Adam
+    from trainer.training.row_wise_adam import Adam
 
     variables = {
         TABLE: tf.Variable(table, dtype=tf.float32),
@@ -168,10 +168,10 @@ def test_a_thousand_steps_of_training_are_those_of_keras(repeated_rows: str) -> 
     """
     import tensorflow as tf
 
-    from trainer.learner import Learner
     from trainer.models.recommenders import model_class
     from trainer.models.tensors import TensorArrays
     from trainer.models.variables import trainable
+    from trainer.training.learner import Learner
 
     config = small_config(
         "DNN", variant="keras", item_count=2000, learning_rate=0.005, batch_size=32, repeated_rows=repeated_rows

@@ -20,7 +20,7 @@ from ckpt_tools.lineages.base import UNKNOWN_STEP
 from ckpt_tools.readers import open_checkpoint
 from ckpt_tools.runs.experiments import Experiment
 from trainer.naming import new_experiment
-from trainer.start import new_run, resumed_run
+from trainer.training.starting_point import new_run, resumed_run
 
 pytestmark = pytest.mark.tensorflow
 
@@ -28,7 +28,7 @@ SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
 
 
 def begin(root: Path, data_dir: str, steps: int, model_type: str = "ComiRec-DR", **changes: Any) -> Experiment:
-    from trainer.loop import train
+    from trainer.training.loop import train
 
     config = small_config(model_type, **changes)
     experiment = new_experiment(str(root), config, "run")
@@ -40,7 +40,7 @@ def begin(root: Path, data_dir: str, steps: int, model_type: str = "ComiRec-DR",
 def resume(
     experiment: Experiment, line: Any, data_dir: str, steps: int, recorder: Recorder | None = None, **options: Any
 ) -> Any:
-    from trainer.loop import train
+    from trainer.training.loop import train
 
     start = resumed_run(experiment, line, options.pop("given", {}), data_dir=data_dir, **options)
     return train(start, experiment, steps, recorder or Recorder())
@@ -104,7 +104,7 @@ def test_a_stop_between_two_evaluations_changes_no_bit_either(tmp_path: Path, da
 
 
 def test_a_signal_finishes_the_step_and_saves_it(tmp_path: Path, data_dir: str) -> None:
-    from trainer.loop import train
+    from trainer.training.loop import train
 
     config = small_config()
     experiment = new_experiment(str(tmp_path), config, "run")
@@ -291,7 +291,7 @@ def test_two_runs_of_one_experiment_are_refused(tmp_path: Path, data_dir: str) -
 def test_a_loss_that_is_not_finite_ends_the_run_and_saves_nothing(
     tmp_path: Path, data_dir: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from trainer.learner import Learner
+    from trainer.training.learner import Learner
 
     experiment = begin(tmp_path, data_dir, 10)
     latest = tree(experiment.latest_line)

@@ -25,7 +25,7 @@ from ckpt_tools.analysis.newest import newest_whole
 from ckpt_tools.errors import NotFoundError
 from ckpt_tools.readers.location import prefixes_in
 from ckpt_tools.runs.experiments import Experiment
-from trainer.loop import KEEP
+from trainer.training.loop import KEEP
 
 pytestmark = [pytest.mark.tensorflow, pytest.mark.xdist_group("runs-killed")]
 

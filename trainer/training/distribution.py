@@ -24,14 +24,14 @@ import numpy as np
 import tensorflow as tf
 
 from ckpt_tools.errors import LostWorkerError, MismatchError, UsageError
-from trainer.cluster import Task
 from trainer.config import TrainConfig
 from trainer.data.interactions import Interactions
 from trainer.data.sampling import Batch
 from trainer.evaluation.measuring import numpy_model, rank
 from trainer.evaluation.ranking_metrics import Metrics
-from trainer.learner import Learner, Sums, inputs, signature
-from trainer.start import Start
+from trainer.training.cluster import Task
+from trainer.training.learner import Learner, Sums, inputs, signature
+from trainer.training.starting_point import Start
 
 # How long one waits for another before it counts as lost: an evaluation and a save have to fit in. A worker that ends,
 # for whatever reason, is noticed at once.

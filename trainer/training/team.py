@@ -1,4 +1,4 @@
-"""Who trains a run: this process alone, or several together (``trainer.distribution``). Needs TensorFlow."""
+"""Who trains a run: this process alone, or several together (``trainer.training.distribution``). Needs TensorFlow."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from trainer.config import TrainConfig
 from trainer.data.interactions import Interactions
 from trainer.data.sampling import Batch
 from trainer.evaluation.ranking_metrics import Metrics
-from trainer.learner import Learner
-from trainer.start import Start, measure
+from trainer.training.learner import Learner
+from trainer.training.starting_point import Start, measure
 
 
 class Learns(Protocol):

@@ -13,7 +13,7 @@ from trainer.data.sampling import Batch
 from trainer.models.recommenders import ITEM_BIAS, ITEM_EMBEDDING, model_class
 from trainer.models.tensors import LookedUp
 from trainer.models.variables import IDLE, MODEL, trainable
-from trainer.optimizer import Adam
+from trainer.training.row_wise_adam import Adam
 
 _IMPOSSIBLE = -1e30
 

@@ -24,8 +24,8 @@ from trainer.data.prefetch import Ahead
 from trainer.evaluation.ranking_metrics import Metrics
 from trainer.monitoring.rows import Row
 from trainer.monitoring.run_log import RunLog
-from trainer.start import Best, Start, metric_identity
-from trainer.team import Alone, Learns, Team
+from trainer.training.starting_point import Best, Start, metric_identity
+from trainer.training.team import Alone, Learns, Team
 
 Reason = Literal["max-steps", "patience", "interrupted"]
 
