@@ -20,7 +20,7 @@ from toys import ITEMS, tree
 from typer.testing import CliRunner, Result
 
 from trainer import cli
-from trainer.console import Console
+from trainer.cli.console import Console
 
 SMALL = [
     *("--dataset", "toys", "--embedding_dim", "4", "--hidden-size", "4", "--num-interest", "2", "--maxlen", "6"),

@@ -20,8 +20,9 @@ from ckpt_tools.redaction import remember, without_secrets
 from ckpt_tools.runs.experiments import Experiment
 from ckpt_tools.runs.logs import collect
 from ckpt_tools.version import __version__
+from trainer.cli.console import Console
+from trainer.cli.native import held_stderr
 from trainer.config import MODEL_TYPES, UNKNOWN_ITEM_COUNT, default_config, override
-from trainer.console import Console
 from trainer.data.interactions import default_data_dir, read_categories, read_split
 from trainer.data.preparation import FEWEST
 from trainer.data.preparation import prepare as write_dataset
@@ -33,7 +34,6 @@ from trainer.evaluation.opening import open_model
 from trainer.extras import require
 from trainer.monitoring.curve import draw
 from trainer.naming import existing_experiment, new_experiment
-from trainer.native import held_stderr
 from trainer.training.cluster import Task, task_of
 from trainer.training.starting_point import Start, new_run, resumed_run
 
