@@ -10,7 +10,7 @@ import pytest
 
 import ckpt_tools
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 
 
 def test_the_contracts_hold(tmp_path: Path) -> None:
