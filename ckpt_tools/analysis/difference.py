@@ -20,7 +20,7 @@ from ckpt_tools.runs.experiments import resolve
 if TYPE_CHECKING:
     import numpy as np
 
-Progress = Callable[[int, int], None]
+OnProgress = Callable[[int, int], None]
 
 # A table has rows that stand for things; a smaller matrix is just a matrix.
 _TABLE_ROWS = 64
@@ -97,7 +97,7 @@ class Difference:
 
 
 @steady
-def diff(a: str | os.PathLike[str], b: str | os.PathLike[str], *, progress: Progress | None = None) -> Difference:
+def diff(a: str | os.PathLike[str], b: str | os.PathLike[str], *, progress: OnProgress | None = None) -> Difference:
     """Compare two checkpoints of any formats; which tensor is which, `pairing` tells.
 
     Tensors that cannot be read are in ``findings``. Raises what `readers.open_checkpoint` raises.

@@ -18,7 +18,7 @@ from ckpt_tools.sampling import Selection
 if TYPE_CHECKING:
     from ckpt_tools.analysis.diagnosis import Diagnosis
 
-Progress = Callable[[int, int], None]
+OnProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def verify(
     *,
     quick: bool = False,
     part: Selection | None = None,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> Verification:
     """Check a checkpoint. Damage is in the answer, never raised.
 

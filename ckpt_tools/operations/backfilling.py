@@ -15,7 +15,7 @@ from ckpt_tools.format.object_graph import VALUE_SUFFIX
 from ckpt_tools.fs import durable
 from ckpt_tools.lineages import Lineage, identify
 from ckpt_tools.lineages.base import float32
-from ckpt_tools.operations.evaluators import Measurement, Progress, find_evaluator
+from ckpt_tools.operations.evaluators import Measurement, OnProgress, find_evaluator
 from ckpt_tools.readers import Bundle, open_checkpoint
 from ckpt_tools.runs.experiments import Experiment, resolve
 from ckpt_tools.runs.logs import Evidence, LoggedEvaluation, collect
@@ -88,7 +88,7 @@ class Outcome:
         }
 
 
-def backfill(path: str, options: Options, progress: Progress | None = None) -> Outcome:
+def backfill(path: str, options: Options, progress: OnProgress | None = None) -> Outcome:
     """Find the best metric of one experiment (or checkpoint) and write it into the checkpoint.
 
     A checkpoint that has one already is left alone. Nothing is written when the measured value is not one of
@@ -104,7 +104,7 @@ def backfill(path: str, options: Options, progress: Progress | None = None) -> O
         return _backfill(path, options, progress)
 
 
-def _backfill(path: str, options: Options, progress: Progress | None) -> Outcome:
+def _backfill(path: str, options: Options, progress: OnProgress | None) -> Outcome:
     prefix = resolve(path)
     if not options.dry_run:
         transactions.recover(prefix)

@@ -13,7 +13,7 @@ from ckpt_tools.errors import CkptError, UsageError
 from ckpt_tools.findings import Finding
 from ckpt_tools.lineages import identify
 from ckpt_tools.operations.backfilling import Options, Outcome, backfill, failed
-from ckpt_tools.operations.workers import Progress, Report, Workers
+from ckpt_tools.operations.workers import OnProgress, Report, Workers
 from ckpt_tools.readers import open_checkpoint
 from ckpt_tools.runs.discovery import Discovery, Run
 from ckpt_tools.runs.experiments import Experiment, resolve
@@ -82,7 +82,7 @@ def backfill_all(root: str, options: Options, workers: Workers, listener: Listen
     # The largest first, so that the last one to finish is a small one.
     paths = [run.path for run in sorted(runs, key=lambda run: (-run.nbytes, run.path)) if run.path not in rows]
     listener.begins(paths)
-    progress: Progress = listener.works
+    progress: OnProgress = listener.works
     for done in workers.run(partial(_work, options=options), paths, progress):
         path = paths[done.number]
         if done.result is not None:

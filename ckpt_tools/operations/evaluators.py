@@ -17,7 +17,7 @@ from ckpt_tools.readers import Checkpoint
 
 GROUP = "ckpt_tools.evaluators"
 # (done, total) in whatever unit the evaluator counts.
-Progress = Callable[[int, int], None]
+OnProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Evaluator(Protocol):
         data_dir: str,
         split: str,
         top_n: int,
-        progress: Progress | None = None,
+        progress: OnProgress | None = None,
     ) -> Measurement:
         """Measure the checkpoint on a split of the data. Raises CkptError when data and checkpoint do not fit."""
         ...

@@ -496,8 +496,8 @@ class KerasModel:
 
     def _complete(self, found: Layout, seen: set[int]) -> None:
         """Doubt what is stored and was not placed: weights that only the optimizer of Keras 3 still knows."""
-        placed = {number for node in seen for _, number in self._layer(node).own}
-        lost = [number for number in sorted(self._trained - placed) if _is_variable(self.graph, number)]
+        error_context = {number for node in seen for _, number in self._layer(node).own}
+        lost = [number for number in sorted(self._trained - error_context) if _is_variable(self.graph, number)]
         lost = [number for number in lost if self.graph.key_of(number) in self._tensors and self._is_of_model(number)]
         if lost:
             names = ", ".join(self._full_name(number) or str(self.graph.key_of(number)) for number in lost[:4])

@@ -27,7 +27,7 @@ Result = TypeVar("Result")
 
 Report = Callable[[int, int], None]
 """(done, total) of one item."""
-Progress = Callable[[int, int, int], None]
+OnProgress = Callable[[int, int, int], None]
 """(number of the item, done, total); called from another thread."""
 
 # More reports than people can see would only cost.
@@ -49,7 +49,7 @@ class Workers(Protocol):
     """Some place where work is done."""
 
     def run(
-        self, work: Callable[[Item, Report], Result], items: Sequence[Item], progress: Progress | None = None
+        self, work: Callable[[Item, Report], Result], items: Sequence[Item], progress: OnProgress | None = None
     ) -> Generator[Done[Result], None, None]:
         """Do the work on every item; the results come as they are ready. One that fails does not stop the others."""
         ...
@@ -69,7 +69,7 @@ class Processes:
         self.cores = cores or available_cores()
 
     def run(
-        self, work: Callable[[Item, Report], Result], items: Sequence[Item], progress: Progress | None = None
+        self, work: Callable[[Item, Report], Result], items: Sequence[Item], progress: OnProgress | None = None
     ) -> Generator[Done[Result], None, None]:
         if not items:
             return
@@ -105,7 +105,7 @@ class Processes:
 
 
 @contextlib.contextmanager
-def _listening(reader: Any, writer: Any, progress: Progress | None) -> Iterator[None]:
+def _listening(reader: Any, writer: Any, progress: OnProgress | None) -> Iterator[None]:
     def listen() -> None:
         while (report := reader.recv()) is not None:
             if progress is not None:
@@ -179,7 +179,7 @@ class Cluster:
         self._waiting = waiting
 
     def run(
-        self, work: Callable[[Item, Report], Result], items: Sequence[Item], progress: Progress | None = None
+        self, work: Callable[[Item, Report], Result], items: Sequence[Item], progress: OnProgress | None = None
     ) -> Generator[Done[Result], None, None]:
         try:
             from distributed import Client, as_completed

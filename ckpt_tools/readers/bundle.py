@@ -22,8 +22,8 @@ from ckpt_tools.format.strings import check_strings, decode_strings
 from ckpt_tools.format.table import read_table
 from ckpt_tools.format.variants import check_variants
 from ckpt_tools.fs import paths
-from ckpt_tools.readers.base import Step, TensorInfo
-from ckpt_tools.readers.common import CHUNK, Reader, damage, placed, shaped
+from ckpt_tools.readers.base import Progress, TensorInfo
+from ckpt_tools.readers.common import CHUNK, Reader, damage, error_context, shaped
 from ckpt_tools.readers.open_files import OpenFiles
 from ckpt_tools.readers.side_by_side import side_by_side
 from ckpt_tools.readers.signatures import sniff
@@ -66,7 +66,7 @@ class Bundle(Reader):
         self.path = index or index_name(prefix)
         self._files = OpenFiles()
         self._shards: dict[int, paths.File] = {}
-        with placed(self.path):
+        with error_context(self.path):
             with paths.open_file(self.path) as file:
                 if file.size > MAX_INDEX_BYTES:
                     raise UnsafeError(f"an index of {file.size} bytes is over the limit of {MAX_INDEX_BYTES}")
@@ -109,7 +109,7 @@ class Bundle(Reader):
     def graph(self) -> ObjectGraph | None:
         if OBJECT_GRAPH_KEY not in self.entries:
             return None
-        with placed(self.path, OBJECT_GRAPH_KEY):
+        with error_context(self.path, OBJECT_GRAPH_KEY):
             graph = ObjectGraph(self.graph_bytes)
             names = list(self.entries)
             for key in graph.keys:
@@ -125,7 +125,7 @@ class Bundle(Reader):
         entry = self._entry(OBJECT_GRAPH_KEY)
         if entry.dtype.name != "string" or entry.shape != () or OBJECT_GRAPH_KEY in self.parts:
             raise CorruptError("the object graph should be one string", path=self.path, key=OBJECT_GRAPH_KEY)
-        with placed(self.path, OBJECT_GRAPH_KEY):
+        with error_context(self.path, OBJECT_GRAPH_KEY):
             return self._strings(entry)[0]
 
     @property
@@ -173,7 +173,7 @@ class Bundle(Reader):
         import numpy as np
 
         entry = self._entry(name)
-        with placed(self.path, name):
+        with error_context(self.path, name):
             if name not in self.parts:
                 return self._array(entry)
             dtype = object if entry.dtype.name == "string" else dtypes.to_numpy(entry.dtype)
@@ -185,7 +185,7 @@ class Bundle(Reader):
     def chunks(self, name: str) -> Iterator[bytes]:
         """The stored bytes of a tensor in pieces; its checksum is verified behind the last one."""
         entry = self._entry(name)
-        with placed(self.path, name):
+        with error_context(self.path, name):
             parts = sorted(self.parts.get(name, ()), key=lambda part: part.box.start)
             if any(box.shape[1:] != entry.shape[1:] for box, _ in parts):
                 yield self.read(name).tobytes()
@@ -222,12 +222,12 @@ class Bundle(Reader):
         except (CorruptError, NotFoundError) as error:
             yield damage(error)
 
-    def examine(self) -> Iterator[Step]:
+    def examine(self) -> Iterator[Progress]:
         def place(name: str) -> tuple[int, int]:
             first = self.stored(name)[0]
             return first.shard, first.offset
 
-        def examine(name: str) -> Iterator[Step]:
+        def examine(name: str) -> Iterator[Progress]:
             return self._examined(name, self._pieces(name))
 
         names = sorted(self.entries, key=place)
@@ -258,17 +258,17 @@ class Bundle(Reader):
         self._shards.clear()
 
     def _pieces(self, name: str) -> Iterator[int]:
-        with placed(self.path, name):
+        with error_context(self.path, name):
             for entry in self.stored(name):
                 if entry.dtype.name == "string":
                     # The elements need not be taken apart for that: a million of them would be a million objects.
-                    with placed(self._shard_path(entry.shard)):
+                    with error_context(self._shard_path(entry.shard)):
                         *_, crc = check_strings(b"".join(self._chunks(entry)), entry.elements)
                     self._require(crc == entry.crc, entry)
                     yield entry.size
                 elif entry.dtype.name == "variant":
                     raw = b"".join(self._chunks(entry))
-                    with placed(self._shard_path(entry.shard)):
+                    with error_context(self._shard_path(entry.shard)):
                         crc = check_variants(raw, entry.elements)
                     self._require(crc == entry.crc, entry)
                     yield entry.size
@@ -320,7 +320,7 @@ class Bundle(Reader):
             self._require(checksum.mask(crc) == entry.crc, entry)
 
     def _strings(self, entry: Entry) -> list[bytes]:
-        with placed(self._shard_path(entry.shard)):
+        with error_context(self._shard_path(entry.shard)):
             elements, crc = decode_strings(b"".join(self._chunks(entry)), entry.elements)
         self._require(crc == entry.crc, entry)
         return elements

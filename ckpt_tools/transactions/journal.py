@@ -4,8 +4,8 @@
 
 It holds the entry that the ledger gets at the end, whether that is being taken back (``undoing``), and the bytes of the
 old index. Which index stands tells on which side of its commit a change is; one that is neither of the two stops
-everything: see `ckpt_tools.transactions.completion`. What is tidied beside the checkpoints has no commit: what of it was done
-is recorded.
+everything: see `ckpt_tools.transactions.completion`. What is tidied beside the checkpoints has no commit: what of it
+was done is recorded.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from ckpt_tools.errors import NotFoundError
 from ckpt_tools.runs.experiments import Experiment
 from trainer.config import experiment_name
 from trainer.training.loop import train
-from trainer.training.starting_point import Start, new_run, resumed_run
+from trainer.training.starting_point import StartingPoint, new_run, resumed_run
 
 STEPS = 30
 CONFIG = small_config("DNN")
@@ -36,7 +36,7 @@ def go_on(root: Any, data_dir: str) -> bool:
     # Without graphs, which would take longer to trace than all steps together.
     tf.config.run_functions_eagerly(True)
     experiment = experiment_in(root)
-    start: Start
+    start: StartingPoint
     try:
         start = resumed_run(experiment, "latest", {}, data_dir=data_dir)
     except NotFoundError:

@@ -12,7 +12,7 @@ from typing import Any
 from forking import serve
 from toys import small_config
 
-from trainer.checkpoints.run_state import Standing
+from trainer.checkpoints.run_state import RunState
 from trainer.checkpoints.saving import CheckpointLine
 from trainer.models.variables import initial_variables
 
@@ -22,7 +22,7 @@ def variables(step: int) -> dict[str, Any]:
     config = small_config("DNN")
     return {
         **initial_variables(config),
-        **Standing(step=step, best_metric=step / 16).to_tensors(),
+        **RunState(step=step, best_metric=step / 16).to_tensors(),
         "state/config": config.to_json(),
         "state/metric": '{"digest": "d", "name": "recall", "split": "valid", "top_n": 10}',
     }

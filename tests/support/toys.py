@@ -57,10 +57,10 @@ class Recorder:
     def evaluated(self, row: Any) -> None:
         self.rows.append(row)
 
-    def updated(self, standing: Any, max_steps: int, patience: int) -> None:  # noqa: ARG002
-        self.steps.append(standing.step)
+    def updated(self, run_state: Any, max_steps: int, patience: int) -> None:  # noqa: ARG002
+        self.steps.append(run_state.step)
         if self.on_step is not None:
-            self.on_step(standing.step)
+            self.on_step(run_state.step)
 
 
 def tree(root: str | Path) -> dict[str, bytes]:

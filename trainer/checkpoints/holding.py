@@ -23,7 +23,7 @@ from ckpt_tools.readers.bundle import index_name
 from ckpt_tools.readers.location import prefixes_in
 from ckpt_tools.runs.experiments import Experiment
 from ckpt_tools.runs.logs import Evidence
-from trainer.checkpoints.saved_state import Stored, read_stored
+from trainer.checkpoints.saved_state import SavedState, read_saved_state
 
 
 def snapshot(experiment: Experiment) -> Mapping[str, Fingerprint]:
@@ -39,7 +39,7 @@ def snapshot(experiment: Experiment) -> Mapping[str, Fingerprint]:
     return seen
 
 
-def holder(experiment: Experiment, stored: Stored) -> str | None:
+def holder(experiment: Experiment, stored: SavedState) -> str | None:
     """The whole checkpoint that holds the best which a state of this trainer knows of; None when it is lost.
 
     The line of best ones comes first. A state that was saved at the best holds it too, if its file still exists.
@@ -51,12 +51,12 @@ def holder(experiment: Experiment, stored: Stored) -> str | None:
     return None
 
 
-def best_where(experiment: Experiment, fits: Callable[[Mapping[str, Any]], bool]) -> tuple[str, Stored] | None:
+def best_where(experiment: Experiment, fits: Callable[[Mapping[str, Any]], bool]) -> tuple[str, SavedState] | None:
     """The newest whole checkpoint of this trainer in the line of best ones whose metric's identity ``fits``, and what
     it stores."""
     for prefix in _newest_first(experiment.best_line):
         found = _read(prefix)
-        if found is not None and found.standing.has_best and fits(found.identity) and _is_whole(prefix):
+        if found is not None and found.run_state.has_best and fits(found.identity) and _is_whole(prefix):
             return prefix, found
     return None
 
@@ -68,9 +68,9 @@ def _newest_first(directory: str) -> Iterator[str]:
                 yield os.path.join(directory, name)
 
 
-def _holds(prefix: str, stored: Stored) -> bool:
+def _holds(prefix: str, stored: SavedState) -> bool:
     """Whether these are the best weights, or better ones. One of an older trainer tells by its value or its step."""
-    known = stored.standing
+    known = stored.run_state
     try:
         with open_checkpoint(prefix) as checkpoint:
             lineage = identify(checkpoint)
@@ -79,23 +79,23 @@ def _holds(prefix: str, stored: Stored) -> bool:
             if lineage.id != TRAINER:
                 value = lineage.best_metric.value if lineage.best_metric.status == "present" else None
                 return lineage.step == known.best_step if value is None else value >= known.best_metric
-            found = read_stored(checkpoint, lineage, "best", Evidence())
+            found = read_saved_state(checkpoint, lineage, "best", Evidence())
     except CkptError:
         return False
-    if not found.standing.has_best or found.standing.step != found.standing.best_step:
+    if not found.run_state.has_best or found.run_state.step != found.run_state.best_step:
         return False  # it knows of the best, and is of a later step
     if found.identity == stored.identity:
-        return found.standing.best_metric >= known.best_metric
-    return found.standing.step == known.best_step  # the same weights, measured in another way
+        return found.run_state.best_metric >= known.best_metric
+    return found.run_state.step == known.best_step  # the same weights, measured in another way
 
 
-def _read(prefix: str) -> Stored | None:
+def _read(prefix: str) -> SavedState | None:
     try:
         with open_checkpoint(prefix) as checkpoint:
             lineage = identify(checkpoint)
             if lineage is None or lineage.id != TRAINER:
                 return None
-            return read_stored(checkpoint, lineage, "best", Evidence())
+            return read_saved_state(checkpoint, lineage, "best", Evidence())
     except CkptError:
         return None
 

@@ -24,7 +24,7 @@ from ckpt_tools.readers.location import latest_in
 from ckpt_tools.runs.experiments import Experiment
 from ckpt_tools.runs.ledger import history
 from ckpt_tools.runs.logs import Evidence
-from trainer.checkpoints.saved_state import METRIC_KEY, Stored, read_stored, standing_of
+from trainer.checkpoints.saved_state import METRIC_KEY, SavedState, read_saved_state, run_state_of
 
 # Where a checkpoint is written before it is whole, and where its index goes before its data is removed.
 UNFINISHED = "unfinished_temp"
@@ -92,7 +92,7 @@ def data_files(prefix: str) -> list[str]:
     return [os.path.join(directory, found) for found in local.list_directory(directory) if pattern.fullmatch(found)]
 
 
-def held_best(experiment: Experiment) -> Stored | None:
+def held_best(experiment: Experiment) -> SavedState | None:
     """What the line of best ones holds; None when that is not of this trainer, or cannot be restored."""
     try:
         with open_checkpoint(latest_in(experiment.best_line)) as checkpoint:
@@ -100,7 +100,7 @@ def held_best(experiment: Experiment) -> Stored | None:
             whole = all(finding.severity != "damage" for finding in checkpoint.outline())
             if lineage is None or lineage.id != TRAINER or not whole:
                 return None
-            return read_stored(checkpoint, lineage, "best", Evidence())
+            return read_saved_state(checkpoint, lineage, "best", Evidence())
     except CkptError:
         return None
 
@@ -131,10 +131,10 @@ def _split_of(prefix: str) -> Any:
 def _holds_the_best(prefix: str, experiment: Experiment) -> bool:
     """Whether a checkpoint is of the best weights, and the line of best ones has none as good."""
     try:
-        standing = standing_of(prefix)
+        run_state = run_state_of(prefix)
     except CkptError:
         return False
-    if standing is None or not standing.is_best:
+    if run_state is None or not run_state.is_best:
         return False
     held = held_best(experiment)
-    return held is None or held.standing.best_metric < standing.best_metric
+    return held is None or held.run_state.best_metric < run_state.best_metric

@@ -23,7 +23,7 @@ STORED: Mapping[str, tuple[str, type[np.generic]]] = {
 
 
 @dataclass(frozen=True)
-class Standing:
+class RunState:
     """``step`` counts updates, ``trials`` evaluations since the best one.
 
     ``best_metric`` is a float32 value: the type it is stored in, so that a restored best never beats itself. 0 means
@@ -56,11 +56,11 @@ class Standing:
         """Whether these weights are the best so far."""
         return self.has_best and self.best_step == self.step and self.recall == self.best_metric
 
-    def after_update(self, loss: float) -> Standing:
+    def after_update(self, loss: float) -> RunState:
         total, steps = (self.loss_sum, self.loss_steps) if math.isnan(self.recall) else (0.0, 0)
         return replace(self, step=self.step + 1, recall=math.nan, loss_sum=total + loss, loss_steps=steps + 1)
 
-    def after_evaluation(self, recall: float, patience: int) -> Standing:
+    def after_evaluation(self, recall: float, patience: int) -> RunState:
         """With a new measurement: the new best, or one more trial; stopped after more than ``patience`` trials."""
         measured = float(np.float32(recall))
         evaluated = replace(self, recall=measured)
@@ -68,11 +68,11 @@ class Standing:
             return replace(evaluated, best_metric=measured, best_step=self.step, trials=0)
         return replace(evaluated, trials=self.trials + 1, stopped=self.trials + 1 > patience)
 
-    def as_measured(self, recall: float) -> Standing:
+    def as_measured(self, recall: float) -> RunState:
         """With the recall of these weights, which changes nothing about the best."""
         return replace(self, recall=float(np.float32(recall)))
 
-    def as_best(self, recall: float) -> Standing:
+    def as_best(self, recall: float) -> RunState:
         """With ``recall`` as the best, whatever was best before."""
         measured = float(np.float32(recall))
         return replace(self, recall=measured, best_metric=measured, best_step=self.step, trials=0, stopped=False)
@@ -82,5 +82,5 @@ class Standing:
         return {name: kind(getattr(self, field)) for field, (name, kind) in STORED.items()}
 
     @staticmethod
-    def from_tensors(tensors: Mapping[str, Any]) -> Standing:
-        return Standing(**{field: np.asarray(tensors[name]).item() for field, (name, _) in STORED.items()})
+    def from_tensors(tensors: Mapping[str, Any]) -> RunState:
+        return RunState(**{field: np.asarray(tensors[name]).item() for field, (name, _) in STORED.items()})

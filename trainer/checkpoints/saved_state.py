@@ -15,7 +15,7 @@ from ckpt_tools.lineages.comirec.trainer import ID as TRAINER
 from ckpt_tools.readers import Checkpoint, open_checkpoint
 from ckpt_tools.runs.experiments import Experiment
 from ckpt_tools.runs.logs import Evidence
-from trainer.checkpoints.run_state import STORED, Standing
+from trainer.checkpoints.run_state import STORED, RunState
 
 METRIC_KEY = "state/metric"
 CONFIG_KEY = "state/config"
@@ -25,12 +25,12 @@ Line = Literal["best", "latest"]
 
 
 @dataclass(frozen=True)
-class Stored:
+class SavedState:
     """``recall`` of exactly these weights, None where the checkpoint does not tell. ``identity``: what makes a recall
     comparable (name, N, split, digest of the split), empty where it is not stored. ``train_digest`` is of the training
     data, None where it is not stored."""
 
-    standing: Standing
+    run_state: RunState
     recall: float | None
     identity: Mapping[str, Any]
     line: Line
@@ -46,35 +46,35 @@ class Stored:
         return not self.measured_here or dict(self.identity) == dict(identity)
 
 
-def read_stored(checkpoint: Checkpoint, lineage: Lineage, line: Line, evidence: Evidence) -> Stored:
+def read_saved_state(checkpoint: Checkpoint, lineage: Lineage, line: Line, evidence: Evidence) -> SavedState:
     """The standing of any lineage; the run's log helps out where an old trainer did not store its step."""
     if lineage.id == TRAINER:
-        standing = Standing.from_tensors({name: lineage.read(checkpoint, name) for name, _ in STORED.values()})
+        run_state = RunState.from_tensors({name: lineage.read(checkpoint, name) for name, _ in STORED.values()})
         identity = json.loads(lineage.read(checkpoint, METRIC_KEY).item())
-        if standing.step == UNKNOWN_STEP and evidence.best and identity.get("digest") is None:
+        if run_state.step == UNKNOWN_STEP and evidence.best and identity.get("digest") is None:
             # Migrated from a checkpoint that had lost Adam's step: the log still knows that of the run.
-            standing = replace(standing, step=evidence.best.step, best_step=evidence.best.step)
-        recall = None if math.isnan(standing.recall) else standing.recall
+            run_state = replace(run_state, step=evidence.best.step, best_step=evidence.best.step)
+        recall = None if math.isnan(run_state.recall) else run_state.recall
         if line == "best" and lineage.best_metric.status == "present":
-            recall = standing.best_metric  # after a backfill there is this one alone
+            recall = run_state.best_metric  # after a backfill there is this one alone
         data = json.loads(lineage.read(checkpoint, DATA_KEY).item()) if DATA_KEY in lineage.canonical() else {}
-        return Stored(standing, recall, identity, line, data.get("train"))
+        return SavedState(run_state, recall, identity, line, data.get("train"))
     step = lineage.step
     if step is None:
         step = evidence.best.step if evidence.best else 0
     best = lineage.best_metric
     if best.status != "present" or best.value is None:
-        return Stored(Standing(step), None, {}, line)
-    return Stored(Standing(step).as_best(best.value), best.value, {}, line)
+        return SavedState(RunState(step), None, {}, line)
+    return SavedState(RunState(step).as_best(best.value), best.value, {}, line)
 
 
-def standing_of(prefix: str) -> Standing | None:
+def run_state_of(prefix: str) -> RunState | None:
     """Where a run was when it saved this checkpoint; None for one of another trainer. Raises what reading it raises."""
     found = _standing_and_seed(prefix)
     return None if found is None else found[0]
 
 
-def newest_standing(experiment: Experiment) -> tuple[Standing, int] | None:
+def newest_run_state(experiment: Experiment) -> tuple[RunState, int] | None:
     """Where the run was when it last saved, and its seed; None when it has no newest state of this trainer, or it
     cannot be read."""
     try:
@@ -84,10 +84,10 @@ def newest_standing(experiment: Experiment) -> tuple[Standing, int] | None:
         return None
 
 
-def _standing_and_seed(prefix: str) -> tuple[Standing, int] | None:
+def _standing_and_seed(prefix: str) -> tuple[RunState, int] | None:
     with open_checkpoint(prefix) as checkpoint:
         lineage = identify(checkpoint)
         if lineage is None or lineage.id != TRAINER:
             return None
-        standing = Standing.from_tensors({name: lineage.read(checkpoint, name) for name, _ in STORED.values()})
-        return standing, int(lineage.hyper.get("seed") or 0)
+        run_state = RunState.from_tensors({name: lineage.read(checkpoint, name) for name, _ in STORED.values()})
+        return run_state, int(lineage.hyper.get("seed") or 0)

@@ -35,7 +35,7 @@ from trainer.extras import require
 from trainer.monitoring.curve import draw
 from trainer.naming import existing_experiment, new_experiment
 from trainer.training.cluster import Task, task_of
-from trainer.training.starting_point import Start, new_run, resumed_run
+from trainer.training.starting_point import StartingPoint, new_run, resumed_run
 
 if TYPE_CHECKING:
     from trainer.training.loop import Outcome
@@ -259,7 +259,7 @@ def train(
         if task is None or task.is_chief:
             for directory in (target.path, target.runs):
                 require_writable(_existing_parent(directory))
-        steps = budget.until(start.standing.step)
+        steps = budget.until(start.run_state.step)
         return _run(start, target, steps, console, keep, closing, distribute=distribute, task=task)
 
     _finish(console, experiment or exp_name, body)
@@ -502,7 +502,7 @@ def _new(
     console: Console,
     *,
     untrained_best: bool,
-) -> tuple[Experiment, Start]:
+) -> tuple[Experiment, StartingPoint]:
     if given["model_type"] is None:
         raise UsageError("a new run needs --model-type", hint=f"choose one of {', '.join(MODEL_TYPES)}")
     if name is None:
@@ -518,7 +518,7 @@ def _new(
 
 
 def _run(
-    start: Start,
+    start: StartingPoint,
     target: Experiment,
     max_steps: int,
     console: Console,
@@ -541,11 +541,13 @@ def _run(
     team = _team(task, console) if distribute else None
     outcome = run(start, target, max_steps, console, team, keep=keep)
     console.end_progress()
-    standing = outcome.standing
+    run_state = outcome.run_state
     best = (
-        f"best recall {standing.best_metric:.6f} at step {standing.best_step}" if standing.has_best else "no best yet"
+        f"best recall {run_state.best_metric:.6f} at step {run_state.best_step}"
+        if run_state.has_best
+        else "no best yet"
     )
-    end = "nothing trained" if there else f"stopped at step {standing.step} ({outcome.reason})"
+    end = "nothing trained" if there else f"stopped at step {run_state.step} ({outcome.reason})"
     console.line(f"{end}; {best}")
     untrained = list(_untrained_is_better(outcome))
     console.findings(untrained)
@@ -558,7 +560,7 @@ def _run(
     if picture is not None:
         console.line(f"the recall of all evaluations: {picture}")
     chief = task is None or task.is_chief
-    wanted = chief and standing.has_best and closing != "none" and outcome.reason != "interrupted" and not there
+    wanted = chief and run_state.has_best and closing != "none" and outcome.reason != "interrupted" and not there
     figures = _closing(start, target, closing, console) if wanted and closing != "none" else []
     first = {key: getattr(outcome.first, key) for key in ("step", "recall", "ndcg", "hitrate")}
     console.document(
@@ -571,10 +573,10 @@ def _run(
             "sources": dict(start.sources),
             "routing_noise": None if start.spread is None else asdict(start.spread),
             "first_evaluation": first,
-            "best_metric": standing.best_metric,
-            "best_step": standing.best_step,
-            "step": standing.step,
-            "trials": standing.trials,
+            "best_metric": run_state.best_metric,
+            "best_step": run_state.best_step,
+            "step": run_state.step,
+            "trials": run_state.trials,
             "stopped": outcome.reason,
             "picture": picture,
             "report": {found.split: found.line.to_json() for found in figures},
@@ -595,7 +597,7 @@ def _team(task: Task | None, console: Console) -> Any:
     return team
 
 
-def _closing(start: Start, target: Experiment, extent: Extent, console: Console) -> list[Closing]:
+def _closing(start: StartingPoint, target: Experiment, extent: Extent, console: Console) -> list[Closing]:
     """The figures that the older trainers end with; without them the run is no worse."""
     try:
         figures = closing_report(target, start.config, start.data_dir, extent, progress=console.measured)
@@ -609,9 +611,9 @@ def _closing(start: Start, target: Experiment, extent: Extent, console: Console)
     return figures
 
 
-def _already_there(start: Start, target: Experiment, max_steps: int) -> Iterator[Finding]:
+def _already_there(start: StartingPoint, target: Experiment, max_steps: int) -> Iterator[Finding]:
     """A note when a resumed run has no step to train."""
-    step = start.standing.step
+    step = start.run_state.step
     if start.resumed_from is not None and max_steps <= step:
         message = (
             f"this run is at step {step} already, and was to be trained until step {max_steps}; to train "
@@ -622,19 +624,19 @@ def _already_there(start: Start, target: Experiment, max_steps: int) -> Iterator
 
 def _untrained_is_better(outcome: Outcome) -> Iterator[Finding]:
     """A warning when no trained model beats the fresh weights, which rank the users that they know nothing of by id."""
-    first, standing = outcome.first, outcome.standing
-    if first.event == "start" and standing.has_best and (first.recall or 0) > standing.best_metric:
+    first, run_state = outcome.first, outcome.run_state
+    if first.event == "start" and run_state.has_best and (first.recall or 0) > run_state.best_metric:
         message = (
-            f"the untrained model scored {first.recall:.6f}, more than any trained one (best {standing.best_metric:.6f}"
-            "): the metric rewards ids in order of frequency here"
+            f"the untrained model scored {first.recall:.6f}, more than any trained one "
+            f"(best {run_state.best_metric:.6f}): the metric rewards ids in order of frequency here"
         )
         yield Finding("untrained-better", "warning", message)
 
 
-def _beginning(start: Start) -> str:
+def _beginning(start: StartingPoint) -> str:
     if start.resumed_from is None:
         return f"a new run of {start.config.model_type} ({start.config.variant})"
-    return f"resuming from {start.resumed_from} at step {start.standing.step}, recall {start.first.recall:.6f}"
+    return f"resuming from {start.resumed_from} at step {start.run_state.step}, recall {start.first.recall:.6f}"
 
 
 def _existing_parent(path: str) -> str:

@@ -22,7 +22,7 @@ from ckpt_tools.console.pipes import while_read
 from ckpt_tools.errors import CkptError
 from ckpt_tools.findings import Finding, noted
 from ckpt_tools.redaction import redacted
-from trainer.checkpoints.run_state import Standing
+from trainer.checkpoints.run_state import RunState
 from trainer.monitoring.rows import Row
 
 SCHEMA_VERSION = 1
@@ -79,11 +79,11 @@ class Console:
         with while_read():
             self._print(Text.assemble(f"step {row.step}  {loss}", (f"recall {row.recall:.6f}", style), rest))
 
-    def updated(self, standing: Standing, max_steps: int, patience: int) -> None:
+    def updated(self, run_state: RunState, max_steps: int, patience: int) -> None:
         """How the training goes: since the last evaluation the speed and the loss, the best, the patience used up."""
-        self._progress(lambda: self._training(standing, max_steps, patience))
+        self._progress(lambda: self._training(run_state, max_steps, patience))
         if self._since[1] == 0:
-            self._since = time.monotonic(), standing.step
+            self._since = time.monotonic(), run_state.step
 
     def measured(self, done: int, total: int) -> None:
         self._progress(lambda: Text(f"evaluating: {done} of {total} users"))
@@ -127,21 +127,21 @@ class Console:
             self._drawn = now
             self._live.update(draw(), refresh=True)
 
-    def _training(self, standing: Standing, max_steps: int, patience: int) -> RenderableType:
+    def _training(self, run_state: RunState, max_steps: int, patience: int) -> RenderableType:
         begun, first = self._since
         seconds = time.monotonic() - begun
-        speed = (standing.step - first) / seconds if first and seconds > 0 else 0.0
-        pace = f"step {standing.step} of {max_steps}"
+        speed = (run_state.step - first) / seconds if first and seconds > 0 else 0.0
+        pace = f"step {run_state.step} of {max_steps}"
         if speed:
-            pace += f" · {speed:.0f} steps/s · {_clock((max_steps - standing.step) / speed)} left"
-        words = [] if standing.mean_loss is None else [f"loss {standing.mean_loss:.4f}"]
-        if standing.best_metric:
-            words.append(f"best {standing.best_metric:.6f} at step {standing.best_step}")
-        words.append(f"patience {standing.trials} of {patience}")
+            pace += f" · {speed:.0f} steps/s · {_clock((max_steps - run_state.step) / speed)} left"
+        words = [] if run_state.mean_loss is None else [f"loss {run_state.mean_loss:.4f}"]
+        if run_state.best_metric:
+            words.append(f"best {run_state.best_metric:.6f} at step {run_state.best_step}")
+        words.append(f"patience {run_state.trials} of {patience}")
         line = Table.grid(padding=(0, 1), expand=True)
         line.add_column(ratio=1)
         line.add_column(no_wrap=True)
-        line.add_row(ProgressBar(total=max_steps, completed=standing.step), pace)
+        line.add_row(ProgressBar(total=max_steps, completed=run_state.step), pace)
         return Group(line, Text(" · ".join(words)))
 
     def _print(self, text: Text) -> None:

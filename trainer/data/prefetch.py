@@ -11,7 +11,7 @@ Value = TypeVar("Value")
 _DEPTH = 2
 
 
-class Ahead(Generic[Value]):
+class Prefetch(Generic[Value]):
     """Calls a pure function of the step in a thread of its own, for the steps that come next."""
 
     def __init__(self, make: Callable[[int], Value]) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 from ckpt_tools.errors import CorruptError, UsageError
 from ckpt_tools.fs import durable
 from trainer.data.categories import categories_of
-from trainer.data.raw import Format, ItemField, Progress, Source
+from trainer.data.raw import Format, ItemField, OnProgress, Source
 
 FEWEST = 5
 _FILES = ("train", "valid", "test", "item_map", "user_map", "item_cate", "cate_map")
@@ -56,7 +56,7 @@ def prepare(
     metadata: str | None = None,
     encoding: str | None = None,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> Prepared:
     """Write ``{dataset}_{train,valid,test}.txt``, ``_item_map.txt`` and ``_user_map.txt`` (name,id) into ``directory``.
 
@@ -163,7 +163,7 @@ class _Columns:
     parents: Mapping[str, str]
 
 
-def _read(raw: Source, progress: Progress | None) -> _Columns:
+def _read(raw: Source, progress: OnProgress | None) -> _Columns:
     users, items = _Numbers(), _Numbers()
     parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     category: dict[int, int] = {}

@@ -56,7 +56,7 @@ _SEPARATORS: dict[Format, tuple[bytes, ...]] = {
 }
 _BOMS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 
-Progress = Callable[[int, int], None]
+OnProgress = Callable[[int, int], None]
 
 
 @dataclass
@@ -73,7 +73,7 @@ class Source:
     encoding: str | None = None
     left_out: int = field(default=0, init=False)
 
-    def frames(self, progress: Progress | None = None) -> Iterator[Any]:
+    def frames(self, progress: OnProgress | None = None) -> Iterator[Any]:
         """polars frames of user, item, time and, for Taobao, category, a block of the file each; ``parent`` beside an
         ``asin``. Times are Int64, or Float64 where one has a fraction."""
         if self.format not in FORMATS:
@@ -95,7 +95,7 @@ class _Blocks:
         self.separator = b","
         self._in_file = b","
 
-    def read(self, progress: Progress | None) -> Iterator[tuple[bytes, int]]:
+    def read(self, progress: OnProgress | None) -> Iterator[tuple[bytes, int]]:
         """(block, number of its first line)"""
         path = self._source.path
         total = os.path.getsize(path)

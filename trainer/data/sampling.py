@@ -32,7 +32,7 @@ class Batch:
     target: np.ndarray
     sampled: np.ndarray
     rows: np.ndarray
-    places: np.ndarray
+    inverse: np.ndarray
     target_count: np.ndarray
     sampled_count: np.ndarray
     noise: np.ndarray | None
@@ -77,14 +77,14 @@ class BatchSampler:
         ids = [history.ravel(), target, sampled]
         if self._config.reads_by_padding:
             ids.append(np.zeros(self._config.batch_size, np.int64))
-        rows, places = np.unique(np.concatenate(ids), return_inverse=True)
+        rows, inverse = np.unique(np.concatenate(ids), return_inverse=True)
         return Batch(
             history=history,
             mask=mask,
             target=target,
             sampled=sampled,
             rows=rows,
-            places=places.ravel().astype(np.int32),
+            inverse=inverse.ravel().astype(np.int32),
             target_count=self._negatives.expected_count(target, tries).astype(np.float32)[:, None],
             sampled_count=self._negatives.expected_count(sampled, tries).astype(np.float32),
             noise=self._noise(step),

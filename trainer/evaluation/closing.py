@@ -14,7 +14,7 @@ from ckpt_tools.runs.experiments import Experiment
 from trainer.config import TrainConfig
 from trainer.data.interactions import Interactions, read_categories, read_split, split_path
 from trainer.evaluation.full_report import Line, report
-from trainer.evaluation.measuring import Progress, numpy_model, weight_names
+from trainer.evaluation.measuring import OnProgress, numpy_model, weight_names
 
 Extent = Literal["auto", "full", "quick"]
 
@@ -49,7 +49,7 @@ def closing_report(
     data_dir: str,
     extent: Extent = "auto",
     *,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> list[Closing]:
     """The best model of an experiment, read from its checkpoint, on the validation and test users that there are.
 

@@ -14,7 +14,7 @@ from ckpt_tools.runs.experiments import Experiment
 from ckpt_tools.runs.logs import collect
 from trainer.config import MODEL_TYPES
 from trainer.data.interactions import Interactions, find_dataset, read_split, split_path
-from trainer.evaluation.measuring import METRIC, Progress, weight_names
+from trainer.evaluation.measuring import METRIC, OnProgress, weight_names
 from trainer.evaluation.reproducing import reproduce
 from trainer.settings import settings_of
 
@@ -33,7 +33,7 @@ class ComiRecEvaluator:
         data_dir: str,
         split: str,
         top_n: int,
-        progress: Progress | None = None,
+        progress: OnProgress | None = None,
     ) -> Measurement:
         """Recall at ``top_n`` on ``split`` of the data in ``data_dir``.
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from trainer.data.interactions import Interactions
-from trainer.evaluation.measuring import Progress, first_true, rank, true_pairs, vectors_of
+from trainer.evaluation.measuring import OnProgress, first_true, rank, true_pairs, vectors_of
 from trainer.evaluation.ranking_metrics import Metrics, Published, metrics_at
 from trainer.models.recommenders import Recommender
 
@@ -47,7 +47,7 @@ def report(
     top_n: Sequence[int],
     categories: Mapping[int, int] | None,
     coef: float | None = None,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> list[Line]:
     """One line for each N. With ``coef`` the lists are re-ranked, which needs ``categories``; a model with one vector
     for each user is not re-ranked, as in the original."""
@@ -80,7 +80,7 @@ def lists_of(
     maxlen: int,
     top_n: int,
     candidates: bool = False,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Each user's items, best first, and their scores. Each interest fetches its own top N; merged by score.
 

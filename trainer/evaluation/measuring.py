@@ -21,7 +21,7 @@ from trainer.models.recommenders import Recommender, model_class
 METRIC = "recall"
 _USERS_AT_ONCE = 512
 
-Progress = Callable[[int, int], None]
+OnProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def rank(
     limit: int,
     noise_seed: int = 0,
     part: tuple[int, int] = (0, 1),
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> Ranking:
     """Rank with a numpy-backed model: the first 80 % of each user's items predict the rest.
 
@@ -134,7 +134,7 @@ def vectors_of(
 
 
 def evaluate(
-    model: Recommender, split: Interactions, *, maxlen: int, top_n: int, progress: Progress | None = None
+    model: Recommender, split: Interactions, *, maxlen: int, top_n: int, progress: OnProgress | None = None
 ) -> Metrics:
     """Measure a numpy-backed model; see ``rank``."""
     return rank(model, split, maxlen=maxlen, limit=top_n, progress=progress).at(top_n)

@@ -14,7 +14,7 @@ import numpy as np
 
 from trainer.config import TrainConfig
 from trainer.data.interactions import Interactions
-from trainer.evaluation.measuring import Progress, numpy_model, rank
+from trainer.evaluation.measuring import OnProgress, numpy_model, rank
 from trainer.evaluation.ranking_metrics import Metrics
 from trainer.settings import Settings
 
@@ -71,7 +71,7 @@ def reproduce(
     split: Interactions,
     logged: Sequence[float],
     *,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> tuple[Settings, Metrics, Spread | None]:
     """The settings under which these weights give one of the ``logged`` recalls, and what they then measure.
 

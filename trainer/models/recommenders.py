@@ -330,8 +330,8 @@ class ComiRecSA(MultiInterest):
         arrays, weights = self._arrays, self._weights
         paper = self._config.variant == "paper"
         items = self._embedded(history, mask) if paper else arrays.gather(self.item_embedding, history)
-        placed = items + weights["model/position_embedding"] if paper else items
-        hidden = arrays.matmul(placed, weights["model/attention/hidden/kernel"])
+        error_context = items + weights["model/position_embedding"] if paper else items
+        hidden = arrays.matmul(error_context, weights["model/attention/hidden/kernel"])
         hidden = arrays.tanh(hidden + weights["model/attention/hidden/bias"])
         logits = arrays.matmul(hidden, weights["model/attention/heads/kernel"]) + weights["model/attention/heads/bias"]
         # Padded positions get the same very small logit, so that a user without history has the mean of nothing else.

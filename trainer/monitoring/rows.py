@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from trainer.checkpoints.run_state import Standing
+from trainer.checkpoints.run_state import RunState
 from trainer.evaluation.ranking_metrics import Metrics
 
 Event = Literal["start", "resume", "eval", "stop"]
@@ -27,17 +27,17 @@ class Row:
     trials: int
 
     @staticmethod
-    def of(event: Event, standing: Standing, loss: float | None, metrics: Metrics | None) -> Row:
+    def of(event: Event, run_state: RunState, loss: float | None, metrics: Metrics | None) -> Row:
         return Row(
             event=event,
-            step=standing.step,
+            step=run_state.step,
             loss=loss,
             recall=None if metrics is None else metrics.recall,
             ndcg=None if metrics is None else metrics.ndcg_hits_ideal,
             hitrate=None if metrics is None else metrics.hitrate,
-            best_metric=standing.best_metric,
-            best_step=standing.best_step,
-            trials=standing.trials,
+            best_metric=run_state.best_metric,
+            best_step=run_state.best_step,
+            trials=run_state.trials,
         )
 
     def to_json(self) -> dict[str, Any]:

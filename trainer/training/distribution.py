@@ -31,7 +31,7 @@ from trainer.evaluation.measuring import numpy_model, rank
 from trainer.evaluation.ranking_metrics import Metrics
 from trainer.training.cluster import Task
 from trainer.training.learner import Learner, Sums, inputs, signature
-from trainer.training.starting_point import Start
+from trainer.training.starting_point import StartingPoint
 
 # How long one waits for another before it counts as lost: an evaluation and a save have to fit in. A worker that ends,
 # for whatever reason, is noticed at once.
@@ -48,7 +48,7 @@ _LOST = (
 )
 
 
-def gather_team(task: Task | None) -> Together:
+def gather_team(task: Task | None) -> ProcessGroup:
     """All devices of this machine, or (with a task out of ``TF_CONFIG``) of all workers; waits until they are there.
 
     It has to come before anything else that TensorFlow does in this process.
@@ -58,17 +58,17 @@ def gather_team(task: Task | None) -> Together:
         # More than one logical CPU is there only if somebody wants it.
         devices = gpus or tf.config.list_logical_devices("CPU")
         strategy = tf.distribute.MirroredStrategy([device.name for device in devices])
-        return Together(Task(), strategy)
+        return ProcessGroup(Task(), strategy)
     kinds = tf.distribute.experimental.CommunicationImplementation
     options = tf.distribute.experimental.CommunicationOptions(
         timeout_seconds=TIMEOUT_SECONDS, implementation=kinds.AUTO if gpus else kinds.RING
     )
     with _interruptible(), _all_there():
         resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
-        return Together(task, tf.distribute.MultiWorkerMirroredStrategy(resolver, options))
+        return ProcessGroup(task, tf.distribute.MultiWorkerMirroredStrategy(resolver, options))
 
 
-class Together:
+class ProcessGroup:
     """The ``Team`` of all replicas of a strategy: ``count`` processes with as many devices each."""
 
     def __init__(self, task: Task, strategy: tf.distribute.Strategy) -> None:
@@ -85,7 +85,7 @@ class Together:
     def replicas(self) -> int:
         return int(self._strategy.num_replicas_in_sync)
 
-    def meet(self, start: Start, max_steps: int) -> None:
+    def agree_on_start(self, start: StartingPoint, max_steps: int) -> None:
         """Raises UsageError for a batch that cannot be shared equally, MismatchError where somebody begins another run
         than the chief, LostWorkerError."""
         size = start.config.batch_size
@@ -120,7 +120,7 @@ class Together:
         self._vote.asked = asked
         return self._vote.agreed
 
-    def part(self) -> None:
+    def leave(self) -> None:
         self._total(np.zeros(1, np.int64))
 
     def _total(self, numbers: np.ndarray) -> np.ndarray:
@@ -173,7 +173,7 @@ class SharedLearner:
     def update(self, batch: Batch) -> float:
         """Raises LostWorkerError; then the variables are of no step and must not be saved."""
         for copy in self._copies:
-            copy.note(batch)
+            copy.mark_touched(batch)
         with _all_there():
             results = self._update(tf.constant(self._vote.asked), *inputs(batch))
             loss, asked = (float(self._strategy.experimental_local_results(result)[0]) for result in results)
@@ -206,7 +206,7 @@ class SharedLearner:
         self,
         number: int,
         rows: tf.Tensor,
-        places: tf.Tensor,
+        inverse: tf.Tensor,
         mask: tf.Tensor,
         target_count: tf.Tensor,
         sampled_count: tf.Tensor,
@@ -218,12 +218,12 @@ class SharedLearner:
         users = slice(number * each, (number + 1) * each)
         by_padding = config.batch_size if config.reads_by_padding else 0
         history, targets, sampled, readout = tf.split(
-            places, [config.batch_size * config.maxlen, config.batch_size, config.negatives, by_padding]
+            inverse, [config.batch_size * config.maxlen, config.batch_size, config.negatives, by_padding]
         )
         history = tf.reshape(history, [config.batch_size, config.maxlen])
         own = [tf.reshape(history[users], [-1]), targets[users]]
-        places = tf.concat([*own, sampled, readout[users]], axis=0)
-        return rows, places, mask[users], target_count[users], sampled_count, noise[users]
+        inverse = tf.concat([*own, sampled, readout[users]], axis=0)
+        return rows, inverse, mask[users], target_count[users], sampled_count, noise[users]
 
     def _mean(self, carried: list[tf.Tensor], loss: tf.Tensor, rows: list[tf.Tensor], dense: list[tf.Tensor]) -> Sums:
         """The means over all replicas, in one message. Those of ``carried`` take its place."""
@@ -247,7 +247,7 @@ def _number(context: tf.distribute.ReplicaContext) -> int:
     return int(tf.get_static_value(context.replica_id_in_sync_group))
 
 
-def _fingerprints(start: Start, max_steps: int) -> dict[str, int]:
+def _fingerprints(start: StartingPoint, max_steps: int) -> dict[str, int]:
     """What has to be the same everywhere, in words, and a checksum of it."""
     variables = 0
     for name in sorted(start.variables):
@@ -257,10 +257,10 @@ def _fingerprints(start: Start, max_steps: int) -> dict[str, int]:
         "training data": zlib.crc32(start.sampler.digest.encode()),
         "validation data": zlib.crc32(start.valid.digest.encode()),
         "weights or moments": variables,
-        "standing": zlib.crc32(json.dumps(asdict(start.standing)).encode()),
+        "standing": zlib.crc32(json.dumps(asdict(start.run_state)).encode()),
         "last step": max_steps,
         # Random numbers are those of numpy, which may change what it draws.
-        "batches (another version of numpy?)": zlib.crc32(start.sampler(start.standing.step).rows.data),
+        "batches (another version of numpy?)": zlib.crc32(start.sampler(start.run_state.step).rows.data),
     }
 
 

@@ -50,20 +50,20 @@ class Learner:
         self._dense = [name for name in names if name != ITEM_EMBEDDING]
         self._adam = Adam(self._variables, config.adam_epsilon)
         self._all_current = True
-        if behind := {name.removeprefix(IDLE): value for name, value in variables.items() if name.startswith(IDLE)}:
-            self._adam.put_behind(behind)
+        if stale_rows := {name.removeprefix(IDLE): value for name, value in variables.items() if name.startswith(IDLE)}:
+            self._adam.restore_stale_rows(stale_rows)
             self._all_current = False
         self._update = tf.function(self.traced_update, input_signature=signature(config))
 
     def update(self, batch: Batch) -> float:
         """One step of training; returns the batch's loss before it."""
-        self.note(batch)
+        self.mark_touched(batch)
         return float(self._update(*inputs(batch)))
 
-    def note(self, batch: Batch) -> None:
+    def mark_touched(self, batch: Batch) -> None:
         """Expect an update with this batch."""
         self._all_current = False
-        self._adam.note(batch.rows)
+        self._adam.mark_touched(batch.rows)
 
     def catch_up(self) -> None:
         """Bring every row of the item table up to date, as evaluation and an ordinary checkpoint need it."""
@@ -82,13 +82,13 @@ class Learner:
         """
         if self._all_current:
             return dict(self._variables)
-        behind = {f"{IDLE}{key}": value for key, value in self._adam.behind().items()}
-        return {**self._variables, **self._adam.current(), **behind}
+        stale_rows = {f"{IDLE}{key}": value for key, value in self._adam.stale_rows().items()}
+        return {**self._variables, **self._adam.current(), **stale_rows}
 
     def traced_update(
         self,
         rows: tf.Tensor,
-        places: tf.Tensor,
+        inverse: tf.Tensor,
         mask: tf.Tensor,
         target_count: tf.Tensor,
         sampled_count: tf.Tensor,
@@ -98,8 +98,8 @@ class Learner:
         """The update of this learner's users, as a part of a ``tf.function``; returns the loss of the whole batch."""
         config, users = self._config, self._users
         fresh = self._adam.rows(rows)
-        embedded = tf.gather(fresh.values, places)
-        ids = places[users * config.maxlen : users * (config.maxlen + 1) + config.negatives]
+        embedded = tf.gather(fresh.values, inverse)
+        ids = inverse[users * config.maxlen : users * (config.maxlen + 1) + config.negatives]
         bias = tf.gather(tf.gather(self._variables[ITEM_BIAS], rows), ids)
         hits = ids[:users, None] == ids[users:]
         corrections = tf.concat([target_count[:, 0], sampled_count], axis=0)
@@ -107,10 +107,10 @@ class Learner:
             embedded, mask, noise, bias - tf.math.log(corrections), hits
         )
         if config.repeated_rows == "apart":
-            loss, row_gradient, row_squares, gradients = self._apart(loss, gradient, places, rows, gradients, combine)
+            loss, row_gradient, row_squares, gradients = self._apart(loss, gradient, inverse, rows, gradients, combine)
         else:
             # Repeated rows add up in the order of the batch.
-            row_gradient = tf.math.unsorted_segment_sum(gradient, places, tf.shape(rows)[0])
+            row_gradient = tf.math.unsorted_segment_sum(gradient, inverse, tf.shape(rows)[0])
             loss, (row_gradient,), gradients = combine(loss, [row_gradient], gradients)
             row_squares = row_gradient * row_gradient
         self._adam.apply(fresh, row_gradient, row_squares, dict(zip(self._dense, gradients, strict=True)))
@@ -120,7 +120,7 @@ class Learner:
         self,
         loss: tf.Tensor,
         gradient: tf.Tensor,
-        places: tf.Tensor,
+        inverse: tf.Tensor,
         rows: tf.Tensor,
         gradients: list[tf.Tensor],
         combine: Combine,
@@ -133,7 +133,7 @@ class Learner:
         count = tf.shape(rows)[0]
         sizes = [users * (config.maxlen + 1), config.negatives, users if config.reads_by_padding else 0]
         own, sampled, readout = tf.split(gradient, sizes)
-        own_places, sampled_places, readout_places = tf.split(places, sizes)
+        own_places, sampled_places, readout_places = tf.split(inverse, sizes)
         own, own_places = tf.concat([own, readout], axis=0), tf.concat([own_places, readout_places], axis=0)
         sums = [tf.math.unsorted_segment_sum(part, own_places, count) for part in (own, own * own)]
         loss, (row_gradient, row_squares), (sampled, *gradients) = combine(loss, sums, [sampled, *gradients])
@@ -182,7 +182,7 @@ def signature(config: TrainConfig) -> list[tf.TensorSpec]:
 def inputs(batch: Batch) -> list[tf.Tensor]:
     """A batch in the order of ``signature``."""
     noise = np.zeros(0, np.float32) if batch.noise is None else batch.noise
-    parts = (batch.rows, batch.places, batch.mask, batch.target_count, batch.sampled_count, noise)
+    parts = (batch.rows, batch.inverse, batch.mask, batch.target_count, batch.sampled_count, noise)
     return [tf.constant(part) for part in parts]
 
 

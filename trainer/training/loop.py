@@ -16,16 +16,16 @@ from ckpt_tools.errors import MismatchError
 from ckpt_tools.fs import durable
 from ckpt_tools.runs.experiments import Experiment
 from trainer.checkpoints.retention import held_best
-from trainer.checkpoints.run_state import Standing
+from trainer.checkpoints.run_state import RunState
 from trainer.checkpoints.saved_state import CONFIG_KEY, DATA_KEY, METRIC_KEY
 from trainer.checkpoints.saving import CheckpointLine
 from trainer.config import TrainConfig
-from trainer.data.prefetch import Ahead
+from trainer.data.prefetch import Prefetch
 from trainer.evaluation.ranking_metrics import Metrics
 from trainer.monitoring.rows import Row
 from trainer.monitoring.run_log import RunLog
-from trainer.training.starting_point import Best, Start, metric_identity
-from trainer.training.team import Alone, Learns, Team
+from trainer.training.starting_point import Best, StartingPoint, metric_identity
+from trainer.training.team import Learns, SingleProcess, Team
 
 Reason = Literal["max-steps", "patience", "interrupted"]
 
@@ -39,20 +39,20 @@ class Listener(Protocol):
 
     def evaluated(self, row: Row) -> None: ...
 
-    def updated(self, standing: Standing, max_steps: int, patience: int) -> None: ...
+    def updated(self, run_state: RunState, max_steps: int, patience: int) -> None: ...
 
 
 @dataclass(frozen=True)
 class Outcome:
     """How a run ended. ``first`` is the evaluation before its first step."""
 
-    standing: Standing
+    run_state: RunState
     first: Row
     reason: Reason
 
 
 def train(
-    start: Start,
+    start: StartingPoint,
     experiment: Experiment,
     max_steps: int,
     listener: Listener,
@@ -72,8 +72,8 @@ def train(
     another run trains this experiment or has done so since ``start`` was read, UsageError when a new run finds another
     one of its name, and what ``team`` raises: LostWorkerError leaves the last state that was saved.
     """
-    team = Alone() if team is None else team
-    team.meet(start, max_steps)
+    team = SingleProcess() if team is None else team
+    team.agree_on_start(start, max_steps)
     with contextlib.ExitStack() as stack:
         log: RunLog | _NoLog = _NoLog()
         if team.is_chief:
@@ -90,13 +90,13 @@ def train(
             log = stack.enter_context(RunLog(experiment.runs, start.config))
         stop_requested = stack.enter_context(_stop_requests())
         outcome = _loop(run, start, max_steps, log, listener, lambda: team.stop_agreed(stop_requested()))
-        team.part()
+        team.leave()
     return outcome
 
 
 def _loop(
     run: _Run,
-    start: Start,
+    start: StartingPoint,
     max_steps: int,
     log: RunLog | _NoLog,
     listener: Listener,
@@ -105,44 +105,44 @@ def _loop(
     config = start.config
     metrics = start.first
     if start.line == "latest":
-        log.rewind(run.standing.step, _row_of_state(start))
-    first = row = Row.of("resume" if start.resumed_from else "start", run.standing, None, metrics)
+        log.rewind(run.run_state.step, _row_of_state(start))
+    first = row = Row.of("resume" if start.resumed_from else "start", run.run_state, None, metrics)
     log.add(row)
     listener.evaluated(row)
-    while (reason := _reason_to_stop(run.standing, max_steps, stop_requested())) is None:
+    while (reason := _reason_to_stop(run.run_state, max_steps, stop_requested())) is None:
         run.update()
-        listener.updated(run.standing, max_steps, config.patience)
-        if run.standing.step % config.test_iter == 0:
-            loss = run.standing.mean_loss
+        listener.updated(run.run_state, max_steps, config.patience)
+        if run.run_state.step % config.test_iter == 0:
+            loss = run.run_state.mean_loss
             metrics = run.evaluate()
-            row = Row.of("eval", run.standing, loss, metrics)
+            row = Row.of("eval", run.run_state, loss, metrics)
             # Saved first and logged then: a log may lack a line, but never promises a checkpoint that is not there.
-            if run.standing.is_best and not run.has_better:
+            if run.run_state.is_best and not run.has_better:
                 run.save_best()
             run.save_latest()
             log.add(row)
             listener.evaluated(row)
     if run.unsaved:
         run.save_latest()
-    measured = None if math.isnan(run.standing.recall) else metrics
-    log.add(Row.of("stop", run.standing, run.standing.mean_loss, measured))
-    return Outcome(run.standing, first, reason)
+    measured = None if math.isnan(run.run_state.recall) else metrics
+    log.add(Row.of("stop", run.run_state, run.run_state.mean_loss, measured))
+    return Outcome(run.run_state, first, reason)
 
 
-def _row_of_state(start: Start) -> Row | None:
+def _row_of_state(start: StartingPoint) -> Row | None:
     """The row of the evaluation that the state was saved at, None when it was saved between two."""
-    standing = start.standing
-    if math.isnan(standing.recall) or standing.mean_loss is None:
+    run_state = start.run_state
+    if math.isnan(run_state.recall) or run_state.mean_loss is None:
         return None
-    return Row.of("eval", standing, standing.mean_loss, start.first)
+    return Row.of("eval", run_state, run_state.mean_loss, start.first)
 
 
-def _reason_to_stop(standing: Standing, max_steps: int, asked: bool) -> Reason | None:
+def _reason_to_stop(run_state: RunState, max_steps: int, asked: bool) -> Reason | None:
     if asked:
         return "interrupted"
-    if standing.stopped:
+    if run_state.stopped:
         return "patience"
-    return "max-steps" if standing.step >= max_steps else None
+    return "max-steps" if run_state.step >= max_steps else None
 
 
 class _NoLog:
@@ -158,16 +158,16 @@ class _NoLog:
 class _Run:
     """The state that changes: the learner's variables and the standing, always of the same step."""
 
-    def __init__(self, start: Start, experiment: Experiment, team: Team, keep: int) -> None:
+    def __init__(self, start: StartingPoint, experiment: Experiment, team: Team, keep: int) -> None:
         self._start = start
         self._config: TrainConfig = start.config
         self._team = team
         self._learner: Learns = team.learner(start.config, start.variables)
-        self._batches = Ahead(start.sampler)
+        self._batches = Prefetch(start.sampler)
         self._best = CheckpointLine(experiment.best_line)
         self._latest = CheckpointLine(experiment.latest_line, keep=keep, experiment=experiment)
         self._experiment = experiment
-        self.standing = start.standing
+        self.run_state = start.run_state
         # What a newest state says of its best may have changed before the first step.
         self.unsaved = start.line == "latest" and start.unsaved_best is not None
 
@@ -180,20 +180,20 @@ class _Run:
         self._batches.close()
 
     def update(self) -> None:
-        loss = self._learner.update(self._batches(self.standing.step))
+        loss = self._learner.update(self._batches(self.run_state.step))
         if not math.isfinite(loss):
             raise MismatchError(
-                f"training has diverged: the loss is {loss} at step {self.standing.step + 1}; the best and the state "
+                f"training has diverged: the loss is {loss} at step {self.run_state.step + 1}; the best and the state "
                 "of the last evaluation are kept, what came after it is not saved",
                 hint="go on from the best with a smaller --learning-rate",
             )
-        self.standing = self.standing.after_update(loss)
+        self.run_state = self.run_state.after_update(loss)
         self.unsaved = True
 
     def evaluate(self) -> Metrics:
         self._learner.catch_up()
         metrics = self._team.measure(self._config, self._learner.weights(), self._start.valid)
-        self.standing = self.standing.after_evaluation(metrics.recall, self._config.patience)
+        self.run_state = self.run_state.after_evaluation(metrics.recall, self._config.patience)
         return metrics
 
     @property
@@ -204,7 +204,7 @@ class _Run:
         return (
             held is not None
             and dict(held.identity) == identity
-            and held.standing.best_metric > self.standing.best_metric
+            and held.run_state.best_metric > self.run_state.best_metric
         )
 
     def tidy(self) -> None:
@@ -215,7 +215,7 @@ class _Run:
     def save(self, best: Best) -> None:
         """A best that was there before the first step."""
         if self._team.is_chief:
-            self._best.save({**best.variables, **self._described(best.standing)})
+            self._best.save({**best.variables, **self._described(best.run_state)})
 
     def save_best(self) -> None:
         if self._team.is_chief:
@@ -228,13 +228,13 @@ class _Run:
 
     def _stored(self) -> dict[str, Any]:
         """Everything a checkpoint holds, by canonical name."""
-        return {**self._learner.stored(), **self._described(self.standing)}
+        return {**self._learner.stored(), **self._described(self.run_state)}
 
-    def _described(self, standing: Standing) -> dict[str, Any]:
+    def _described(self, run_state: RunState) -> dict[str, Any]:
         """What a checkpoint holds beside the learner's variables."""
         identity = metric_identity(self._config, self._start.valid)
         return {
-            **standing.to_tensors(),
+            **run_state.to_tensors(),
             METRIC_KEY: dumps(identity, sort_keys=True),
             CONFIG_KEY: self._config.to_json(),
             DATA_KEY: dumps({"train": self._start.sampler.digest}),

@@ -143,7 +143,7 @@ class Adam:
 
     # ------------------------------------------------------------------------------------- idle rows
 
-    def note(self, numbers: np.ndarray) -> None:
+    def mark_touched(self, numbers: np.ndarray) -> None:
         """Remember which rows an update has moved: from now on they are to be caught up."""
         self._moving[numbers] = True
 
@@ -161,7 +161,7 @@ class Adam:
                 array[numbers] = value
         return dict(zip(_table_names(), arrays, strict=True))
 
-    def behind(self) -> dict[str, np.ndarray]:
+    def stale_rows(self) -> dict[str, np.ndarray]:
         """The rows that ``catch_up`` would change, as they are: ``rows`` [I], ``step`` [I] and, [I, D], the three of
         the table; empty when there are none. Given to ``put_behind``, they continue this very run."""
         updated_at = self._updated_at.numpy()
@@ -171,7 +171,7 @@ class Adam:
         values = [tf.gather(variable, rows).numpy() for variable in self._table]
         return {"rows": rows, "step": updated_at[rows], **dict(zip(("value", "m", "v"), values, strict=True))}
 
-    def put_behind(self, rows: Mapping[str, np.ndarray]) -> None:
+    def restore_stale_rows(self, rows: Mapping[str, np.ndarray]) -> None:
         """Undo a catching up: the rows that ``behind`` gave."""
         numbers = tf.constant(rows["rows"])
         for variable, key in zip(self._table, ("value", "m", "v"), strict=True):

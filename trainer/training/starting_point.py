@@ -59,12 +59,12 @@ from ckpt_tools.runs.experiments import Experiment
 from ckpt_tools.runs.logs import Evidence, collect
 from trainer.checkpoints.holding import best_where, holder, snapshot
 from trainer.checkpoints.retention import held_best
-from trainer.checkpoints.run_state import Standing
-from trainer.checkpoints.saved_state import Line, Stored, newest_standing, read_stored
+from trainer.checkpoints.run_state import RunState
+from trainer.checkpoints.saved_state import Line, SavedState, newest_run_state, read_saved_state
 from trainer.config import LARGEST_SEED, UNKNOWN_ITEM_COUNT, TrainConfig, validate
 from trainer.data.interactions import Interactions, default_data_dir, read_split, require_ids_below, split_path
 from trainer.data.sampling import FIRST_CUT, BatchSampler
-from trainer.evaluation.measuring import METRIC, Progress, evaluate, first_true, numpy_model
+from trainer.evaluation.measuring import METRIC, OnProgress, evaluate, first_true, numpy_model
 from trainer.evaluation.ranking_metrics import Metrics
 from trainer.evaluation.reproducing import Spread, agrees, reproduce
 from trainer.models.variables import initial_variables, restored_variables
@@ -79,11 +79,11 @@ class Best:
     """The best model of a run that no checkpoint holds as such yet: its variables, and where the run was."""
 
     variables: Mapping[str, np.ndarray]
-    standing: Standing
+    run_state: RunState
 
 
 @dataclass(frozen=True)
-class Start:
+class StartingPoint:
     """All that training needs to begin. ``variables`` by canonical name; ``first`` was measured on them.
 
     ``resumed_from`` is a prefix, None for a new run; ``line`` says which of the run's two lines it belongs to.
@@ -96,7 +96,7 @@ class Start:
     valid: Interactions
     data_dir: str
     variables: dict[str, np.ndarray]
-    standing: Standing
+    run_state: RunState
     first: Metrics
     resumed_from: str | None
     line: Line | None
@@ -125,8 +125,8 @@ def metric_identity(config: TrainConfig, valid: Interactions) -> dict[str, Any]:
 
 
 def new_run(
-    config: TrainConfig, data_dir: str, *, untrained_best: bool = False, progress: Progress | None = None
-) -> Start:
+    config: TrainConfig, data_dir: str, *, untrained_best: bool = False, progress: OnProgress | None = None
+) -> StartingPoint:
     """A run from fresh weights. They are measured too, but no best unless ``untrained_best``: what nothing was learnt
     from can score by popularity alone, and would then be kept over everything that training finds.
 
@@ -140,18 +140,18 @@ def new_run(
     sampler = _sampler(config, train, valid, UsageError)
     variables = initial_variables(config)
     first = measure(config, variables, valid, progress)
-    standing = Standing().as_best(first.recall) if untrained_best else Standing().as_measured(first.recall)
-    return Start(
+    run_state = RunState().as_best(first.recall) if untrained_best else RunState().as_measured(first.recall)
+    return StartingPoint(
         config=config,
         sampler=sampler,
         valid=valid,
         data_dir=data_dir,
         variables=variables,
-        standing=standing,
+        run_state=run_state,
         first=first,
         resumed_from=None,
         line=None,
-        unsaved_best=Best(variables, standing) if untrained_best else None,
+        unsaved_best=Best(variables, run_state) if untrained_best else None,
         findings=tuple(_data_findings(sampler, valid)),
     )
 
@@ -163,7 +163,7 @@ class _Loaded:
     prefix: str
     settings: Settings
     variables: dict[str, np.ndarray]
-    stored: Stored
+    stored: SavedState
 
 
 def resumed_run(
@@ -175,8 +175,8 @@ def resumed_run(
     accept_metric: bool = False,
     accept_data: bool = False,
     continue_after_stop: bool = False,
-    progress: Progress | None = None,
-) -> Start:
+    progress: OnProgress | None = None,
+) -> StartingPoint:
     """A run out of one of the experiment's checkpoints, by the rules above.
 
     ``given`` are the flags that name hyper-parameters, None where left out; without ``data_dir`` the data is looked
@@ -208,16 +208,16 @@ def resumed_run(
     objections = list(_objections(stored, first.recall, spread, evidence, identity))
     strangers = list(_other_training_data(stored, sampler, train))
     _require_leave(prefix, objections, strangers, accept_metric=accept_metric, accept_data=accept_data)
-    standing, unsaved, said = _standing(experiment, loaded, config, valid, first, bool(objections), spread)
+    run_state, unsaved, said = _standing(experiment, loaded, config, valid, first, bool(objections), spread)
     if stop and stop.exhausted:
-        standing = replace(standing, trials=0)
-    return Start(
+        run_state = replace(run_state, trials=0)
+    return StartingPoint(
         config=config,
         sampler=sampler,
         valid=valid,
         data_dir=data_dir,
         variables=loaded.variables,
-        standing=replace(standing, stopped=standing.trials > config.patience),
+        run_state=replace(run_state, stopped=run_state.trials > config.patience),
         first=first,
         resumed_from=prefix,
         line=line,
@@ -245,7 +245,7 @@ def measure(
     config: TrainConfig,
     variables: Mapping[str, np.ndarray],
     valid: Interactions,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> Metrics:
     """The metrics of these weights on the validation split."""
     return evaluate(numpy_model(config, variables), valid, maxlen=config.maxlen, top_n=config.top_n, progress=progress)
@@ -283,12 +283,12 @@ def _has_whole_latest(experiment: Experiment) -> bool:
     return True
 
 
-def _better_best(experiment: Experiment, stored: Stored) -> Iterator[Finding]:
+def _better_best(experiment: Experiment, stored: SavedState) -> Iterator[Finding]:
     """A best that was saved after this state: the run was killed between the two, or an older state is taken."""
     held = held_best(experiment)
-    known = stored.standing.best_metric
-    if held is not None and held.identity == stored.identity and held.standing.best_metric > known:
-        best = held.standing
+    known = stored.run_state.best_metric
+    if held is not None and held.identity == stored.identity and held.run_state.best_metric > known:
+        best = held.run_state
         text = (
             f"the best model, {best.best_metric:.6f} of step {best.best_step}, was saved after this state; its best is "
             f"{known:.6f}: it stays until a better one is found"
@@ -318,16 +318,16 @@ def _early_stop(experiment: Experiment, loaded: _Loaded, continue_after_stop: bo
     """How the run had run out of patience, if it had. Raises UsageError unless it is to continue all the same."""
     config = loaded.settings.config
     if loaded.stored.line == "latest":
-        standing, seed = loaded.stored.standing, config.seed
+        run_state, seed = loaded.stored.run_state, config.seed
     else:
-        standing, seed = newest_standing(experiment) or (Standing(), 0)
-    if not standing.stopped:
+        run_state, seed = newest_run_state(experiment) or (RunState(), 0)
+    if not run_state.stopped:
         return None
     text = (
-        f"this run stopped early at step {standing.step}: {standing.trials} evaluations in a row did not beat the "
-        f"{standing.best_metric:.6f} of step {standing.best_step}"
+        f"this run stopped early at step {run_state.step}: {run_state.trials} evaluations in a row did not beat the "
+        f"{run_state.best_metric:.6f} of step {run_state.best_step}"
     )
-    exhausted = standing.trials > config.patience
+    exhausted = run_state.trials > config.patience
     if exhausted and not continue_after_stop:
         raise UsageError(
             text,
@@ -347,7 +347,7 @@ def _with_other_batches(settings: Settings, stop: _Stop) -> Settings:
     return replace(found, changed=(*settings.changed, said))
 
 
-def _best_of_this_data(experiment: Experiment, stored: Stored, valid: Interactions) -> str | None:
+def _best_of_this_data(experiment: Experiment, stored: SavedState, valid: Interactions) -> str | None:
     """Another checkpoint in the line of best ones, when the newest was measured on another split than this one."""
     digest = stored.identity.get("digest")
     if stored.line == "latest" or digest in (None, valid.digest):
@@ -374,7 +374,7 @@ def _require_leave(
         )
 
 
-_Decided = tuple[Standing, "Best | None", tuple[Finding, ...]]
+_Decided = tuple[RunState, "Best | None", tuple[Finding, ...]]
 
 
 def _standing(
@@ -391,13 +391,13 @@ def _standing(
     identity = metric_identity(config, valid)
     if not stored.comparable(identity):
         return _measured_again(experiment, loaded, config, valid, first, identity)
-    standing = _continued(stored, first.recall, believed=objected or _noisy(stored, spread))
+    run_state = _continued(stored, first.recall, believed=objected or _noisy(stored, spread))
     if stored.line == "best":
-        changed = stored.recall is None or standing.best_metric != stored.recall
+        changed = stored.recall is None or run_state.best_metric != stored.recall
         # The state file names the newest of the line: the best of this data has to become that again.
         changed |= experiment.best_directory == experiment.best_line and loaded.prefix != _newest(experiment)
-        return standing, Best(loaded.variables, standing) if changed else None, ()
-    return _with_its_best(experiment, loaded, config, standing, first)
+        return run_state, Best(loaded.variables, run_state) if changed else None, ()
+    return _with_its_best(experiment, loaded, config, run_state, first)
 
 
 def _newest(experiment: Experiment) -> str | None:
@@ -416,66 +416,68 @@ def _measured_again(
     identity: Mapping[str, Any],
 ) -> _Decided:
     """The standing of a run whose best cannot be compared any more: at another N, or on another split with leave."""
-    stored, standing = loaded.stored, loaded.stored.standing
-    text = f"the stored best {standing.best_metric:.6f} is {_in_words(stored.identity)}, not {_in_words(identity)}"
+    stored, run_state = loaded.stored, loaded.stored.run_state
+    text = f"the stored best {run_state.best_metric:.6f} is {_in_words(stored.identity)}, not {_in_words(identity)}"
 
     def said(rest: str, prefix: str) -> tuple[Finding, ...]:
         aside = "" if stored.identity.get("digest") == identity["digest"] else f"; the old one stays in {prefix}"
         return (Finding("remeasured", "warning", f"{text}{rest}{aside}", loaded.prefix),)
 
     if stored.line == "best":
-        standing = standing.as_best(first.recall)
-        best = Best(loaded.variables, standing)
-        return standing, best, said(f": measured again, it is {standing.best_metric:.6f}", loaded.prefix)
-    if not standing.has_best:
-        return standing if math.isnan(standing.recall) else standing.as_measured(first.recall), None, ()
+        run_state = run_state.as_best(first.recall)
+        best = Best(loaded.variables, run_state)
+        return run_state, best, said(f": measured again, it is {run_state.best_metric:.6f}", loaded.prefix)
+    if not run_state.has_best:
+        return run_state if math.isnan(run_state.recall) else run_state.as_measured(first.recall), None, ()
     # These weights are not the best: another N or split says nothing about which are, so the best stays what it was.
-    held = loaded.prefix if standing.is_best else holder(experiment, stored)
+    held = loaded.prefix if run_state.is_best else holder(experiment, stored)
     if held is None:
-        standing = standing.as_best(first.recall)
+        run_state = run_state.as_best(first.recall)
         words = ", and is in no checkpoint to be measured again: these weights are the best now"
-        return standing, Best(loaded.variables, standing), said(words, experiment.best_directory)
+        return run_state, Best(loaded.variables, run_state), said(words, experiment.best_directory)
     variables, of_best = _restored(held, config)
     recall = first.recall if held == loaded.prefix else measure(config, variables, valid).recall
     best = Best(variables, of_best.as_best(recall))
-    now = standing if math.isnan(standing.recall) else standing.as_measured(first.recall)
-    now = replace(now, best_metric=best.standing.best_metric)
-    return now, best, said(f": measured again, it is {best.standing.best_metric:.6f}", held)
+    now = run_state if math.isnan(run_state.recall) else run_state.as_measured(first.recall)
+    now = replace(now, best_metric=best.run_state.best_metric)
+    return now, best, said(f": measured again, it is {best.run_state.best_metric:.6f}", held)
 
 
 def _with_its_best(
-    experiment: Experiment, loaded: _Loaded, config: TrainConfig, standing: Standing, first: Metrics
+    experiment: Experiment, loaded: _Loaded, config: TrainConfig, run_state: RunState, first: Metrics
 ) -> _Decided:
     """A newest state, once its best has been found: where it belongs, elsewhere, or not at all."""
     stored = loaded.stored
-    if not stored.standing.has_best:
-        return standing, None, ()
+    if not stored.run_state.has_best:
+        return run_state, None, ()
     held = holder(experiment, stored)
     if held is not None and os.path.dirname(held) != experiment.latest_line:
-        return standing, None, ()
-    lost = f"the best model, {standing.best_metric:.6f} of step {standing.best_step}, is not in {experiment.best_line}"
+        return run_state, None, ()
+    lost = (
+        f"the best model, {run_state.best_metric:.6f} of step {run_state.best_step}, is not in {experiment.best_line}"
+    )
     if held is not None:
         variables, of_best = _restored(held, config)
         text = f"{lost}: it is put back from {held}"
-        return standing, Best(variables, of_best), (Finding("best-restored", "warning", text, held),)
+        return run_state, Best(variables, of_best), (Finding("best-restored", "warning", text, held),)
     left = best_where(experiment, lambda identity: dict(identity) == dict(stored.identity))
-    if left is not None and left[1].standing.best_metric >= first.recall:
-        prefix, other = left[0], left[1].standing
+    if left is not None and left[1].run_state.best_metric >= first.recall:
+        prefix, other = left[0], left[1].run_state
         text = f"{lost} any more, nor elsewhere: the best is now {other.best_metric:.6f} of step {other.best_step}"
-        standing = replace(standing, best_metric=other.best_metric, best_step=other.best_step)
-        return standing, None, (Finding("best-lost", "warning", text, prefix),)
+        run_state = replace(run_state, best_metric=other.best_metric, best_step=other.best_step)
+        return run_state, None, (Finding("best-lost", "warning", text, prefix),)
     text = f"{lost} any more, nor elsewhere: the weights of this state, {first.recall:.6f}, are the best now"
-    standing = standing.as_best(first.recall)
-    return standing, Best(loaded.variables, standing), (Finding("best-lost", "warning", text, loaded.prefix),)
+    run_state = run_state.as_best(first.recall)
+    return run_state, Best(loaded.variables, run_state), (Finding("best-lost", "warning", text, loaded.prefix),)
 
 
-def _restored(prefix: str, config: TrainConfig) -> tuple[dict[str, np.ndarray], Standing]:
+def _restored(prefix: str, config: TrainConfig) -> tuple[dict[str, np.ndarray], RunState]:
     """The variables of a checkpoint for this run, and where it was then."""
     with open_checkpoint(prefix) as checkpoint:
         lineage = identify(checkpoint)
         assert lineage is not None  # whoever found it has identified it
         variables = restored_variables(checkpoint, lineage, config)
-        return variables, read_stored(checkpoint, lineage, "best", Evidence()).standing
+        return variables, read_saved_state(checkpoint, lineage, "best", Evidence()).run_state
 
 
 def _load(prefix: str, line: Line, given: Mapping[str, Any], evidence: Evidence) -> _Loaded:
@@ -488,7 +490,7 @@ def _load(prefix: str, line: Line, given: Mapping[str, Any], evidence: Evidence)
         settings = settings_of(checkpoint, lineage, given)
         validate(settings.config, resumed=True)
         variables = restored_variables(checkpoint, lineage, settings.config)
-        return _Loaded(prefix, settings, variables, read_stored(checkpoint, lineage, line, evidence))
+        return _Loaded(prefix, settings, variables, read_saved_state(checkpoint, lineage, line, evidence))
 
 
 def _in_words(identity: Mapping[str, Any]) -> str:
@@ -497,14 +499,14 @@ def _in_words(identity: Mapping[str, Any]) -> str:
 
 
 def _objections(
-    stored: Stored, recall: float, spread: Spread | None, evidence: Evidence, identity: Mapping[str, Any]
+    stored: SavedState, recall: float, spread: Spread | None, evidence: Evidence, identity: Mapping[str, Any]
 ) -> Iterator[str]:
     """Why the measured recall cannot be that of the run so far, one sentence each."""
     noise = None if stored.measured_here else spread
     if not stored.comparable(identity):
         if any(stored.identity.get(key) != identity[key] for key in ("split", "digest")):
             yield (
-                f"the stored best {stored.standing.best_metric:.6f} is {_in_words(stored.identity)}, but this is "
+                f"the stored best {stored.run_state.best_metric:.6f} is {_in_words(stored.identity)}, but this is "
                 f"{_in_words(identity)}: other validation data"
             )
         return
@@ -520,7 +522,7 @@ def _objections(
         )
 
 
-def _other_training_data(stored: Stored, sampler: BatchSampler, train: Interactions) -> Iterator[str]:
+def _other_training_data(stored: SavedState, sampler: BatchSampler, train: Interactions) -> Iterator[str]:
     if stored.train_digest is not None and stored.train_digest != sampler.digest:
         yield (
             f"the training data has changed: {train.path} has digest {sampler.digest[:8]}, and this run was trained on "
@@ -528,12 +530,12 @@ def _other_training_data(stored: Stored, sampler: BatchSampler, train: Interacti
         )
 
 
-def _noisy(stored: Stored, spread: Spread | None) -> bool:
+def _noisy(stored: SavedState, spread: Spread | None) -> bool:
     """Whether the stored recall was drawn with noise that cannot be drawn again."""
     return spread is not None and not stored.measured_here
 
 
-def _spread_findings(spread: Spread | None, stored: Stored, evidence: Evidence) -> Iterator[Finding]:
+def _spread_findings(spread: Spread | None, stored: SavedState, evidence: Evidence) -> Iterator[Finding]:
     if spread is None or not _noisy(stored, spread):
         return
     logged = f"; logged was {evidence.best.recall:.6f}" if evidence.best else ""
@@ -541,12 +543,12 @@ def _spread_findings(spread: Spread | None, stored: Stored, evidence: Evidence) 
     yield Finding("routing-noise", "note", text)
 
 
-def _continued(stored: Stored, recall: float, *, believed: bool) -> Standing:
+def _continued(stored: SavedState, recall: float, *, believed: bool) -> RunState:
     if stored.line == "best" and (believed or stored.recall is None):
-        return stored.standing.as_best(recall)
+        return stored.run_state.as_best(recall)
     if believed and stored.recall is not None:
-        return replace(stored.standing, recall=float(np.float32(recall)))
-    return stored.standing
+        return replace(stored.run_state, recall=float(np.float32(recall)))
+    return stored.run_state
 
 
 def _read_data(data_dir: str, config: TrainConfig) -> tuple[Interactions, Interactions]:

@@ -12,7 +12,7 @@ from trainer.data.interactions import Interactions
 from trainer.data.sampling import Batch
 from trainer.evaluation.ranking_metrics import Metrics
 from trainer.training.learner import Learner
-from trainer.training.starting_point import Start, measure
+from trainer.training.starting_point import StartingPoint, measure
 
 
 class Learns(Protocol):
@@ -34,7 +34,7 @@ class Team(Protocol):
     @property
     def is_chief(self) -> bool: ...
 
-    def meet(self, start: Start, max_steps: int) -> None:
+    def agree_on_start(self, start: StartingPoint, max_steps: int) -> None:
         """Before anything is written: wait for the others, and make sure that all begin the same run."""
 
     def learner(self, config: TrainConfig, variables: Mapping[str, np.ndarray]) -> Learns: ...
@@ -44,16 +44,16 @@ class Team(Protocol):
     def stop_agreed(self, asked: bool) -> bool:
         """Whether all have come to know that one of them was asked to stop; ``asked``: whether this one was."""
 
-    def part(self) -> None:
+    def leave(self) -> None:
         """After everything has been written: wait for the others."""
 
 
-class Alone:
+class SingleProcess:
     """One process, one learner: nobody to ask and nobody to wait for."""
 
     is_chief = True
 
-    def meet(self, start: Start, max_steps: int) -> None:
+    def agree_on_start(self, start: StartingPoint, max_steps: int) -> None:
         pass
 
     def learner(self, config: TrainConfig, variables: Mapping[str, np.ndarray]) -> Learns:
@@ -65,5 +65,5 @@ class Alone:
     def stop_agreed(self, asked: bool) -> bool:
         return asked
 
-    def part(self) -> None:
+    def leave(self) -> None:
         pass

@@ -257,7 +257,8 @@ class TestProcesses:
 
     def test_processes_end_when_the_one_that_started_them_is_killed(self, tmp_path: Path) -> None:
         start = "import sys; sys.path[:0] = sys.argv[1:]; from test_backfill_all import _say_and_sleep; "
-        start += "from ckpt_tools.operations.workers import Processes; list(Processes(2).run(_say_and_sleep, [sys.argv[1]] * 2))"
+        start += "from ckpt_tools.operations.workers import Processes; "
+        start += "list(Processes(2).run(_say_and_sleep, [sys.argv[1]] * 2))"
         command = [sys.executable, "-c", start, str(tmp_path), str(Path(__file__).parent), *sys.path]
         with subprocess.Popen(command, start_new_session=True) as parent:
             deadline = time.monotonic() + 60

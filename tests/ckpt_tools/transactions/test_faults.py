@@ -381,7 +381,8 @@ WATCHED = """
 import os, sys
 folder, victim, prefix = sys.argv[1:]
 touched = []
-import ckpt_tools.operations.backfilling, ckpt_tools.operations.exporting, ckpt_tools.operations.migration, ckpt_tools.operations.repairing, numpy
+import ckpt_tools.operations.backfilling, ckpt_tools.operations.exporting
+import ckpt_tools.operations.migration, ckpt_tools.operations.repairing, numpy
 from ckpt_tools.cli import run
 from ckpt_tools.errors import CkptError
 from ckpt_tools.analysis.newest import newest_whole

@@ -14,7 +14,7 @@ from ckpt_tools.format.state import decode_state
 from ckpt_tools.fs import durable
 from ckpt_tools.lineages import identify
 from ckpt_tools.readers import open_checkpoint
-from trainer.checkpoints.run_state import Standing
+from trainer.checkpoints.run_state import RunState
 from trainer.models.variables import initial_variables
 
 pytestmark = pytest.mark.tensorflow
@@ -55,7 +55,7 @@ def stored(model_type: str = "DNN", **state: Any) -> dict[str, Any]:
     config = small_config(model_type)
     return {
         **initial_variables(config),
-        **Standing(**state).to_tensors(),
+        **RunState(**state).to_tensors(),
         "state/config": config.to_json(),
         "state/metric": '{"digest": "d", "name": "recall", "split": "valid", "top_n": 10}',
     }

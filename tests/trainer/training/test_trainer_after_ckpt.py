@@ -41,8 +41,8 @@ def test_a_resume_starts_where_the_best_was_logged(
     if backfilled:
         assert backfill(experiment.path, Options(data_dir=DATA)).agreement == "match"
     start = resumed_run(experiment, "best", {}, data_dir=DATA)
-    assert f"{start.first.recall:.6f}" == f"{start.standing.best_metric:.6f}" == entry["best"]["recall"]
-    assert (start.standing.step, start.standing.best_step) == (entry["best"]["step"],) * 2
+    assert f"{start.first.recall:.6f}" == f"{start.run_state.best_metric:.6f}" == entry["best"]["recall"]
+    assert (start.run_state.step, start.run_state.best_step) == (entry["best"]["step"],) * 2
     assert start.config.readout == ("target" if entry["root"] == "tf1.15" else "padding"), "as its own trainer trains"
     # Without a stored best it is saved before the first step, with the identity of the metric.
     assert (start.unsaved_best is not None) is not backfilled
@@ -59,7 +59,7 @@ def test_training_on_deletes_nothing_that_was_migrated_in_place(tmp_path: Path) 
     before = tree(experiment.path)
     start = resumed_run(experiment, "best", {"test_iter": 10}, data_dir=DATA)
     assert start.unsaved_best is not None
-    train(start, experiment, start.standing.step + 10, Recorder())
+    train(start, experiment, start.run_state.step + 10, Recorder())
     assert experiment.best_prefix() != prefix
     after = tree(experiment.path)
     assert {name for name, data in before.items() if after.get(name) != data} == {"keras_ckpt/checkpoint"}

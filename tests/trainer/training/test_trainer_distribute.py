@@ -28,7 +28,8 @@ RUN = "toys_ComiRec-DR_b16_lr0.01_d4_len6_run"
 # The command, as its user starts it, with a signal to itself at one step. DEVICES: as many logical CPUs.
 PROGRAM = """
 import os, sys
-from trainer import cli, console
+from trainer import cli
+from trainer.cli import console
 shown = console.Console.updated
 def updated(self, standing, max_steps, patience):
     shown(self, standing, max_steps, patience)

@@ -65,7 +65,7 @@ def test_cut_off_at_an_evaluation(
 
         def wrapped(*arguments: Any) -> Any:
             nonlocal count
-            is_evaluation = arguments[0].standing.step > 0 if owner is loop._Run else arguments[1].event == "eval"
+            is_evaluation = arguments[0].run_state.step > 0 if owner is loop._Run else arguments[1].event == "eval"
             count += is_evaluation
             ends = is_evaluation and count == evaluation
             result = original(*arguments) if after or not ends else None
@@ -150,7 +150,8 @@ def test_a_signal_to_the_command(
     flags = [f"--{key.replace('_', '-')}={value}" for key, value in SMALL.items()]
     program = f"""
 import os, sys
-from trainer import cli, console
+from trainer import cli
+from trainer.cli import console
 def updated(self, standing, max_steps, patience):
     if standing.step == 25:
         os.kill(os.getpid(), {int(number)})

@@ -89,8 +89,8 @@ def test_what_the_weights_cannot_tell_is_found_by_the_log(tmp_path: Path) -> Non
 def test_a_resume_starts_where_the_best_was_logged(entry: dict[str, Any]) -> None:
     before = tree(path_of(entry))
     start = resumed_run(Experiment.at(path_of(entry)), "best", {}, data_dir=DATA)
-    assert f"{start.first.recall:.6f}" == f"{start.standing.best_metric:.6f}" == entry["best"]["recall"]
-    assert start.standing.step == start.standing.best_step == entry["best"]["step"]
+    assert f"{start.first.recall:.6f}" == f"{start.run_state.best_metric:.6f}" == entry["best"]["recall"]
+    assert start.run_state.step == start.run_state.best_step == entry["best"]["step"]
     assert int(start.variables["optimizer/step"]) == entry["best"]["step"]
     assert (start.unsaved_best is not None) is not entry["has_best_metric"]
     assert start.config.variant == ("paper" if entry["root"] == "tf1.15" else "keras")
@@ -156,7 +156,7 @@ def test_training_goes_on_from_the_logged_loss(root: str, model_type: str, tmp_p
     before = tree(experiment.path)
     recorder = Recorder()
     start = resumed_run(experiment, "best", {"test_iter": 20}, data_dir=DATA)
-    train(start, experiment, start.standing.step + 20, recorder)
+    train(start, experiment, start.run_state.step + 20, recorder)
     logged = next(row for row in entry["evaluations"] if row["step"] == entry["best"]["step"])
     assert recorder.rows[-1].loss < float(logged["train_loss"]) + 0.05
     assert recorder.rows[-1].best_metric >= recorder.rows[0].best_metric

@@ -69,7 +69,7 @@ def test_idle_rows_move_as_dense_adam_moves_them(size: float) -> None:
         gradient = np.zeros((40, 3))
         gradient[rows] = size * random.standard_normal((len(rows), 3))
         dense.apply(gradient)
-        ours.note(rows)
+        ours.mark_touched(rows)
         fresh = ours.rows(tf.constant(rows))
         update(ours, fresh, gradient[rows])
     current = ours.current()
@@ -81,7 +81,7 @@ def test_idle_rows_move_as_dense_adam_moves_them(size: float) -> None:
     assert not np.array_equal(variables[TABLE].numpy(), current[TABLE])
     ours.catch_up()
     assert np.array_equal(variables[TABLE].numpy(), current[TABLE])
-    assert not ours.behind()
+    assert not ours.stale_rows()
     assert np.array_equal(current[TABLE][38:], table[38:].astype(np.float32))
 
 
@@ -94,20 +94,20 @@ def test_rows_that_are_behind_can_be_put_back() -> None:
     def steps(optimizer: Any, first: int, last: int) -> None:
         for step in range(first, last):
             rows = np.array([step % 7])
-            optimizer.note(rows)
+            optimizer.mark_touched(rows)
             update(optimizer, optimizer.rows(tf.constant(rows)), [[0.1, -0.2 * step]])
 
     whole, expected = adam(table)
     steps(whole, 0, 40)
     halves, variables = adam(table)
     steps(halves, 0, 17)
-    behind, current = halves.behind(), halves.current()
-    assert sorted(behind) == ["m", "rows", "step", "v", "value"]
-    assert set(behind["rows"]) == set(range(7)) - {16 % 7}
+    stale_rows, current = halves.stale_rows(), halves.current()
+    assert sorted(stale_rows) == ["m", "rows", "step", "v", "value"]
+    assert set(stale_rows["rows"]) == set(range(7)) - {16 % 7}
     again, restored = adam(current[TABLE], step=17)
     for name, value in current.items():
         restored[name].assign(value)
-    again.put_behind(behind)
+    again.restore_stale_rows(stale_rows)
     steps(again, 17, 40)
     for name in expected:
         assert expected[name].numpy().tobytes() == restored[name].numpy().tobytes(), name
@@ -148,7 +148,7 @@ def test_a_thousand_updates_are_those_of_keras() -> None:
         rows = np.unique(random.geometric(0.02, 12) % 290)
         gradient = np.zeros((300, 4), np.float32)
         gradient[rows] = scale[rows] * random.standard_normal((len(rows), 4))
-        ours.note(rows)
+        ours.mark_touched(rows)
         update(ours, ours.rows(tf.constant(rows)), gradient[rows])
         keras.apply_gradients([(tf.constant(gradient), theirs)])
     ours.catch_up()

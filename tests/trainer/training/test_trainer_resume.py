@@ -111,7 +111,7 @@ def test_a_signal_finishes_the_step_and_saves_it(tmp_path: Path, data_dir: str) 
     kill = Recorder(on_step=lambda step: os.kill(os.getpid(), signal.SIGTERM) if step == 13 else None)
     before = signal.getsignal(signal.SIGTERM)
     outcome = train(new_run(config, data_dir), experiment, 100, kill)
-    assert (outcome.reason, outcome.standing.step) == ("interrupted", 13)
+    assert (outcome.reason, outcome.run_state.step) == ("interrupted", 13)
     assert signal.getsignal(signal.SIGTERM) is before
     assert tensors(experiment.latest_prefix())["optimizer/step"] == 13
     resume(experiment, "latest", data_dir, 20)
@@ -132,14 +132,14 @@ def test_the_best_is_kept_and_resumed(tmp_path: Path, data_dir: str) -> None:
     recorder = Recorder()
     outcome = resume(experiment, "best", data_dir, best["step"] + 10, recorder)
     assert (outcome.first.event, outcome.first.step, outcome.first.recall) == ("resume", best["step"], best["recall"])
-    assert outcome.standing.best_metric == stored["best_metric"]
+    assert outcome.run_state.best_metric == stored["best_metric"]
 
 
 def test_resuming_an_untouched_best_does_not_save_it_again(tmp_path: Path, data_dir: str) -> None:
     experiment = begin(tmp_path, data_dir, 20)
     before = tree(experiment.best_line)
     start = resumed_run(experiment, "best", {}, data_dir=data_dir)
-    resume(experiment, "best", data_dir, start.standing.step)
+    resume(experiment, "best", data_dir, start.run_state.step)
     assert tree(experiment.best_line) == before
 
 
@@ -155,11 +155,11 @@ def test_a_run_out_of_patience_says_so_and_needs_leave_to_go_on(tmp_path: Path, 
     assert tree(tmp_path) == before
     resumed_run(experiment, line, {"patience": 5}, data_dir=data_dir)
     start = resumed_run(experiment, line, {}, data_dir=data_dir, continue_after_stop=True)
-    assert (start.standing.trials, start.standing.stopped) == (0, False)
+    assert (start.run_state.trials, start.run_state.stopped) == (0, False)
     assert any(finding.id == "early-stop" for finding in start.findings)
-    step = start.standing.step
+    step = start.run_state.step
     outcome = resume(experiment, line, data_dir, step + 10, continue_after_stop=True)
-    assert (outcome.reason, outcome.standing.step) == ("max-steps", step + 10)
+    assert (outcome.reason, outcome.run_state.step) == ("max-steps", step + 10)
 
 
 # ---------------------------------------------------------------------------------------- refusals
@@ -228,15 +228,15 @@ def test_a_best_that_is_not_comparable_is_measured_again(tmp_path: Path, data_di
     best = resumed_run(experiment, "best", given, **options)
     start = resumed_run(experiment, line, given, **options)
     assert tree(tmp_path) == before
-    assert start.standing.best_metric == float(np.float32(best.first.recall))
-    assert start.standing.best_step == best.standing.step
+    assert start.run_state.best_metric == float(np.float32(best.first.recall))
+    assert start.run_state.best_step == best.run_state.step
     (said,) = (finding.message for finding in start.findings if finding.id == "remeasured")
     assert said.startswith("the stored best 0.")
     assert f"measured again, it is {best.first.recall:.6f}" in said
     for begun in (best, start):
         assert begun.unsaved_best is not None
-        assert begun.unsaved_best.standing.best_metric == start.standing.best_metric
-        assert begun.unsaved_best.standing.step == best.standing.step
+        assert begun.unsaved_best.run_state.best_metric == start.run_state.best_metric
+        assert begun.unsaved_best.run_state.step == best.run_state.step
 
 
 def test_a_recall_that_is_not_the_stored_one_is_refused_or_believed(tmp_path: Path, data_dir: str) -> None:
@@ -369,7 +369,7 @@ def test_an_old_best_without_a_stored_metric_is_saved_with_it_before_training(tm
     start = resumed_run(old, "best", OLD_FLAGS, data_dir=data_dir)
     # The power has run out: Adam's step is not known, the log tells that of the run.
     assert int(start.variables["optimizer/step"]) == UNKNOWN_STEP
-    assert (start.standing.step, (start.unsaved_best is not None)) == (int(values["state/step"]), True)
+    assert (start.run_state.step, (start.unsaved_best is not None)) == (int(values["state/step"]), True)
     resume(old, "best", data_dir, 0, given=OLD_FLAGS)
     assert tensors(old.best_prefix())["best_metric"] == values["best_metric"]
     assert os.path.exists(os.path.join(old.path, "model.ckpt.index"))
