@@ -151,13 +151,13 @@ def deciding() -> list[str]:
     found = [
         f"ckpt_tools.transactions.{module.name}" for module in pkgutil.iter_modules(ckpt_tools.transactions.__path__)
     ]
-    others = ("ledger", "storage", "repair", "leftovers", "cli.commands.undo")
+    others = ("fs.local", "fs.durable", "runs.ledger", "runs.leftovers", "operations.repairing", "cli.commands.undo")
     return [*found, *(f"ckpt_tools.{name}" for name in others)]
 
 
 @pytest.mark.parametrize("module", deciding())
 def test_nothing_that_decides_takes_a_refused_look_for_an_absence(module: str) -> None:
-    """``os.path.exists`` and its like answer False when the system does not say: `storage.look` is to be used."""
+    """``os.path.exists`` and its like answer False when the system does not say: `fs.local.look` is to be used."""
     path = importlib.import_module(module).__file__
     assert path is not None
     names = {
