@@ -9,11 +9,11 @@ import typer
 from typer.core import TyperCommand, TyperOption
 
 from ckpt_tools.cli.completion import complete_path
-from ckpt_tools.cli.output import Output
+from ckpt_tools.console.output import Output
+from ckpt_tools.console.pipes import while_read
 from ckpt_tools.errors import CkptError
+from ckpt_tools.fs.durable import locking
 from ckpt_tools.limits import Limits, limits
-from ckpt_tools.pipes import while_read
-from ckpt_tools.storage import locking
 from ckpt_tools.version import __version__
 
 EXIT_CODES = (
