@@ -13,7 +13,7 @@ from ckpt_tools.console.output import Output
 from ckpt_tools.console.pipes import while_read
 from ckpt_tools.errors import CkptError
 from ckpt_tools.fs.durable import locking
-from ckpt_tools.limits import Limits, limits
+from ckpt_tools.fs.limits import Limits, limits
 from ckpt_tools.version import __version__
 
 EXIT_CODES = (

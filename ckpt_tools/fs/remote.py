@@ -27,8 +27,8 @@ from ckpt_tools.errors import (
     UnsupportedError,
     UsageError,
 )
+from ckpt_tools.fs.limits import limits
 from ckpt_tools.fs.local import Fingerprint, Status
-from ckpt_tools.limits import limits
 
 INSTALL = "pip install 'ckpt-tools[remote]'"
 # What is read around a small piece (headers, trees of HDF5), and how much of it is kept.
@@ -152,7 +152,7 @@ class RemoteFile:
     def _web_range(self, start: int, end: int) -> bytes:
         from fsspec.asyn import sync
 
-        from ckpt_tools import web
+        from ckpt_tools.fs import web
 
         loop = self._store.loop
         data = sync(loop, web.fetch_range, self._store, self._place, start, end, self._headers)
@@ -203,7 +203,7 @@ def _links(store: Any, place: str) -> list[dict[str, Any]]:
     """What a page links to, as fsspec describes what it lists."""
     from fsspec.asyn import sync
 
-    from ckpt_tools import web
+    from ckpt_tools.fs import web
 
     links = sync(store.loop, web.fetch_links, store, place)
     return [{"name": link, "type": "directory" if link.endswith("/") else "file"} for link in links]
@@ -249,7 +249,7 @@ def _store(url: str) -> tuple[Any, str]:
 def _options(scheme: str) -> dict[str, Any]:
     """How long each kind of store may take."""
     if scheme in _WEB:
-        from ckpt_tools import web
+        from ckpt_tools.fs import web
 
         return web.options()
     if scheme == "s3":

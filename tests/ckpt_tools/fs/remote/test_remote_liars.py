@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from checkpoints import build_bundle
 
-from ckpt_tools import web
 from ckpt_tools.analysis.inspection import inspect
 from ckpt_tools.analysis.verification import verify
 from ckpt_tools.cli import run
 from ckpt_tools.errors import CkptError, StorageError, UnsafeError
-from ckpt_tools.limits import Limits, limits
+from ckpt_tools.fs import web
+from ckpt_tools.fs.limits import Limits, limits
 
 
 class Liar(BaseHTTPRequestHandler):

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from ckpt_tools.errors import UnsafeError
-from ckpt_tools.limits import limits
+from ckpt_tools.fs.limits import limits
 
 # The largest page that is read as the list of a directory.
 MAX_PAGE = 8 << 20
