@@ -10,9 +10,9 @@ from typing import Any
 import typer
 
 from ckpt_tools.cli.app import app
-from ckpt_tools.cli.output import Output
+from ckpt_tools.console.output import Output
+from ckpt_tools.console.pipes import UNWRITTEN, end_of_output, if_heard, open_streams
 from ckpt_tools.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_OK, CkptError, StorageError, UsageError
-from ckpt_tools.pipes import UNWRITTEN, end_of_output, if_heard, open_streams
 from ckpt_tools.redaction import remember, without_secrets
 
 # One module of ckpt_tools.cli.commands each, in the order of the help.
