@@ -25,7 +25,7 @@ from ckpt_tools.errors import CkptError, CorruptError, StorageError
 from ckpt_tools.format.object_graph import VALUE_SUFFIX
 from ckpt_tools.format.state import FILE_NAME, encode_state
 from ckpt_tools.guard.metric import Identity, better
-from ckpt_tools.guard.saves import Kind, Save, why_not_whole
+from ckpt_tools.guard.saves import META, Kind, Save, why_not_whole
 from ckpt_tools.lineages.base import float32
 from ckpt_tools.readers import Bundle, open_checkpoint
 from ckpt_tools.verify import verify
@@ -305,6 +305,7 @@ class Pins:
         for folder, _, names in os.walk(held.directory):
             for name in names:
                 storage.sync_file(os.path.join(folder, name))
+        self._take_graph(held)
         pin = replace(
             held,
             value=value,
@@ -324,6 +325,14 @@ class Pins:
         storage.rename(pin.directory, place)
         storage.sync_directory(self.directory)
         return replace(pin, directory=place)
+
+    def _take_graph(self, held: Pin) -> None:
+        """Copy the graph that TensorFlow 1 writes behind a checkpoint, for those who restore by it."""
+        graph = os.path.join(self.run, held.source + META)
+        if held.kind == "bundle" and os.path.isfile(graph) and not os.path.lexists(held.path + META):
+            with contextlib.suppress(CkptError):
+                storage.copy(graph, held.path + META)
+                storage.sync_file(held.path + META)
 
     def drop(self, pins: Iterable[Pin]) -> None:
         """Remove pins or what is held; killed half-way, the next `open` ends it."""
