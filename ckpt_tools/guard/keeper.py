@@ -33,6 +33,7 @@ _MOST_FAILURES = 20
 _CHEAP_BYTES = 32 << 20
 _GRACE_SECONDS = 1.0
 _MOST_LOG_BYTES = 1 << 20
+_MOST_EVALUATIONS = 10_000
 
 
 @dataclass
@@ -116,7 +117,7 @@ class Keeper:
             for save in self._known:
                 self.watch.completed(save)
             self._logs = {path: _Log(size) for path, size in self.watch.logs.items()}
-            self._guarded(lambda: self.pins.record({"event": "start", "time": time.time()}))
+            self._guarded(self.pins.begin_events)
         return True
 
     def end(self) -> None:
@@ -195,6 +196,9 @@ class Keeper:
             self._look_before(when)
         self._numbers += 1
         self._evaluations[self._numbers] = evaluation
+        self._evaluations.pop(self._numbers - _MOST_EVALUATIONS, None)
+        if self._numbers % _MOST_EVALUATIONS == 0:
+            self._guarded(self.pins.begin_events)
         event = Evaluated(self._numbers, when, wanted, evaluation.path, evaluation.saving)
         said = {"event": "evaluation", "time": when, "value": evaluation.value, "text": evaluation.text}
         said |= {

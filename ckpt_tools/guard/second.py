@@ -101,7 +101,10 @@ class KeeperProcess:
                 if not data:
                     break
             if any(sent.si_signo in (signal.SIGINT, signal.SIGTERM) for sent in received(signals)):
-                return {"failures": ["interrupted while the last pins were made: the next guard finishes them"]}
+                return {
+                    "died": True,
+                    "failures": ["interrupted while the last pins were made: the next guard finishes them"],
+                }
         self._close()
         os.close(self._answers)
         with contextlib.suppress(OSError):
@@ -110,7 +113,10 @@ class KeeperProcess:
             said = json.loads(self._answer.decode("utf-8", "replace") or "null")
             if isinstance(said, dict):
                 return said
-        return {"failures": ["the guard's second process was killed: what it held, the next guard finishes"]}
+        return {
+            "died": True,
+            "failures": ["the guard's second process was killed: the next guard finishes what it held"],
+        }
 
     def _close(self) -> None:
         if self._told >= 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
@@ -70,6 +71,47 @@ def test_signals_go_to_the_trainer(guarded: Guarded, name: str) -> None:
         os.kill(guard.pid, getattr(signal, name))
         assert guard.stdout.readline() == b"heard\n"
         assert guard.wait(60) == 7
+
+
+def test_an_interrupt_of_the_terminal_reaches_the_trainer_once(guarded: Guarded) -> None:
+    code = (
+        "import signal, sys, time\n"
+        "signal.signal(signal.SIGINT, lambda *_: print('interrupted', flush=True))\n"
+        "print('ready', sys.stdout.isatty(), flush=True)\ntime.sleep(0.7)\nsys.exit(9)"
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "ckpt_tools",
+        "guard",
+        str(guarded.run),
+        "--quiet",
+        "--",
+        sys.executable,
+        "-c",
+        code,
+    ]
+    guard, terminal = pty.fork()
+    if guard == 0:
+        os.execv(command[0], command)
+    said = b""
+    while b"ready True" not in said:
+        said += os.read(terminal, 1000)
+    os.write(terminal, b"\x03")
+    with contextlib.suppress(OSError):  # a terminal whose last user has left
+        while more := os.read(terminal, 1000):
+            said += more
+    _, state = os.waitpid(guard, 0)
+    assert os.waitstatus_to_exitcode(state) == 9
+    assert said.count(b"interrupted") == 1
+
+
+def test_a_file_is_no_run(guarded: Guarded) -> None:
+    guarded.run.write_text("")
+    with guarded.start("-c", "print(1)") as guard:
+        output, errors = guard.communicate(timeout=60)
+    assert (guard.returncode, output) == (2, b"")
+    assert b"a run is the directory" in errors
 
 
 def test_a_guard_that_is_killed_leaves_the_training_and_the_pinning_alone(guarded: Guarded) -> None:
