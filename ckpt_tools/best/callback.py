@@ -14,8 +14,8 @@ from typing import Any, Literal
 from ckpt_tools.best.line import Line
 from ckpt_tools.best.state import BestState, direction, resumed, value_of, write_state
 from ckpt_tools.errors import UsageError
-from ckpt_tools.h5_values import add_float32
 from ckpt_tools.lineages.base import float32
+from ckpt_tools.transactions.h5_values import add_float32
 
 _NAME = "best_metric"
 

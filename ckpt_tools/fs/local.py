@@ -351,17 +351,6 @@ def free_bytes(directory: PathLike) -> int:
     return status.f_bavail * status.f_frsize
 
 
-def reserve(path: PathLike, more: int) -> None:
-    """Take room for so many bytes behind the end of a file, for a writer that does not bear a full disk."""
-    with translated(path, "reserve room"):
-        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(descriptor, 0, os.fstat(descriptor).st_size + more)
-        finally:
-            os.close(descriptor)
-
-
 def being_written(path: PathLike) -> bool | None:
     """Whether some process has the file open for writing; None where the system does not tell (Linux tells the owner).
 

@@ -29,9 +29,9 @@ from ckpt_tools.format.state import FILE_NAME, encode_state
 from ckpt_tools.fs import durable, local
 from ckpt_tools.guard.metric import Identity, better
 from ckpt_tools.guard.saves import META, Kind, Save, why_not_whole
-from ckpt_tools.h5_values import add_float32
 from ckpt_tools.lineages.base import float32
 from ckpt_tools.readers import Bundle, open_checkpoint
+from ckpt_tools.transactions.h5_values import add_float32
 
 SUFFIX = ".pins"
 SCHEMA_VERSION = 1

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 
 from ckpt_tools.errors import CorruptError
-from ckpt_tools.fs import local
+from ckpt_tools.fs import durable
 
 # What one small dataset and its place in the root group may need.
 _ROOM = 64 << 10
@@ -21,7 +21,7 @@ def add_float32(path: str | os.PathLike[str], name: str, value: float) -> bool:
     """
     import h5py
 
-    local.reserve(path, _ROOM)
+    durable.reserve(path, _ROOM)
     try:
         with h5py.File(path, "r+") as file:
             if name in file:
