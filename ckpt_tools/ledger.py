@@ -140,6 +140,8 @@ def checked(entry: Any, path: str, *, of_checkpoint: bool = False) -> dict[str, 
             if not isinstance(entry.get(part), list):
                 raise CorruptError(f"an entry without its list of {part} files", path=path)
             names += entry[part]
+        if not isinstance(entry.get("links", 0), int):
+            raise CorruptError("an entry whose number of links is none", path=path)
     for name in names:
         if not isinstance(name, str) or os.path.basename(name) != name or name in ("", os.curdir, os.pardir):
             raise UnsafeError(f"an entry names {name!r}, which is not a plain file name", path=path)

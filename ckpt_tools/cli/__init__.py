@@ -23,6 +23,8 @@ COMMANDS = (
     "migrate",
     "repair",
     "export",
+    "slim",
+    "average",
     "undo",
     "why",
     "explain",

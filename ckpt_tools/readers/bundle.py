@@ -257,6 +257,10 @@ class Bundle(Reader):
         self._files.close()
         self._shards.clear()
 
+    def check(self, name: str) -> Iterator[int]:
+        """Read all bytes of a tensor, and compare every checksum; the sizes of the pieces. Raises CorruptError."""
+        return self._pieces(name)
+
     def _pieces(self, name: str) -> Iterator[int]:
         with placed(self.path, name):
             for entry in self.stored(name):

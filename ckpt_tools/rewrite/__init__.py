@@ -12,7 +12,7 @@ What was changed, and where the originals are, is in the ledger of the directory
 
 from ckpt_tools.rewrite.applying import Applied, apply, apply_to
 from ckpt_tools.rewrite.journal import Ended, pending, recover
-from ckpt_tools.rewrite.plan import Change, Plan, Value, plan_index, plan_scalar, plan_values
+from ckpt_tools.rewrite.plan import Change, Plan, Value, plan_index, plan_part, plan_scalar, plan_values
 from ckpt_tools.rewrite.tidying import Tidying, apply_tidying
 from ckpt_tools.rewrite.undoing import drop_backups, has_backup, undo, written_names
 
@@ -30,6 +30,7 @@ __all__ = [
     "has_backup",
     "pending",
     "plan_index",
+    "plan_part",
     "plan_scalar",
     "plan_values",
     "recover",

@@ -105,8 +105,7 @@ def _unfinished(plan: Plan, prefix: str) -> list[str]:
     created = plan.created(prefix)
     links = dict(zip(created, plan.shards, strict=False))
     written = {index_name(prefix): plan.index, temporary_index(prefix): plan.index}
-    if plan.shard is not None:
-        written[created[-1]] = plan.shard
+    written |= _written(plan, prefix)
     found = [os.path.join(directory, file) for file in storage.list_directory(directory)]
     written |= {
         path: encode_state(name, [name]) for path in found if os.path.basename(path).startswith(f"{FILE_NAME}.tmp-")
@@ -124,6 +123,7 @@ def _unfinished(plan: Plan, prefix: str) -> list[str]:
 def _ledger_entry(plan: Plan) -> dict[str, Any]:
     directory, name = os.path.split(plan.target)
     created = [os.path.basename(path) for path in plan.created(plan.target)]
+    moved = (*plan.shards, *plan.retired) if plan.in_place and created else ()
     return {
         **ledger.new_entry(directory or ".", plan.reason, plan.index),
         "checkpoint": name,
@@ -131,7 +131,8 @@ def _ledger_entry(plan: Plan) -> dict[str, Any]:
         "changes": plan.to_json()["changes"],
         "index_before": None if plan.old_index is None else digest(plan.old_index),
         "index_after": digest(plan.index),
-        "moved": [os.path.basename(path) for path in plan.shards] if plan.in_place and created else [],
+        "moved": [os.path.basename(path) for path in moved],
+        "links": len(plan.shards),
         "created": created,
         "displaced": [file for file in created if storage.is_there(os.path.join(directory, file))],
     }
@@ -159,9 +160,15 @@ def _write(plan: Plan, target: str) -> None:
     like = next(iter(plan.sources))
     for old, new in zip(plan.shards, created, strict=False):
         storage.link_or_copy(old, new)
-    if plan.shard is not None:
-        storage.create_file(created[-1], plan.shard, like=like)
+    for path, content in _written(plan, target).items():
+        storage.create_file(path, content, like=like)
     storage.create_file(temporary_index(target), plan.index, like=like)
+
+
+def _written(plan: Plan, target: str) -> dict[str, bytes]:
+    """The data files that are not links of old ones, and what is in them."""
+    new = plan.created(target)[len(plan.shards) :] if plan.shard is not None else []
+    return {path: b"" if number else plan.shard or b"" for number, path in enumerate(new)}
 
 
 def _read_back(plan: Plan) -> None:
@@ -173,8 +180,9 @@ def _read_back(plan: Plan) -> None:
         source, target = plan.sources[before], storage.fingerprint(after)
         if target != source and (target.size != source.size or file_digest(before) != file_digest(after)):
             raise CorruptError("differs from the file it was copied from", path=after)
-    if plan.shard is not None and storage.read_file(created[-1], limit=len(plan.shard)) != plan.shard:
-        raise CorruptError("reads back differently", path=created[-1])
+    for path, content in _written(plan, plan.target).items():
+        if storage.read_file(path, limit=len(content)) != content:
+            raise CorruptError("reads back differently", path=path)
 
 
 def _require_unchanged(plan: Plan) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import itertools
 import os
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -51,16 +52,24 @@ def end_after(directory: str, entry: Entry) -> None:
     backup = backup_directory(directory, entry)
     for original, kept, second in _originals(directory, entry):
         if not storage.is_there(kept):
-            _move_original(second, original, kept)
+            _move_original(directory, second, original, kept)
         elif comes_from(kept, original) and named_by(directory, os.path.basename(original)) is None:
             storage.remove(original)  # an undo that was interrupted gave it this name back
     storage.sync_directory(backup)
     storage.sync_directory(directory)
 
 
-def _move_original(second: str, original: str, target: str) -> None:
-    """Move a data file away that has a second name, unless it is not that file: a trainer that saves takes no lock."""
-    if comes_from(second, original):
+def _move_original(directory: str, second: str | None, original: str, target: str) -> None:
+    """Move a data file away that has a second name, unless it is not that file: a trainer that saves takes no lock.
+
+    One without a second name is moved when no index needs it: the new one has left its tensors out.
+    """
+    if second is None:
+        # The index in the backup names it, and gets it.
+        index = named_by(directory, os.path.basename(original)) if storage.is_there(original) else original
+        if index is None or os.path.dirname(index) == os.path.dirname(target):
+            storage.rename(original, target)
+    elif comes_from(second, original):
         storage.rename(original, target)
         if not comes_from(second, target):  # saved between the look and the rename
             storage.rename(target, original)
@@ -92,11 +101,13 @@ def end_before(directory: str, entry: Entry, *, known: bool = False) -> None:
         remove_backup(directory, entry)
 
 
-def _originals(directory: str, entry: Entry) -> Iterator[tuple[str, str, str]]:
-    """Each original's path, its place in the backup, and its second name."""
+def _originals(directory: str, entry: Entry) -> Iterator[tuple[str, str, str | None]]:
+    """Each original's path, its place in the backup, and its second name; None where the new index needs it not."""
     backup = backup_directory(directory, entry)
-    for name, second in zip(entry["moved"], entry["created"], strict=False):
-        yield os.path.join(directory, name), os.path.join(backup, name), os.path.join(directory, second)
+    links = entry["created"][: entry.get("links", len(entry["moved"]))]
+    for name, second in itertools.zip_longest(entry["moved"], links[: len(entry["moved"])]):
+        linked = None if second is None else os.path.join(directory, second)
+        yield os.path.join(directory, name), os.path.join(backup, name), linked
 
 
 def lacking(directory: str, entry: Entry) -> str | None:
@@ -106,8 +117,9 @@ def lacking(directory: str, entry: Entry) -> str | None:
         here = storage.is_there(original)
         other = kept if storage.is_there(kept) else second
         # A file of another save, which the change had not yet moved out of its way.
-        displaced = other == second and _in_the_way(directory, entry, os.path.basename(second))
-        if not here or not (displaced or not storage.is_there(other) or comes_from(original, other)):
+        displaced = second is not None and other == second and _in_the_way(directory, entry, os.path.basename(second))
+        apart = other is None or not storage.is_there(other)
+        if not here or not (displaced or apart or comes_from(original, other or original)):
             return f"{os.path.basename(original)} is {'not the file that was changed' if here else 'gone'}"
     return None
 
@@ -164,7 +176,7 @@ def can_go_back(directory: str, entry: Entry) -> bool:
     """Whether all of the checkpoint from before a change is there, in the directory or in the backup."""
     if entry["index_before"] is not None and _old_index(directory, entry) is None:
         return False
-    return all(any(map(storage.is_there, places)) for places in _originals(directory, entry))
+    return all(any(map(storage.is_there, filter(None, places))) for places in _originals(directory, entry))
 
 
 def _old_index(directory: str, entry: Entry) -> bytes | None:
@@ -204,6 +216,8 @@ def take_back(directory: str, entry: Entry) -> bool:
     missing = []
     for original, kept, second in _originals(directory, entry):
         holder = kept if storage.is_there(kept) else second
+        if holder is None:
+            continue  # it has no other name, and is there: `can_go_back`
         if not storage.is_there(original):
             missing.append((holder, original))
         elif storage.is_there(holder) and not comes_from(original, holder):
