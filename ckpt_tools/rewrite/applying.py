@@ -15,6 +15,9 @@ A bundle names its data files ``PREFIX.data-I-of-N``. The rewrite leaves every b
 The old index needs only the old names and the new index only the new ones, so at every moment the checkpoint
 is whole: before step 6 it is the old one, after it the new one. Undo is the same in reverse.
 
+A plan that leaves data out (`plan_part`) also has old data files without a second name: they go to the backup behind
+the commit, in step 7. Empty new ones make the number in the names another than before.
+
 A plan with another ``target`` makes a second checkpoint beside the first, which stays as it is; one without new data
 only writes an index. They go through the same steps, with nothing to move.
 """
