@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ckpt_tools import rewrite
+from ckpt_tools import transactions
 from ckpt_tools.errors import UnsupportedError, UsageError
-from ckpt_tools.experiments import resolve
 from ckpt_tools.lineages.tensor_names import Roles, tell_roles
 from ckpt_tools.readers import Bundle, open_checkpoint
-from ckpt_tools.rewrite import Plan
+from ckpt_tools.runs.experiments import resolve
+from ckpt_tools.transactions import Plan
 from ckpt_tools.weights import bundle_target, make_bundle, plan_bundle, require_writable_format, write_keras
 
 REASON = "slim"
@@ -63,7 +63,7 @@ def slim(path: str, out: str | None, *, in_place: bool = False, dry_run: bool = 
         raise UsageError("name a new checkpoint, or add --in-place; not both")
     prefix = resolve(path)
     if in_place and not dry_run:
-        rewrite.recover(prefix)
+        transactions.recover(prefix)
     with open_checkpoint(prefix) as checkpoint:
         require_writable_format(checkpoint)
         roles = tell_roles(checkpoint.tensors, checkpoint.graph)

@@ -1,6 +1,6 @@
 """New checkpoints of some of an old one's tensors: what `slim` and `average` have in common.
 
-A tensor bundle is planned and made as every change of one (`ckpt_tools.rewrite`). A Keras file is copied object by
+A tensor bundle is planned and made as every change of one (`ckpt_tools.transactions`). A Keras file is copied object by
 object, attributes and all, without what is left out; of a ``.keras`` archive only the weights are another member.
 """
 
@@ -12,13 +12,14 @@ import zipfile
 from collections.abc import Callable, Collection, Mapping
 from typing import IO, TYPE_CHECKING, Any
 
-from ckpt_tools import places, rewrite, storage
+from ckpt_tools import transactions
 from ckpt_tools.errors import CorruptError, UnsupportedError, UsageError
 from ckpt_tools.format.bundle import OBJECT_GRAPH_KEY
 from ckpt_tools.format.object_graph import pruned
+from ckpt_tools.fs import durable, local, paths
 from ckpt_tools.readers import Bundle, Checkpoint, open_checkpoint
 from ckpt_tools.readers.bundle import index_name
-from ckpt_tools.rewrite import Plan, Value
+from ckpt_tools.transactions import Plan, Value
 
 if TYPE_CHECKING:
     import h5py
@@ -35,7 +36,7 @@ def require_writable_format(checkpoint: Checkpoint) -> None:
             path=checkpoint.prefix,
             hint="pass a checkpoint, or save the model without its optimizer",
         )
-    if places.is_url(checkpoint.prefix) or not (isinstance(checkpoint, Bundle) or checkpoint.format in KERAS):
+    if paths.is_url(checkpoint.prefix) or not (isinstance(checkpoint, Bundle) or checkpoint.format in KERAS):
         raise UnsupportedError(
             f"a {checkpoint.format} checkpoint is not written, or not at that place", path=checkpoint.prefix
         )
@@ -49,7 +50,7 @@ def bundle_target(out: str, prefix: str) -> str:
     Raises UsageError when there is such a checkpoint already.
     """
     target = os.path.join(out, os.path.basename(prefix)) if out.endswith(os.sep) or os.path.isdir(out) else out
-    if storage.is_there(index_name(target)):
+    if local.is_there(index_name(target)):
         raise UsageError("there is such a checkpoint already", path=target, hint="name a new one")
     return target
 
@@ -69,7 +70,7 @@ def plan_bundle(
     if bundle.graph is not None:
         graph = pruned(bundle.graph_bytes, lost)
         values[OBJECT_GRAPH_KEY] = Value.of_string(graph, "without what was left out")
-    return rewrite.plan_part(bundle, keep, values, reason=reason, evidence=evidence, target=target)
+    return transactions.plan_part(bundle, keep, values, reason=reason, evidence=evidence, target=target)
 
 
 def make_bundle(plan: Plan) -> str | None:
@@ -79,11 +80,11 @@ def make_bundle(plan: Plan) -> str | None:
     """
     directory = os.path.dirname(plan.target) or os.curdir
     if plan.in_place:
-        return rewrite.apply(plan).backup
-    if not storage.is_there(directory) or not storage.list_directory(directory):
-        rewrite.apply_to(plan, plan.target)
+        return transactions.apply(plan).backup
+    if not local.is_there(directory) or not local.list_directory(directory):
+        transactions.apply_to(plan, plan.target)
     else:
-        rewrite.apply(plan)
+        transactions.apply(plan)
     return None
 
 
@@ -99,19 +100,19 @@ def write_keras(
     ending = next(end for end in (".keras", ".weights.h5", "") if checkpoint.prefix.endswith(end))
     if not out.endswith(ending or (".h5", ".hdf5", ".keras")):
         raise UsageError(f"{out}: the name must end in {ending or '.h5'}, as that of the file it is made from")
-    if storage.is_there(out):
+    if local.is_there(out):
         raise UsageError("there is such a file already", path=out, hint="name a new one")
     try:
-        with storage.created(out) as file:
+        with durable.created(out) as file:
             if checkpoint.format == "keras-zip":
                 _write_archive(checkpoint.prefix, file, keep, given)
             else:
-                with storage.RandomAccessFile(checkpoint.prefix) as source:
+                with local.RandomAccessFile(checkpoint.prefix) as source:
                     _copy_hdf5(_Stream(source), file, keep, given)
         with open_checkpoint(out) as written:
             _require_equal(checkpoint, written, keep, given)
     except CorruptError:
-        storage.remove(out)
+        durable.remove(out)
         raise
 
 
@@ -151,7 +152,7 @@ def _write_archive(path: str, file: IO[bytes], keep: Collection[str], given: Map
 class _Stream(io.RawIOBase):
     """A file that the HDF5 library may only read."""
 
-    def __init__(self, file: storage.RandomAccessFile) -> None:
+    def __init__(self, file: local.RandomAccessFile) -> None:
         self._file, self._at = file, 0
 
     def readable(self) -> bool:

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ckpt_tools.errors import CkptError, CorruptError
+from ckpt_tools.format.graph import ObjectGraph
 from ckpt_tools.format.object_graph import (
     Attribute,
     Node,
@@ -20,7 +21,6 @@ from ckpt_tools.format.object_graph import (
     without_keys,
 )
 from ckpt_tools.format.wire import bytes_field, fields, text_field, varint_field
-from ckpt_tools.graph import ObjectGraph
 
 
 def child(number: int, name: str) -> bytes:
