@@ -45,7 +45,7 @@ def main(command: str, prefix: str, *rest: str) -> int:
                 migrate(prefix, output=output)
             return 0
         if command == "slim":
-            from ckpt_tools.slim import slim
+            from ckpt_tools.operations.slimming import slim
 
             with suppress(UsageError):
                 slim(prefix, None, in_place=True)

@@ -18,7 +18,7 @@ from ckpt_tools.findings import exit_code
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from ckpt_tools.average import Averaged
+    from ckpt_tools.operations.averaging import Averaged
 
 
 @app.command(
@@ -45,7 +45,7 @@ def average(
     output = Output("average", paths[0], json=json, quiet=quiet)
 
     def body() -> int:
-        from ckpt_tools.average import average as ask
+        from ckpt_tools.operations.averaging import average as ask
 
         *sources, out = paths
         if not sources:

@@ -17,7 +17,7 @@ from ckpt_tools.errors import EXIT_OK
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from ckpt_tools.slim import Slimmed
+    from ckpt_tools.operations.slimming import Slimmed
 
 
 @app.command(
@@ -47,7 +47,7 @@ def slim(
     output = Output("slim", path, json=json, quiet=quiet)
 
     def body() -> int:
-        from ckpt_tools.slim import slim as ask
+        from ckpt_tools.operations.slimming import slim as ask
 
         done = ask(path, out, in_place=in_place, dry_run=dry_run)
         output.result({**done.to_json(), "findings": []}, lambda: _text(done))

@@ -20,7 +20,7 @@ import pytest
 from checkpoints import OF_EACH_LINEAGE, Sample, build_bundle, contents, pick, rewrite, snapshot, stored_best
 from traced import Traced, nameless
 
-from ckpt_tools.slim import slim
+from ckpt_tools.operations.slimming import slim
 
 VALUE = 0.5
 

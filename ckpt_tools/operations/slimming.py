@@ -8,10 +8,16 @@ from typing import Any
 from ckpt_tools import transactions
 from ckpt_tools.errors import UnsupportedError, UsageError
 from ckpt_tools.lineages.tensor_names import Roles, tell_roles
+from ckpt_tools.operations.weight_files import (
+    bundle_target,
+    make_bundle,
+    plan_bundle,
+    require_writable_format,
+    write_keras,
+)
 from ckpt_tools.readers import Bundle, open_checkpoint
 from ckpt_tools.runs.experiments import resolve
 from ckpt_tools.transactions import Plan
-from ckpt_tools.weights import bundle_target, make_bundle, plan_bundle, require_writable_format, write_keras
 
 REASON = "slim"
 

@@ -12,10 +12,10 @@ import pytest
 from checkpoints import build_bundle, contents, pick
 from objects import build_objects
 
-from ckpt_tools.average import average
 from ckpt_tools.errors import MismatchError, UnsupportedError, UsageError
+from ckpt_tools.operations.averaging import average
+from ckpt_tools.operations.slimming import slim
 from ckpt_tools.readers import Bundle, open_checkpoint
-from ckpt_tools.slim import slim
 from ckpt_tools.transactions import drop_backups, undo
 
 # Saved with TensorFlow, which takes seconds to import.

@@ -17,10 +17,16 @@ from ckpt_tools.errors import MismatchError, UsageError
 from ckpt_tools.findings import Finding
 from ckpt_tools.lineages.naming import Named, by_canonical_name
 from ckpt_tools.lineages.tensor_names import Role, Roles, tell_roles
+from ckpt_tools.operations.weight_files import (
+    bundle_target,
+    make_bundle,
+    plan_bundle,
+    require_writable_format,
+    write_keras,
+)
 from ckpt_tools.readers import Bundle, Checkpoint, open_checkpoint
 from ckpt_tools.runs.experiments import resolve
 from ckpt_tools.transactions import Plan, Value
-from ckpt_tools.weights import bundle_target, make_bundle, plan_bundle, require_writable_format, write_keras
 
 if TYPE_CHECKING:
     import numpy as np
