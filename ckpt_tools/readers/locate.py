@@ -219,7 +219,14 @@ def named_by(directory: str, name: str) -> str:
             raise_stranger(os.path.join(directory, FILE_NAME), kind)
         error.hint = f"pass a prefix instead: {', '.join(os.path.join(directory, n) for n in there)}" if there else None
         raise
-    return _existing(inside(directory, state.latest, name), named_by_state=True)
+    prefix = inside(directory, state.latest, name)
+    try:
+        return _existing(prefix, named_by_state=True)
+    except NotFoundError as error:
+        error.hint = error.hint or f"see what is here: ckpt audit {shlex.quote(directory)}"
+        if name != FILE_NAME:
+            error.message = f"this is a 'checkpoint' file, and it names {state.latest}: {error.message}"
+        raise
 
 
 def prefixes_in(directory: str) -> list[str]:
