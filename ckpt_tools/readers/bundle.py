@@ -24,7 +24,7 @@ from ckpt_tools.format.table import read_table
 from ckpt_tools.format.variants import check_variants
 from ckpt_tools.graph import ObjectGraph
 from ckpt_tools.readers.base import Step, TensorInfo
-from ckpt_tools.readers.common import CHUNK, Reader, damage, placed
+from ckpt_tools.readers.common import CHUNK, Reader, damage, placed, shaped
 from ckpt_tools.readers.open_files import OpenFiles
 from ckpt_tools.readers.side_by_side import side_by_side
 from ckpt_tools.readers.sniff import sniff
@@ -189,7 +189,7 @@ class Bundle(Reader):
                 return self._array(entry)
             dtype = object if entry.dtype.name == "string" else dtypes.to_numpy(entry.dtype)
             self._require_all_parts(name)
-            whole = np.empty(entry.shape, dtype)
+            whole = shaped(np.empty(entry.elements, dtype), entry.shape)
             for box, part in self.parts[name]:
                 whole[box.index] = self._array(part)
             return whole
@@ -349,7 +349,7 @@ class Bundle(Reader):
         if entry.dtype.name == "string":
             strings = np.empty(entry.elements, object)
             strings[:] = self._strings(entry)
-            return strings.reshape(entry.shape)
+            return shaped(strings, entry.shape)
         dtype = dtypes.to_numpy(entry.dtype)
         self._require_extent(entry)
         raw = np.empty(entry.size, np.uint8)
@@ -357,7 +357,7 @@ class Bundle(Reader):
         for chunk in self._chunks(entry):
             raw[offset : offset + len(chunk)] = np.frombuffer(chunk, np.uint8)
             offset += len(chunk)
-        return raw.view(dtype).reshape(entry.shape)
+        return shaped(raw.view(dtype), entry.shape)
 
     def _chunks(self, entry: Entry) -> Iterator[bytes]:
         shard = self._require_extent(entry)

@@ -39,6 +39,19 @@ def damage(error: CkptError) -> Finding:
     return Finding(error.id, severity, error.message, error.path, error.key, error.offset, error.hint)
 
 
+def shaped(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Values that are as many as a shape has elements, in that shape.
+
+    Raises UnsupportedError for a shape that TensorFlow has and numpy has not: of more than 64 dimensions (32 before
+    numpy 2), or without elements and with dimensions whose product is over 2^63.
+    """
+    try:
+        return values.reshape(shape)
+    except ValueError as error:
+        what = f"{len(shape)} dimensions" if len(shape) > 8 else f"shape {list(shape)}"
+        raise UnsupportedError(f"numpy has no arrays of {what}") from error
+
+
 class Reader(ABC):
     """The part of `Checkpoint` that follows from the rest of it."""
 
@@ -91,6 +104,10 @@ class Reader(ABC):
 
     def examine(self) -> Iterator[Step]:
         for name in self.tensors:
+            yield from self._examined(name, self._pieces(name))
+
+    def examine_some(self, names: Iterable[str]) -> Iterator[Step]:
+        for name in names:
             yield from self._examined(name, self._pieces(name))
 
     def verify(self) -> Iterator[Finding]:

@@ -19,7 +19,7 @@ from ckpt_tools.format.slices import Slice, require_cover
 from ckpt_tools.format.table import Table
 from ckpt_tools.format.v1 import HEADER_KEY, SavedTensor, decode_header, decode_value
 from ckpt_tools.readers.base import Step, TensorInfo
-from ckpt_tools.readers.common import CHUNK, Reader, damage, placed
+from ckpt_tools.readers.common import CHUNK, Reader, damage, placed, shaped
 from ckpt_tools.readers.open_files import OpenFiles
 from ckpt_tools.readers.v1_names import shard_names
 
@@ -97,7 +97,7 @@ class V1Checkpoint(Reader):
                     stored = shard.table.get(part.key(name))
                     if stored is None:
                         raise CorruptError("the header lists it, but it is not there")
-                    arrays.append(decode_value(stored, tensor.dtype, box.elements).reshape(box.shape))
+                    arrays.append(shaped(decode_value(stored, tensor.dtype, box.elements), box.shape))
             if len(arrays) == 1:
                 return arrays[0]
             whole = np.empty(tensor.shape, object if tensor.dtype.name == "string" else dtypes.to_numpy(tensor.dtype))

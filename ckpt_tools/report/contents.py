@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -145,8 +147,23 @@ def _histogram(checkpoint: Checkpoint, info: TensorInfo) -> Histogram:
     finite = values[np.isfinite(values)]
     if not finite.size:
         return Histogram(info.name, (), (), int(values.size))
-    counts, edges = np.histogram(finite, bins=_BINS)
+    counts, edges = np.histogram(finite, bins=_edges(float(finite.min()), float(finite.max())))
     return Histogram(info.name, tuple(counts.tolist()), tuple(edges.tolist()), int(values.size - finite.size))
+
+
+def _edges(low: float, high: float) -> np.ndarray:
+    """Rising edges from the lowest to the highest value: fewer where floats have no room for so many between them."""
+    import numpy as np
+
+    share = np.linspace(0, 1, _BINS + 1)
+    # Not low + share * (high - low): two finite numbers can be infinitely far apart.
+    edges = np.unique(np.clip(low * (1 - share) + high * share, low, high))
+    if len(edges) > 1:
+        edges[0], edges[-1] = low, high
+        return edges
+    # A constant, in the middle of a bin; of a large one even half a unit is no distance.
+    above, below = max(high + 0.5, math.nextafter(high, math.inf)), min(low - 0.5, math.nextafter(low, -math.inf))
+    return np.array([max(below, -sys.float_info.max), min(above, sys.float_info.max)])
 
 
 def _norms(table: np.ndarray) -> tuple[NormBand, ...]:

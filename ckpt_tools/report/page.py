@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from importlib import resources
 from typing import Any
 
@@ -11,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from ckpt_tools.audit import Row
+from ckpt_tools.redaction import without_secrets
 from ckpt_tools.report import charts
 from ckpt_tools.report.contents import RunContents, ShelfContents
 from ckpt_tools.version import __version__
@@ -21,6 +23,7 @@ _ENVIRONMENT = Environment(
     undefined=StrictUndefined,
     trim_blocks=True,
     lstrip_blocks=True,
+    finalize=lambda value: without_secrets(value) if type(value) is str else value,
 )
 
 
@@ -50,9 +53,19 @@ def _page(template: str, script: str, **values: Any) -> str:
     policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
     if script:
         policy += f"; script-src 'sha256-{digest}'"
-    return _ENVIRONMENT.get_template(template).render(
+    page = _ENVIRONMENT.get_template(template).render(
         policy=policy, style=_asset("style.css"), script=Markup(script), version=__version__, **values
     )
+    return _visible(page)
+
+
+def _visible(page: str) -> str:
+    """Control characters in names, which HTML must not have, and changes of direction as their escapes."""
+
+    def escaped(found: re.Match[str]) -> str:
+        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in found[0])
+
+    return re.sub(r"[^ -~\n\t\r]+", escaped, page)
 
 
 def run_page(found: RunContents) -> str:
