@@ -8,11 +8,11 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ckpt_tools import places
 from ckpt_tools.errors import CkptError
 from ckpt_tools.format import checksum
 from ckpt_tools.format.bundle import Entry
 from ckpt_tools.format.filenames import INDEX, bundle_part, index_name
+from ckpt_tools.fs import paths
 
 # A few megabytes of a few tensors tell whether a file is the right one; small ones (a step, a flag) are alike in many.
 _SAMPLES, _SAMPLE_BYTES, _TELLING = 3, 1 << 20, 8
@@ -49,7 +49,7 @@ class Renamed:
             # The data of another checkpoint stay where they are.
             part, own = bundle_part(other), bundle_part(name)
             another = part is not None and own is not None and part.prefix != own.prefix
-            shared = another and part and places.has_file(index_name(os.path.join(self.directory, part.prefix)))
+            shared = another and part and paths.has_file(index_name(os.path.join(self.directory, part.prefix)))
             here = (shlex.quote(os.path.join(self.directory, each)) for each in (other, name))
             moves.append(" ".join(("cp" if shared else "mv", *here)))
         return " && ".join(moves)
@@ -61,7 +61,7 @@ def renamed_data(shard_paths: Sequence[str], missing: Mapping[int, Sequence[Entr
     directory = os.path.dirname(shard_paths[0]) or os.curdir
     own = {os.path.basename(path) for path in shard_paths}
     try:
-        names = [name for name in places.list_files(directory) if name not in own and not name.endswith(".index")]
+        names = [name for name in paths.list_files(directory) if name not in own and not name.endswith(".index")]
     except CkptError:
         return None
     if not missing or len(missing) > _MOST_SHARDS:
@@ -94,10 +94,10 @@ def renamed_index(directory: str) -> RenamedIndex | None:
         return None
     name = os.path.basename(found)
     try:
-        parts = [part for part in map(bundle_part, places.list_files(directory)) if part and part.part == "data"]
+        parts = [part for part in map(bundle_part, paths.list_files(directory)) if part and part.part == "data"]
     except CkptError:
         return None
-    if any(not places.has_file(index_name(os.path.join(directory, part.prefix))) for part in parts):
+    if any(not paths.has_file(index_name(os.path.join(directory, part.prefix))) for part in parts):
         return RenamedIndex(name, f"ckpt repair {shlex.quote(directory)}")
     own = os.path.join(directory, f"{name.partition(INDEX)[0]}{INDEX}")
     return RenamedIndex(name, f"mv {shlex.quote(found)} {shlex.quote(own)}")
@@ -106,17 +106,17 @@ def renamed_index(directory: str) -> RenamedIndex | None:
 def renamed_indexes(directory: str) -> list[str]:
     """The files of a directory that are the index of a bundle and have ``.index`` in another place of their names."""
     from ckpt_tools.readers.bundle import Bundle
-    from ckpt_tools.readers.sniff import sniff
+    from ckpt_tools.readers.signatures import sniff
 
     found = []
     try:
-        names = [name for name in places.list_files(directory) if INDEX in name and not name.endswith(INDEX)]
+        names = [name for name in paths.list_files(directory) if INDEX in name and not name.endswith(INDEX)]
     except CkptError:
         return []
     for name in names[:_MOST_FILES]:
         path = os.path.join(directory, name)
         try:
-            with places.open_file(path) as file:
+            with paths.open_file(path) as file:
                 kind = sniff(file)
             if kind is not None and kind.id == "table":
                 Bundle(path, index=path).close()
@@ -140,7 +140,7 @@ def _is_repairable(directory: str, found: Mapping[str, str]) -> bool:
     return (
         len(prefixes) == 1
         and count == len(found)
-        and not places.has_file(index_name(os.path.join(directory, prefixes.pop())))
+        and not paths.has_file(index_name(os.path.join(directory, prefixes.pop())))
     )
 
 
@@ -154,7 +154,7 @@ def holds(path: str, entries: Sequence[Entry], end: int | None = None) -> bool:
     if not samples:
         return False
     try:
-        with places.open_file(path) as file:
+        with paths.open_file(path) as file:
             if samples[0].size < _TELLING and file.size != end:
                 return False
             return all(checksum.masked(file.read(entry.offset, entry.size)) == entry.crc for entry in samples)

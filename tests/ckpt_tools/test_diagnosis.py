@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from checkpoints import build_bundle
 
-from ckpt_tools.diagnosis import Diagnosis
+from ckpt_tools.analysis.diagnosis import Diagnosis
+from ckpt_tools.analysis.verification import verify
 from ckpt_tools.readers import Bundle
-from ckpt_tools.verify import verify
 
 DATA = "data-00000-of-00001"
 ROWS = {f"t{number}": np.arange(1, 301.0) + number for number in range(8)}

@@ -12,12 +12,12 @@ pytestmark = [pytest.mark.tensorflow, pytest.mark.xdist_group("tensorflow")]
 import tensorflow as tf  # noqa: E402
 from oracle import save  # noqa: E402
 
-from ckpt_tools.diff import diff  # noqa: E402
+from ckpt_tools.analysis.difference import diff  # noqa: E402
+from ckpt_tools.analysis.verification import verify  # noqa: E402
 from ckpt_tools.errors import CorruptError, NotFoundError  # noqa: E402
 from ckpt_tools.format.slices import Box, require_apart  # noqa: E402
 from ckpt_tools.format.table import read_table, write_table  # noqa: E402
 from ckpt_tools.readers import open_checkpoint  # noqa: E402
-from ckpt_tools.verify import verify  # noqa: E402
 
 
 @pytest.mark.parametrize("slices", ["4 2 0,2:-", "4 2 2,2:-", "4 2 1,1:0,1"])

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from checkpoints import build_bundle, contents
 
+from ckpt_tools.analysis.verification import verify
 from ckpt_tools.cli import run
 from ckpt_tools.errors import NotFoundError
 from ckpt_tools.format import checksum
@@ -20,7 +21,6 @@ from ckpt_tools.format.dtypes import BY_NAME
 from ckpt_tools.format.table import write_table
 from ckpt_tools.format.wire import bytes_field, varint_field
 from ckpt_tools.readers import locate
-from ckpt_tools.verify import verify
 
 DATA = "m.data-00000-of-00001"
 
