@@ -10,13 +10,15 @@ from dataclasses import dataclass
 
 from ckpt_tools.errors import CkptError
 from ckpt_tools.format import checksum
-from ckpt_tools.format.bundle import Entry
+from ckpt_tools.format.bundle import HEADER_KEY, Entry, Header
 from ckpt_tools.format.filenames import INDEX, bundle_part, index_name
+from ckpt_tools.format.table import read_table
 from ckpt_tools.fs import paths
 
 # A few megabytes of a few tensors tell whether a file is the right one; small ones (a step, a flag) are alike in many.
 _SAMPLES, _SAMPLE_BYTES, _TELLING = 3, 1 << 20, 8
 _MOST_FILES, _MOST_SHARDS = 64, 16
+_MAX_INDEX_BYTES = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -105,9 +107,6 @@ def renamed_index(directory: str) -> RenamedIndex | None:
 
 def renamed_indexes(directory: str) -> list[str]:
     """The files of a directory that are the index of a bundle and have ``.index`` in another place of their names."""
-    from ckpt_tools.readers.bundle import Bundle
-    from ckpt_tools.readers.signatures import sniff
-
     found = []
     try:
         names = [name for name in paths.list_files(directory) if INDEX in name and not name.endswith(INDEX)]
@@ -116,11 +115,9 @@ def renamed_indexes(directory: str) -> list[str]:
     for name in names[:_MOST_FILES]:
         path = os.path.join(directory, name)
         try:
-            with paths.open_file(path) as file:
-                kind = sniff(file)
-            if kind is not None and kind.id == "table":
-                Bundle(path, index=path).close()
-                found.append(path)
+            table = read_table(paths.read_file(path, limit=_MAX_INDEX_BYTES))
+            Header.decode(table.get(HEADER_KEY, b""))  # a file of version 1 has another one
+            found.append(path)
         except CkptError:
             continue
     return found
