@@ -46,7 +46,6 @@ POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 13
 STRANGERS = {
     "Git LFS pointer": POINTER,
     "HTML page": b"\n<!DOCTYPE html><html><title>404</title>",
-    "'checkpoint' file": b'model_checkpoint_path: "ckpt-1"\n',
     "gzip archive": gzip.compress(b"x"),
     "tar archive": tarred(),
     "zip archive": zipped("readme"),
