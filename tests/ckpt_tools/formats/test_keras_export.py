@@ -22,8 +22,8 @@ from ckpt_tools.errors import MismatchError
 from ckpt_tools.export import Export, export
 from ckpt_tools.export_names import harmless
 from ckpt_tools.export_writers import Content, write_h5
+from ckpt_tools.format.keras_classes import Made, class_like, class_named, snake_case
 from ckpt_tools.format.wire import bytes_field, text_field, varint_field
-from ckpt_tools.keras_classes import Made, class_like, class_named, snake_case
 from ckpt_tools.readers.saved_model import classes_in
 
 pytestmark = pytest.mark.tensorflow
