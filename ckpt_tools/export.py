@@ -21,8 +21,9 @@ from ckpt_tools import storage
 from ckpt_tools.errors import MismatchError, UsageError
 from ckpt_tools.experiments import resolve
 from ckpt_tools.export_names import harmless
-from ckpt_tools.export_writers import METADATA, TOP_LEVEL, WRITERS, Content, Written, refusal, side_by_side
+from ckpt_tools.export_writers import TOP_LEVEL, WRITERS, Content, Written, refusal, side_by_side
 from ckpt_tools.findings import Finding
+from ckpt_tools.format.safetensors import METADATA
 from ckpt_tools.keras_layout import Doubt, KerasModel
 from ckpt_tools.naming import KERAS_FILES, Named, by_canonical_name, by_stored_name, with_slashes
 from ckpt_tools.readers import Checkpoint, open_checkpoint
