@@ -53,6 +53,7 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/verify_throughput.py
 	$(BIN)/python benchmarks/audit.py
 	$(BIN)/python benchmarks/inspect_many.py
+	$(BIN)/python benchmarks/guard_overhead.py
 
 # make fuzz   a million damaged files; CASES=N for another number, KINDS="h5 zip" for some kinds
 CASES ?= 1000000

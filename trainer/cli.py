@@ -17,6 +17,7 @@ from ckpt_tools.evidence import collect
 from ckpt_tools.experiments import Experiment
 from ckpt_tools.findings import Finding
 from ckpt_tools.pipes import while_read
+from ckpt_tools.redaction import remember, without_secrets
 from ckpt_tools.storage import require_writable
 from ckpt_tools.version import __version__
 from trainer.closing import Closing, Extent, closing_report
@@ -622,7 +623,7 @@ def _already_there(start: Start, target: Experiment, max_steps: int) -> Iterator
 def _untrained_is_better(outcome: Outcome) -> Iterator[Finding]:
     """A warning when no trained model beats the fresh weights, which rank the users that they know nothing of by id."""
     first, standing = outcome.first, outcome.standing
-    if first.event == "start" and standing.step > 0 and (first.recall or 0) > standing.best_metric:
+    if first.event == "start" and standing.has_best and (first.recall or 0) > standing.best_metric:
         message = (
             f"the untrained model scored {first.recall:.6f}, more than any trained one (best {standing.best_metric:.6f}"
             "): the metric rewards ids in order of frequency here"
@@ -668,6 +669,8 @@ _UsageProblem: type[Exception] = typer.BadParameter.__mro__[1]
 def run(arguments: list[str] | None = None) -> int:
     """Run a command and return its exit code; never raises."""
     given = sys.argv[1:] if arguments is None else arguments
+    for argument in given:
+        remember(argument)
     try:
         code: Any = app(given, prog_name="trainer", standalone_mode=False)
         return EXIT_OK if code is None else int(code)
@@ -691,5 +694,5 @@ def run(arguments: list[str] | None = None) -> int:
         Console(None, as_json="--json" in given).error(no_room, None)
         return no_room.exit_code
     except Exception:
-        traceback.print_exc()
+        print(without_secrets(traceback.format_exc()), end="", file=sys.stderr)
         return EXIT_BUG

@@ -32,7 +32,9 @@ class RunLog:
     def add(self, row: Row) -> None:
         """One line of ``metrics.jsonl``, durably; the scalars of an evaluation as TensorBoard events."""
         storage.append_line(os.path.join(self._directory, METRICS), json.dumps(row.to_json(), allow_nan=False))
-        if row.event == "stop":  # repeats the last evaluation
+        # A stop repeats the last evaluation; fresh weights are no part of the curve unless they count as a best, or
+        # whoever reads the events would look for them in a checkpoint.
+        if row.event == "stop" or (row.event == "start" and not row.best_metric):
             return
         with self._events.as_default(step=row.step):
             if row.loss is not None:

@@ -43,6 +43,7 @@ def test_a_resume_starts_where_the_best_was_logged(
     start = resumed_run(experiment, "best", {}, data_dir=DATA)
     assert f"{start.first.recall:.6f}" == f"{start.standing.best_metric:.6f}" == entry["best"]["recall"]
     assert (start.standing.step, start.standing.best_step) == (entry["best"]["step"],) * 2
+    assert start.config.readout == ("target" if entry["root"] == "tf1.15" else "padding"), "as its own trainer trains"
     # Without a stored best it is saved before the first step, with the identity of the metric.
     assert (start.unsaved_best is not None) is not backfilled
 

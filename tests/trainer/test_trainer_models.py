@@ -8,6 +8,7 @@ import pytest
 from toys import ITEMS, small_config
 
 from trainer.arrays import NumpyArrays
+from trainer.config import READOUTS
 from trainer.models import ITEM_EMBEDDING, model_class
 from trainer.variables import initial_variables
 
@@ -122,6 +123,28 @@ def test_routing_noise_is_truncated_and_repeats() -> None:
     assert not np.array_equal(one, other)
     assert np.abs(one).max() <= 2
     assert one.std() == pytest.approx(0.88, abs=0.03)  # that of a normal cut at two deviations
+
+
+@pytest.mark.parametrize("readout", READOUTS)
+@pytest.mark.parametrize("model_type", ["MIND", "ComiRec-DR", "ComiRec-SA"])
+def test_each_readout_trains_the_interest_that_its_name_says(model_type: str, readout: str) -> None:
+    config = small_config(model_type, readout=readout, num_interest=3)
+    weights = initial_variables(config)
+    history, mask, target = batch(config)
+    model = model_class(model_type)(config, weights, NumpyArrays())
+    noise = model.noise(3, 0, len(history))
+    wanted = np.zeros_like(target) if config.reads_by_padding else target
+    found = model.training_vectors(history, mask, wanted, noise)
+    for interests, item, vector in zip(model.user_vectors(history, mask, noise), wanted, found, strict=True):
+        scores = interests @ weights[ITEM_EMBEDDING][item]
+        shares = np.exp(scores) / np.exp(scores).sum()
+        expected = {
+            "first": interests[0],
+            "mean": interests.mean(axis=0),
+            "target": interests[np.argmax(scores)],
+            "padding": interests[np.argmax(scores)],
+        }.get(readout, shares @ interests)
+        np.testing.assert_allclose(vector, expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("model_type", ["MIND", "ComiRec-DR", "ComiRec-SA"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from ckpt_tools.experiments import Experiment
 from ckpt_tools.lineages import identify
 from ckpt_tools.readers import open_checkpoint
 from trainer.evaluate import ComiRecEvaluator
+from trainer.restoring import settings_of
 from trainer.start import resumed_run
 
 NOISY = next(entry for entry in LEFT_BEHIND if (entry["root"], entry["model_type"]) == ("tf1.15", "MIND"))
@@ -93,6 +95,46 @@ def test_a_resume_starts_where_the_best_was_logged(entry: dict[str, Any]) -> Non
     assert (start.unsaved_best is not None) is not entry["has_best_metric"]
     assert start.config.variant == ("paper" if entry["root"] == "tf1.15" else "keras")
     assert tree(path_of(entry)) == before
+
+
+@pytest.mark.parametrize("entry", LEFT_BEHIND, ids=IDS)
+def test_a_run_goes_on_as_its_own_trainer_trains(entry: dict[str, Any]) -> None:
+    """None of this is in a checkpoint. The port reads out by item 0 and waits longer; Keras 3 squares each gradient."""
+    config = resumed_run(Experiment.at(path_of(entry)), "best", {}, data_dir=DATA).config
+    port, several = entry["root"] != "tf1.15", entry["model_type"] in ("MIND", "ComiRec-DR", "ComiRec-SA")
+    readout = "soft-padding" if entry["model_type"] == "ComiRec-SA" else "padding"
+    assert config.readout == (readout if port and several else "target")
+    assert config.adam_epsilon == (1e-7 if port else 1e-8)
+    assert config.repeated_rows == ("apart" if entry["root"] == "tf2.21" else "summed")
+    assert config.patience == (100 if port and several else 50)
+    assert config.padding_place
+
+
+def test_what_differs_from_its_own_trainer_is_a_flag_and_said() -> None:
+    entry = next(e for e in LEFT_BEHIND if (e["root"], e["model_type"]) == ("tf2.21", "ComiRec-DR"))
+    given = {"readout": "hard", "repeated_rows": "summed", "adam_epsilon": 1e-8}  # hard is an old name of target
+    start = resumed_run(Experiment.at(path_of(entry)), "best", given, data_dir=DATA)
+    assert (start.config.readout, start.config.repeated_rows, start.config.adam_epsilon) == ("target", "summed", 1e-8)
+    assert [finding.message for finding in start.findings if finding.id == "changed"] == [
+        "--readout padding becomes target",
+        "--repeated-rows apart becomes summed",
+        "--adam-epsilon 1e-07 becomes 1e-08",
+    ]
+    assert start.sources["padding_place"] == "as comirec-keras3 trains"
+
+
+def test_a_state_of_the_first_versions_of_this_trainer_goes_on_as_it_did() -> None:
+    entry = next(e for e in LEFT_BEHIND if (e["root"], e["model_type"]) == ("tf2.21", "ComiRec-SA"))
+    with open_checkpoint(Experiment.at(path_of(entry)).best_prefix()) as checkpoint:
+        lineage = identify(checkpoint)
+        assert lineage is not None
+        old = replace(lineage, id="trainer", hyper={**lineage.hyper, "readout": "soft", "learning_rate": 0.005})
+        config = settings_of(checkpoint, old, {}).config
+        assert (config.readout, config.repeated_rows, config.padding_place) == ("soft-target", "summed", False)
+        # What ckpt migrated from this port tells nothing of it, but where it came from.
+        moved = replace(lineage, id="trainer", hyper={**lineage.hyper, "origin": "comirec-keras2-vars"})
+        config = settings_of(checkpoint, moved, {}).config
+        assert (config.readout, config.repeated_rows, config.padding_place) == ("soft-padding", "summed", True)
 
 
 @pytest.mark.tensorflow

@@ -1,0 +1,413 @@
+"""The directory ``RUN.pins``, beside the run and not in it: what is pinned, and what is held until that is decided.
+
+    RUN.pins/guard.json            the metric, its direction, the order of lines and saves; replaced as a whole
+    RUN.pins/events.jsonl          the evaluations that were read, so that a guard that was killed can be followed
+    RUN.pins/held-N/               a save that may turn out to be the best one
+    RUN.pins/N/                    a pin: the checkpoint's own files, and ``pin.json``, which says whose they are
+
+A pin gets its name by the rename of its directory, after every byte was verified by this project's reader and is
+durable: what was killed before leaves a ``held-N``, which the next guard settles. The best whole pin never goes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ckpt_tools import rewrite, storage
+from ckpt_tools.errors import CkptError, CorruptError, StorageError
+from ckpt_tools.format.object_graph import VALUE_SUFFIX
+from ckpt_tools.format.state import FILE_NAME, encode_state
+from ckpt_tools.guard.metric import Identity, better
+from ckpt_tools.guard.saves import Kind, Save, why_not_whole
+from ckpt_tools.lineages.base import float32
+from ckpt_tools.readers import Bundle, open_checkpoint
+from ckpt_tools.verify import verify
+
+SUFFIX = ".pins"
+SCHEMA_VERSION = 1
+_PIN_FILE, _STATE, _EVENTS = "pin.json", "guard.json", "events.jsonl"
+_MAX_JSON = 1 << 20
+_MAX_EVENTS = 1 << 26
+_NAME = re.compile(r"\d{6,}")
+_HELD = re.compile(r"held-(\d{6,})")
+_TRASH = re.compile(r"(?:trash|making)-\d{6,}")
+_BEST = "best_metric"
+
+
+@dataclass(frozen=True)
+class Pin:
+    """One pinned checkpoint. ``path`` loads it; ``source`` is where in the run it was; times in seconds since 1970.
+
+    ``value`` is the metric as it was printed, None for one that lay there before anything was known of it. ``step``
+    and ``epoch`` are those of the line. ``stored`` tells whether the value is in the checkpoint itself too.
+    """
+
+    number: int
+    directory: str
+    name: str
+    kind: Kind
+    source: str
+    written: float
+    value: float | None = None
+    metric: str | None = None
+    mode: str | None = None
+    step: int | None = None
+    epoch: int | None = None
+    line: str | None = None
+    stored: bool = False
+    nbytes: int = 0
+    begun: float = 0.0
+    evaluated: float | None = None
+    origin: tuple[tuple[str, int, int], ...] = ()
+
+    @property
+    def path(self) -> str:
+        return os.path.join(self.directory, self.name) if self.name else self.directory
+
+    def whole(self, *, quick: bool = True) -> bool:
+        """Whether all of it can be read; with ``quick`` only whether all of it is there."""
+        try:
+            return verify(self.path, quick=quick).whole
+        except CkptError:
+            return False
+
+    def stored_json(self) -> dict[str, Any]:
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "name": self.name,
+            "kind": self.kind,
+            "source": self.source,
+            "metric": {"name": self.metric, "mode": self.mode, "value": self.value} if self.metric else None,
+            "step": self.step,
+            "epoch": self.epoch,
+            "line": self.line,
+            "written": self.written,
+            "begun": self.begun,
+            "evaluated": self.evaluated,
+            "stored_in_checkpoint": self.stored,
+            "nbytes": self.nbytes,
+            "origin": [list(each) for each in self.origin],
+        }
+
+
+def pins_directory(run: str) -> str:
+    """Where the pins of a run lie, told as the run was. The run's directory need not exist."""
+    plain = os.path.normpath(run)
+    return (os.path.abspath(run) if os.path.basename(plain) in ("", os.curdir, os.pardir) else plain) + SUFFIX
+
+
+def _load(directory: str, number: int) -> Pin:
+    """What a pin's own file says. Raises CorruptError, NotFoundError."""
+    path = os.path.join(directory, _PIN_FILE)
+    try:
+        said = json.loads(storage.read_file(path, limit=_MAX_JSON))
+        metric = said.get("metric") or {}
+        value = metric.get("value")
+        name = said["name"]
+        if not isinstance(name, str) or (name and os.path.basename(name) != name) or name in (os.curdir, os.pardir):
+            raise ValueError(f"names {name!r}, which is not a plain file name")
+        return Pin(
+            number=number,
+            directory=directory,
+            name=name,
+            kind=said["kind"],
+            source=str(said["source"]),
+            written=float(said["written"]),
+            value=None if value is None else float(value),
+            metric=metric.get("name"),
+            mode=metric.get("mode"),
+            step=said.get("step"),
+            epoch=said.get("epoch"),
+            line=said.get("line"),
+            stored=bool(said.get("stored_in_checkpoint")),
+            nbytes=int(said.get("nbytes", 0)),
+            begun=float(said.get("begun", 0.0)),
+            evaluated=said.get("evaluated"),
+            origin=tuple((str(a), int(b), int(c)) for a, b, c in said.get("origin", ())),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CorruptError(f"not what a guard writes: {error}", path=path) from error
+
+
+class Pins:
+    """The pins of one run. Only whoever holds the directory's lock may change anything."""
+
+    def __init__(self, run: str) -> None:
+        self.run = os.path.abspath(run)
+        self.directory = pins_directory(run)
+        self._removing = threading.RLock()
+
+    # ------------------------------------------------------------------------------------------ reading
+
+    def all(self) -> list[Pin]:
+        """Every pin, oldest first; what is damaged beyond recognition is left out."""
+        return list(self._read(_NAME))
+
+    def held(self) -> list[Pin]:
+        """The saves that were not decided on."""
+        return list(self._read(_HELD))
+
+    def best(self, mode: str | None, *, quick: bool = True) -> Pin | None:
+        """The best whole pin with a value; of equal ones the first. None without a direction or a pin."""
+        found = None
+        for pin in self.all():
+            if pin.value is None or not better(pin.value, found.value if found else None, mode):  # type: ignore[arg-type]
+                continue
+            if pin.whole(quick=quick):
+                found = pin
+        return found
+
+    def state(self) -> dict[str, Any]:
+        """What is known of the run: ``metric`` and ``order``; empty before the first."""
+        try:
+            said = json.loads(storage.read_file(os.path.join(self.directory, _STATE), limit=_MAX_JSON))
+        except (CkptError, ValueError):
+            return {}
+        return said if isinstance(said, dict) else {}
+
+    def identity(self) -> Identity | None:
+        return Identity.from_json(self.state().get("metric"))
+
+    def events(self) -> list[dict[str, Any]]:
+        """The events of the last run of a guard; a last line that was cut off is left out."""
+        try:
+            text = storage.read_file(os.path.join(self.directory, _EVENTS), limit=_MAX_EVENTS).decode(
+                "utf-8", "replace"
+            )
+        except CkptError:
+            return []
+        found: list[dict[str, Any]] = []
+        for line in text.split("\n"):
+            try:
+                event = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(event, dict):
+                found = [event] if event.get("event") == "start" else [*found[-100_000:], event]
+        return found
+
+    def _read(self, names: re.Pattern[str]) -> Iterator[Pin]:
+        with contextlib.suppress(CkptError):
+            for name in storage.list_directory(self.directory):
+                path = os.path.join(self.directory, name)
+                if names.fullmatch(name) and os.path.isdir(path) and not os.path.islink(path):
+                    with contextlib.suppress(CkptError):
+                        yield _load(path, int(name.rpartition("-")[2]))
+
+    # ------------------------------------------------------------------------------------------ writing
+
+    def open(self) -> None:
+        """Make the directory, durably, and clear away what was killed while it was made or removed."""
+        storage.make_directory(self.directory)
+        storage.sync_directory(os.path.dirname(self.directory) or os.curdir)
+        for name in storage.list_directory(self.directory):
+            path = os.path.join(self.directory, name)
+            if _TRASH.fullmatch(name):
+                storage.remove_below(path)
+            elif re.fullmatch(r"(?:guard\.json|pin\.json)\.tmp-[0-9a-f]{8}", name):
+                storage.remove(path)
+        for pin in self.all():
+            if pin.kind == "bundle":
+                with contextlib.suppress(CkptError):
+                    rewrite.recover(pin.path)
+
+    def remember(self, identity: Identity | None, order: str | None) -> None:
+        """Keep what was learned of the run."""
+        said = {
+            "schema_version": SCHEMA_VERSION,
+            "run": self.run,
+            "metric": identity.to_json() if identity else None,
+            "order": order,
+        }
+        if said != self.state():
+            storage.write_atomic(os.path.join(self.directory, _STATE), json.dumps(said, indent=1).encode() + b"\n")
+
+    def record(self, event: dict[str, Any]) -> None:
+        """Append an event. It survives a kill, and need not survive a power loss: then the trainer is gone too."""
+        path = os.path.join(self.directory, _EVENTS)
+        storage.append_line(path, json.dumps(event), durable=False)
+
+    def next_number(self) -> int:
+        numbers = [0]
+        for name in storage.list_directory(self.directory):
+            digits = re.search(r"\d{6,}$", name)
+            if digits and not name.endswith(".json"):
+                numbers.append(int(digits[0]))
+        return max(numbers) + 1
+
+    def hold(self, save: Save, *, begun: float, number: int, link: bool) -> Pin | None:
+        """Take hold of a save before the trainer overwrites it: data of bundles by hard link, all else by copy.
+
+        None when the trainer went on writing meanwhile: the next look sees another version. Raises CorruptError for
+        what is not complete, StorageError when there is no room, or when taking it would leave the next save none.
+        """
+        making = os.path.join(self.directory, f"making-{number:06}")
+        copied = sum(file.size for file in save.files if not (link and save.data(file)))
+        if storage.free_bytes(self.directory) < 2 * copied:
+            raise StorageError(
+                f"{copied} bytes more would leave no room for the next save of the trainer",
+                path=self.directory,
+                hint="free some space",
+            )
+        storage.make_directory(making)
+        try:
+            for file in save.files:
+                source, target = os.path.join(save.directory, file.name), os.path.join(making, file.name)
+                if os.path.dirname(file.name):
+                    storage.make_directory(os.path.dirname(target))
+                if link and save.data(file):
+                    storage.link_or_copy(source, target)
+                else:
+                    storage.copy(source, target)
+            name = os.path.relpath(save.path, save.directory)
+            pin = Pin(
+                number=number,
+                directory=making,
+                name="" if name == os.curdir else name,
+                kind=save.kind,
+                source=os.path.relpath(save.path, self.run),
+                written=save.written,
+                nbytes=save.nbytes,
+                begun=begun,
+                origin=tuple((file.name, file.size, file.mtime_ns) for file in save.files),
+            )
+            if not save.unchanged():
+                storage.remove_below(making)
+                return None
+            torn = why_not_whole(save, pin.path)
+            if torn is not None:
+                raise CorruptError(torn.message, path=save.path)
+            _write_json(making, pin)
+            held = os.path.join(self.directory, f"held-{number:06}")
+            storage.rename(making, held)
+        except BaseException:
+            with contextlib.suppress(CkptError):
+                storage.remove_below(making)
+            raise
+        return replace(pin, directory=held)
+
+    def pin(self, held: Pin, *, value: float | None, identity: Identity | None, **said: Any) -> Pin:
+        """Make a pin of what is held: verified, with its value in it, durable; then it gets its name.
+
+        Raises CorruptError when it cannot be read whole, StorageError; what is held then stays.
+        """
+        found = verify(held.path)
+        if not found.whole:
+            worst = next(finding for finding in found.findings if finding.severity == "damage")
+            raise CorruptError(worst.message, path=worst.path or held.path, key=worst.key)
+        for folder, _, names in os.walk(held.directory):
+            for name in names:
+                storage.sync_file(os.path.join(folder, name))
+        pin = replace(
+            held,
+            value=value,
+            metric=identity.name if identity and value is not None else None,
+            mode=identity.mode if identity and value is not None else None,
+            **said,
+        )
+        if value is not None:
+            pin = replace(pin, stored=_store(pin, value, identity))
+        if pin.kind == "bundle":
+            # So that what restores the newest of a directory finds it.
+            storage.write_atomic(os.path.join(pin.directory, FILE_NAME), encode_state(pin.name, [pin.name]))
+        _write_json(pin.directory, pin)
+        for folder, _, _ in os.walk(pin.directory):
+            storage.sync_directory(folder)
+        place = os.path.join(self.directory, f"{pin.number:06}")
+        storage.rename(pin.directory, place)
+        storage.sync_directory(self.directory)
+        return replace(pin, directory=place)
+
+    def drop(self, pins: Iterable[Pin]) -> None:
+        """Remove pins or what is held; killed half-way, the next `open` ends it."""
+        with self._removing:
+            for pin in pins:
+                trash = os.path.join(self.directory, f"trash-{pin.number:06}")
+                storage.rename(pin.directory, trash)
+                storage.remove_below(trash)
+
+    def retain(self, keep: int, mode: str | None) -> list[Pin]:
+        """Remove all but ``keep`` pins, the best ones by value; returns those that went.
+
+        While the direction is not known none goes, nor when no whole best one is among those that stay. Of those
+        without a value the newest stays, until a pin with one is there that was written later.
+        """
+        with self._removing:
+            pins = self.all()
+            best = self.best(mode)
+            valued = [pin for pin in pins if pin.value is not None]
+            if mode is None and len(valued) > 1:
+                return []
+            sign = -1.0 if mode == "max" else 1.0
+            ranked = sorted(valued, key=lambda pin: (sign * (pin.value or 0.0), pin.number))
+            if valued and best is None:
+                return []
+            stay = {pin.number for pin in ranked[: max(1, keep)]} | ({best.number} if best else set())
+            unknown = [pin for pin in pins if pin.value is None]
+            stay |= {pin.number for pin in unknown[-1:]}
+            gone = [pin for pin in pins if pin.number not in stay]
+            self.drop(gone)
+            return gone
+
+
+def _write_json(directory: str, pin: Pin) -> None:
+    storage.write_atomic(
+        os.path.join(directory, _PIN_FILE), json.dumps(pin.stored_json(), indent=1).encode() + b"\n", durable=False
+    )
+
+
+def _store(pin: Pin, value: float, identity: Identity | None) -> bool:
+    """Write the value into the checkpoint itself, where its format has a place for it."""
+    evidence = {
+        "metric": {"name": identity.name, "mode": identity.mode, "value": value} if identity else None,
+        "line": pin.line,
+        "step": pin.step,
+        "epoch": pin.epoch,
+    }
+    if pin.kind == "bundle":
+        with open_checkpoint(pin.path) as checkpoint:
+            if not isinstance(checkpoint, Bundle):
+                return False
+            key = next((key for key in (_BEST + VALUE_SUFFIX, _BEST) if key in checkpoint.tensors), None)
+            if key is not None and checkpoint.tensors[key].dtype != "float32":
+                return False  # the trainer's own variable, of a type that a float32 must not replace
+            plan = rewrite.plan_scalar(
+                checkpoint,
+                key=key or (_BEST + VALUE_SUFFIX if checkpoint.graph else _BEST),
+                name=_BEST,
+                value=float32(value),
+                reason="guard",
+                evidence=evidence,
+            )
+        rewrite.apply(plan)
+        return True
+    return pin.kind == "keras" and pin.name.endswith((".h5", ".hdf5")) and _store_in_h5(pin.path, value)
+
+
+def _store_in_h5(path: str, value: float) -> bool:
+    """Add the value as a dataset of its own, which Keras passes over; by a whole new file, read back and renamed."""
+    import h5py
+
+    new = storage.temporary_name(path)
+    try:
+        storage.copy(path, new)
+        with h5py.File(new, "r+") as file:
+            if _BEST in file:
+                return False  # somebody else's: what it means is not known
+            file.create_dataset(_BEST, data=float32(value), dtype="float32")
+        storage.sync_file(new)
+        if not verify(new).whole:
+            return False
+        storage.rename(new, path)
+    except OSError as error:
+        raise StorageError(f"cannot write best_metric: {error}", path=path) from error
+    finally:
+        storage.remove(new)
+    return True

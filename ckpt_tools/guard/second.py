@@ -1,0 +1,241 @@
+"""The second process of a guard: as the first one sees it, and its own life."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import select
+import signal
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from ckpt_tools.errors import EXIT_BUG
+from ckpt_tools.guard.frames import ENDED, SOURCES, Decoder, Frame, Lines, encode
+from ckpt_tools.guard.keeper import Keeper
+from ckpt_tools.guard.pump import Pump, Stream
+
+# How long the trainer waits for the keeper to have looked at the run, and the end for the keeper, in seconds.
+_START_SECONDS = 10.0
+_FINISH_SECONDS = 600.0
+_MOST_QUEUED = 8 << 20
+_PIECE = 1 << 16
+_POLL_SECONDS = 0.05
+_LOCK_SECONDS = 0.5
+# What ends the trainer must not end its guard: it ends when the output does.
+_IGNORED = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGPIPE")
+
+
+def received(signals: set[Any]) -> Iterator[Any]:
+    """The blocked signals that have come, without waiting."""
+    while (sent := signal.sigtimedwait(signals, 0)) is not None:
+        if sent.si_signo != signal.SIGCHLD:
+            yield sent
+
+
+class KeeperProcess:
+    """The keeper as this process sees it: told what comes, never waited for."""
+
+    def __init__(self, pid: int, told: int, answers: int) -> None:
+        self._pid = pid
+        self._told = told
+        self._answers = answers
+        self._queue: deque[bytes] = deque()
+        self._queued = 0
+        self._answer = bytearray()
+        os.set_blocking(told, False)
+
+    @property
+    def waiting(self) -> int | None:
+        """Where there is something to be written, when it can be."""
+        return self._told if self._queue and self._told >= 0 else None
+
+    def tell(self, frame: Frame) -> None:
+        if self._told < 0:
+            return
+        data = encode(frame)
+        self._queue.append(data)
+        self._queued += len(data)
+        while self._queued > _MOST_QUEUED and len(self._queue) > 1:
+            # It cannot follow: a part of a frame may be under way, so the oldest stays.
+            self._queued -= len(self._queue[1])
+            del self._queue[1]
+        self.flush()
+
+    def flush(self) -> None:
+        while self._queue and self._told >= 0:
+            data = self._queue[0]
+            try:
+                count = os.write(self._told, data)
+            except BlockingIOError:
+                return
+            except OSError:  # it died
+                self._close()
+                return
+            self._queued -= count
+            if count == len(data):
+                self._queue.popleft()
+            else:
+                self._queue[0] = data[count:]
+
+    def ready(self, seconds: float) -> None:
+        """Wait until it has looked at the run, but not for ever."""
+        select.select([self._answers], [], [], seconds)
+        with contextlib.suppress(OSError):
+            os.read(self._answers, 1)
+
+    def finish(self, signals: set[Any]) -> Mapping[str, Any]:
+        """What it says at the end; when it died or is interrupted, that."""
+        self.tell(Frame(ENDED, time.time(), b""))
+        deadline = time.monotonic() + _FINISH_SECONDS
+        while time.monotonic() < deadline:
+            self.flush()
+            ready, _, _ = select.select([self._answers], [], [], _POLL_SECONDS)
+            if ready:
+                data = os.read(self._answers, _PIECE)
+                self._answer += data
+                if not data:
+                    break
+            if any(sent.si_signo in (signal.SIGINT, signal.SIGTERM) for sent in received(signals)):
+                return {"failures": ["interrupted while the last pins were made: the next guard finishes them"]}
+        self._close()
+        os.close(self._answers)
+        with contextlib.suppress(OSError):
+            os.waitpid(self._pid, os.WNOHANG if time.monotonic() >= deadline else 0)
+        with contextlib.suppress(ValueError):
+            said = json.loads(self._answer.decode("utf-8", "replace") or "null")
+            if isinstance(said, dict):
+                return said
+        return {"failures": ["the guard's second process was killed: what it held, the next guard finishes"]}
+
+    def _close(self) -> None:
+        if self._told >= 0:
+            os.close(self._told)
+            self._told = -1
+        self._queue.clear()
+        self._queued = 0
+
+
+def fork_keeper(keeper: Keeper, streams: list[Stream], ends: tuple[int, int], mask: set[Any]) -> KeeperProcess:
+    """Start the second process. ``ends`` are what the trainer writes into, ``mask`` the signals blocked before."""
+    hears, told = os.pipe()
+    answers, answer = os.pipe()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pid = os.fork()
+    if pid == 0:
+        code = EXIT_BUG
+        try:
+            for descriptor in {told, answers, *ends}:
+                os.close(descriptor)
+            for name in _IGNORED:
+                signal.signal(getattr(signal, name), signal.SIG_IGN)
+            signal.signal(signal.SIGIO, lambda *_: None)  # of a lease that is given back anyway
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            _Life(keeper, streams, hears, answer).live()
+            code = 0
+        finally:
+            os._exit(code)
+    os.close(hears)
+    os.close(answer)
+    process = KeeperProcess(pid, told, answers)
+    process.ready(_START_SECONDS)
+    return process
+
+
+def _load() -> None:
+    """Start, while the trainer starts, what the first save would otherwise have to wait for."""
+    from ckpt_tools.hdf5.client import child
+
+    for module in ("numpy", "ckpt_tools.readers.keras_h5", "ckpt_tools.readers.keras_zip"):
+        importlib.import_module(module)
+    child()
+
+
+class _Life:
+    """From the first look at the run to the answer at the end."""
+
+    def __init__(self, keeper: Keeper, streams: list[Stream], hears: int, answer: int) -> None:
+        self._keeper = keeper
+        self._streams = streams
+        self._hears = hears
+        self._answer = answer
+        self._lines = {kind: Lines() for kind in SOURCES}
+        self._lock_at = 0.0
+
+    def live(self) -> None:
+        self._safely(self._keeper.begin)
+        with contextlib.suppress(OSError):
+            os.write(self._answer, b"+")
+        self._safely(_load)
+        started = True
+        for frame in self._frames():
+            if frame.kind == ENDED:
+                started = frame.data != b"-"
+                break
+            self._heard(frame.kind, self._lines[frame.kind].feed(frame.data), frame.time)
+        if started:
+            for kind, lines in self._lines.items():
+                self._heard(kind, lines.rest(), time.time())
+            self._safely(self._keeper.begin)
+            if not self._keeper.ready and not self._keeper.failures:
+                self._keeper.failures.append("another guard of this run held its pins all the time: nothing was pinned")
+            self._safely(self._keeper.end)
+        self._reply()
+
+    def _heard(self, kind: int, text: str, when: float) -> None:
+        self._safely(lambda: self._keeper.heard(SOURCES[kind], text, when))
+
+    def _safely(self, work: Callable[[], object]) -> None:
+        try:
+            work()
+        except Exception as error:  # a bug or a full disk must not end the guard before the trainer ends
+            self._keeper.fail(error)
+
+    def _wait(self) -> float:
+        """Look at the run when it is time; returns how long may be waited for output, in seconds."""
+        if self._keeper.ready:
+            if self._keeper.pause <= 0:
+                self._safely(self._keeper.look)
+            return self._keeper.pause
+        if time.monotonic() > self._lock_at:
+            self._safely(self._keeper.begin)
+            self._lock_at = time.monotonic() + _LOCK_SECONDS
+        return 0.1
+
+    def _frames(self) -> Iterator[Frame]:
+        """What the first process tells; when that dies, the output itself."""
+        decoder = Decoder()
+        while True:
+            ready, _, _ = select.select([self._hears], [], [], self._wait())
+            if ready:
+                data = os.read(self._hears, 1 << 20)
+                if not data:
+                    break
+                yield from decoder.feed(data)
+        heard: list[Frame] = []
+        pump = Pump(self._streams, lambda kind, data: heard.append(Frame(kind, time.time(), data)))
+        while pump.step(self._wait()):
+            yield from heard
+            heard.clear()
+        yield from heard
+
+    def _reply(self) -> None:
+        reader = self._keeper.reader
+        said = {
+            "pinned": self._keeper.pinned,
+            "metric": reader.identity.to_json() if reader.identity else None,
+            "candidates": {name: str(value) for name, value in reader.candidates.items()},
+            "conflict": reader.conflict,
+            "best_seen": self._keeper.best_seen,
+            "failures": self._keeper.failures,
+        }
+        data = memoryview(json.dumps(said).encode())
+        with contextlib.suppress(OSError):
+            while data:
+                data = data[os.write(self._answer, data) :]
+        self._keeper.close()

@@ -1,0 +1,298 @@
+"""Metrics in lines that a trainer printed or logged. Pure: from text to readings, no files, no state between lines.
+
+A reading is a name, a separator and a number: ``val_auc: 0.71``, ``recall = 3.4e-2``, ``Val Acc: 94.12%``,
+``{"loss": 0.5}``, ``'auc': 0.7``, ``recall=[0.1, 0.2]`` (the first), ``| auc | 0.7 |``. Colours are stripped, what a
+carriage return draws over is a line of its own, prefixes of loggers and progress bars are no part of a name.
+
+A trainer's own *best* line says which metric its best one is:
+
+    Epoch 3: val_auc improved from 0.61000 to 0.64000, saving model to best.keras      (Keras ModelCheckpoint)
+    Validation loss decreased (0.5100 --> 0.4900). Saving model ...
+    new best dev f1 score: 83.2     Saved new best model with loss 0.31     best_auc: 0.71
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Mode = Literal["min", "max"]
+
+# What a person reads at a glance; what is longer is data, and is not looked at beyond this.
+MAX_LINE = 16_384
+_NEAR = 100
+
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]{0,32}[ -/]{0,4}[@-~]|\][^\x07\x1b]{0,256}(?:\x07|\x1b\\)|[@-Z\\^_])")
+_BARS = re.compile(r"[━╸╺─█▉▊▋▌▍▎▏▁-▇░▒▓]+")
+_NUMBER = r"[-+]?(?:\d{1,40}(?:\.\d{0,40})?|\.\d{1,40})(?:[eE][-+]?\d{1,3})?|[-+]?(?:inf(?:inity)?|nan)\b"
+_VALUE = re.compile(rf"(?<![\w.@/])(?:{_NUMBER})(?![\w])", re.IGNORECASE)
+_WORD = r"[^\W\d_][\w@./+%-]{0,60}(?:\(\w{1,20}\))?|_\w{1,60}"
+# A name ends right before its separator; words of it are parted by one blank.
+_BEFORE = re.compile(
+    rf"(?P<name>(?:{_WORD})(?: (?:\((?:{_WORD})\)|{_WORD})){{0,5}})['\"\])]?"
+    r"(?P<sep>\s*(?:[:=|]|-{1,2}>|=>)\s*['\"]?(?:[\[({]|[\w.]{1,20}\()?\s*|\s+(?:is|of|was|with)\s+|\s*[\[(]|\s+)$"
+)
+_FILLER = re.compile(r" (?:is|of|was|with|at|to|from|the|a)$", re.IGNORECASE)
+
+_IMPROVED = re.compile(
+    rf"(?P<name>(?:{_WORD})(?: {_WORD}){{0,3}}) (?P<verb>improved|decreased|increased|reduced|dropped|rose)"
+    rf"\s+\(?(?:from\s+)?(?P<before>{_NUMBER}|None)\s*(?:to|-{{1,3}}>|=>|→)\s*(?P<after>{_NUMBER})",
+    re.IGNORECASE,
+)
+# A file, not a number: ``saved ... to 0.5`` names none.
+_PATH = re.compile(r"\bsav(?:ing|ed)\b.{0,120}?\bto:? '?(?![\d.+-]+'?$)(?P<path>\S.{0,1000}?)'?$", re.IGNORECASE)
+_BEST = re.compile(r"(?<![^\W_])best(?![^\W_])", re.IGNORECASE)
+# Words around a metric's name that say that it is the best one, not which.
+_PRAISE = {
+    *("new", "best", "so", "far", "current", "model", "found", "saved", "saving", "save", "achieved", "got", "now"),
+    *("the", "a", "with", "and", "our", "previous", "old", "last", "max", "maximum", "min", "minimum", "highest"),
+    *("lowest", "checkpoint", "weights", "is", "of", "to", "at", "value", "result", "update", "updated", "reached"),
+}
+_STEPS = {
+    "step",
+    "steps",
+    "iter",
+    "iters",
+    "iteration",
+    "iterations",
+    "global_step",
+    "global_steps",
+    "batch",
+    "batches",
+}
+_EPOCHS = {"epoch", "epochs", "ep"}
+# What is measured, but never what a best model is chosen by.
+_OTHER = {
+    *("eta", "time", "elapsed", "lr", "learning_rate", "sec", "secs", "seconds", "s", "ms", "speed", "it/s", "size"),
+    *("patience", "trials", "wait", "counter", "seed", "info", "warning", "debug", "version", "gpu", "cpu", "rank"),
+}
+
+_SMALL = {
+    *(
+        "loss",
+        "losses",
+        "error",
+        "err",
+        "perplexity",
+        "ppl",
+        "rmse",
+        "mse",
+        "mae",
+        "mape",
+        "wer",
+        "cer",
+        "ter",
+        "logloss",
+    ),
+    *("nll", "cost", "distance", "fid", "bpc", "bpd", "bpb", "eer", "crossentropy", "cross_entropy", "deviance"),
+}
+_LARGE = {
+    *("acc", "accuracy", "auc", "gauc", "recall", "precision", "ndcg", "hit", "hits", "hr", "hitrate", "mrr", "map"),
+    *("f1", "fscore", "fmeasure", "bleu", "rouge", "meteor", "cider", "iou", "miou", "dice", "psnr", "ssim", "r2"),
+    *("reward", "kappa", "mcc", "auroc", "auprc", "prauc", "em", "correlation", "pearson", "spearman", "ap"),
+}
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One number with its name. ``value`` is as printed (94.12 of ``94.12%``); ``unit`` half of its last digit."""
+
+    name: str
+    value: float
+    percent: bool = False
+    unit: float = 0.0
+
+    @property
+    def key(self) -> str:
+        return canonical(self.name)
+
+    def same_as(self, other: Reading) -> bool:
+        """Whether both may be one number, printed with more digits and with fewer."""
+        return self.value == other.value or abs(self.value - other.value) <= max(self.unit, other.unit) * 1.0001
+
+
+@dataclass(frozen=True)
+class Best:
+    """What a best line says: the metric (its name may be empty), the direction where the line tells, and the file.
+
+    ``saving``: the file is about to be written; else the line may come after that.
+    """
+
+    reading: Reading
+    mode: Mode | None = None
+    path: str | None = None
+    saving: bool = False
+
+
+@dataclass(frozen=True)
+class MetricLine:
+    """All that a line tells; ``step`` and ``epoch`` as the trainer counts them."""
+
+    readings: tuple[Reading, ...] = ()
+    step: int | None = None
+    epoch: int | None = None
+    best: Best | None = None
+
+
+def canonical(name: str) -> str:
+    """A name as it is compared: ``Valid Recall``, ``valid-recall`` and ``valid_recall`` are one."""
+    return re.sub(r"[^\w@.+/]+|_+", "_", name.strip().lower()).strip("_")
+
+
+def words_of(name: str) -> list[str]:
+    """``val_hitRate@10`` -> val, hit, rate, 10: what is asked about a name is asked about its words."""
+    split = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name)
+    return [word for word in re.split(r"[\W_]+", split.lower()) if word]
+
+
+def mode_of(name: str) -> Mode | None:
+    """The direction that a metric's name tells, None when it tells none or both."""
+    words = words_of(name)
+    pairs = {f"{a}_{b}" for a, b in itertools.pairwise(words)}
+    bare = {word.rstrip("0123456789") or word for word in words} | set(words) | pairs
+    if bare & {"neg", "negative", "minus", "inverse"}:
+        return None
+    small, large = bool(bare & _SMALL), bool(bare & _LARGE)
+    return None if small == large else "min" if small else "max"
+
+
+def lines_of(text: str) -> list[str]:
+    """The lines of a text; what a carriage return or a backspace drew over is one of its own."""
+    return [line for line in re.split(r"[\r\n\x08]+", text) if line.strip()]
+
+
+def plain(line: str) -> str:
+    """A line without colours and bars, no longer than is looked at."""
+    return _BARS.sub(" ", _ESCAPES.sub("", line[:MAX_LINE]))
+
+
+def read_line(line: str) -> MetricLine:
+    """What one line says. Never raises; a line without a metric has no readings."""
+    text = plain(line).strip()
+    document = _document(text)
+    if document is not None:
+        readings = list(_of_document(document))
+    else:
+        improved = _IMPROVED.search(text)
+        if improved:
+            return _improved(text, improved)
+        readings = list(_of_text(text))
+    step = _count(readings, _STEPS)
+    epoch = _count(readings, _EPOCHS)
+    metrics = tuple(reading for reading in readings if not _is_count(reading) and reading.key not in _OTHER)
+    best = _best(text, metrics) if document is None else None
+    return MetricLine(metrics, step, epoch, best)
+
+
+def _document(text: str) -> dict[str, Any] | None:
+    """The JSON object that a line is, perhaps behind the prefix of a logger."""
+    start = text.find("{")
+    if start < 0 or not text.endswith("}") or '"' not in text:
+        return None
+    try:
+        document = json.loads(text[start:])
+    except (ValueError, RecursionError):
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def _of_document(document: Mapping[str, Any], prefix: str = "", depth: int = 0) -> Iterator[Reading]:
+    for name, value in document.items():
+        path = f"{prefix}{name}"
+        if isinstance(value, dict) and depth < 4:
+            yield from _of_document(value, f"{path}/", depth + 1)
+        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+            yield Reading(path, float(value))
+
+
+def _of_text(text: str) -> Iterator[Reading]:
+    end = 0
+    for match in _VALUE.finditer(text):
+        before = _BEFORE.search(text, max(end, match.start() - _NEAR), match.start())
+        follows = text[match.end() : match.end() + 2]
+        end = match.end()
+        if before is None:
+            continue
+        name = before["name"]
+        while (shorter := _FILLER.sub("", name)) != name:
+            name = shorter
+        yield Reading(name, float(match[0]), follows.lstrip().startswith("%"), _unit(match[0]))
+
+
+def _unit(number: str) -> float:
+    """Half a unit of the last digit that is printed."""
+    mantissa, _, exponent = number.lower().partition("e")
+    if not mantissa[-1:].isdigit() and not mantissa.endswith("."):
+        return 0.0
+    digits = len(mantissa.partition(".")[2])
+    return 0.5 * 10.0 ** (int(exponent or 0) - digits)
+
+
+def _improved(text: str, match: re.Match[str]) -> MetricLine:
+    head = list(_of_text(text[: match.start("name")]))
+    name = _praised(match["name"])
+    reading = Reading(name, float(match["after"]), "%" in text[match.end() : match.end() + 2], _unit(match["after"]))
+    mode: Mode | None = None
+    verb = match["verb"].lower()
+    if verb in ("decreased", "reduced", "dropped"):
+        mode = "min"
+    elif verb in ("increased", "rose"):
+        mode = "max"
+    elif match["before"].lower() != "none" and float(match["before"]) != reading.value:
+        mode = "max" if float(match["before"]) < reading.value else "min"
+    path = _PATH.search(text)
+    best = Best(reading, mode, path["path"].strip() if path else None, _is_saving(text))
+    return MetricLine((reading,), _count(head, _STEPS), _count(head, _EPOCHS), best)
+
+
+def _best(text: str, metrics: tuple[Reading, ...]) -> Best | None:
+    """What a line with the word ``best`` praises: the reading that is called so, else the only one that there is."""
+    if not _BEST.search(text):
+        return None
+    called = [reading for reading in metrics if _BEST.search(reading.name)]
+    chosen = called if called else list(metrics)
+    if len(chosen) != 1:
+        return None
+    path = _PATH.search(text)
+    praised = chosen[0]
+    words = words_of(praised.name)
+    mode: Mode | None = "min" if {"min", "minimum", "lowest"} & {*words} else None
+    mode = "max" if {"max", "maximum", "highest"} & {*words} else mode
+    name = _praised(praised.name)
+    if not name:  # "auc 0.7, best 0.7": the same number tells whose best it is
+        name = next((r.name for r in metrics if r is not praised and r.value == praised.value), "")
+    reading = Reading(name, praised.value, praised.percent, praised.unit)
+    return Best(reading, mode, path["path"].strip() if path else None, _is_saving(text))
+
+
+def _is_saving(text: str) -> bool:
+    return re.search(r"\bsaving\b", text, re.IGNORECASE) is not None
+
+
+def _praised(name: str) -> str:
+    """A name without the words that only say that it is the best."""
+    parts = [part for part in re.split(r"[\s_]+", name) if part.lower().strip("()!:,.") not in _PRAISE]
+    return " ".join(parts) if " " in name.strip() else "_".join(parts)
+
+
+def is_praised(name: str) -> bool:
+    """Whether a name speaks of the best value so far, not of one that was just measured."""
+    return bool({*words_of(name)} & {"best", "previous", "highest", "lowest"})
+
+
+def _is_count(reading: Reading) -> bool:
+    words = {reading.key, words_of(reading.name)[-1] if words_of(reading.name) else ""}
+    return bool(words & (_STEPS | _EPOCHS)) and reading.value == math.floor(reading.value)
+
+
+def _count(readings: list[Reading], names: set[str]) -> int | None:
+    for reading in readings:
+        last = words_of(reading.name)[-1:]
+        if (reading.key in names or (last and last[0] in names)) and math.isfinite(reading.value):
+            return int(reading.value)
+    return None
