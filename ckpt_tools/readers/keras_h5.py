@@ -17,11 +17,11 @@ from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from ckpt_tools import places, witness
 from ckpt_tools.errors import CkptError, CorruptError, NotFoundError, UnsafeError
 from ckpt_tools.findings import Finding
-from ckpt_tools.readers.base import Step, TensorInfo
-from ckpt_tools.readers.common import Reader, damage, placed
+from ckpt_tools.fs import paths, witness
+from ckpt_tools.readers.base import Progress, TensorInfo
+from ckpt_tools.readers.common import Reader, damage, error_context
 from ckpt_tools.readers.hdf5 import Hdf5File
 from ckpt_tools.readers.keras_contents import MAX_CONFIG_BYTES, problems
 from ckpt_tools.readers.open_files import OpenFiles
@@ -123,12 +123,12 @@ class Hdf5Checkpoint(Reader):
         """The configuration of the model that lies beside the weights, as in a ``.keras`` file that was unpacked."""
         directory, name = os.path.split(self.prefix)
         path = os.path.join(directory, CONFIG)
-        if name != "model.weights.h5" or not places.exists(path):
+        if name != "model.weights.h5" or not paths.exists(path):
             return None
-        return places.read_file(path, limit=MAX_CONFIG_BYTES).decode("utf-8", "replace")
+        return paths.read_file(path, limit=MAX_CONFIG_BYTES).decode("utf-8", "replace")
 
-    def examine(self) -> Iterator[Step]:
-        yield Step(finding=Finding("no-checksums", "note", NO_CHECKSUMS, self.prefix))
+    def examine(self) -> Iterator[Progress]:
+        yield Progress(finding=Finding("no-checksums", "note", NO_CHECKSUMS, self.prefix))
         yield from super().examine()
 
     def close(self) -> None:
@@ -154,8 +154,8 @@ def open_shards(path: str) -> Hdf5Checkpoint:
 
 def shards_of_map(path: str) -> list[str]:
     """The paths of the files that a map of weights names. Raises what ``shards_in`` raises, NotFoundError."""
-    with placed(path):
-        names = shards_in(places.read_file(path, limit=MAX_MAP_BYTES))
+    with error_context(path):
+        names = shards_in(paths.read_file(path, limit=MAX_MAP_BYTES))
     return [os.path.join(os.path.dirname(path), name) for name in names]
 
 

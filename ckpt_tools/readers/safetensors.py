@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from ckpt_tools import places
 from ckpt_tools.errors import CorruptError, UnsafeError, UnsupportedError
 from ckpt_tools.findings import Finding
 from ckpt_tools.format.dtypes import BY_NAME
 from ckpt_tools.format.safetensors import MAX_HEADER_BYTES, decode_header, gaps
-from ckpt_tools.readers.base import Step, TensorInfo
-from ckpt_tools.readers.common import CHUNK, Reader, placed
+from ckpt_tools.fs import paths
+from ckpt_tools.readers.base import Progress, TensorInfo
+from ckpt_tools.readers.common import CHUNK, Reader, error_context
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,9 +30,9 @@ class Safetensors(Reader):
 
     def __init__(self, path: str) -> None:
         self.prefix = path
-        self._file = places.open_file(path)
+        self._file = paths.open_file(path)
         try:
-            with placed(path):
+            with error_context(path):
                 self._rows = decode_header(self._header())
         except BaseException:
             self._file.close()
@@ -86,8 +86,8 @@ class Safetensors(Reader):
         elif (wrong := gaps(self._rows, size)) is not None:
             yield Finding("corrupt", "damage", f"{wrong}: safetensors reads no such file", self.prefix)
 
-    def examine(self) -> Iterator[Step]:
-        yield Step(finding=Finding("no-checksums", "note", NO_CHECKSUMS, self.prefix))
+    def examine(self) -> Iterator[Progress]:
+        yield Progress(finding=Finding("no-checksums", "note", NO_CHECKSUMS, self.prefix))
         yield from super().examine()
 
     def close(self) -> None:

@@ -11,12 +11,12 @@ import h5py
 import numpy as np
 import pytest
 
+from ckpt_tools.analysis.inspection import inspect
+from ckpt_tools.analysis.verification import verify
 from ckpt_tools.cli import run
-from ckpt_tools.inspection import inspect
 from ckpt_tools.readers.base import TensorInfo
 from ckpt_tools.readers.hdf5 import Listed
 from ckpt_tools.readers.keras_contents import problems
-from ckpt_tools.verify import verify
 
 WHOLE = [
     "plain",
