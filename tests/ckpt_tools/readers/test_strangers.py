@@ -46,7 +46,6 @@ POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 13
 STRANGERS = {
     "Git LFS pointer": POINTER,
     "HTML page": b"\n<!DOCTYPE html><html><title>404</title>",
-    "'checkpoint' file": b'model_checkpoint_path: "ckpt-1"\n',
     "gzip archive": gzip.compress(b"x"),
     "tar archive": tarred(),
     "zip archive": zipped("readme"),
@@ -164,8 +163,11 @@ def test_what_is_no_file(tmp_path: Path, kind: str) -> None:
     path = Path(f"{prefix}.data-00000-of-00001")
     path.unlink()
     (os.mkfifo if kind == "fifo" else os.mkdir)(path)
-    with open_checkpoint(prefix) as checkpoint, pytest.raises(UnsafeError):
-        list(checkpoint.verify())
+    with open_checkpoint(prefix) as checkpoint:
+        try:
+            assert any(finding.severity == "damage" for finding in checkpoint.verify())
+        except UnsafeError:
+            assert kind == "fifo"
     os.mkfifo(tmp_path / "v1")
     with pytest.raises(CkptError):
         open_checkpoint(tmp_path / "v1")
