@@ -4,6 +4,7 @@
     version 1            the file, or ``PREFIX-?????-of-N`` of a sharded one
     a SavedModel         its directory
     Keras                the ``.h5``, ``.keras`` or ``.weights.json`` (also ``.h5.index.json``) file
+    safetensors          the file
 
 Nothing here globs: names with ``[`` or ``*`` in them are names.
 """
