@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from ckpt_tools.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_OK, CkptError, NotFoundError, UnsafeError, UsageError
+from ckpt_tools.errors import (
+    EXIT_BUG,
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    CkptError,
+    NotFoundError,
+    UnsafeError,
+    UnsupportedError,
+    UsageError,
+)
 from ckpt_tools.evidence import collect
 from ckpt_tools.experiments import Experiment
 from ckpt_tools.findings import Finding
@@ -26,7 +35,7 @@ from trainer.console import Console
 from trainer.curve import draw
 from trainer.data import default_data_dir, read_categories, read_split
 from trainer.exporting import export as write_vectors
-from trainer.extras import require
+from trainer.extras import INSTALL, installed, require
 from trainer.naming import existing_experiment, new_experiment
 from trainer.native import held_stderr
 from trainer.opening import open_model
@@ -300,8 +309,10 @@ def evaluate(
         opened = open_model(path, given, data_dir, needs_data=True)
         assert opened.data_dir is not None
         interactions = read_split(opened.data_dir, opened.config.dataset, split)
+        if coef is not None:
+            require("re-ranking", "faiss")
         try:
-            categories = read_categories(opened.data_dir, opened.config.dataset)
+            categories = read_categories(opened.data_dir, opened.config.dataset) if installed("faiss") else None
         except NotFoundError:
             if coef is not None:
                 raise
@@ -317,6 +328,13 @@ def evaluate(
         )
         console.end_progress()
         findings = [Finding("hyper-parameter", "note", text) for text in opened.notes]
+        if not installed("faiss"):
+            findings.append(Finding("no-lists", "note", f"diversity and coverage need faiss: {INSTALL}"))
+        if coef is not None and not opened.model.excludes_padding:
+            text = (
+                f"--coef re-ranks what several interests fetch; {opened.config.model_type} has one, so nothing changes"
+            )
+            findings.append(Finding("not-re-ranked", "note", text))
         if opened.spread is not None:
             text = f"MIND draws routing noise at each evaluation: its recall is {opened.spread}"
             findings.append(Finding("routing-noise", "note", text))
@@ -534,9 +552,11 @@ def _run(
     console.findings(findings)
     # Everything that can be refused has been; only now is TensorFlow worth its seconds.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with held_stderr():
-        from trainer.loop import train as run
-
+    try:
+        with held_stderr():
+            from trainer.loop import train as run
+    except ImportError as error:
+        raise UnsupportedError(f"TensorFlow is installed, but cannot be imported: {error}", hint=INSTALL) from error
     team = _team(task, console) if distribute else None
     outcome = run(start, target, max_steps, console, team, keep=keep)
     console.end_progress()
