@@ -8,23 +8,14 @@ next thing to do, preferably a command to run.
 from __future__ import annotations
 
 import os
-import re
 from typing import ClassVar
+
+from ckpt_tools.redaction import without_secrets
 
 EXIT_OK = 0
 EXIT_FINDINGS = 1
 EXIT_BUG = 70
 EXIT_INTERRUPTED = 130
-
-# What follows a "?" signs a URL for one reader, what stands before an "@" is a password.
-_SECRETS = re.compile(r"""(?P<before>://)(?:[^/?#@\s'"\\]*@)?(?P<place>[^?\s'"\\]*)(?P<query>\?[^\s'"\\]*)?""")
-
-
-def without_secrets(text: str) -> str:
-    """A text whose URLs have lost their passwords and signatures."""
-    if "://" not in text:
-        return text
-    return _SECRETS.sub(lambda match: f"{match['before']}{match['place']}{'?...' if match['query'] else ''}", text)
 
 
 class CkptError(Exception):
@@ -47,7 +38,7 @@ class CkptError(Exception):
         self.path = None if path is None else os.fspath(path)
         self.offset = offset
         self.key = key
-        self.hint = hint
+        self.hint = None if hint is None else without_secrets(hint)
 
     def __str__(self) -> str:
         """The message with its place: ``FILE: at byte N: tensor 'K': message``."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ckpt_tools.errors import without_secrets
+from ckpt_tools.redaction import without_secrets
 
 
 def safe(text: object) -> str:

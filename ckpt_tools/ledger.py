@@ -20,6 +20,7 @@ from typing import Any
 from ckpt_tools import storage
 from ckpt_tools.errors import CorruptError, UnsafeError
 from ckpt_tools.format.filenames import STATE_FILE
+from ckpt_tools.redaction import redacted
 from ckpt_tools.version import __version__
 
 STATE_DIRECTORY = ".ckpt-tools"
@@ -93,7 +94,7 @@ def append(directory: str, entry: Mapping[str, Any]) -> None:
     if entry["id"] in {known["id"] for known in read_ledger(directory)}:
         return
     state = os.path.join(directory, STATE_DIRECTORY)
-    storage.append_line(os.path.join(state, _LEDGER), json.dumps(entry))
+    storage.append_line(os.path.join(state, _LEDGER), json.dumps(redacted(entry)))
     storage.sync_directory(state)
 
 

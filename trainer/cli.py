@@ -26,6 +26,7 @@ from ckpt_tools.evidence import collect
 from ckpt_tools.experiments import Experiment
 from ckpt_tools.findings import Finding
 from ckpt_tools.pipes import while_read
+from ckpt_tools.redaction import remember, without_secrets
 from ckpt_tools.storage import require_writable
 from ckpt_tools.version import __version__
 from trainer.closing import Closing, Extent, closing_report
@@ -688,6 +689,8 @@ _UsageProblem: type[Exception] = typer.BadParameter.__mro__[1]
 def run(arguments: list[str] | None = None) -> int:
     """Run a command and return its exit code; never raises."""
     given = sys.argv[1:] if arguments is None else arguments
+    for argument in given:
+        remember(argument)
     try:
         code: Any = app(given, prog_name="trainer", standalone_mode=False)
         return EXIT_OK if code is None else int(code)
@@ -711,5 +714,5 @@ def run(arguments: list[str] | None = None) -> int:
         Console(None, as_json="--json" in given).error(no_room, None)
         return no_room.exit_code
     except Exception:
-        traceback.print_exc()
+        print(without_secrets(traceback.format_exc()), end="", file=sys.stderr)
         return EXIT_BUG

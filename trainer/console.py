@@ -21,6 +21,7 @@ from ckpt_tools.errors import CkptError
 from ckpt_tools.escapes import safe
 from ckpt_tools.findings import Finding, noted
 from ckpt_tools.pipes import while_read
+from ckpt_tools.redaction import redacted
 from trainer.rows import Row
 from trainer.standing import Standing
 
@@ -97,7 +98,7 @@ class Console:
             notes = [note.to_json() for note in self._notes]
             whole = {**head, **document, "findings": [*document.get("findings", ()), *notes]}
             with while_read():
-                print(json.dumps(_finite(whole), allow_nan=False))
+                print(json.dumps(redacted(_finite(whole)), allow_nan=False))
 
     def error(self, error: CkptError, path: str | None) -> None:
         """How a command failed: in words on stderr, and as JSON when that was asked for."""

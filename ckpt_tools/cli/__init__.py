@@ -12,6 +12,7 @@ import typer
 from ckpt_tools.cli.app import app
 from ckpt_tools.cli.output import Output
 from ckpt_tools.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_OK, UsageError
+from ckpt_tools.redaction import remember, without_secrets
 
 # One module of ckpt_tools.cli.commands each, in the order of the help.
 COMMANDS = (
@@ -61,6 +62,8 @@ def _register(arguments: list[str]) -> None:
 def run(arguments: list[str] | None = None) -> int:
     """Run a command and return its exit code; never raises."""
     given = sys.argv[1:] if arguments is None else arguments
+    for argument in given:
+        remember(argument)
     _register(given)
     try:
         code: Any = app(given, prog_name="ckpt", standalone_mode=False)
@@ -82,6 +85,6 @@ def run(arguments: list[str] | None = None) -> int:
     except Exception:
         import traceback  # only when there is something to trace
 
-        traceback.print_exc()
+        print(without_secrets(traceback.format_exc()), end="", file=sys.stderr)
         print("This is a bug in ckpt-tools: please report it with the lines above.", file=sys.stderr)
         return EXIT_BUG

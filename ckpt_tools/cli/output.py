@@ -7,16 +7,19 @@ import json
 import math
 import os
 import re
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ckpt_tools import storage
-from ckpt_tools.errors import CkptError, NotFoundError, UnsafeError, without_secrets
+from ckpt_tools.errors import CkptError, NotFoundError, UnsafeError
 from ckpt_tools.escapes import safe as safe
 from ckpt_tools.findings import Finding, noted
+from ckpt_tools.format.filenames import KERAS_ENDINGS, STATE_FILE, bundle_part
 from ckpt_tools.pipes import while_read
+from ckpt_tools.redaction import redacted
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -27,19 +30,39 @@ SCHEMA_VERSION = 1
 _PIPE_WIDTH = 240
 # Drawing more often than people can see would be the main work.
 _FRAME_SECONDS = 0.1
+# What a formula begins with; the others are the same signs of East Asian keyboards.
+_FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 def write_text(path: str, text: str) -> None:
-    """Write a document into a file, replacing what was there.
+    """Write a document into a file, replacing an older document.
 
-    Raises NotFoundError when there is no such directory, UnsafeError for what is no file (a device, a directory).
+    Raises NotFoundError when there is no such directory, UnsafeError for what is no file (a device, a directory), for
+    the name of a checkpoint, and where another kind of file would be replaced: a path may have come from the name of a
+    file that somebody else made.
     """
     directory = os.path.dirname(path) or os.curdir
     if not os.path.isdir(directory):
-        raise NotFoundError("no such directory", path=directory)
-    if os.path.islink(path) or (os.path.exists(path) and not os.path.isfile(path)):
-        raise UnsafeError("not a regular file: it would be replaced", path=path, hint="write to another name")
+        raise NotFoundError("no such directory", path=directory, hint=f"mkdir -p {shlex.quote(directory)}")
+    other = "write to another name"
+    if os.path.islink(path) or (os.path.lexists(path) and not os.path.isfile(path)):
+        raise UnsafeError("not a regular file: it would be replaced", path=path, hint=other)
+    if _names_a_checkpoint(os.path.basename(path)):
+        raise UnsafeError("a document is not written under the name of a checkpoint", path=path, hint=other)
+    if os.path.isfile(path) and _begins_otherwise(path):
+        raise UnsafeError("holds no document (XML, JSON or HTML) that could be replaced", path=path, hint=other)
     storage.write_atomic(path, text.encode("utf-8", "backslashreplace"))
+
+
+def _names_a_checkpoint(name: str) -> bool:
+    endings = (*KERAS_ENDINGS, ".ckpt", ".safetensors", ".npz")
+    return name == STATE_FILE or name.endswith(endings) or bundle_part(name) is not None
+
+
+def _begins_otherwise(path: str) -> bool:
+    with storage.RandomAccessFile(path) as file:
+        head = file.read(0, min(file.size, 64)).lstrip(b"\xef\xbb\xbf \t\r\n")
+        return bool(head) and not head.startswith((b"<", b"{"))
 
 
 class Output:
@@ -71,13 +94,13 @@ class Output:
             # An escape of another encoding's error handler would not be JSON.
             utf8 = (sys.stdout.encoding or "utf-8").lower().replace("-", "") == "utf8"
             notes = [note.to_json() for note in self._notes]
-            whole = {**self._head, **document, "findings": [*document.get("findings", ()), *notes]}
+            whole = redacted({**self._head, **document, "findings": [*document.get("findings", ()), *notes]})
             try:
                 text = json.dumps(whole, ensure_ascii=not utf8, allow_nan=False)
             except (TypeError, ValueError):
                 text = json.dumps(_plain(whole), ensure_ascii=not utf8)
             with while_read():
-                print(_escaped(without_secrets(text)))
+                print(_escaped(text))
 
     def result(
         self, document: Mapping[str, Any], text: Callable[[], Iterable[RenderableType]], *, wrong: bool = False
@@ -112,8 +135,7 @@ class Output:
             writer = csv.writer(sys.stdout, lineterminator="\n")
             writer.writerow(columns)
             for row in rows:
-                cells = (row[column] for column in columns)
-                writer.writerow(len(cell) if isinstance(cell, (list, tuple)) else cell for cell in cells)
+                writer.writerow(_cell(row[column]) for column in columns)
 
     @property
     def width(self) -> int:
@@ -257,6 +279,16 @@ def _console(*, stderr: bool) -> Console:
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() or "COLUMNS" in os.environ else _PIPE_WIDTH
     return Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
+
+
+def _cell(value: Any) -> Any:
+    """A value for a spreadsheet, which would run a text that begins as a formula does."""
+    if isinstance(value, (list, tuple)):
+        return len(value)
+    if not isinstance(value, str):
+        return value
+    text = safe(value)
+    return f"'{text}" if text.lstrip().startswith(_FORMULA) else text
 
 
 def _escaped(text: str) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 from ckpt_tools.cli.check import Check
 from ckpt_tools.cli.output import safe
 from ckpt_tools.findings import Finding
+from ckpt_tools.redaction import redacted
 from ckpt_tools.version import __version__
 
 _SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
@@ -58,7 +59,7 @@ def sarif_log(checks: Sequence[Check], command: str, base: str = os.curdir) -> s
         "invocations": [{"executionSuccessful": not any(check.failed for check in checks)}],
         "results": [_result(check, finding, rules.index(finding.id), base) for check, finding in found],
     }
-    return json.dumps({"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]}, indent=2) + "\n"
+    return json.dumps(redacted({"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]}), indent=2) + "\n"
 
 
 def _rule(identity: str) -> dict[str, Any]:

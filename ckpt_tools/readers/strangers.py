@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import codecs
 import io
-import pickletools
 import re
 import warnings
 import zlib
 from collections.abc import Callable, Collection
 from dataclasses import replace
+from pickletools import dis, genops
 
 from ckpt_tools.format import checksum
 from ckpt_tools.places import File
@@ -210,7 +210,7 @@ def _is_pickle(size: int, head: bytes) -> bool:
 def _lists_instructions(size: int, head: bytes) -> bool:
     count = end = 0
     try:
-        for instruction, _, position in pickletools.genops(head):
+        for instruction, _, position in genops(head):
             count += 1
             if instruction.name == "STOP":
                 end = (position or 0) + 1
@@ -221,7 +221,7 @@ def _lists_instructions(size: int, head: bytes) -> bool:
         return False
     try:
         # This follows what each instruction takes and gives: nothing may be left over at the end.
-        pickletools.dis(head[:end], out=io.StringIO())
+        dis(head[:end], out=io.StringIO())
     except Exception:
         return False
     return True

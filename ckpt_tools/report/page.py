@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from ckpt_tools.audit import Row
+from ckpt_tools.redaction import without_secrets
 from ckpt_tools.report import charts
 from ckpt_tools.report.contents import RunContents, ShelfContents
 from ckpt_tools.version import __version__
@@ -22,6 +23,7 @@ _ENVIRONMENT = Environment(
     undefined=StrictUndefined,
     trim_blocks=True,
     lstrip_blocks=True,
+    finalize=lambda value: without_secrets(value) if type(value) is str else value,
 )
 
 
