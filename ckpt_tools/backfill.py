@@ -8,7 +8,7 @@ import shlex
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from ckpt_tools import rewrite
+from ckpt_tools import rewrite, storage
 from ckpt_tools.errors import CkptError, MismatchError, NotFoundError, UnsupportedError, UsageError
 from ckpt_tools.evaluators import Measurement, Progress, find_evaluator
 from ckpt_tools.evidence import Evidence, LoggedEvaluation, collect
@@ -27,7 +27,10 @@ _NAME = "best_metric"
 
 @dataclass(frozen=True)
 class Options:
-    """How to find the value: given as ``value``, taken from the run's logs, or measured on ``data_dir``."""
+    """How to find the value: given as ``value``, taken from the run's logs, or measured on ``data_dir``.
+
+    ``lock``: whether the directory is locked while it is changed.
+    """
 
     data_dir: str | None = None
     top_n: int = 50
@@ -36,6 +39,7 @@ class Options:
     from_logs: bool = False
     force: bool = False
     dry_run: bool = False
+    lock: bool = True
 
     def __post_init__(self) -> None:
         if self.value is not None:
@@ -95,6 +99,11 @@ def backfill(path: str, options: Options, progress: Progress | None = None) -> O
         UnsupportedError: the checkpoint's producer is not known, or nothing installed can evaluate it.
         and what `open_checkpoint` and `rewrite.apply` raise.
     """
+    with storage.locking(options.lock):
+        return _backfill(path, options, progress)
+
+
+def _backfill(path: str, options: Options, progress: Progress | None) -> Outcome:
     prefix = resolve(path)
     if not options.dry_run:
         rewrite.recover(prefix)

@@ -113,7 +113,19 @@ class UnsupportedError(CkptError):
     exit_code = 7
 
 
-class DurabilityWarning(UserWarning):
+class StorageWarning(UserWarning):
+    """What was done is done, but something about the file system is to be known."""
+
+    id: ClassVar[str] = "storage"
+
+
+class UnlockedWarning(StorageWarning):
+    """A directory is changed without its lock, as was asked for: nothing keeps another program from doing so too."""
+
+    id: ClassVar[str] = "not-locked"
+
+
+class DurabilityWarning(StorageWarning):
     """A file system cannot be asked to make names durable: what was done is done, but a power loss may undo it."""
 
     id: ClassVar[str] = "not-durable"

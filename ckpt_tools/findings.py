@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, TextIO
 
-from ckpt_tools.errors import CkptError, CorruptError, DurabilityWarning
+from ckpt_tools.errors import CkptError, CorruptError, StorageWarning
 
 Severity = Literal["note", "warning", "error", "damage"]
 
@@ -50,7 +50,7 @@ def noted() -> Iterator[list[Finding]]:
     """Collect, as a note, what storage warns of in the block; once, for whichever file it is first true of."""
     notes: list[Finding] = []
     with warnings.catch_warnings():
-        warnings.simplefilter("always", DurabilityWarning)
+        warnings.simplefilter("always", StorageWarning)
         show = warnings.showwarning
 
         def add(
@@ -61,10 +61,10 @@ def noted() -> Iterator[list[Finding]]:
             file: TextIO | None = None,
             line: str | None = None,
         ) -> None:
-            if not issubclass(category, DurabilityWarning):
+            if not issubclass(category, StorageWarning):
                 show(message, category, filename, lineno, file, line)
-            elif not notes:
-                notes.append(Finding(DurabilityWarning.id, "note", str(message)))
+            elif category.id not in [note.id for note in notes]:
+                notes.append(Finding(category.id, "note", str(message)))
 
         warnings.showwarning = add
         yield notes

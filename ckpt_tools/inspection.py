@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from ckpt_tools.errors import BusyError, CkptError
 from ckpt_tools.experiments import BEST_LINE, LATEST_LINE, Experiment, resolve
 from ckpt_tools.findings import Finding
-from ckpt_tools.ledger import PENDING, STATE_DIRECTORY
+from ckpt_tools.format.filenames import STATE_DIRECTORY
+from ckpt_tools.ledger import PENDING
 from ckpt_tools.leftovers import leftovers_in, orphans_in
 from ckpt_tools.lineages import BestMetric, Lineage, identify, trainer
 from ckpt_tools.lineages.tensor_names import Group, Role, Roles, bare, tell_roles

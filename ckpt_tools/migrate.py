@@ -12,14 +12,14 @@ import os
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeGuard
 
 from ckpt_tools import rewrite
 from ckpt_tools.errors import NotFoundError, UnsupportedError, UsageError
 from ckpt_tools.experiments import resolve
 from ckpt_tools.format.bundle import OBJECT_GRAPH_KEY
 from ckpt_tools.format.object_graph import build_graph
-from ckpt_tools.ledger import backup_directory
+from ckpt_tools.ledger import ChangeEntry, RewriteEntry, backup_path
 from ckpt_tools.lineages import Lineage, identify, trainer
 from ckpt_tools.lineages.base import LEARNING_RATE, STEP, UNKNOWN_STEP, required_variables
 from ckpt_tools.readers import Bundle, open_checkpoint
@@ -64,21 +64,21 @@ class Migration:
 
 @dataclass(frozen=True)
 class Finished:
-    """A migration that an earlier run had committed and this one has brought to its end; ``entry`` of the ledger."""
+    """A migration that an earlier run had committed and this one has brought to its end, as the ledger tells it."""
 
     prefix: str
-    entry: Mapping[str, Any]
+    evidence: Mapping[str, Any]
 
     @property
     def mapped(self) -> dict[str, tuple[str, ...]]:
-        return {name: tuple(keys) for name, keys in self.entry["evidence"].get("mapped", {}).items()}
+        return {name: tuple(keys) for name, keys in self.evidence.get("mapped", {}).items()}
 
     def to_json(self) -> dict[str, Any]:
         return {
             "prefix": self.prefix,
-            "lineage": {"id": self.entry["evidence"].get("from")},
+            "lineage": {"id": self.evidence.get("from")},
             "mapped": [{"name": name, "from": list(keys)} for name, keys in self.mapped.items()],
-            "dropped": list(self.entry["evidence"].get("dropped", ())),
+            "dropped": list(self.evidence.get("dropped", ())),
             "plan": None,
         }
 
@@ -194,7 +194,7 @@ def migrate(path: str, *, output: str | None = None, dry_run: bool = False) -> t
         prefix = resolve(path)
         ended = rewrite.recover(prefix)
         if ended and ended.stands and _is_migration(ended.entry, prefix):
-            return Finished(prefix, ended.entry), backup_directory(os.path.dirname(prefix), ended.entry)
+            return Finished(prefix, ended.entry.evidence), backup_path(os.path.dirname(prefix) or ".", ended.entry)
     migration = plan_migration(path)
     if dry_run:
         return migration, None
@@ -203,5 +203,6 @@ def migrate(path: str, *, output: str | None = None, dry_run: bool = False) -> t
     return migration, rewrite.apply_to(migration.plan, os.path.join(output, "ckpt-1"))
 
 
-def _is_migration(entry: Mapping[str, Any], prefix: str) -> bool:
-    return (entry["action"], entry["checkpoint"]) == (REASON, os.path.basename(prefix))
+def _is_migration(entry: ChangeEntry, prefix: str) -> TypeGuard[RewriteEntry]:
+    ours = entry.action == REASON
+    return ours and isinstance(entry, RewriteEntry) and entry.checkpoint == os.path.basename(prefix)

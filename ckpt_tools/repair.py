@@ -293,7 +293,7 @@ class _Planner:
             sentence = f"{found.problem}: it will name {found.state.latest} as the newest"
             self._act(REWRITE_STATE, path, sentence, change)
         elif found.hostile:
-            change = Tidying(directory, SET_ASIDE, (name,), None, sources)
+            change = Tidying(directory, SET_ASIDE, (name,), None, sources, name)
             self._act(SET_ASIDE, path, f"{found.problem}, and there is no whole checkpoint to name instead", change)
         elif found.choices:
             self._note("state", f"{found.problem}, and {_not_known(found.choices)}", path)

@@ -8,12 +8,14 @@ noticed here, with its path and offset. Writing is split into the steps a commit
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import errno
 import fcntl
 import os
 import re
 import shutil
 import stat
+import struct
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -26,9 +28,11 @@ from ckpt_tools.errors import (
     DurabilityWarning,
     NotFoundError,
     StorageError,
+    UnlockedWarning,
     UnsafeError,
     UnsupportedError,
 )
+from ckpt_tools.format import filenames
 
 PathLike = str | os.PathLike[str]
 
@@ -38,6 +42,8 @@ _PIECE = 1 << 22
 _SYNC_UNSUPPORTED = {errno.EINVAL, errno.ENOTSUP, errno.EBADF}
 # What link() may answer where hard links do not exist (FAT, some FUSE and network file systems).
 _LINK_UNSUPPORTED = {errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS, errno.EACCES, errno.EXDEV}
+# FS_IOC_GETFLAGS of Linux (linux/fs.h), and two of what it tells: such a file cannot be renamed or removed.
+_GET_FLAGS, _IMMUTABLE, _APPEND_ONLY = 0x80086601, 0x10, 0x20
 # Where Linux lists what is mounted, and how object stores are called there that rename by copying.
 _MOUNTS = "/proc/self/mounts"
 _NOT_ATOMIC = {
@@ -66,6 +72,94 @@ def _translated(path: PathLike, action: str) -> Iterator[None]:
             hint = "free some space and run the same command again"
         message = f"cannot {action}: {error.strerror or error}"
         raise StorageError(message, path=path, hint=hint) from error
+
+
+# --------------------------------------------------------------------------------------- names that are held
+
+
+class Folder:
+    """A directory that is held open. ``folder / NAME`` is a name in it, which every function here takes as a path.
+
+    Whatever becomes of the way to it meanwhile, such a name leads into this directory and nowhere else: no link is
+    followed in its place. What is made in it belongs to whom the directory belongs.
+    """
+
+    def __init__(self, path: PathLike) -> None:
+        """Raises UnsafeError for a link in the place of a held name; one in a path of the user's is followed."""
+        self.path = os.fspath(path)
+        where, at = _at(path)
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+        with _translated(path, "open the directory"):
+            try:
+                self.descriptor = os.open(where, flags | (os.O_NOFOLLOW if at else 0), **at)
+            except OSError as error:
+                if at and error.errno in (errno.ELOOP, errno.ENOTDIR):
+                    raise _not_followed(path) from error
+                raise
+
+    def __truediv__(self, name: str) -> Held:
+        return Held(self, name)
+
+    def names(self) -> list[str]:
+        """The names in it, sorted."""
+        with _translated(self.path, "list"):
+            return sorted(os.listdir(self.descriptor))
+
+    def inside(self, name: str) -> Folder | None:
+        """A directory in it; None without one. Raises UnsafeError for anything else of that name, a link too."""
+        return Folder(self / name) if is_there(self / name) else None
+
+    def make(self, name: str) -> Folder:
+        """A directory in it, made when it is not there yet."""
+        with _translated(self / name, "create the directory"), contextlib.suppress(FileExistsError):
+            os.mkdir(name, dir_fd=self.descriptor)
+        made = Folder(self / name)
+        try:
+            with _translated(made.path, "give to its owner"):
+                _keep_owner(made.descriptor, self)
+        except BaseException:
+            made.close()
+            raise
+        return made
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            os.close(self.descriptor)
+
+    def __enter__(self) -> Folder:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+@dataclass(frozen=True)
+class Held(os.PathLike[str]):
+    """A name in a directory that is held open; as a path only for messages."""
+
+    folder: Folder
+    name: str
+
+    def __post_init__(self) -> None:
+        if not is_plain(self.name):
+            raise UnsafeError(f"{self.name!r} is not a plain file name", path=self.folder.path)
+
+    def __fspath__(self) -> str:
+        return os.path.join(self.folder.path, self.name)
+
+
+def is_plain(name: str) -> bool:
+    """Whether a name is one of a directory's own: no path, not empty, neither ``.`` nor ``..``."""
+    return name == os.path.basename(name) and name not in ("", os.curdir, os.pardir) and "\0" not in name
+
+
+def _at(path: PathLike, key: str = "dir_fd") -> tuple[PathLike, dict[str, int]]:
+    """What the system is asked for: a path, or a name in a directory that is held."""
+    return (path.name, {key: path.folder.descriptor}) if isinstance(path, Held) else (path, {})
+
+
+def _not_followed(path: PathLike) -> UnsafeError:
+    return UnsafeError("is a link, or something else that does not belong here: it is not followed", path=path)
 
 
 # --------------------------------------------------------------------------------------- reading
@@ -105,8 +199,15 @@ class RandomAccessFile:
         self.path = os.fspath(path)
         try:
             with _translated(path, "open"):
+                where, at = _at(path)
                 # O_NONBLOCK: opening a FIFO must not wait for a writer.
-                self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+                flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (os.O_NOFOLLOW if at else 0)
+                try:
+                    self._descriptor = os.open(where, flags, **at)
+                except OSError as error:
+                    if at and error.errno == errno.ELOOP:
+                        raise _not_followed(path) from error
+                    raise
                 status = os.fstat(self._descriptor)
         except NotFoundError:
             witness.saw(_fingerprint_now, self.path, None)
@@ -115,6 +216,7 @@ class RandomAccessFile:
             self.close()
             kind = "a directory" if stat.S_ISDIR(status.st_mode) else "a device, a pipe or a socket"
             raise UnsafeError(f"expected a file, found {kind}", path=path)
+        self.status = status
         self.fingerprint = Fingerprint.of(status)
         witness.saw(_fingerprint_now, self.path, self.fingerprint)
 
@@ -199,7 +301,8 @@ def look(path: PathLike, *, follow: bool = False) -> os.stat_result | None:
     """
     with _translated(path, "look at"):
         try:
-            return os.stat(path, follow_symlinks=follow)
+            where, at = _at(path)
+            return os.stat(where, follow_symlinks=follow and not at, **at)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except ValueError:  # a name that no file can have
@@ -234,7 +337,8 @@ def is_link(path: PathLike) -> bool:
 
 def read_link(path: PathLike) -> str:
     with _translated(path, "read the link"):
-        return os.readlink(os.fspath(path))
+        where, at = _at(path)
+        return os.readlink(where, **at)
 
 
 def list_directory(path: PathLike) -> list[str]:
@@ -262,12 +366,31 @@ def _names_now(path: str) -> int | None:
 # --------------------------------------------------------------------------------------- writing
 
 
+_locking: contextvars.ContextVar[bool] = contextvars.ContextVar("locking", default=True)
+
+
+@contextlib.contextmanager
+def locking(wanted: bool) -> Iterator[None]:
+    """Whether directories are locked in this block. Where a file system cannot, somebody has to answer for it."""
+    token = _locking.set(wanted)
+    try:
+        yield
+    finally:
+        _locking.reset(token)
+
+
 @contextlib.contextmanager
 def locked(directory: PathLike) -> Iterator[None]:
-    """Hold the directory's lock, or raise BusyError at once.
+    """Hold the directory's lock, or raise BusyError at once. Raises StorageError where the file system has no locks.
 
-    The lock is ``flock`` on the directory itself: it leaves no file behind and ends with its process.
+    The lock is ``flock`` on the directory itself: it leaves no file behind and ends with its process. Within
+    ``locking(False)`` there is none, and a warning (UnlockedWarning) says so.
     """
+    if not _locking.get():
+        message = f"{os.fspath(directory)}: changed without a lock: nothing else may change it meanwhile"
+        warnings.warn(UnlockedWarning(message), stacklevel=3)
+        yield
+        return
     with _translated(directory, "open"):
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -278,6 +401,12 @@ def locked(directory: PathLike) -> Iterator[None]:
                 "another program is changing this directory",
                 path=directory,
                 hint="wait for it to finish, then run the same command again",
+            ) from error
+        except OSError as error:
+            raise StorageError(
+                f"this file system cannot lock the directory: {error.strerror or error}",
+                path=directory,
+                hint="work on a copy on a local disk; or, when nothing else changes it meanwhile, add --no-lock",
             ) from error
         yield
     finally:
@@ -298,6 +427,35 @@ def require_writable(directory: PathLike) -> None:
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
         if not os.access(directory, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
+def require_removable(path: PathLike) -> None:
+    """Raise StorageError when a file could not be moved away though its directory can be written: it is another
+    user's in a sticky directory, or it is immutable."""
+    found, around = look(path), look(os.path.dirname(os.fspath(path)) or ".", follow=True)
+    if found is None or around is None:
+        return
+    with _translated(path, "move it away"):
+        owners = (found.st_uid, around.st_uid)
+        if around.st_mode & stat.S_ISVTX and os.geteuid() not in (0, *owners):
+            raise PermissionError(errno.EPERM, "it is another user's, and the directory is sticky")
+        if stat.S_ISREG(found.st_mode) and _flags(path) & (_IMMUTABLE | _APPEND_ONLY):
+            raise PermissionError(errno.EPERM, "it is immutable")
+
+
+def _flags(path: PathLike) -> int:
+    """The attributes of a file (``lsattr``); 0 where the file system has none, or does not tell."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
+    except OSError:
+        return 0
+    try:
+        found: int = struct.unpack("l", fcntl.ioctl(descriptor, _GET_FLAGS, bytes(8)))[0]
+        return found
+    except (OSError, struct.error):
+        return 0
+    finally:
+        os.close(descriptor)
 
 
 def require_atomic_rename(directory: PathLike) -> None:
@@ -340,11 +498,11 @@ def create_file(path: PathLike, data: bytes, *, like: PathLike | None = None) ->
     On any failure the file is removed again.
     """
     with _translated(path, "write"):
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        descriptor = _create(path, 0o666)
         try:
             try:
                 if like is not None:
-                    _give_owner(os.stat(like), descriptor)
+                    _give_owner(_status(like), descriptor)
                 view = memoryview(data)
                 while view:
                     view = view[os.write(descriptor, view) :]
@@ -352,28 +510,67 @@ def create_file(path: PathLike, data: bytes, *, like: PathLike | None = None) ->
             finally:
                 os.close(descriptor)
         except BaseException:
-            os.unlink(path)
+            _unlink(path)
             raise
 
 
+def _create(path: PathLike, mode: int) -> int:
+    """Open a file that is not there yet; a link in its place is one that is there."""
+    where, at = _at(path)
+    descriptor = os.open(where, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode, **at)
+    if isinstance(path, Held):
+        try:
+            _keep_owner(descriptor, path.folder)
+        except BaseException:
+            os.close(descriptor)
+            _unlink(path)
+            raise
+    return descriptor
+
+
+def _keep_owner(descriptor: int, around: Folder) -> None:
+    """Give what root has made to whom the directory around it belongs."""
+    if os.geteuid() == 0 and (owner := os.fstat(around.descriptor)).st_uid != 0:
+        os.fchown(descriptor, owner.st_uid, owner.st_gid)
+
+
+def _status(path: PathLike) -> os.stat_result:
+    where, at = _at(path)
+    return os.stat(where, follow_symlinks=not at, **at)
+
+
+def _unlink(path: PathLike) -> None:
+    where, at = _at(path)
+    os.unlink(where, **at)
+
+
 def _give_owner(status: os.stat_result, descriptor: int) -> None:
-    os.fchmod(descriptor, stat.S_IMODE(status.st_mode))
+    os.fchmod(descriptor, stat.S_IMODE(status.st_mode) & 0o777)
     # Only root may give files away; for everyone else the new file is simply theirs.
     with contextlib.suppress(PermissionError):
         os.fchown(descriptor, status.st_uid, status.st_gid)
 
 
 def link_or_copy(source: PathLike, target: PathLike) -> Literal["link", "copy"]:
-    """Give a file a second name without moving bytes where the file system can; else copy and fsync."""
+    """Give a file a second name, one that is not there yet, without moving bytes where the file system can; else copy
+    and fsync. A link gets another link with the same text."""
     with _translated(target, "link"):
         try:
-            os.link(source, target)
+            _link(source, target)
             return "link"
         except OSError as error:
             if error.errno not in _LINK_UNSUPPORTED:
                 raise
     copy_file(source, target)
     return "copy"
+
+
+def _link(source: PathLike, target: PathLike) -> None:
+    (old, old_at), (new, new_at) = _at(source, "src_dir_fd"), _at(target, "dst_dir_fd")
+    if old_at or new_at:
+        os.link(old, new, **old_at, **new_at, follow_symlinks=False)
+    else:
+        os.link(old, new)
 
 
 def copy(source: PathLike, target: PathLike) -> None:
@@ -439,28 +636,71 @@ def being_written(path: PathLike) -> bool | None:
 def copy_file(source: PathLike, target: PathLike) -> None:
     """Copy a file with its mode, owner and times to a name that is not there yet, and fsync it.
 
-    On any failure the copy is removed again, and nothing that was there before.
+    It is made under the `unfinished_name` of the target, so that what has the target's name is whole. On any failure
+    nothing of it is left, and what was there before stays.
     """
+    if is_link(source):
+        where, at = _at(target)
+        with _translated(target, "copy the link"):
+            os.symlink(read_link(source), where, dir_fd=at.get("dir_fd"))
+        return
+    unfinished = unfinished_name(target)
+    remove(unfinished)  # of a run that was killed
     with RandomAccessFile(source) as file, _translated(target, "copy"):
-        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        descriptor = _create(unfinished, 0o600)
         try:
             try:
                 file.copy_to(descriptor)
-                status = os.stat(source)
-                _give_owner(status, descriptor)
-                os.utime(descriptor, ns=(status.st_atime_ns, status.st_mtime_ns))
+                _give_owner(file.status, descriptor)
+                os.utime(descriptor, ns=(file.status.st_atime_ns, file.status.st_mtime_ns))
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
+            name_finished(target)
         except BaseException:
-            os.unlink(target)
+            remove(unfinished)
             raise
+
+
+def create_whole(path: PathLike, data: bytes, *, like: PathLike | None = None) -> None:
+    """Write a file that is not there yet, so that what has its name is whole; as `create_file` otherwise."""
+    remove(unfinished_name(path))  # of a run that was killed
+    create_file(unfinished_name(path), data, like=like)
+    try:
+        name_finished(path)
+    except BaseException:
+        remove(unfinished_name(path))
+        raise
+
+
+def unfinished_name(path: PathLike) -> PathLike:
+    """What a file is called until it is whole; nobody else gives such names."""
+    if isinstance(path, Held):
+        return path.folder / filenames.unfinished_name(path.name)
+    return filenames.unfinished_name(os.fspath(path))
+
+
+def name_finished(path: PathLike) -> None:
+    """Give an unfinished file its name. Raises StorageError (of FileExistsError) when that is taken: a rename would
+    replace what is there."""
+    unfinished = unfinished_name(path)
+    with _translated(path, "name"):
+        try:
+            _link(unfinished, path)
+        except OSError as error:
+            if error.errno not in _LINK_UNSUPPORTED:
+                raise
+            if look(path) is not None:
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from error
+            rename(unfinished, path)
+    remove(unfinished)
 
 
 def rename(source: PathLike, target: PathLike) -> None:
     """Atomically give ``source`` the name ``target``, replacing what was there."""
+    (old, old_at), (new, new_at) = _at(source, "src_dir_fd"), _at(target, "dst_dir_fd")
     with _translated(target, "rename into place"):
-        os.replace(source, target)
+        os.replace(old, new, **old_at, **new_at)
 
 
 def sync_file(path: PathLike) -> None:
@@ -473,32 +713,34 @@ def sync_file(path: PathLike) -> None:
             os.close(descriptor)
 
 
-def sync_directory(path: PathLike) -> None:
+def sync_directory(path: PathLike | Folder) -> None:
     """Make the directory's names durable. Warns (DurabilityWarning) where the file system has no such call."""
-    with _translated(path, "fsync the directory"):
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    if not isinstance(path, Folder):
+        with Folder(path) as folder:
+            sync_directory(folder)
+        return
+    with _translated(path.path, "fsync the directory"):
         try:
-            os.fsync(descriptor)
+            os.fsync(path.descriptor)
         except OSError as error:
             if error.errno not in _SYNC_UNSUPPORTED:
                 raise
-            message = f"{os.fspath(path)}: this file system cannot sync a directory: a power loss may undo what is done"
+            message = f"{path.path}: this file system cannot sync a directory: a power loss may undo what is done"
             warnings.warn(DurabilityWarning(message), stacklevel=2)
-        finally:
-            os.close(descriptor)
 
 
 def remove(path: PathLike) -> None:
     """Remove a file; fine when it is gone already."""
     with _translated(path, "remove"), contextlib.suppress(FileNotFoundError):
-        os.unlink(path)
+        _unlink(path)
 
 
 def remove_directory(path: PathLike) -> None:
     """Remove a directory that is empty; fine when it is gone, left alone when it is not empty."""
     with _translated(path, "remove the directory"):
+        where, at = _at(path)
         try:
-            os.rmdir(path)
+            os.rmdir(where, **at)
         except FileNotFoundError:
             pass
         except OSError as error:
@@ -509,17 +751,17 @@ def remove_directory(path: PathLike) -> None:
 def remove_below(directory: PathLike) -> None:
     """Remove a directory of this project's own with what is in it; links are removed, never followed."""
     directory = os.fspath(directory)
-    if os.path.islink(directory):
+    if is_link(directory):
         raise UnsafeError("is a link: what it leads to is not removed", path=directory)
     for folder, below, names in os.walk(directory, topdown=False):
-        for name in (*names, *(name for name in below if os.path.islink(os.path.join(folder, name)))):
+        for name in (*names, *(name for name in below if is_link(os.path.join(folder, name)))):
             remove(os.path.join(folder, name))
         remove_directory(folder)
 
 
 def temporary_name(path: PathLike) -> str:
     """A name beside ``path`` that nobody else has."""
-    return f"{os.fspath(path)}.tmp-{os.urandom(4).hex()}"
+    return filenames.temporary_name(os.fspath(path), os.urandom(4).hex())
 
 
 def write_atomic(
@@ -530,9 +772,10 @@ def write_atomic(
     ``last_look`` is called just before the rename; what it raises leaves the file as it is. Without ``durable`` the
     directory is left to be synced by the caller.
     """
-    path = os.fspath(path)
-    directory = os.path.dirname(path) or "."
-    temporary = temporary_name(path)
+    temporary: PathLike = temporary_name(path)
+    directory: PathLike | Folder = os.path.dirname(os.fspath(path)) or "."
+    if isinstance(path, Held):
+        temporary, directory = path.folder / os.path.basename(temporary), path.folder
     create_file(temporary, data, like=None if look(path, follow=True) is None else path)
     try:
         last_look()
@@ -580,8 +823,10 @@ def append_line(path: PathLike, line: str, *, durable: bool = True) -> None:
         with RandomAccessFile(path) as file:
             content = file.read(0, file.size)
         write_atomic(path, content)
+    if found is None and isinstance(path, Held):
+        create_file(path, b"")
     with _translated(path, "append to"):
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        descriptor = _open_to_append(path)
         try:
             whole = _end_of_last_line(descriptor)
             if whole < os.fstat(descriptor).st_size:
@@ -593,6 +838,28 @@ def append_line(path: PathLike, line: str, *, durable: bool = True) -> None:
                 os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def require_appendable(path: PathLike) -> None:
+    """Raise StorageError when a log that is there could not be appended to, UnsafeError when it is none."""
+    if look(path) is not None:
+        with _translated(path, "append to"):
+            os.close(_open_to_append(path))
+
+
+def _open_to_append(path: PathLike) -> int:
+    where, at = _at(path)
+    flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK | (os.O_NOFOLLOW if at else os.O_CREAT)
+    try:
+        descriptor = os.open(where, flags, 0o666, **at)
+    except OSError as error:
+        if at and error.errno == errno.ELOOP:
+            raise _not_followed(path) from error
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise UnsafeError("expected a file, found something else", path=path)
+    return descriptor
 
 
 def _end_of_last_line(descriptor: int) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import multiprocessing
+import multiprocessing.connection
 import os
 import signal
 import threading
@@ -149,6 +150,18 @@ def _start(reports: Any) -> None:
     _reports = reports
     # A Ctrl-C reaches these processes too: they end without a word, the first one says it.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that started it has ended, however that was: nobody waits for its work any more.
+
+    What it was changing is left as by any other kill: whole, and brought to its end by the next run.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
 
 
 def _in_process(work: Callable[[Item, Report], Result], item: Item, number: int) -> Done[Result]:

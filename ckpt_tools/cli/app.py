@@ -11,6 +11,7 @@ from ckpt_tools.cli.completion import complete_path
 from ckpt_tools.cli.output import Output
 from ckpt_tools.errors import CkptError
 from ckpt_tools.pipes import while_read
+from ckpt_tools.storage import locking
 from ckpt_tools.version import __version__
 
 EXIT_CODES = (
@@ -54,6 +55,10 @@ RootArgument = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, and nothing else there.")]
+NoLock = Annotated[
+    bool,
+    typer.Option("--no-lock", help="Take no lock, for file systems that have none: nothing else may write there."),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing unless something is wrong.")]
 
 
@@ -77,9 +82,12 @@ def _root(
     pass
 
 
-def finish(output: Output, body: Callable[[], int]) -> None:
-    """Run a command's body and leave with its exit code; one of our errors becomes a message and its code."""
-    with output.with_notes():
+def finish(output: Output, body: Callable[[], int], *, lock: bool = True) -> None:
+    """Run a command's body and leave with its exit code; one of our errors becomes a message and its code.
+
+    ``lock``: whether directories that are changed are locked meanwhile.
+    """
+    with output.with_notes(), locking(lock):
         try:
             code = body()
         except CkptError as error:

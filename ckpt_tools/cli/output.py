@@ -30,11 +30,13 @@ SCHEMA_VERSION = 1
 _PIPE_WIDTH = 240
 # Drawing more often than people can see would be the main work.
 _FRAME_SECONDS = 0.1
+# A line of ``sha256sum``, as a manifest has them.
+_DIGEST_LINE = re.compile(rb"\\?[0-9a-f]{64} [ *]")
 # What a formula begins with; the others are the same signs of East Asian keyboards.
 _FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
-def write_text(path: str, text: str) -> None:
+def write_text(path: str, text: str, *, errors: str = "backslashreplace") -> None:
     """Write a document into a file, replacing an older document.
 
     Raises NotFoundError when there is no such directory, UnsafeError for what is no file (a device, a directory), for
@@ -50,8 +52,10 @@ def write_text(path: str, text: str) -> None:
     if _names_a_checkpoint(os.path.basename(path)):
         raise UnsafeError("a document is not written under the name of a checkpoint", path=path, hint=other)
     if os.path.isfile(path) and _begins_otherwise(path):
-        raise UnsafeError("holds no document (XML, JSON or HTML) that could be replaced", path=path, hint=other)
-    storage.write_atomic(path, text.encode("utf-8", "backslashreplace"))
+        raise UnsafeError(
+            "holds no document (XML, JSON, HTML or digests) that could be replaced", path=path, hint=other
+        )
+    storage.write_atomic(path, text.encode("utf-8", errors))
 
 
 def _names_a_checkpoint(name: str) -> bool:
@@ -61,8 +65,8 @@ def _names_a_checkpoint(name: str) -> bool:
 
 def _begins_otherwise(path: str) -> bool:
     with storage.RandomAccessFile(path) as file:
-        head = file.read(0, min(file.size, 64)).lstrip(b"\xef\xbb\xbf \t\r\n")
-        return bool(head) and not head.startswith((b"<", b"{"))
+        head = file.read(0, min(file.size, 80)).lstrip(b"\xef\xbb\xbf \t\r\n")
+    return bool(head) and not head.startswith((b"<", b"{")) and not _DIGEST_LINE.match(head)
 
 
 class Output:

@@ -16,6 +16,7 @@ What a save leaves when it is killed, by who wrote it:
     unfinished_temp/                   this project's trainer: a save before it is whole
     FILE.tmp-HEX8                      this project: any file before it is put into place
     PREFIX.index.ckpt-tools            this project: the new index of a rewrite before its commit
+    PREFIX.data-….ckpt-tools           this project: a data file of a rewrite before it is whole
 
 A name is evidence of what a file is meant to be, never of what it holds. Pure: nothing here looks at a disk.
 
@@ -44,7 +45,7 @@ _UNFINISHED_FOLDER = re.compile(r".+_temp(_[0-9a-f]{32})?", re.DOTALL)
 _PART_OF_UNFINISHED = re.compile(
     r"(part-\d{5,}-of-\d{5,}|ckpt-\d+)\.(index|data-\d{5,}-of-\d{5,})(\.tempstate\d+)?|ckpt-\d+_temp", re.DOTALL
 )
-_OWN_UNFINISHED = re.compile(r".+\.tmp-[0-9a-f]{8}|.*\.index\.ckpt-tools", re.DOTALL)
+_OWN_UNFINISHED = re.compile(r".+\.tmp-[0-9a-f]{8}|.*\.(index|data-\d{5,}-of-\d{5,})\.ckpt-tools", re.DOTALL)
 _UNFINISHED = re.compile(r".+\.tempstate\d+|(?:checkpoint|.*\.meta)\.tmp[0-9a-f]{8,32}", re.DOTALL)
 
 
@@ -76,7 +77,12 @@ def data_name(prefix: str, shard: int, count: int) -> str:
 
 def temporary_index_name(prefix: str) -> str:
     """The index of a rewrite before it is committed."""
-    return f"{index_name(prefix)}{STATE_DIRECTORY}"
+    return unfinished_name(index_name(prefix))
+
+
+def unfinished_name(path: str) -> str:
+    """A file of a rewrite before it is whole, or committed."""
+    return f"{path}{STATE_DIRECTORY}"
 
 
 def temporary_name(path: str, token: str) -> str:

@@ -113,6 +113,8 @@ class Keeper:
         if training:
             self._adopt()
             self._known = {save for save, _ in self.watch.look()}
+            for save in self._known:
+                self.watch.completed(save)
             self._logs = {path: _Log(size) for path, size in self.watch.logs.items()}
             self._guarded(lambda: self.pins.record({"event": "start", "time": time.time()}))
         return True
@@ -231,7 +233,8 @@ class Keeper:
         for save, begun in there:
             if save in self._known or self._refused.get(save, 0.0) > time.monotonic():
                 continue
-            if is_being_written(save, now) or why_not_whole(save) is not None:
+            # A Keras file has its structure at its end: it is copied first, and the copy is looked at.
+            if is_being_written(save, now) or (save.kind != "keras" and why_not_whole(save) is not None):
                 self._refused[save] = time.monotonic() + (0.0 if now - save.written < 2 else _RETRY_SECONDS)
                 continue
             number = self._number
@@ -241,10 +244,15 @@ class Keeper:
                 try:
                     if self._hold(number) is None:
                         continue  # it is another one already
+                except CorruptError:
+                    self._unheld.pop(number, None)
+                    self._refused[save] = math.inf if now - save.written > _RETRY_SECONDS else 0.0
+                    continue
                 except CkptError as error:
                     self.fail(error)
             self._number += 1
             self._known.add(save)
+            self.watch.completed(save)
             lag = _TICK if self.matcher.order == "after" else 0.0
             source = os.path.relpath(save.path, self.pins.run)
             events.append(Saved(number, min(begun, save.written), save.written + lag, source))

@@ -245,8 +245,8 @@ class Pins:
     def hold(self, save: Save, *, begun: float, number: int, link: bool) -> Pin | None:
         """Take hold of a save before the trainer overwrites it: data of bundles by hard link, all else by copy.
 
-        None when the trainer went on writing meanwhile: the next look sees another version. Raises StorageError when
-        there is no room, or when taking the room would leave the trainer's next save none.
+        None when the trainer went on writing meanwhile: the next look sees another version. Raises CorruptError for
+        what is not complete, StorageError when there is no room, or when taking it would leave the next save none.
         """
         making = os.path.join(self.directory, f"making-{number:06}")
         copied = sum(file.size for file in save.files if not (link and save.data(file)))
@@ -278,9 +278,12 @@ class Pins:
                 begun=begun,
                 origin=tuple((file.name, file.size, file.mtime_ns) for file in save.files),
             )
-            if not save.unchanged() or why_not_whole(save, pin.path) is not None:
+            if not save.unchanged():
                 storage.remove_below(making)
                 return None
+            torn = why_not_whole(save, pin.path)
+            if torn is not None:
+                raise CorruptError(torn.message, path=save.path)
             _write_json(making, pin)
             held = os.path.join(self.directory, f"held-{number:06}")
             storage.rename(making, held)

@@ -131,6 +131,7 @@ class Watch:
     _drafts: set[int] = field(default_factory=set)
     _renaming: set[str] = field(default_factory=set)
     _in_place: set[str] = field(default_factory=set)
+    _complete: set[Save] = field(default_factory=set)
 
     def look(self) -> list[tuple[Save, float]]:
         """The saves that are there, each with the time at which this version of it was first seen."""
@@ -148,9 +149,10 @@ class Watch:
                 for file in save.files:
                     if save.data(file) and file.inode in self._drafts:
                         self._renaming.add(save.directory)
-                begun = known[1] if known is not None and self._unfinished(known[0]) else now
+                begun = known[1] if known is not None and known[0] not in self._complete else now
                 found[save.path] = (save, begun)
         self._versions = found
+        self._complete &= {save for save, _ in found.values()}
         return list(found.values())
 
     def comes_by_rename(self, save: Save) -> bool:
@@ -161,8 +163,9 @@ class Watch:
         """Look at everything anew, as for the first time."""
         self._folders.clear()
 
-    def _unfinished(self, save: Save) -> bool:
-        return why_not_whole(save) is not None
+    def completed(self, save: Save) -> None:
+        """Take a version as complete: what changes after it is another save."""
+        self._complete.add(save)
 
     def _learn(self, old: Save, new: Save) -> None:
         before = {file.name: file for file in old.files}

@@ -148,9 +148,12 @@ def fork_keeper(keeper: Keeper, streams: list[Stream], ends: tuple[int, int], ma
 
 
 def _load() -> None:
-    """Import, while the trainer starts, what the first save would otherwise have to wait for."""
-    for module in ("numpy", "h5py", "ckpt_tools.readers.keras_h5", "ckpt_tools.readers.keras_zip"):
+    """Start, while the trainer starts, what the first save would otherwise have to wait for."""
+    from ckpt_tools.hdf5.client import child
+
+    for module in ("numpy", "ckpt_tools.readers.keras_h5", "ckpt_tools.readers.keras_zip"):
         importlib.import_module(module)
+    child()
 
 
 class _Life:

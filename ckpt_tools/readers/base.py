@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
@@ -82,6 +82,10 @@ class Checkpoint(Protocol):
 
     def examine(self) -> Iterator[Step]:
         """Read every stored byte once, in the order of the files, and check it against every checksum."""
+        ...
+
+    def examine_some(self, names: Iterable[str]) -> Iterator[Step]:
+        """The same for some tensors alone. What has checksums over whole files only is read, and not compared."""
         ...
 
     def verify(self) -> Iterator[Finding]:

@@ -106,6 +106,10 @@ class Reader(ABC):
         for name in self.tensors:
             yield from self._examined(name, self._pieces(name))
 
+    def examine_some(self, names: Iterable[str]) -> Iterator[Step]:
+        for name in names:
+            yield from self._examined(name, self._pieces(name))
+
     def verify(self) -> Iterator[Finding]:
         found: set[Finding] = set()
         steps = (step.finding for step in self.examine() if step.finding is not None)

@@ -33,6 +33,8 @@ _STYLE = Style(
     value_colors=("var(--on)",) * 4,
 )
 _LARGEST = 30
+# Beyond this no scale is drawn.
+_HIGHEST = 1e100
 # Of a label's letter, in units of a chart: on average, and rather too wide than clipped.
 _LETTER_WIDTH, _LINE_HEIGHT = 7.0, 16.0
 _DASHES = {"dasharray": "6, 4"}
@@ -122,20 +124,22 @@ def curve(
     history: Sequence[LoggedEvaluation], name: str, best: LoggedEvaluation | None, resumed: Sequence[int]
 ) -> str | None:
     """Recall or loss over the run, the best evaluation and the resumes marked; None when there are no values."""
-    axis, places = positions(history)
+    axis, exact = positions(history)
+    places = [int(float(f"{place:.9g}")) for place in exact]  # as `_drawn`
     values = [getattr(evaluation, name) for evaluation in history]
-    points = [(x, y) for x, y in zip(places, values, strict=True) if y is not None]
+    values = [None if value is None else _drawn(value) for value in values]
+    points = [(n, y) for n, y in enumerate(values) if y is not None]
     if not points:
         return None
     chart = pygal.XY(
         **_options(x_title=axis, dots_size=3 if len(points) < 40 else 1.5, value_formatter=lambda value: f"{value:.4g}")
     )
-    chart.add(name, [{"value": (x, y), "label": f"{axis} {x}: {name} {y:.6f}"} for x, y in points])
+    chart.add(name, [{"value": (places[n], y), "label": f"{axis} {exact[n]}: {name} {y:.6f}"} for n, y in points])
     marks = [n for n, e in enumerate(history) if best is not None and e.agrees_with(best.recall)][:1]
     for label, numbers in (("best", marks), ("resumed", resumed)):
         shown = [n for n in numbers if values[n] is not None]
         if shown:
-            dots = [{"value": (places[n], values[n]), "label": f"{label}: {axis} {places[n]}"} for n in shown]
+            dots = [{"value": (places[n], values[n]), "label": f"{label}: {axis} {exact[n]}"} for n in shown]
             chart.add(label, dots, stroke=False, dots_size=7)
     return _svg(chart)
 
@@ -159,6 +163,16 @@ def _tile(name: str, nbytes: int) -> dict[str, Any]:
     """Its name, printed where there is room for it, and its size, which all have in their title."""
     label = name.removeprefix("model/").removeprefix("optimizer/")
     return {"value": nbytes, "formatter": lambda _: f"{nbytes:,} bytes", "label": label}
+
+
+def _drawn(value: float) -> float | None:
+    """A number as a chart has it: none for one that no scale reaches, 0 for one that no scale tells from it.
+
+    With nine digits: pygal looks for a scale between numbers that are nearly the same, and never ends.
+    """
+    if not abs(value) <= _HIGHEST:
+        return None
+    return float(f"{value:.9g}") if abs(value) > 1 / _HIGHEST else 0.0
 
 
 def histogram(found: Histogram) -> str:
@@ -211,7 +225,7 @@ def norms(bands: Sequence[NormBand]) -> str:
 def sparkline(values: Sequence[float]) -> str:
     """A line without axes, as high as a line of text."""
     chart = pygal.Line(**_options(), show_dots=False)
-    chart.add("", list(values))
+    chart.add("", [_drawn(value) for value in values])
     chart.add_xml_filter(_bare)
     svg = chart.render_sparkline(width=110, height=24, is_unicode=True, js=(), disable_xml_declaration=True)
     return _without_comments(svg)

@@ -6,6 +6,7 @@
     undoing    the way back of both
     journal    what is under way, and how a killed change is recovered
     endings    the parts behind the commit point, or instead of it; each can be done again
+    workplace  the directory under its lock, with what is kept for it held open
 
 What was changed, and where the originals are, is in the ledger of the directory (`ckpt_tools.ledger`).
 """

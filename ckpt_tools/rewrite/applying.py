@@ -2,7 +2,8 @@
 
 A bundle names its data files ``PREFIX.data-I-of-N``. The rewrite leaves every byte where it is:
 
-    1. journal        what is about to happen, so that an interrupted rewrite can be cleaned up
+    1. journal        what is about to happen, so that an interrupted rewrite can be cleaned up; before it a look
+                      whether all of what follows is allowed, as after the commit there is no way back
     2. link           PREFIX.data-I-of-N also gets the name PREFIX.data-I-of-(N+1); the index goes to the backup.
                       A file of another save that has such a name already is moved to the backup
     3. write, fsync   PREFIX.data-N-of-(N+1), the one small new shard; the new index under a temporary name
@@ -22,17 +23,20 @@ only writes an index. They go through the same steps, with nothing to move.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from ckpt_tools import ledger, storage
-from ckpt_tools.errors import BusyError, CorruptError, UsageError
-from ckpt_tools.format.state import FILE_NAME, encode_state
-from ckpt_tools.readers.bundle import index_name
-from ckpt_tools.rewrite.files import begins_with, comes_from, digest, file_digest, temporary_index
-from ckpt_tools.rewrite.journal import announced, conclude, recover_directory
+from ckpt_tools import storage
+from ckpt_tools.errors import BusyError, CorruptError, StorageError, UsageError
+from ckpt_tools.format.filenames import STATE_FILE, index_name, unfinished_name
+from ckpt_tools.format.state import encode_state
+from ckpt_tools.ledger import LEDGER, Added, Link, RewriteEntry
+from ckpt_tools.rewrite.endings import Pending
+from ckpt_tools.rewrite.files import begins_with, digest, file_digest, is_same
+from ckpt_tools.rewrite.journal import announced, conclude, recover_in
 from ckpt_tools.rewrite.plan import Plan
+from ckpt_tools.rewrite.workplace import Workplace, working_in
+
+_AGAIN = "run the same command again"
 
 
 @dataclass(frozen=True)
@@ -49,23 +53,23 @@ def apply(plan: Plan) -> Applied:
     Raises:
         BusyError: somebody else works in this directory, or the checkpoint changed since the plan was made.
         StorageError: the operating system refused; the checkpoint is as it was. After the commit point it is the
-            changed one, and the hint says so.
+            changed one, and the message says so.
+        CorruptError, UnsafeError: what an earlier change left cannot be brought to an end, or is none of ours.
     """
-    directory = os.path.dirname(plan.target) or "."
-    storage.require_writable(directory)
-    storage.require_atomic_rename(directory)
-    with storage.locked(directory):
-        recover_directory(directory)
+    with working_in(os.path.dirname(plan.target) or ".") as place:
+        recover_in(place)
         _require_unchanged(plan)
-        entry = _ledger_entry(plan)
-        with announced(directory, entry, plan.old_index) as change:
-            _prepare(directory, plan, entry)
-            storage.sync_directory(directory)
+        entry = _entry(plan, place)
+        _require_allowed(place, entry)
+        pending = Pending(entry, undoing=False, old_index=plan.old_index)
+        with announced(place, pending) as change:
+            _prepare(plan, place, entry)
+            storage.sync_directory(place.directory)
             _require_unchanged(plan)
             change.committing = True
-            storage.rename(temporary_index(plan.target), index_name(plan.target))
-        conclude(directory, entry)
-    return Applied(entry["id"], ledger.backup_directory(directory, entry))
+            storage.rename(unfinished_name(index_name(plan.target)), index_name(plan.target))
+        conclude(place, pending)
+        return Applied(entry.id, place.backup_path(entry))
 
 
 def apply_to(plan: Plan, prefix: str) -> str:
@@ -88,13 +92,14 @@ def apply_to(plan: Plan, prefix: str) -> str:
             _write(plan, prefix)
             storage.sync_directory(directory)
             _require_unchanged(plan)
-            storage.rename(temporary_index(prefix), index_name(prefix))
+            storage.rename(unfinished_name(index_name(prefix)), index_name(prefix))
             storage.sync_directory(directory)  # the state file must not outlive the index that it names
-            storage.write_atomic(os.path.join(directory, FILE_NAME), encode_state(name, [name]))
+            storage.write_atomic(os.path.join(directory, STATE_FILE), encode_state(name, [name]))
             storage.sync_directory(os.path.dirname(os.path.abspath(directory)))
         except BaseException:
-            for path in (index_name(prefix), temporary_index(prefix), *created):
+            for path in (index_name(prefix), *created):
                 storage.remove(path)
+                storage.remove(unfinished_name(path))
             raise
     return prefix
 
@@ -104,71 +109,87 @@ def _unfinished(plan: Plan, prefix: str) -> list[str]:
     directory, name = os.path.split(prefix)
     created = plan.created(prefix)
     links = dict(zip(created, plan.shards, strict=False))
-    written = {index_name(prefix): plan.index, temporary_index(prefix): plan.index}
+    written = {index_name(prefix): plan.index}
     if plan.shard is not None:
         written[created[-1]] = plan.shard
+    written |= {unfinished_name(path): content for path, content in written.items()}
     found = [os.path.join(directory, file) for file in storage.list_directory(directory)]
     written |= {
-        path: encode_state(name, [name]) for path in found if os.path.basename(path).startswith(f"{FILE_NAME}.tmp-")
+        path: encode_state(name, [name]) for path in found if os.path.basename(path).startswith(f"{STATE_FILE}.tmp-")
     }
+    copies = {unfinished_name(path) for path in links}
     for path in found:
         if path in links:
-            begun = comes_from(links[path], path)
+            begun = is_same(links[path], path)
         else:
-            begun = path in written and begins_with(path, written[path])
+            begun = path in copies or (path in written and begins_with(path, written[path]))
         if not begun:
             return []
     return sorted(found, key=lambda path: path != index_name(prefix))
 
 
-def _ledger_entry(plan: Plan) -> dict[str, Any]:
-    directory, name = os.path.split(plan.target)
+def _entry(plan: Plan, place: Workplace) -> RewriteEntry:
     created = [os.path.basename(path) for path in plan.created(plan.target)]
-    return {
-        **ledger.new_entry(directory or ".", plan.reason, plan.index),
-        "checkpoint": name,
-        "evidence": dict(plan.evidence),
-        "changes": plan.to_json()["changes"],
-        "index_before": None if plan.old_index is None else digest(plan.old_index),
-        "index_after": digest(plan.index),
-        "moved": [os.path.basename(path) for path in plan.shards] if plan.in_place and created else [],
-        "created": created,
-        "displaced": [file for file in created if storage.is_there(os.path.join(directory, file))],
-    }
+    links, added = created[: len(plan.shards)], created[len(plan.shards) :]
+    return RewriteEntry(
+        **place.new_head(plan.reason, plan.index),
+        checkpoint=os.path.basename(plan.target),
+        evidence=dict(plan.evidence),
+        changes=tuple(plan.to_json()["changes"]),
+        index_before=None if plan.old_index is None else digest(plan.old_index),
+        index_after=digest(plan.index),
+        links=tuple(Link(name, os.path.basename(old)) for name, old in zip(links, plan.shards, strict=False)),
+        moves=plan.in_place and bool(created),
+        added=tuple(Added(name, digest(plan.shard or b"")) for name in added),
+        displaced=tuple(name for name in created if storage.is_there(place.path(name))),
+    )
 
 
-def _prepare(directory: str, plan: Plan, entry: Mapping[str, Any]) -> None:
+def _require_allowed(place: Workplace, entry: RewriteEntry) -> None:
+    """Raise StorageError when something behind the commit would be refused: then nothing is begun."""
+    for name in (entry.index, *entry.moved, *entry.displaced):
+        if storage.is_there(place.path(name)):
+            storage.require_removable(place.path(name))
+    if place.state is not None:
+        storage.require_appendable(place.state / LEDGER)
+
+
+def _prepare(plan: Plan, place: Workplace, entry: RewriteEntry) -> None:
     """Steps 2 to 4: everything that the new index needs, beside everything that the old one needs."""
-    backup = ledger.make_backup_directory(directory, entry)
+    backup = place.make_backup(entry)
     if plan.old_index is not None:
-        index, saved = index_name(plan.target), os.path.join(backup, f"{entry['checkpoint']}.index")
-        if storage.is_link(index):  # seen from the backup it could lead nowhere
-            storage.create_file(saved, plan.old_index, like=index)
+        if storage.is_link(place.path(entry.index)):  # seen from the backup it could lead nowhere
+            storage.create_file(backup / entry.index, plan.old_index, like=place.path(entry.index))
         else:
-            storage.link_or_copy(index, saved)
-    for name in entry["displaced"]:
-        storage.rename(os.path.join(directory, name), os.path.join(backup, name))
+            storage.link_or_copy(place.path(entry.index), backup / entry.index)
+    for name in entry.displaced:
+        storage.rename(place.path(name), backup / name)
     _write(plan, plan.target)
     storage.sync_directory(backup)
     _read_back(plan)
 
 
 def _write(plan: Plan, target: str) -> None:
-    """The files of a checkpoint at ``target``, but for the last step: its index has a temporary name."""
+    """The files of a checkpoint at ``target``, but for the last step: its index is called unfinished."""
     created = plan.created(target)
     like = next(iter(plan.sources))
-    for old, new in zip(plan.shards, created, strict=False):
-        storage.link_or_copy(old, new)
-    if plan.shard is not None:
-        storage.create_file(created[-1], plan.shard, like=like)
-    storage.create_file(temporary_index(target), plan.index, like=like)
+    try:
+        for old, new in zip(plan.shards, created, strict=False):
+            storage.link_or_copy(old, new)
+        if plan.shard is not None:
+            storage.create_whole(created[-1], plan.shard, like=like)
+    except StorageError as error:
+        if isinstance(error.__cause__, FileExistsError):
+            raise BusyError("was made while this was being worked on", path=error.path, hint=_AGAIN) from error
+        raise
+    storage.create_file(unfinished_name(index_name(target)), plan.index, like=like)
 
 
 def _read_back(plan: Plan) -> None:
     """The files on disk, not the bytes in memory, must say what the plan says."""
-    created = plan.created(plan.target)
-    if storage.read_file(temporary_index(plan.target), limit=len(plan.index)) != plan.index:
-        raise CorruptError("reads back differently", path=temporary_index(plan.target))
+    created, index = plan.created(plan.target), unfinished_name(index_name(plan.target))
+    if storage.read_file(index, limit=len(plan.index)) != plan.index:
+        raise CorruptError("reads back differently", path=index)
     for before, after in zip(plan.shards, created, strict=False):
         source, target = plan.sources[before], storage.fingerprint(after)
         if target != source and (target.size != source.size or file_digest(before) != file_digest(after)):
@@ -178,9 +199,8 @@ def _read_back(plan: Plan) -> None:
 
 
 def _require_unchanged(plan: Plan) -> None:
-    again = "run the same command again"
     for path, before in plan.sources.items():
         if storage.fingerprint(path) != before:
-            raise BusyError("changed while it was being worked on", path=path, hint=again)
+            raise BusyError("changed while it was being worked on", path=path, hint=_AGAIN)
     if plan.old_index is None and storage.is_there(index_name(plan.target)):
-        raise BusyError("was made while this was being worked on", path=index_name(plan.target), hint=again)
+        raise BusyError("was made while this was being worked on", path=index_name(plan.target), hint=_AGAIN)

@@ -7,29 +7,25 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import stat
 
 from ckpt_tools import storage
 from ckpt_tools.errors import BusyError, CorruptError, NotFoundError, StorageError, UnsafeError, UnsupportedError
 from ckpt_tools.format.bundle import HEADER_KEY, Header
+from ckpt_tools.format.filenames import bundle_part, index_name
 from ckpt_tools.format.table import read_table
-from ckpt_tools.ledger import backups
-from ckpt_tools.readers.bundle import MAX_INDEX_BYTES, Bundle, index_name
+from ckpt_tools.readers.bundle import MAX_INDEX_BYTES, Bundle
+from ckpt_tools.rewrite.workplace import Workplace
+from ckpt_tools.storage import PathLike
 
 _PIECE = 1 << 22
-_DATA = re.compile(r"(?P<prefix>.+)\.data-(?P<shard>\d{5})-of-(?P<count>\d{5})", re.DOTALL)
-
-
-def temporary_index(prefix: str) -> str:
-    return f"{prefix}.index.ckpt-tools"
 
 
 def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def file_digest(path: str) -> str:
+def file_digest(path: PathLike) -> str:
     digest = hashlib.sha256()
     with storage.RandomAccessFile(path) as file:
         for offset in range(0, file.size, _PIECE):
@@ -37,34 +33,31 @@ def file_digest(path: str) -> str:
     return digest.hexdigest()
 
 
-def digest_if_there(path: str) -> str | None:
+def digest_if_there(path: PathLike) -> str | None:
     """The digest of a file; None when nothing has its name."""
     return file_digest(path) if storage.is_there(path) else None
 
 
-def comes_from(original: str, path: str) -> bool:
-    """Whether a file is a second name of another, or a copy of it, perhaps one that was cut off."""
-    one, other = storage.look(original), storage.look(path)
-    if one is None or other is None:
+def is_same(one: PathLike, other: PathLike) -> bool:
+    """Whether two names stand for the same bytes: they are of one file, or of a file and its copy."""
+    first, second = storage.look(one), storage.look(other)
+    if first is None or second is None:
         return False
-    if stat.S_ISLNK(one.st_mode) and stat.S_ISLNK(other.st_mode):
-        return storage.read_link(original) == storage.read_link(path)  # where they lead may not be there from a backup
-    one, other = storage.look(original, follow=True), storage.look(path, follow=True)
-    if one is None or other is None:
+    if stat.S_ISLNK(first.st_mode) and stat.S_ISLNK(second.st_mode):
+        return storage.read_link(one) == storage.read_link(other)  # seen from a backup they may lead nowhere
+    first, second = storage.look(one, follow=True), storage.look(other, follow=True)
+    if first is None or second is None:
         return False
-    if (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino):
+    if (first.st_dev, first.st_ino) == (second.st_dev, second.st_ino):
         return True
-    with storage.RandomAccessFile(original) as whole, storage.RandomAccessFile(path) as part:
-        return part.size <= whole.size and all(
-            whole.read(offset, size) == part.read(offset, size)
-            for offset in range(0, part.size, _PIECE)
-            for size in [min(_PIECE, part.size - offset)]
+    if first.st_size != second.st_size or not stat.S_ISREG(first.st_mode) or not stat.S_ISREG(second.st_mode):
+        return False
+    with storage.RandomAccessFile(one) as left, storage.RandomAccessFile(other) as right:
+        return left.size == right.size and all(
+            left.read(offset, size) == right.read(offset, size)
+            for offset in range(0, left.size, _PIECE)
+            for size in [min(_PIECE, left.size - offset)]
         )
-
-
-def is_same(one: str, other: str) -> bool:
-    """Whether two names stand for the same bytes, all of them."""
-    return comes_from(one, other) and comes_from(other, one)
 
 
 def begins_with(path: str, content: bytes) -> bool:
@@ -82,35 +75,34 @@ def is_whole(prefix: str) -> bool:
         return False
 
 
-def named_by(directory: str, name: str) -> str | None:
+def named_by(place: Workplace, name: str) -> str | None:
     """The index that needs a data file of a directory: looked for just before the file is removed; None without one.
 
     That is the index beside it, when it names it (one that cannot be read may name any file of its prefix), or the
     index in a backup that has no such file of its own.
     """
-    match = _DATA.fullmatch(name)
-    if match is None:
+    part = bundle_part(name)
+    if part is None or part.count is None:
         return None
-    own = index_name(os.path.join(directory, match["prefix"]))
-    if storage.is_there(own) and _names(own, match, unreadable=True):
-        return own
-    for backup in backups(directory):
-        index = os.path.join(backup, os.path.basename(own))
-        lacks = storage.is_there(index) and not storage.is_there(os.path.join(backup, name))
-        if lacks and _names(index, match, unreadable=False):
-            return index
+    index = index_name(part.prefix)
+    if storage.is_there(place.path(index)) and _names(place.path(index), part.count, unreadable=True):
+        return place.path(index)
+    for backup in place.each_backup():
+        lacks = storage.is_there(backup / index) and not storage.is_there(backup / name)
+        if lacks and _names(backup / index, part.count, unreadable=False):
+            return os.fspath(backup / index)
     return None
 
 
-def _names(index: str, data: re.Match[str], *, unreadable: bool) -> bool:
+def _names(index: PathLike, count: int, *, unreadable: bool) -> bool:
     try:
         table = read_table(storage.read_file(index, limit=MAX_INDEX_BYTES))
-        return Header.decode(table[HEADER_KEY]).num_shards == int(data["count"])
+        return Header.decode(table[HEADER_KEY]).num_shards == count
     except (CorruptError, UnsupportedError, UnsafeError, KeyError):
         return unreadable
 
 
-def put_back(saved: str, path: str) -> None:
+def put_back(saved: PathLike, path: str) -> None:
     """Give a kept original its name again. Raises BusyError when that name is taken."""
     try:
         storage.link_or_copy(saved, path)

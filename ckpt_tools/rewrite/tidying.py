@@ -6,15 +6,21 @@ run that is killed leaves less to do for the next one, and nothing half done.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ckpt_tools import ledger, storage
-from ckpt_tools.errors import BusyError, NotFoundError
-from ckpt_tools.format.state import FILE_NAME
-from ckpt_tools.rewrite.files import comes_from, file_digest, put_back, taken
+from ckpt_tools import storage
+from ckpt_tools.errors import BusyError, CkptError, NotFoundError
+from ckpt_tools.format.filenames import STATE_FILE
+from ckpt_tools.ledger import TidyEntry, UndoEntry
+from ckpt_tools.rewrite import journal
+from ckpt_tools.rewrite.files import is_same, put_back, taken
+from ckpt_tools.rewrite.journal import PendingTidying, done_but, recover_in, remove_tidied
+from ckpt_tools.rewrite.workplace import Workplace, working_in
+from ckpt_tools.storage import Folder
 
 _MAX_STATE_BYTES = 1 << 26
 
@@ -31,7 +37,7 @@ class Tidying:
     aside: tuple[str, ...]
     state: bytes | None
     sources: Mapping[str, storage.Fingerprint | None]
-    name: str = FILE_NAME
+    name: str = STATE_FILE
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -48,27 +54,45 @@ def apply_tidying(tidying: Tidying) -> str:
 
     Raises BusyError when something changed since it was decided or somebody works in the directory, StorageError.
     """
-    directory = tidying.directory
-    state = os.path.join(directory, tidying.name)
-    storage.require_writable(directory)
-    storage.require_atomic_rename(directory)
-    with storage.locked(directory):
+    with working_in(tidying.directory) as place:
+        recover_in(place)
         for path in tidying.sources:
             _require_unchanged(tidying, path)
-        entry = {**ledger.new_entry(directory, tidying.reason, tidying.state or b""), **tidying.to_json()}
-        backup = ledger.make_backup_directory(directory, entry)
-        for name in tidying.aside:
-            _require_unchanged(tidying, os.path.join(directory, name))
-            storage.rename(os.path.join(directory, name), os.path.join(backup, name))
-        if tidying.state is not None:
-            if storage.is_there(state):
-                storage.link_or_copy(state, os.path.join(backup, tidying.name))
-                storage.sync_directory(backup)
-            storage.write_atomic(state, tidying.state, last_look=lambda: _require_unchanged(tidying, state))
-        storage.sync_directory(backup)
-        storage.sync_directory(directory)
-        ledger.append(directory, entry)
-    return backup
+        entry = TidyEntry(
+            **place.new_head(tidying.reason, tidying.state or b""),
+            aside=tidying.aside,
+            state=None if tidying.state is None else tidying.state.decode(),
+            state_file=tidying.name,
+            directory=tidying.directory,
+        )
+        for name in entry.restored:
+            storage.require_removable(place.path(name))
+        try:
+            journal.write(place, PendingTidying(entry, undoing=False))
+            _make(tidying, place, entry)
+        except BaseException:
+            with contextlib.suppress(CkptError):
+                recover_in(place)  # records what was done
+            raise
+        with done_but():
+            storage.sync_directory(place.directory)
+            place.record(entry)
+            journal.close(place)
+        return place.backup_path(entry)
+
+
+def _make(tidying: Tidying, place: Workplace, entry: TidyEntry) -> None:
+    state = place.path(tidying.name)
+    backup = place.make_backup(entry)
+    for name in tidying.aside:
+        _require_unchanged(tidying, place.path(name))
+        storage.rename(place.path(name), backup / name)
+    if tidying.state is not None:
+        if storage.is_there(state):
+            storage.link_or_copy(state, backup / tidying.name)
+            storage.sync_directory(backup)
+        storage.write_atomic(state, tidying.state, last_look=lambda: _require_unchanged(tidying, state))
+    storage.sync_directory(backup)
 
 
 def _require_unchanged(tidying: Tidying, path: str) -> None:
@@ -77,63 +101,66 @@ def _require_unchanged(tidying: Tidying, path: str) -> None:
         raise BusyError("changed while it was looked at", path=path, hint="run the same command again")
 
 
-def untidy(directory: str, entry: Mapping[str, Any]) -> None:
-    """Take a change back, under the directory's lock. One that was killed goes on from where it was.
+def untidy(place: Workplace, entry: TidyEntry) -> None:
+    """Take a change back. One that was interrupted goes on from where it was.
 
     Raises NotFoundError when what was there before is not kept any more, BusyError when somebody else wrote it since.
     """
-    backup = ledger.backup_directory(directory, entry)
-    if not storage.is_directory(backup):
-        raise NotFoundError("the backup of this change was removed: it cannot be undone", path=backup)
-    saved = {os.path.join(backup, name): os.path.join(directory, name) for name in entry["aside"]}
-    for kept, path in saved.items():
-        if (
-            storage.is_there(kept)
-            and storage.is_there(path)
-            and (storage.is_directory(kept) or not comes_from(kept, path))
-        ):
-            raise taken(path)
-        if not storage.is_there(kept) and not storage.is_there(path):
+    backup = place.backup(entry)
+    if backup is None:
+        message = "the backup of this change was removed: it cannot be undone"
+        raise NotFoundError(message, path=place.backup_path(entry))
+    for name in entry.aside:
+        kept, path = backup / name, place.path(name)
+        if storage.is_there(kept) and storage.is_there(path):
+            if storage.is_directory(kept) or not is_same(kept, path):
+                raise taken(path)
+        elif not storage.is_there(kept) and not storage.is_there(path):
             raise NotFoundError("the backup lacks a file", path=kept)
-    if entry["state"] is not None:
-        _put_state_back(directory, backup, ledger.state_file(entry), entry["state"].encode())
-    for kept, path in saved.items():
+    try:
+        journal.write(place, PendingTidying(entry, undoing=True))
+        _put_all_back(place, backup, entry)
+    except BaseException:
+        with contextlib.suppress(CkptError):
+            recover_in(place)
+        raise
+    with done_but():
+        place.record(UndoEntry.of(entry))
+        remove_tidied(place, entry)
+        journal.close(place)
+
+
+def _put_all_back(place: Workplace, backup: Folder, entry: TidyEntry) -> None:
+    if entry.state is not None:
+        _put_state_back(place, backup, entry.state_file, entry.state.encode())
+    for name in entry.aside:
+        kept, path = backup / name, place.path(name)
         if storage.is_directory(kept) or (storage.is_there(kept) and storage.is_there(path)):
             storage.rename(kept, path)
         elif storage.is_there(kept):
             put_back(kept, path)  # replaces nothing, as a rename could
-    storage.sync_directory(directory)
+    storage.sync_directory(place.directory)
     storage.sync_directory(backup)
-    ledger.append(directory, ledger.undo_entry(entry))
-    for name in (*entry["aside"], ledger.state_file(entry)):
-        storage.remove(os.path.join(backup, name))
-    for parent in (backup, os.path.dirname(backup)):
-        storage.remove_directory(parent)
 
 
-def _is_back(kept: str, state: str) -> bool:
-    if storage.is_link(kept):
-        return storage.is_link(state) and storage.read_link(kept) == storage.read_link(state)
-    return storage.is_there(state) and file_digest(kept) == file_digest(state)
-
-
-def _put_state_back(directory: str, backup: str, name: str, written: bytes) -> None:
+def _put_state_back(place: Workplace, backup: Folder, name: str, written: bytes) -> None:
     """Give a state file back what it held before, or remove it where there was none.
 
     A trainer takes no lock: what it has written since stays.
     """
-    state, kept = os.path.join(directory, name), os.path.join(backup, name)
+    state, kept = place.path(name), backup / name
     temporary = storage.temporary_name(state)
+    existed = storage.is_there(kept)
 
     def require_ours(path: str) -> None:
         if not storage.is_there(path) or storage.read_file(path, limit=_MAX_STATE_BYTES) != written:
             raise BusyError(
                 "was written again after this change: taking it back would lose that",
                 path=state,
-                hint=f"what it held before is in {kept}" if storage.is_there(kept) else None,
+                hint=f"what it held before is in {os.fspath(kept)}" if existed else None,
             )
 
-    if not storage.is_there(kept):
+    if not existed:
         if storage.is_there(state):
             require_ours(state)
             storage.rename(state, temporary)
@@ -143,7 +170,7 @@ def _put_state_back(directory: str, backup: str, name: str, written: bytes) -> N
                 storage.rename(temporary, state)
                 raise
             storage.remove(temporary)
-    elif not _is_back(kept, state):
+    elif not is_same(kept, state):
         require_ours(state)
         storage.link_or_copy(kept, temporary)
         try:

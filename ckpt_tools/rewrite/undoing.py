@@ -3,152 +3,151 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
-from ckpt_tools import storage
+from ckpt_tools import ledger, storage
 from ckpt_tools.errors import BusyError, CorruptError, NotFoundError
-from ckpt_tools.ledger import backup_directory, history, is_beside, state_file, undo_command
-from ckpt_tools.readers.bundle import MAX_INDEX_BYTES
-from ckpt_tools.rewrite.endings import remove_backup
-from ckpt_tools.rewrite.files import comes_from, digest, digest_if_there, is_whole, put_back, taken, temporary_index
-from ckpt_tools.rewrite.journal import Ended, announced, conclude, recover_directory
+from ckpt_tools.format.filenames import unfinished_name
+from ckpt_tools.ledger import ChangeEntry, RewriteEntry, TidyEntry, undo_command
+from ckpt_tools.rewrite.endings import Pending, remove_backup, verify_kept
+from ckpt_tools.rewrite.files import digest_if_there, is_same, is_whole, put_back, taken
+from ckpt_tools.rewrite.journal import Ended, announced, conclude, recover_in
 from ckpt_tools.rewrite.tidying import untidy
+from ckpt_tools.rewrite.workplace import Workplace, working_in
+from ckpt_tools.storage import Folder
 
 
-def undo(prefix: str, *, to: str | None = None, beside: bool = False) -> list[dict[str, Any]]:
+def undo(prefix: str, *, to: str | None = None, beside: bool = False) -> list[ChangeEntry]:
     """Take back the last change of a checkpoint, or all back to and including the one with the id ``to``.
 
     ``beside``: changes of the files beside it count too, as a repair makes them; the prefix may then be ``DIRECTORY/``.
-    Returns the ledger's entries that were undone, newest first.
+    Returns the ledger's entries that were undone, newest first. An undo that was interrupted is brought to its end, and
+    is then what was asked for: nothing more is taken back.
 
     Raises:
         NotFoundError: nothing to undo, or no such id.
         BusyError: the checkpoint was written by something else since; its files win.
     """
-    directory = os.path.dirname(prefix) or "."
-    storage.require_writable(directory)
-    storage.require_atomic_rename(directory)
-    with storage.locked(directory):
-        ended = _taken_back(recover_directory(directory, give_up=True), prefix)
-        standing = history(prefix, beside=beside)
-        ids = [entry["id"] for entry in standing]
-        if ended and to in (None, ended[0]["id"]):
+    with working_in(os.path.dirname(prefix) or ".") as place:
+        ended = _taken_back(recover_in(place, give_up=True), prefix, beside=beside)
+        changes = ledger.standing(place.entries())
+        standing = ledger.of_checkpoint(changes, prefix, beside=beside)
+        ids = [entry.id for entry in standing]
+        if ended and to in (None, ended[0].id):
             return ended
         if not standing or (to is not None and to not in ids):
             what = f"no change {to} to undo" if to else "nothing to undo: no change of this checkpoint is recorded"
-            known = f"known: {', '.join(ids)}" if ids else None if beside else _of_repairs(directory)
+            known = f"known: {', '.join(ids)}" if ids else None if beside else _of_repairs(place, changes)
             raise NotFoundError(what, path=prefix, hint=known)
         count = len(ids) - ids.index(to) if to is not None else 1
         chosen = standing[::-1][:count]
         for entry in chosen:
-            (untidy if is_beside(entry) else _undo_one)(directory, entry)
+            if isinstance(entry, TidyEntry):
+                untidy(place, entry)
+            else:
+                _undo_one(place, entry)
     return [*ended, *chosen]
 
 
-def _taken_back(ended: Ended | None, prefix: str) -> list[dict[str, Any]]:
+def _taken_back(ended: Ended | None, prefix: str, *, beside: bool) -> list[ChangeEntry]:
     """What the recovery took back already: an undo that had been interrupted, or a change that was not yet made.
 
     This is what was asked for, by the same command before or by this one; the change before it was not meant.
     """
-    if ended is None or ended.stands or ended.entry["checkpoint"] != os.path.basename(prefix):
+    if ended is None or ended.stands:
         return []
-    return [ended.entry]
+    if isinstance(ended.entry, TidyEntry):
+        return [ended.entry] if beside and ended.undoing else []
+    return [ended.entry] if ended.entry.checkpoint == os.path.basename(prefix) else []
 
 
 def drop_backups(prefix: str) -> list[str]:
     """Remove the originals that the standing changes of a checkpoint keep; they can then not be undone any more.
 
-    Returns the ids whose backups were removed. Raises NotFoundError when there is none.
+    Returns the ids whose backups were removed. Raises NotFoundError when there is none, CorruptError when the
+    checkpoint is damaged.
     """
-    directory = os.path.dirname(prefix) or "."
-    storage.require_writable(directory)
-    storage.require_atomic_rename(directory)
-    with storage.locked(directory):
-        recover_directory(directory)
-        chosen = [entry for entry in history(prefix) if entry["index_before"] and has_backup(prefix, entry)]
-        if not chosen:
+    with working_in(os.path.dirname(prefix) or ".") as place:
+        recover_in(place)
+        standing = ledger.of_checkpoint(ledger.standing(place.entries()), prefix, beside=False)
+        chosen = [entry for entry in standing if isinstance(entry, RewriteEntry) and place.backup(entry) is not None]
+        if not any(entry.index_before for entry in chosen):
             raise NotFoundError("no backup of this checkpoint", path=prefix)
         if not is_whole(prefix):
-            raise CorruptError(
-                "is damaged: the originals may be all that is left of it, and stay",
-                path=prefix,
-                hint=undo_command(prefix),
-            )
+            message = "is damaged: the originals may be all that is left of it, and stay"
+            raise CorruptError(message, path=prefix, hint=undo_command(prefix))
         for entry in chosen:
-            remove_backup(directory, entry)
-    return [entry["id"] for entry in chosen]
+            remove_backup(place, entry)
+    return [entry.id for entry in chosen]
 
 
-def has_backup(prefix: str, entry: Mapping[str, Any]) -> bool:
+def has_backup(prefix: str, entry: ChangeEntry) -> bool:
     """Whether a change can be taken back: its originals are still kept, or there were none."""
-    backup = backup_directory(os.path.dirname(prefix) or ".", entry)
-    if is_beside(entry):
-        return storage.is_directory(backup)
-    return entry["index_before"] is None or storage.is_there(os.path.join(backup, f"{entry['checkpoint']}.index"))
+    directory = os.path.dirname(prefix) or "."
+    if isinstance(entry, RewriteEntry) and entry.index_before is None:
+        return True
+    with Folder(directory) as folder:
+        state = ledger.open_state(folder)
+        if state is None:
+            return False
+        with state:
+            backups = state.inside(ledger.BACKUP)
+            if backups is None:
+                return False
+            with backups:
+                kept = backups.inside(entry.id)
+                if kept is None:
+                    return False
+                with kept:
+                    return isinstance(entry, TidyEntry) or storage.is_there(kept / entry.index)
 
 
-def _undo_one(directory: str, entry: dict[str, Any]) -> None:
-    index = os.path.join(directory, f"{entry['checkpoint']}.index")
-    _require_standing(directory, entry)
-    backup = backup_directory(directory, entry)
-    saved = os.path.join(backup, os.path.basename(index))
-    existed = entry["index_before"] is not None
-    content = storage.read_file(saved, limit=MAX_INDEX_BYTES) if storage.is_there(saved) else None
-    if existed and content is None:
-        raise NotFoundError("the backup of this change was removed: it cannot be undone", path=backup)
-    if content is not None and digest(content) != entry["index_before"]:
-        raise CorruptError("the backup of the index is damaged", path=saved)
-    for name in entry["moved"]:
-        if not storage.is_there(os.path.join(backup, name)):
-            raise NotFoundError("the backup lacks a file", path=os.path.join(backup, name))
-        if storage.is_there(os.path.join(directory, name)):
-            raise taken(os.path.join(directory, name))
-    undoing = {**entry, "undoing": True}
-    with announced(directory, undoing, content) as change:
-        for name in entry["moved"]:
-            put_back(os.path.join(backup, name), os.path.join(directory, name))
-        if existed:
-            temporary = temporary_index(os.path.join(directory, entry["checkpoint"]))
-            storage.link_or_copy(saved, temporary)
-        storage.sync_directory(directory)
+def _undo_one(place: Workplace, entry: RewriteEntry) -> None:
+    index = place.path(entry.index)
+    _require_standing(place, entry)
+    content = verify_kept(place, entry)
+    backup = place.backup(entry)
+    for name in (entry.index, *entry.created):
+        if storage.is_there(place.path(name)):
+            storage.require_removable(place.path(name))
+    pending = Pending(entry, undoing=True, old_index=content)
+    with announced(place, pending) as change:
+        if backup is not None:
+            for name in entry.moved:
+                put_back(backup / name, place.path(name))
+            if content is not None:
+                storage.link_or_copy(backup / entry.index, unfinished_name(index))
+        storage.sync_directory(place.directory)
         # A trainer takes no lock: with files that it has written in the meantime the old index must not be joined.
-        _require_standing(directory, entry)
-        for name in entry["moved"]:
-            if not comes_from(os.path.join(backup, name), os.path.join(directory, name)):
-                raise taken(os.path.join(directory, name))
+        _require_standing(place, entry)
+        for name in entry.moved:
+            if backup is None or not is_same(backup / name, place.path(name)):
+                raise taken(place.path(name))
         change.committing = True
-        if existed:
-            storage.rename(temporary, index)
+        if content is not None:
+            storage.rename(unfinished_name(index), index)
         else:
             storage.remove(index)
-    conclude(directory, undoing)
+    conclude(place, pending)
 
 
-def _of_repairs(directory: str) -> str | None:
+def _of_repairs(place: Workplace, changes: Iterable[ChangeEntry]) -> str | None:
     """How to take back the last repair of what lies beside the checkpoints, if there was one."""
-    entries = history(os.path.join(directory, ""), beside=True)
-    command = undo_command(directory)
-    return f"the last repair of the files beside it is taken back with: {command}" if entries else None
+    if not any(isinstance(entry, TidyEntry) for entry in changes):
+        return None
+    return f"the last repair of the files beside it is taken back with: {undo_command(place.directory)}"
 
 
-def _require_standing(directory: str, entry: Mapping[str, Any]) -> None:
+def _require_standing(place: Workplace, entry: RewriteEntry) -> None:
     """Raise BusyError unless the index is the one that the change made."""
-    index = os.path.join(directory, f"{entry['checkpoint']}.index")
-    if digest_if_there(index) != entry["index_after"]:
+    if digest_if_there(place.path(entry.index)) != entry.index_after:
         raise BusyError(
             "the checkpoint was written again after this change: taking it back would lose that",
-            path=index,
-            hint=f"the originals are in {backup_directory(directory, entry)}",
+            path=place.path(entry.index),
+            hint=f"the originals are in {place.backup_path(entry)}",
         )
 
 
-def written_names(entries: Iterable[Mapping[str, Any]]) -> list[str]:
+def written_names(entries: Iterable[ChangeEntry]) -> list[str]:
     """The names of the files that undoing these entries put back."""
-    return [name for entry in entries for name in _names(entry)]
-
-
-def _names(entry: Mapping[str, Any]) -> list[str]:
-    if is_beside(entry):
-        return [*entry["aside"], *([] if entry["state"] is None else [state_file(entry)])]
-    return [*entry["moved"], f"{entry['checkpoint']}.index"]
+    return [name for entry in entries for name in entry.restored]

@@ -220,6 +220,18 @@ def _sleep(item: int, report: Report) -> int:  # noqa: ARG001
     return item
 
 
+def _say_and_sleep(item: str, report: Report) -> None:  # noqa: ARG001
+    Path(item, str(os.getpid())).touch()
+    time.sleep(300)
+
+
+def _runs(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
 class TestProcesses:
     def test_results_reports_and_errors(self) -> None:
         reports: list[tuple[int, int, int]] = []
@@ -242,6 +254,20 @@ class TestProcesses:
         for _ in range(5):
             (done,) = Processes(1).run(_die_talking, [0])
             assert isinstance(done.error, StorageError)
+
+    def test_processes_end_when_the_one_that_started_them_is_killed(self, tmp_path: Path) -> None:
+        start = "import sys; sys.path[:0] = sys.argv[1:]; from test_backfill_all import _say_and_sleep; "
+        start += "from ckpt_tools.workers import Processes; list(Processes(2).run(_say_and_sleep, [sys.argv[1]] * 2))"
+        command = [sys.executable, "-c", start, str(tmp_path), str(Path(__file__).parent), *sys.path]
+        with subprocess.Popen(command, start_new_session=True) as parent:
+            deadline = time.monotonic() + 60
+            while len(started := [int(path.name) for path in tmp_path.iterdir()]) < 2 and time.monotonic() < deadline:
+                time.sleep(0.05)
+            parent.kill()
+        assert len(started) == 2
+        while any(map(_runs, started)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not any(map(_runs, started))
 
     def test_the_cores_are_shared(self) -> None:
         before = dict(os.environ)

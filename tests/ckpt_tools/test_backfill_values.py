@@ -102,8 +102,7 @@ def test_a_rewrite_that_was_killed_after_its_commit_is_finished_first(
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr("ckpt_tools.rewrite.applying.finish", kill)
-        patch.setattr("ckpt_tools.rewrite.journal.recover_directory", lambda _: None)
+        patch.setattr("ckpt_tools.rewrite.journal.end_after", kill)
         with pytest.raises(Killed):
             backfill(str(experiment), Options(value=sample.best_recall))
     state = Path(prefix).parent / ".ckpt-tools"

@@ -133,10 +133,10 @@ def test_the_same_command_again_ends_a_migration_that_could_not_tidy_up(
     prefix = EXPERIMENTS[0].prefix_in(experiment)
     replace = os.replace
 
-    def refuse(source: str, target: str) -> None:
-        if "backup" in str(target):
+    def refuse(source: str, target: str, **folders: int) -> None:
+        if folders and ".data-" in str(target):  # into the backup
             raise OSError(errno.EIO, os.strerror(errno.EIO))
-        replace(source, target)
+        replace(source, target, **folders)
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", refuse)

@@ -9,7 +9,7 @@ import typer
 from rich.text import Text
 
 from ckpt_tools.cli import render
-from ckpt_tools.cli.app import Json, Quiet, app, epilog, finish
+from ckpt_tools.cli.app import Json, NoLock, Quiet, app, epilog, finish
 from ckpt_tools.cli.output import Output, safe
 from ckpt_tools.errors import EXIT_FINDINGS, EXIT_OK, CkptError, UsageError
 from ckpt_tools.findings import Finding
@@ -63,6 +63,7 @@ def backfill(
             "--scheduler", metavar="ADDRESS", help="With --all: a Dask scheduler that does it.", show_default=False
         ),
     ] = None,
+    no_lock: NoLock = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -79,7 +80,7 @@ def backfill(
 
         if split not in ("valid", "test"):
             raise UsageError(f"--split {split}: must be valid or test")
-        options = library.Options(data, top_n, split, value, from_logs, force, dry_run)
+        options = library.Options(data, top_n, split, value, from_logs, force, dry_run, lock=not no_lock)
         if every:
             from ckpt_tools.cli.commands import backfill_all
 
@@ -111,7 +112,7 @@ def backfill(
         )
         return EXIT_FINDINGS if any(outcome.error for outcome in outcomes) else EXIT_OK
 
-    finish(output, body)
+    finish(output, body, lock=not no_lock)
 
 
 def _line(done: Outcome) -> RenderableType:

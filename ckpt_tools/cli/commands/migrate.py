@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ckpt_tools.cli import render
-from ckpt_tools.cli.app import Json, PathArgument, Quiet, app, epilog, finish
+from ckpt_tools.cli.app import Json, NoLock, PathArgument, Quiet, app, epilog, finish
 from ckpt_tools.cli.output import Output, safe
 from ckpt_tools.errors import EXIT_OK, UsageError
 from ckpt_tools.findings import Finding
@@ -41,6 +41,7 @@ def migrate(
         ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan; write nothing.")] = False,
+    no_lock: NoLock = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -66,7 +67,7 @@ def migrate(
         )
         return EXIT_OK
 
-    finish(output, body)
+    finish(output, body, lock=not no_lock)
 
 
 def _text(migration: Migration | Finished, where: str | None, to_output: bool) -> Iterator[RenderableType]:

@@ -9,7 +9,7 @@ import typer
 from rich.text import Text
 
 from ckpt_tools.cli import render
-from ckpt_tools.cli.app import Json, PathArgument, Quiet, app, epilog, finish
+from ckpt_tools.cli.app import Json, NoLock, PathArgument, Quiet, app, epilog, finish
 from ckpt_tools.cli.output import Output, safe
 from ckpt_tools.findings import exit_code
 
@@ -31,6 +31,7 @@ _MOST_LOST = 20
 def repair(
     path: PathArgument,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan; write nothing.")] = False,
+    no_lock: NoLock = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -45,7 +46,7 @@ def repair(
         output.result({**made.to_json(), "written": not dry_run}, lambda: _text(made, dry_run), wrong=bool(code))
         return code
 
-    finish(output, body)
+    finish(output, body, lock=not no_lock)
 
 
 def _text(made: Repair, dry_run: bool) -> Iterator[RenderableType]:

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from ckpt_tools.cli.app import Json, PathArgument, Quiet, app, epilog, finish
+from ckpt_tools.cli.app import Json, NoLock, PathArgument, Quiet, app, epilog, finish
 from ckpt_tools.cli.output import Output, safe
 from ckpt_tools.errors import EXIT_OK, CkptError
 from ckpt_tools.format.state import FILE_NAME
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+    from ckpt_tools.ledger import ChangeEntry
 
 
 @app.command(
@@ -37,6 +39,7 @@ def undo(
     drop: Annotated[
         bool, typer.Option("--drop-backups", help="Remove the kept originals; the changes then stay for good.")
     ] = False,
+    no_lock: NoLock = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -52,7 +55,7 @@ def undo(
         prefix, beside = _chain(path)
         if list_only:
             entries = ledger.history(prefix, beside=beside)
-            rows = [{**entry, "backup": rewrite.has_backup(prefix, entry)} for entry in entries]
+            rows = [{**entry.to_json(), "backup": rewrite.has_backup(prefix, entry)} for entry in entries]
             output.result({"prefix": prefix, "changes": rows, "findings": []}, lambda: _listing(prefix, rows))
             return EXIT_OK
         if drop:
@@ -67,14 +70,14 @@ def undo(
             {
                 "prefix": prefix,
                 "restored": rewrite.written_names(entries),
-                "undone": [entry["id"] for entry in entries],
+                "undone": [entry.id for entry in entries],
                 "findings": [],
             },
             lambda: _text(prefix, entries),
         )
         return EXIT_OK
 
-    finish(output, body)
+    finish(output, body, lock=not no_lock)
 
 
 def _chain(path: str) -> tuple[str, bool]:
@@ -98,27 +101,28 @@ def _chain(path: str) -> tuple[str, bool]:
     lines = [os.path.dirname(prefix) or "."] if prefix else []
     lines += [directory, *(os.path.join(directory, line) for line in (BEST_LINE, LATEST_LINE) if folder)]
     for line in dict.fromkeys(lines):
-        if (unfinished := rewrite.pending(line)) is not None:
-            changed = os.path.join(line, unfinished["checkpoint"])
+        unfinished = rewrite.pending(line)
+        if unfinished is not None:
+            changed = os.path.join(line, getattr(unfinished.entry, "checkpoint", ""))
             if beside or changed in (prefix, path.removesuffix(".index")):
                 return changed, beside
     if prefix and (not beside or ledger.history(prefix, beside=True)):
         return prefix, beside
-    changes = [(entry, line) for line in dict.fromkeys(lines) for entry in ledger.standing(line)] if beside else []
-    if changes:
-        entry, line = max(changes, key=lambda change: str(change[0].get("time", "")))
-        return os.path.join(line, entry.get("checkpoint", "")), beside
+    changes = [(entry, line) for line in dict.fromkeys(lines) for entry in ledger.standing(ledger.read_ledger(line))]
+    if beside and changes:
+        entry, line = max(changes, key=lambda change: change[0].time)
+        return os.path.join(line, getattr(entry, "checkpoint", "")), beside
     if problem is not None:
         raise problem
     return prefix, beside
 
 
-def _text(prefix: str, entries: Iterable[Mapping[str, Any]]) -> Iterator[RenderableType]:
-    from ckpt_tools.ledger import is_beside
+def _text(prefix: str, entries: Iterable[ChangeEntry]) -> Iterator[RenderableType]:
+    from ckpt_tools.ledger import TidyEntry
 
     for entry in entries:
-        where = os.path.dirname(prefix) if is_beside(entry) else prefix
-        words = f"{safe(where)}: took back {safe(entry['action'])} of {safe(entry['time'])} ({safe(entry['id'])})"
+        where = os.path.dirname(prefix) if isinstance(entry, TidyEntry) else prefix
+        words = f"{safe(where)}: took back {safe(entry.action)} of {safe(entry.time)} ({safe(entry.id)})"
         yield Text.assemble(("✓ ", "bold green"), words)
 
 

@@ -17,6 +17,8 @@ from ckpt_tools.steady import steady
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from ckpt_tools.ledger import RewriteEntry
+
 
 @app.command(epilog=epilog("ckpt why best_model/book_DNN_b128_lr0.005_d64_len20_test85"))
 def why(path: PathArgument, json: Json = False, quiet: Quiet = False) -> None:
@@ -25,49 +27,62 @@ def why(path: PathArgument, json: Json = False, quiet: Quiet = False) -> None:
 
     def body() -> int:
         prefix, entries = _changes(path)
-        output.result({"prefix": prefix, "changes": entries, "findings": []}, lambda: _text(prefix, entries))
+        rows = [entry.to_json() for entry in entries]
+        output.result({"prefix": prefix, "changes": rows, "findings": []}, lambda: _text(prefix, entries))
         return EXIT_OK
 
     finish(output, body)
 
 
 @steady
-def _changes(path: str) -> tuple[str, list[dict[str, Any]]]:
+def _changes(path: str) -> tuple[str, list[RewriteEntry]]:
     """The checkpoint that is meant, and its changes."""
     from ckpt_tools import ledger
     from ckpt_tools.experiments import resolve
 
     prefix = resolve(path)
-    return prefix, ledger.history(prefix)
+    return prefix, ledger.rewrites(prefix)
 
 
-def _text(prefix: str, entries: list[dict[str, Any]]) -> Iterator[RenderableType]:
+def _text(prefix: str, entries: list[RewriteEntry]) -> Iterator[RenderableType]:
     yield Text(safe(prefix), style="bold")
     if not entries:
         yield Text("  as its trainer wrote it: no change is recorded")
     for entry in entries:
-        yield Text(f"  {safe(entry['time'])}  {safe(entry['action'])} by {safe(entry['tool'])}  ({safe(entry['id'])})")
+        yield Text(f"  {safe(entry.time)}  {safe(entry.action)} by {safe(entry.tool)}  ({safe(entry.id)})")
         table = Table.grid(padding=(0, 2))
         table.add_column(style="dim", no_wrap=True)
         table.add_column(overflow="fold")
-        for change in entry["changes"]:
-            if change["value"] is not None:
-                table.add_row(f"{change['action']}s", Text(f"{safe(change['key'])} = {safe(change['value'])}"))
-        for name, text in _evidence(entry["evidence"]):
+        for change in entry.changes:
+            if change.get("value") is not None:
+                table.add_row(
+                    f"{safe(change.get('action'))}s", Text(f"{safe(change.get('key'))} = {safe(change['value'])}")
+                )
+        for name, text in _evidence(entry.evidence):
             table.add_row(name, Text(safe(text)))
-        table.add_row("index", f"{(entry['index_before'] or 'none')[:12]} → {entry['index_after'][:12]} (SHA-256)")
+        table.add_row("index", f"{(entry.index_before or 'none')[:12]} → {entry.index_after[:12]} (SHA-256)")
         yield Padding(table, (0, 0, 0, 4), expand=False)
 
 
 def _evidence(evidence: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    measured = evidence.get("measured")
-    if measured:
-        what = f"{measured['name']}@{measured['top_n']} of {measured['users']} {measured['split']} users"
-        yield "measured", f"{measured['value']:.6f}, {what} (split {measured['digest'][:12]})"
-    logged = evidence.get("logged_best")
-    if logged:
-        yield "logged", f"{logged['recall']:.6f} at step {logged['step']} in {logged['source']}"
+    """What a change was decided from, in words; what has another form than ours is shown as it is."""
+    for name, words in (("measured", _measured), ("logged_best", _logged)):
+        found = evidence.get(name)
+        if found:
+            try:
+                yield name.removesuffix("_best"), words(found)
+            except (KeyError, TypeError, ValueError):
+                yield name.removesuffix("_best"), str(found)
     if evidence.get("agreement"):
-        yield "agreement", evidence["agreement"]
+        yield "agreement", str(evidence["agreement"])
     if evidence.get("from"):
-        yield "from", f"{evidence['from']} to {evidence['to']}"
+        yield "from", f"{evidence['from']} to {evidence.get('to')}"
+
+
+def _measured(measured: Mapping[str, Any]) -> str:
+    what = f"{measured['name']}@{measured['top_n']} of {measured['users']} {measured['split']} users"
+    return f"{measured['value']:.6f}, {what} (split {measured['digest'][:12]})"
+
+
+def _logged(logged: Mapping[str, Any]) -> str:
+    return f"{logged['recall']:.6f} at step {logged['step']} in {logged['source']}"

@@ -48,17 +48,28 @@ class Recorder:
 
     def _wrap(self, name: str, original: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any, **options: Any) -> Any:
-            before = isinstance(arguments[0], (str, os.PathLike)) and os.path.lexists(arguments[0])
+            named = arguments
+            if name not in ("write", "fsync", "ftruncate"):
+                folders = [options.get("src_dir_fd", options.get("dir_fd")), options.get("dst_dir_fd")]
+                paths = [self._path(path, folder) for path, folder in zip(arguments[:2], folders, strict=False)]
+                named = (*paths, *arguments[2:]) if name in ("link", "replace") else (paths[0], *arguments[1:])
+            before = isinstance(named[0], str) and os.path.lexists(named[0])
             result = original(*arguments, **options)
-            self._record(name, arguments, result, before)
+            self._record(name, named, result, before)
             return result
 
         return call
 
+    def _path(self, path: Any, folder: int | None) -> Any:
+        """The path of a name in a directory that is held open."""
+        if not isinstance(path, (str, os.PathLike)):
+            return path
+        return os.path.abspath(os.path.join("" if folder is None else self._open[folder], os.fspath(path)))
+
     def _record(self, name: str, arguments: tuple[Any, ...], result: Any, existed: bool) -> None:
         first = arguments[0]
         if name == "open":
-            path = os.path.abspath(os.fspath(first))
+            path = first
             self._open[result] = path
             if arguments[1] & os.O_CREAT and not existed:
                 self._add(Call("create", path))
@@ -71,9 +82,9 @@ class Recorder:
             else:
                 self._add(Call("truncate", path, size=arguments[1]))
         elif name in ("link", "replace"):
-            self._add(Call(name, os.path.abspath(arguments[1]), os.path.abspath(first)))
+            self._add(Call(name, arguments[1], first))
         else:
-            self._add(Call(name, os.path.abspath(first)))
+            self._add(Call(name, first))
 
     def _add(self, call: Call) -> None:
         if call.path.startswith(self._root):

@@ -9,6 +9,7 @@ nothing, as the commands do.
 
 from __future__ import annotations
 
+import os
 import struct
 import sys
 from contextlib import nullcontext, suppress
@@ -17,7 +18,7 @@ from ckpt_tools.errors import CkptError, NotFoundError, UnsupportedError
 from ckpt_tools.ledger import history
 from ckpt_tools.readers.bundle import Bundle
 from ckpt_tools.repair import repair
-from ckpt_tools.rewrite import apply, plan_scalar, recover, undo
+from ckpt_tools.rewrite import apply, pending, plan_scalar, recover, undo
 
 KEY = "best_metric"
 SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
@@ -30,7 +31,7 @@ def main(command: str, prefix: str, *rest: str) -> int:
                 undo(prefix)
             return 0
         if command == "undo-beside":
-            while history(prefix, beside=True):
+            while history(prefix, beside=True) or pending(os.path.dirname(prefix)):
                 undo(prefix, beside=True)
             return 0
         if command == "repair":

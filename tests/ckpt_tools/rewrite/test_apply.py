@@ -104,12 +104,12 @@ def test_the_directory_holds_the_new_set_and_the_backup_the_old_one(prefix: str)
 def test_the_ledger_says_what_why_and_by_which_version(prefix: str) -> None:
     applied = rewrite(prefix, 0.25, measured=0.25, note="é")
     (entry,) = read_ledger(folder(prefix))
-    assert entry["id"] == applied.id
-    assert entry["tool"] == f"ckpt-tools {__version__}"
-    assert entry["action"] == "backfill"
-    assert entry["evidence"] == {"measured": 0.25, "note": "é"}
-    assert entry["changes"][-1]["value"] in (0.25, "with the child 'best_metric'")
-    assert {change["key"] for change in entry["changes"]} >= {BEST_KEY} or entry["changes"][0]["key"] == "best_metric"
+    assert entry.id == applied.id
+    assert entry.tool == f"ckpt-tools {__version__}"
+    assert entry.action == "backfill"
+    assert entry.evidence == {"measured": 0.25, "note": "é"}
+    assert entry.changes[-1]["value"] in (0.25, "with the child 'best_metric'")
+    assert {change["key"] for change in entry.changes} >= {BEST_KEY} or entry.changes[0]["key"] == "best_metric"
     assert len(Path(folder(prefix), ".ckpt-tools", "ledger.jsonl").read_text().splitlines()) == 1
 
 

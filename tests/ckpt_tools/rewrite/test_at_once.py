@@ -70,7 +70,7 @@ def test_a_race(prefix: str, tmp_path: Path) -> None:
     assert stored_best(prefix) in won
     assert len(read_ledger(str(tmp_path))) == len(won)
     assert not os.path.exists(tmp_path / ".ckpt-tools" / "pending.json")
-    undo(prefix, to=read_ledger(str(tmp_path))[0]["id"])
+    undo(prefix, to=read_ledger(str(tmp_path))[0].id)
     assert stored_best(prefix) is None
 
 

@@ -138,7 +138,7 @@ def test_a_read_that_is_interrupted_is_tried_again(prefix: str, require_tool: Ca
 def test_a_rename_that_is_refused(prefix: str, error: str, monkeypatch: pytest.MonkeyPatch) -> None:
     before = snapshot(os.path.dirname(prefix))
 
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise OSError(getattr(errno, error), os.strerror(getattr(errno, error)))
 
     monkeypatch.setattr(os, "replace", refuse)
@@ -250,7 +250,7 @@ def test_interrupted_before_each_call(
 def test_a_signal_while_it_waits_for_nothing(prefix: str, number: int, require_tool: Callable[..., str]) -> None:
     """SIGTERM and SIGINT before the rename that commits: nothing is changed, or the next run cleans up."""
     command = [sys.executable, rewrite_worker.__file__, "rewrite", prefix, "0.5"]
-    done = traced(require_tool("strace"), "rename", f"signal={number}:when=2", *command)
+    done = traced(require_tool("strace"), "rename,renameat", f"signal={number}:when=2", *command)
     assert done.returncode != 0
     assert stored_best(prefix) in (None, 0.5)
     rewrite(prefix, 0.25)

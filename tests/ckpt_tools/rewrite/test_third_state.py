@@ -156,8 +156,8 @@ def committed(prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A change that was killed just after its commit."""
     replace = os.replace
 
-    def stop_after(source: str, target: str) -> None:
-        replace(source, target)
+    def stop_after(source: str, target: str, **folders: int) -> None:
+        replace(source, target, **folders)
         if target == f"{prefix}.index":
             patch.setattr(os, "fsync", killed)
 
@@ -268,10 +268,10 @@ def test_an_undo_that_could_not_tidy_up_takes_nothing_more_back(
     unlink = os.unlink
     for _ in range(times):
 
-        def refuse(path: str) -> None:
+        def refuse(path: str, **folder: int) -> None:
             if ".data-" in str(path):
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
-            unlink(path)
+            unlink(path, **folder)
 
         with monkeypatch.context() as patch:
             patch.setattr(os, "unlink", refuse)
@@ -280,7 +280,7 @@ def test_an_undo_that_could_not_tidy_up_takes_nothing_more_back(
         assert stored_best(prefix) == 0.25
         assert len(history(prefix)) == 1, "the ledger is right"
     (undone,) = undo(prefix)
-    assert undone["evidence"] == {}
+    assert undone.evidence == {}
     assert stored_best(prefix) == 0.25
     undo(prefix)
     assert stored_best(prefix) is None

@@ -42,7 +42,7 @@ def test_every_fixture_comes_back_exactly(sample: Sample, copy: Callable[..., Pa
     (undone,) = undo(prefix)
     ledger = os.path.relpath(folder(prefix) / LEDGER, experiment)
     assert {name: row for name, row in snapshot(experiment).items() if name != ledger} == before
-    assert read_ledger(str(folder(prefix)))[-1]["undoes"] == undone["id"]
+    assert read_ledger(str(folder(prefix)))[-1].undoes == undone.id
     assert os.listdir(folder(prefix) / ".ckpt-tools") == ["ledger.jsonl"]
 
 
@@ -52,10 +52,10 @@ def test_one_by_one_and_all_at_once(prefix: str) -> None:
     for value in (0.1, 0.2, 0.3):
         ids.append(rewrite(prefix, value).id)
         states.append(files(prefix))
-    assert [entry["id"] for entry in history(prefix)] == ids
+    assert [entry.id for entry in history(prefix)] == ids
     undo(prefix)
     assert files(prefix) == states[2]
-    assert [entry["id"] for entry in undo(prefix, to=ids[0])] == ids[1::-1]
+    assert [entry.id for entry in undo(prefix, to=ids[0])] == ids[1::-1]
     assert files(prefix) == states[0]
     assert history(prefix) == []
 
@@ -144,7 +144,7 @@ def test_what_a_trainer_wrote_after_a_killed_undo_is_never_lost(prefix: str, mon
     with monkeypatch.context() as patch:
         # As if it had been killed before the commit: nothing is cleaned up.
         patch.setattr(os, "replace", killed_at_the_commit)
-        patch.setattr("ckpt_tools.rewrite.journal.recover_directory", lambda _: None)
+        patch.setattr("ckpt_tools.rewrite.journal.recover_in", lambda _: None)
         with pytest.raises(Killed):
             undo(prefix)
     assert (folder(prefix) / ".ckpt-tools" / "pending.json").exists()
@@ -163,10 +163,10 @@ class Killed(BaseException):
     pass
 
 
-def killed_at_the_commit(source: str, target: str) -> None:
+def killed_at_the_commit(source: str, target: str, **folders: int) -> None:
     if os.fspath(target).endswith(".index"):
         raise Killed
-    os.rename(source, target)
+    os.rename(source, target, **folders)
 
 
 @pytest.mark.parametrize("damage", ["index", "data"])

@@ -55,18 +55,18 @@ def test_a_repaired_directory_comes_back_exactly(run: Path) -> None:
     undo_all(run)
     assert files(run) == before
     assert os.listdir(run / ".ckpt-tools") == ["ledger.jsonl"]
-    assert [entry.get("undoes") is None for entry in read_ledger(str(run))] == [True, True, False, False]
+    assert [entry.kind for entry in read_ledger(str(run))] == ["tidy", "tidy", "undo", "undo"]
 
 
 def test_one_by_one_newest_first(run: Path) -> None:
     repair(str(run))
     assert (run / "checkpoint").read_bytes() != TORN
     (undone,) = undo(f"{run}/", beside=True)
-    assert undone["action"] == "set-aside"
+    assert undone.action == "set-aside"
     assert (run / "ckpt-3_temp" / "part-00000-of-00001.index").read_bytes() == b"unfinished"
     assert (run / "checkpoint").read_bytes() != TORN
     (undone,) = undo(f"{run}/", beside=True)
-    assert undone["action"] == "rewrite-state"
+    assert undone.action == "rewrite-state"
     assert (run / "checkpoint").read_bytes() == TORN
     with pytest.raises(NotFoundError, match="nothing to undo"):
         undo(f"{run}/", beside=True)
