@@ -60,7 +60,7 @@ CASES ?= 1000000
 KINDS ?= bundle v1 h5 zip any
 JOBS ?= 2
 fuzz: $(STAMP)
-	PYTHONPATH=tests/ckpt_tools:tests/ckpt_tools/formats $(BIN)/python -m fuzz_formats --cases $(CASES) --kinds $(KINDS) --jobs $(JOBS)
+	PYTHONPATH=tests/support:tests/fuzz $(BIN)/python -m fuzz_formats --cases $(CASES) --kinds $(KINDS) --jobs $(JOBS)
 
 # make constraints  renew constraints.txt from pyproject.toml
 constraints: $(STAMP)

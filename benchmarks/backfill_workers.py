@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ckpt_tools.backfill import Options
-from ckpt_tools.backfill_all import backfill_all
-from ckpt_tools.workers import Processes
+from ckpt_tools.operations.backfilling import Options
+from ckpt_tools.operations.bulk_backfilling import backfill_all
+from ckpt_tools.operations.workers import Processes
 
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
 EXPERIMENT = FIXTURES / "experiments/tf2.10/best_model/book_ComiRec-DR_b128_lr0.005_d8_len20_k210_ComiRec-DR"

@@ -16,12 +16,12 @@ from made_up import BOOKS, config, interactions
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from trainer.data import Interactions
-from trainer.learner import Learner
-from trainer.measuring import Ranking, evaluate, first_true, numpy_model, true_pairs
-from trainer.models import Recommender
-from trainer.sampling import BatchSampler
-from trainer.variables import initial_variables
+from trainer.data.interactions import Interactions
+from trainer.data.sampling import BatchSampler
+from trainer.evaluation.measuring import Ranking, evaluate, first_true, numpy_model, true_pairs
+from trainer.models.recommenders import Recommender
+from trainer.models.variables import initial_variables
+from trainer.training.learner import Learner
 
 TOP_N = 50
 USERS = 1000

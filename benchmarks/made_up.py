@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from trainer.config import TrainConfig, default_config, override
-from trainer.data import Interactions
+from trainer.data.interactions import Interactions
 
 BOOKS = 367_983
 

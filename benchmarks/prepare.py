@@ -21,7 +21,7 @@ _AT_ONCE = 100_000
 # A child of its own for each format: the largest memory of a process never falls again.
 _PROGRAM = """
 import sys
-from trainer.prepare import prepare
+from trainer.data.preparation import prepare
 done = prepare(sys.argv[1], sys.argv[2], sys.argv[3], "made_up")
 print(f"{done.kept} of {done.read} kept, {done.users} users, {done.items} items")
 """

@@ -16,10 +16,10 @@ import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from trainer.ahead import Ahead
 from trainer.config import default_config, override
-from trainer.learner import Learner
-from trainer.start import measure, new_run
+from trainer.data.prefetch import Prefetch
+from trainer.training.learner import Learner
+from trainer.training.starting_point import measure, new_run
 
 STEPS, TEST_ITER, SEEDS = 600, 100, (19, 20, 21)
 ORIGINAL: dict[str, tuple[float, float, float]] = {
@@ -34,7 +34,7 @@ ORIGINAL: dict[str, tuple[float, float, float]] = {
 def best_recall(directory: str, model_type: str, seed: int) -> float:
     settings = {"learning_rate": 0.005, "seed": seed}
     start = new_run(override(default_config("video_games", model_type, 0, "paper"), settings), directory)
-    learner, batches = Learner(start.config, start.variables), Ahead(start.sampler)
+    learner, batches = Learner(start.config, start.variables), Prefetch(start.sampler)
     best = 0.0
     for step in range(STEPS):
         learner.update(batches(step))

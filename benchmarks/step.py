@@ -19,11 +19,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import tensorflow as tf
 
-from trainer.ahead import Ahead
 from trainer.config import TrainConfig
-from trainer.learner import Learner
-from trainer.sampling import BatchSampler
-from trainer.variables import initial_variables
+from trainer.data.prefetch import Prefetch
+from trainer.data.sampling import BatchSampler
+from trainer.models.variables import initial_variables
+from trainer.training.learner import Learner
 
 GOALS = {"DNN": 20, "ComiRec-SA": 20, "ComiRec-DR": 30}
 
@@ -104,7 +104,7 @@ def median_ms(step: Callable[[int], Any], warm: int, count: int) -> float:
 
 def our_step(model_type: str, items: int) -> float:
     settings = config(model_type, items)
-    batches = Ahead(BatchSampler(interactions(items, 20_000), settings))
+    batches = Prefetch(BatchSampler(interactions(items, 20_000), settings))
     learner = Learner(settings, initial_variables(settings))
     found = median_ms(lambda number: learner.update(batches(number)), 20, 100)
     batches.close()

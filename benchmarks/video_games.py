@@ -15,10 +15,10 @@ import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from trainer.ahead import Ahead
 from trainer.config import default_config, override
-from trainer.learner import Learner
-from trainer.start import measure, new_run
+from trainer.data.prefetch import Prefetch
+from trainer.training.learner import Learner
+from trainer.training.starting_point import measure, new_run
 
 STEPS, TEST_ITER = 600, 100
 
@@ -29,7 +29,7 @@ def best_recall(variant: str, batch_size: int) -> None:
     print(f"{variant}, batch {batch_size}")
     begun = time.perf_counter()
     start = new_run(config, sys.argv[1])
-    learner, batches = Learner(start.config, start.variables), Ahead(start.sampler)
+    learner, batches = Learner(start.config, start.variables), Prefetch(start.sampler)
     best = 0.0
     for step in range(STEPS):
         learner.update(batches(step))

@@ -17,15 +17,15 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ckpt_tools import places
+from ckpt_tools.analysis.stability import steady
 from ckpt_tools.errors import CorruptError, UnsupportedError
-from ckpt_tools.experiments import resolve
 from ckpt_tools.findings import Finding
+from ckpt_tools.fs import paths
 from ckpt_tools.readers import Bundle, Checkpoint, open_checkpoint
 from ckpt_tools.readers.common import CHUNK
 from ckpt_tools.readers.keras_names import MAPS
 from ckpt_tools.readers.v1_names import shard_names
-from ckpt_tools.steady import steady
+from ckpt_tools.runs.experiments import resolve
 
 SCHEMA_VERSION = 1
 MAX_BYTES = 1 << 28
@@ -136,13 +136,13 @@ def _row(checkpoint: Checkpoint, name: str) -> Row:
 def _files(checkpoint: Checkpoint) -> dict[str, str]:
     """The digest of each file of a checkpoint, by its name beside the checkpoint's own."""
     directory = os.path.dirname(checkpoint.prefix)
-    return {places.relative(path, directory or os.curdir): _digest(path) for path in _paths(checkpoint)}
+    return {paths.relative(path, directory or os.curdir): _digest(path) for path in _paths(checkpoint)}
 
 
 def _paths(checkpoint: Checkpoint) -> list[str]:
     if isinstance(checkpoint, Bundle):
         graph = f"{checkpoint.prefix}.meta"  # TensorFlow 1 keeps one beside each checkpoint
-        return [checkpoint.path, *checkpoint.shard_paths, *([graph] if places.exists(graph) else [])]
+        return [checkpoint.path, *checkpoint.shard_paths, *([graph] if paths.exists(graph) else [])]
     if checkpoint.prefix.endswith(MAPS):
         from ckpt_tools.readers.keras_h5 import shards_of_map  # HDF5 is loaded only for its files
 
@@ -152,7 +152,7 @@ def _paths(checkpoint: Checkpoint) -> list[str]:
 
 def _digest(path: str) -> str:
     digest = hashlib.sha256()
-    with places.open_file(path) as file:
+    with paths.open_file(path) as file:
         for offset in range(0, file.size, CHUNK):
             digest.update(file.read(offset, min(CHUNK, file.size - offset)))
     return digest.hexdigest()

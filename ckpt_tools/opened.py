@@ -13,9 +13,9 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ckpt_tools.errors import CkptError
-from ckpt_tools.experiments import resolve
 from ckpt_tools.lineages import BestMetric, Lineage, identify
 from ckpt_tools.readers import Checkpoint, TensorInfo, open_checkpoint
+from ckpt_tools.runs.experiments import resolve
 
 if TYPE_CHECKING:
     import numpy as np

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ckpt_tools.errors import NotFoundError, UsageError
-from ckpt_tools.experiments import BEST_ROOT, Experiment, find_experiments
+from ckpt_tools.runs.experiments import BEST_ROOT, Experiment, find_experiments
 from trainer.config import TrainConfig, experiment_name
 
 

@@ -6,10 +6,10 @@ import os
 import re
 from collections.abc import Callable, Sequence
 
-from ckpt_tools import storage
+from ckpt_tools.analysis.verification import verify
 from ckpt_tools.errors import CkptError, StorageError
 from ckpt_tools.format.state import FILE_NAME, encode_state
-from ckpt_tools.verify import verify
+from ckpt_tools.fs import durable, local
 
 UNFINISHED = "unfinished_temp"
 _INDEX = ".index"
@@ -31,10 +31,10 @@ class Line:
         before is untouched.
         """
         unfinished = os.path.join(self.directory, UNFINISHED)
-        storage.make_directory(self.directory)
-        storage.sync_directory(os.path.dirname(os.path.abspath(self.directory)))
+        durable.make_directory(self.directory)
+        durable.sync_directory(os.path.dirname(os.path.abspath(self.directory)))
         self.tidy()
-        storage.make_directory(unfinished)
+        durable.make_directory(unfinished)
         name = f"{self._name}-{self._next_number()}{self._suffix}"
         draft = os.path.join(unfinished, name)
         try:
@@ -44,7 +44,7 @@ class Line:
                 raise StorageError(f"cannot save: {error.strerror or error}", path=draft) from error
             files = sorted(os.listdir(unfinished), key=lambda file: file.endswith(_INDEX))
             for file in files:
-                storage.sync_file(os.path.join(unfinished, file))
+                durable.sync_file(os.path.join(unfinished, file))
             found = verify(draft)
             if not found.whole:
                 worst = next(finding for finding in found.findings if finding.severity == "damage")
@@ -54,8 +54,8 @@ class Line:
                     hint="what was saved before is untouched: check the disk",
                 )
             for file in files:  # the index last: before it has its name there is no checkpoint
-                storage.rename(os.path.join(unfinished, file), os.path.join(self.directory, file))
-                storage.sync_directory(self.directory)
+                durable.rename(os.path.join(unfinished, file), os.path.join(self.directory, file))
+                durable.sync_directory(self.directory)
         finally:
             self.tidy()
         return os.path.join(self.directory, name)
@@ -64,7 +64,7 @@ class Line:
         """Name a bundle in the directory's ``checkpoint`` file, for what restores the newest of a directory."""
         if not self._suffix:
             name = os.path.basename(path)
-            storage.write_atomic(os.path.join(self.directory, FILE_NAME), encode_state(name, [name]))
+            durable.write_atomic(os.path.join(self.directory, FILE_NAME), encode_state(name, [name]))
 
     def retire(self, stay: Sequence[str]) -> None:
         """Remove this line's checkpoints but some; an index goes first, so that none names data that is gone."""
@@ -73,22 +73,22 @@ class Line:
             match = self._file.fullmatch(file)
             assert match is not None
             if f"{self._name}-{match['number']}{self._suffix}" not in kept:
-                storage.remove(os.path.join(self.directory, file))
+                durable.remove(os.path.join(self.directory, file))
 
     def tidy(self) -> None:
         """Remove what a save that was killed left."""
         unfinished = os.path.join(self.directory, UNFINISHED)
         if os.path.isdir(unfinished):
-            storage.remove_below(unfinished)
+            durable.remove_below(unfinished)
 
     def _files(self) -> list[str]:
-        files = [name for name in storage.list_directory(self.directory) if self._file.fullmatch(name)]
+        files = [name for name in local.list_directory(self.directory) if self._file.fullmatch(name)]
         return sorted(files, key=lambda file: not file.endswith(_INDEX))
 
     def _next_number(self) -> int:
         """One that no file has, whoever wrote it."""
         try:
-            matches = map(self._file.fullmatch, storage.list_directory(self.directory))
+            matches = map(self._file.fullmatch, local.list_directory(self.directory))
         except CkptError:
             return 1
         return 1 + max((int(match["number"]) for match in matches if match), default=0)

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from ckpt_tools import storage
 from ckpt_tools.errors import CorruptError, UsageError
-from ckpt_tools.metric_lines import Mode, mode_of
+from ckpt_tools.fs import durable, local
+from ckpt_tools.runs.metric_lines import Mode, mode_of
 
 FILE = "best.json"
 SCHEMA_VERSION = 1
@@ -100,7 +100,7 @@ def read_state(directory: str) -> BestState | None:
     if not os.path.lexists(path):
         return None
     try:
-        said = json.loads(storage.read_file(path, limit=_MAX_BYTES))
+        said = json.loads(local.read_file(path, limit=_MAX_BYTES))
         fields = {name: said[name] for name in BestState.__dataclass_fields__}
         if fields["mode"] not in ("min", "max") or not isinstance(fields["metric"], str):
             raise ValueError("no metric with a mode")
@@ -119,7 +119,7 @@ def read_state(directory: str) -> BestState | None:
 def write_state(directory: str, state: BestState) -> None:
     """Replace ``best.json`` as a whole, durably."""
     said = {"schema_version": SCHEMA_VERSION, **asdict(state)}
-    storage.write_atomic(os.path.join(directory, FILE), json.dumps(said, indent=1).encode() + b"\n")
+    durable.write_atomic(os.path.join(directory, FILE), json.dumps(said, indent=1).encode() + b"\n")
 
 
 def resumed(directory: str, metric: str, mode: Mode, patience: int | None) -> BestState:

@@ -10,7 +10,7 @@ def browse(root: str) -> None:
 
     Raises NotFoundError when the root is no directory, UnsupportedError when Textual is not installed.
     """
-    from ckpt_tools.discovery import Discovery
+    from ckpt_tools.runs.discovery import Discovery
 
     # Before the screen is taken over: an error belongs on the screen that the user sees.
     next(Discovery(root).runs(), None)

@@ -16,14 +16,14 @@ from textual.widgets import DataTable, Footer, Header, Input, Static, TabbedCont
 from textual.widgets.tree import TreeNode
 from textual.worker import get_current_worker
 
-from ckpt_tools.audit import Row, describe
+from ckpt_tools.analysis.inspection import Inspection, Tensor, inspect
+from ckpt_tools.analysis.run_audit import Row, describe
+from ckpt_tools.analysis.stability import steady
 from ckpt_tools.browse.words import graph_lines, shown, summary
-from ckpt_tools.discovery import Discovery
 from ckpt_tools.errors import CkptError
 from ckpt_tools.format.object_graph import VALUE_SUFFIX
-from ckpt_tools.inspection import Inspection, Tensor, inspect
 from ckpt_tools.readers import open_checkpoint
-from ckpt_tools.steady import steady
+from ckpt_tools.runs.discovery import Discovery
 
 _MARKS = {
     "whole": "green",

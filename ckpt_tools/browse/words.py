@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from rich.text import Text
 
-from ckpt_tools.audit import Row
-from ckpt_tools.graph import ObjectGraph
+from ckpt_tools.analysis.run_audit import Row
+from ckpt_tools.format.graph import ObjectGraph
 
 
 def shown(text: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import typer
 
 from ckpt_tools.cli.app import app
-from ckpt_tools.cli.output import Output
+from ckpt_tools.console.output import Output
 from ckpt_tools.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_OK, UsageError
 from ckpt_tools.redaction import remember, without_secrets
 

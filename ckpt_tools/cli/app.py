@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 from ckpt_tools.cli.completion import complete_path
-from ckpt_tools.cli.output import Output
+from ckpt_tools.console.output import Output
+from ckpt_tools.console.pipes import while_read
 from ckpt_tools.errors import CkptError
-from ckpt_tools.pipes import while_read
-from ckpt_tools.storage import locking
+from ckpt_tools.fs.durable import locking
 from ckpt_tools.version import __version__
 
 EXIT_CODES = (

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ckpt_tools.cli.check import Check
-from ckpt_tools.cli.output import Output, write_text
+from ckpt_tools.console.output import Output, write_text
 from ckpt_tools.errors import EXIT_FINDINGS, EXIT_OK, CkptError, UsageError
 from ckpt_tools.findings import Finding
 
@@ -105,7 +105,7 @@ def file_of(path: str, prefix: str | None) -> str:
 def _distinct(paths: Sequence[str]) -> list[str]:
     if len(paths) == 1:
         return list(paths)
-    from ckpt_tools.experiments import resolve
+    from ckpt_tools.runs.experiments import resolve
 
     first: dict[str, str] = {}
     for path in paths:

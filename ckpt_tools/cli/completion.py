@@ -34,7 +34,7 @@ def _quoted(path: str) -> str:
 
 def complete_tensor(context: typer.Context, incomplete: str) -> list[str]:
     """The names of the tensors of the checkpoint that stands before it on the line."""
-    from ckpt_tools.inspection import inspect
+    from ckpt_tools.analysis.inspection import inspect
 
     # While the line is not complete, what is no option stays in args.
     path = context.params.get("path") or next(iter(context.args), None)
@@ -47,7 +47,7 @@ def complete_tensor(context: typer.Context, incomplete: str) -> list[str]:
 
 
 def _matching(incomplete: str) -> list[str]:
-    from ckpt_tools.readers.locate import prefixes_in
+    from ckpt_tools.readers.location import prefixes_in
 
     directory, start = os.path.split(incomplete)
     # A tilde stays as it was typed.

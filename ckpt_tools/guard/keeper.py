@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from ckpt_tools import storage
 from ckpt_tools.errors import BusyError, CkptError, CorruptError, StorageError
+from ckpt_tools.fs import durable, local
 from ckpt_tools.guard.matching import Evaluated, Match, Matcher, Order, Saved
 from ckpt_tools.guard.metric import Evaluation, MetricReader, better
 from ckpt_tools.guard.pins import Pin, Pins
@@ -101,7 +101,7 @@ class Keeper:
             return True
         try:
             self.pins.open()
-            self._open.enter_context(storage.locked(self.pins.directory))
+            self._open.enter_context(durable.locked(self.pins.directory))
         except BusyError:
             return False
         except CkptError as error:
@@ -298,7 +298,7 @@ class Keeper:
             if size == log.offset:
                 continue
             try:
-                with storage.RandomAccessFile(path) as file:
+                with local.RandomAccessFile(path) as file:
                     start = max(log.offset, file.size - _MOST_LOG_BYTES)
                     data = log.rest + file.read(start, file.size - start)
                     log.offset = file.size

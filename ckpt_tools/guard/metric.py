@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from ckpt_tools.errors import UsageError
-from ckpt_tools.metric_lines import (
+from ckpt_tools.runs.metric_lines import (
     Mode,
     Reading,
     canonical,

@@ -20,15 +20,16 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ckpt_tools import rewrite, storage
+from ckpt_tools import transactions
+from ckpt_tools.analysis.verification import verify
 from ckpt_tools.errors import CkptError, CorruptError, StorageError
 from ckpt_tools.format.object_graph import VALUE_SUFFIX
 from ckpt_tools.format.state import FILE_NAME, encode_state
+from ckpt_tools.fs import durable, local
 from ckpt_tools.guard.metric import Identity, better
 from ckpt_tools.guard.saves import Kind, Save, why_not_whole
 from ckpt_tools.lineages.base import float32
 from ckpt_tools.readers import Bundle, open_checkpoint
-from ckpt_tools.verify import verify
 
 SUFFIX = ".pins"
 SCHEMA_VERSION = 1
@@ -107,7 +108,7 @@ def _load(directory: str, number: int) -> Pin:
     """What a pin's own file says. Raises CorruptError, NotFoundError."""
     path = os.path.join(directory, _PIN_FILE)
     try:
-        said = json.loads(storage.read_file(path, limit=_MAX_JSON))
+        said = json.loads(local.read_file(path, limit=_MAX_JSON))
         metric = said.get("metric") or {}
         value = metric.get("value")
         name = said["name"]
@@ -167,7 +168,7 @@ class Pins:
     def state(self) -> dict[str, Any]:
         """What is known of the run: ``metric`` and ``order``; empty before the first."""
         try:
-            said = json.loads(storage.read_file(os.path.join(self.directory, _STATE), limit=_MAX_JSON))
+            said = json.loads(local.read_file(os.path.join(self.directory, _STATE), limit=_MAX_JSON))
         except (CkptError, ValueError):
             return {}
         return said if isinstance(said, dict) else {}
@@ -178,9 +179,7 @@ class Pins:
     def events(self) -> list[dict[str, Any]]:
         """The events of the last run of a guard; a last line that was cut off is left out."""
         try:
-            text = storage.read_file(os.path.join(self.directory, _EVENTS), limit=_MAX_EVENTS).decode(
-                "utf-8", "replace"
-            )
+            text = local.read_file(os.path.join(self.directory, _EVENTS), limit=_MAX_EVENTS).decode("utf-8", "replace")
         except CkptError:
             return []
         found: list[dict[str, Any]] = []
@@ -195,7 +194,7 @@ class Pins:
 
     def _read(self, names: re.Pattern[str]) -> Iterator[Pin]:
         with contextlib.suppress(CkptError):
-            for name in storage.list_directory(self.directory):
+            for name in local.list_directory(self.directory):
                 path = os.path.join(self.directory, name)
                 if names.fullmatch(name) and os.path.isdir(path) and not os.path.islink(path):
                     with contextlib.suppress(CkptError):
@@ -205,18 +204,18 @@ class Pins:
 
     def open(self) -> None:
         """Make the directory, durably, and clear away what was killed while it was made or removed."""
-        storage.make_directory(self.directory)
-        storage.sync_directory(os.path.dirname(self.directory) or os.curdir)
-        for name in storage.list_directory(self.directory):
+        durable.make_directory(self.directory)
+        durable.sync_directory(os.path.dirname(self.directory) or os.curdir)
+        for name in local.list_directory(self.directory):
             path = os.path.join(self.directory, name)
             if _TRASH.fullmatch(name):
-                storage.remove_below(path)
+                durable.remove_below(path)
             elif re.fullmatch(r"(?:guard\.json|pin\.json)\.tmp-[0-9a-f]{8}", name):
-                storage.remove(path)
+                durable.remove(path)
         for pin in self.all():
             if pin.kind == "bundle":
                 with contextlib.suppress(CkptError):
-                    rewrite.recover(pin.path)
+                    transactions.recover(pin.path)
 
     def remember(self, identity: Identity | None, order: str | None) -> None:
         """Keep what was learned of the run."""
@@ -227,16 +226,16 @@ class Pins:
             "order": order,
         }
         if said != self.state():
-            storage.write_atomic(os.path.join(self.directory, _STATE), json.dumps(said, indent=1).encode() + b"\n")
+            durable.write_atomic(os.path.join(self.directory, _STATE), json.dumps(said, indent=1).encode() + b"\n")
 
     def record(self, event: dict[str, Any]) -> None:
         """Append an event. It survives a kill, and need not survive a power loss: then the trainer is gone too."""
         path = os.path.join(self.directory, _EVENTS)
-        storage.append_line(path, json.dumps(event), durable=False)
+        durable.append_line(path, json.dumps(event), durable=False)
 
     def next_number(self) -> int:
         numbers = [0]
-        for name in storage.list_directory(self.directory):
+        for name in local.list_directory(self.directory):
             digits = re.search(r"\d{6,}$", name)
             if digits and not name.endswith(".json"):
                 numbers.append(int(digits[0]))
@@ -250,22 +249,22 @@ class Pins:
         """
         making = os.path.join(self.directory, f"making-{number:06}")
         copied = sum(file.size for file in save.files if not (link and save.data(file)))
-        if storage.free_bytes(self.directory) < 2 * copied:
+        if local.free_bytes(self.directory) < 2 * copied:
             raise StorageError(
                 f"{copied} bytes more would leave no room for the next save of the trainer",
                 path=self.directory,
                 hint="free some space",
             )
-        storage.make_directory(making)
+        durable.make_directory(making)
         try:
             for file in save.files:
                 source, target = os.path.join(save.directory, file.name), os.path.join(making, file.name)
                 if os.path.dirname(file.name):
-                    storage.make_directory(os.path.dirname(target))
+                    durable.make_directory(os.path.dirname(target))
                 if link and save.data(file):
-                    storage.link_or_copy(source, target)
+                    durable.link_or_copy(source, target)
                 else:
-                    storage.copy(source, target)
+                    durable.copy(source, target)
             name = os.path.relpath(save.path, save.directory)
             pin = Pin(
                 number=number,
@@ -279,17 +278,17 @@ class Pins:
                 origin=tuple((file.name, file.size, file.mtime_ns) for file in save.files),
             )
             if not save.unchanged():
-                storage.remove_below(making)
+                durable.remove_below(making)
                 return None
             torn = why_not_whole(save, pin.path)
             if torn is not None:
                 raise CorruptError(torn.message, path=save.path)
             _write_json(making, pin)
             held = os.path.join(self.directory, f"held-{number:06}")
-            storage.rename(making, held)
+            durable.rename(making, held)
         except BaseException:
             with contextlib.suppress(CkptError):
-                storage.remove_below(making)
+                durable.remove_below(making)
             raise
         return replace(pin, directory=held)
 
@@ -304,7 +303,7 @@ class Pins:
             raise CorruptError(worst.message, path=worst.path or held.path, key=worst.key)
         for folder, _, names in os.walk(held.directory):
             for name in names:
-                storage.sync_file(os.path.join(folder, name))
+                durable.sync_file(os.path.join(folder, name))
         pin = replace(
             held,
             value=value,
@@ -316,13 +315,13 @@ class Pins:
             pin = replace(pin, stored=_store(pin, value, identity))
         if pin.kind == "bundle":
             # So that what restores the newest of a directory finds it.
-            storage.write_atomic(os.path.join(pin.directory, FILE_NAME), encode_state(pin.name, [pin.name]))
+            durable.write_atomic(os.path.join(pin.directory, FILE_NAME), encode_state(pin.name, [pin.name]))
         _write_json(pin.directory, pin)
         for folder, _, _ in os.walk(pin.directory):
-            storage.sync_directory(folder)
+            durable.sync_directory(folder)
         place = os.path.join(self.directory, f"{pin.number:06}")
-        storage.rename(pin.directory, place)
-        storage.sync_directory(self.directory)
+        durable.rename(pin.directory, place)
+        durable.sync_directory(self.directory)
         return replace(pin, directory=place)
 
     def drop(self, pins: Iterable[Pin]) -> None:
@@ -330,8 +329,8 @@ class Pins:
         with self._removing:
             for pin in pins:
                 trash = os.path.join(self.directory, f"trash-{pin.number:06}")
-                storage.rename(pin.directory, trash)
-                storage.remove_below(trash)
+                durable.rename(pin.directory, trash)
+                durable.remove_below(trash)
 
     def retain(self, keep: int, mode: str | None) -> list[Pin]:
         """Remove all but ``keep`` pins, the best ones by value; returns those that went.
@@ -358,7 +357,7 @@ class Pins:
 
 
 def _write_json(directory: str, pin: Pin) -> None:
-    storage.write_atomic(
+    durable.write_atomic(
         os.path.join(directory, _PIN_FILE), json.dumps(pin.stored_json(), indent=1).encode() + b"\n", durable=False
     )
 
@@ -378,7 +377,7 @@ def _store(pin: Pin, value: float, identity: Identity | None) -> bool:
             key = next((key for key in (_BEST + VALUE_SUFFIX, _BEST) if key in checkpoint.tensors), None)
             if key is not None and checkpoint.tensors[key].dtype != "float32":
                 return False  # the trainer's own variable, of a type that a float32 must not replace
-            plan = rewrite.plan_scalar(
+            plan = transactions.plan_scalar(
                 checkpoint,
                 key=key or (_BEST + VALUE_SUFFIX if checkpoint.graph else _BEST),
                 name=_BEST,
@@ -386,7 +385,7 @@ def _store(pin: Pin, value: float, identity: Identity | None) -> bool:
                 reason="guard",
                 evidence=evidence,
             )
-        rewrite.apply(plan)
+        transactions.apply(plan)
         return True
     return pin.kind == "keras" and pin.name.endswith((".h5", ".hdf5")) and _store_in_h5(pin.path, value)
 
@@ -395,19 +394,19 @@ def _store_in_h5(path: str, value: float) -> bool:
     """Add the value as a dataset of its own, which Keras passes over; by a whole new file, read back and renamed."""
     import h5py
 
-    new = storage.temporary_name(path)
+    new = durable.temporary_name(path)
     try:
-        storage.copy(path, new)
+        durable.copy(path, new)
         with h5py.File(new, "r+") as file:
             if _BEST in file:
                 return False  # somebody else's: what it means is not known
             file.create_dataset(_BEST, data=float32(value), dtype="float32")
-        storage.sync_file(new)
+        durable.sync_file(new)
         if not verify(new).whole:
             return False
-        storage.rename(new, path)
+        durable.rename(new, path)
     except OSError as error:
         raise StorageError(f"cannot write best_metric: {error}", path=path) from error
     finally:
-        storage.remove(new)
+        durable.remove(new)
     return True

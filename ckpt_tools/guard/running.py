@@ -32,7 +32,7 @@ from ckpt_tools.guard.metric import MetricReader
 from ckpt_tools.guard.pins import Pins
 from ckpt_tools.guard.pump import Pump, Stream
 from ckpt_tools.guard.second import KeeperProcess, fork_keeper, received
-from ckpt_tools.metric_lines import Mode
+from ckpt_tools.runs.metric_lines import Mode
 
 # Behind the trainer's end: what it started may hold its output open for ever.
 _DRAIN_SECONDS = 1.0

@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ckpt_tools import storage
 from ckpt_tools.errors import CkptError
 from ckpt_tools.findings import Finding
+from ckpt_tools.fs import local
 from ckpt_tools.readers import open_checkpoint
 
 Kind = Literal["bundle", "saved-model", "keras", "v1"]
@@ -98,7 +98,7 @@ def is_being_written(save: Save, now: float) -> bool:
         if save.data(file):
             continue
         try:
-            written = storage.being_written(os.path.join(save.directory, file.name))
+            written = local.being_written(os.path.join(save.directory, file.name))
         except CkptError:
             return True
         if written or (written is None and save.kind != "bundle" and now - save.written < _SETTLED_SECONDS):

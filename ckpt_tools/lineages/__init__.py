@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from ckpt_tools.lineages import comirec_keras2_slots, comirec_keras2_vars, comirec_keras3, comirec_tf1, trainer
 from ckpt_tools.lineages.base import BestMetric, Lineage, OtherBest, Source
+from ckpt_tools.lineages.comirec import keras2_slots, keras2_vars, keras3, tf1, trainer
 from ckpt_tools.lineages.experiment_name import fields_above
 from ckpt_tools.readers.base import Checkpoint
 
 __all__ = ["BestMetric", "Lineage", "OtherBest", "Source", "identify"]
 
-_PRODUCERS = (trainer, comirec_keras3, comirec_keras2_vars, comirec_keras2_slots, comirec_tf1)
+_PRODUCERS = (trainer, keras3, keras2_vars, keras2_slots, tf1)
 
 
 def identify(checkpoint: Checkpoint) -> Lineage | None:

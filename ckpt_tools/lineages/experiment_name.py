@@ -9,7 +9,7 @@ import os
 import re
 from typing import Any
 
-from ckpt_tools import places
+from ckpt_tools.fs import paths
 
 # Its checkpoints lie in the experiment's folder, or in a line of their own within it.
 _LEVELS = 2
@@ -34,9 +34,9 @@ def parse_name(experiment: str) -> dict[str, Any]:
 
 def fields_above(prefix: str) -> dict[str, Any]:
     """The hyper-parameters in the name of the experiment that a checkpoint lies in; empty when it lies in none."""
-    folder = places.absolute(prefix)
+    folder = paths.absolute(prefix)
     for _ in range(_LEVELS):
-        folder = places.parent(folder)
+        folder = paths.parent(folder)
         fields = parse_name(os.path.basename(folder))
         if fields:
             return fields

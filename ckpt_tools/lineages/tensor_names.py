@@ -26,8 +26,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Literal, Protocol
 
+from ckpt_tools.format.graph import ObjectGraph
 from ckpt_tools.format.object_graph import VALUE_SUFFIX
-from ckpt_tools.graph import ObjectGraph
 
 Group = Literal["model", "average", "optimizer", "state"]
 Shape = tuple[int, ...]

@@ -6,9 +6,9 @@
 
 from __future__ import annotations
 
-from ckpt_tools.readers.base import Checkpoint, Step, TensorInfo
+from ckpt_tools.readers.base import Checkpoint, Progress, TensorInfo
 from ckpt_tools.readers.bundle import Bundle
-from ckpt_tools.readers.locate import locate
-from ckpt_tools.readers.open import open_checkpoint
+from ckpt_tools.readers.location import locate
+from ckpt_tools.readers.opening import open_checkpoint
 
-__all__ = ["Bundle", "Checkpoint", "Step", "TensorInfo", "locate", "open_checkpoint"]
+__all__ = ["Bundle", "Checkpoint", "Progress", "TensorInfo", "locate", "open_checkpoint"]

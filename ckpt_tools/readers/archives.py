@@ -7,8 +7,8 @@ import re
 import struct
 import zipfile
 
-from ckpt_tools import places
 from ckpt_tools.errors import CorruptError
+from ckpt_tools.fs import paths
 from ckpt_tools.readers.kinds import AS_SAFETENSORS, EXPORTED, PASS_OTHER, UNPACK, Kind
 from ckpt_tools.readers.window import Stream
 
@@ -44,7 +44,7 @@ def zip_stranger(path: str) -> Kind | None:
 
 def _names(path: str) -> set[str]:
     """The names of the members; a backslash, as Windows programs write it, counts as a slash."""
-    with places.open_file(path) as file:
+    with paths.open_file(path) as file:
         try:
             with zipfile.ZipFile(Stream(file)) as archive:
                 return {info.filename.replace("\\", "/") for info in archive.infolist()}

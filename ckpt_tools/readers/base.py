@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from ckpt_tools.findings import Finding
-from ckpt_tools.graph import ObjectGraph
+from ckpt_tools.format.graph import ObjectGraph
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,7 +29,7 @@ class TensorInfo:
     nbytes: int
 
 
-class Step(NamedTuple):
+class Progress(NamedTuple):
     """One step of `Checkpoint.examine`: so many more bytes read; a tensor done with; what is wrong with it."""
 
     nbytes: int = 0
@@ -80,11 +80,11 @@ class Checkpoint(Protocol):
         """What can be found without reading values: data that is missing or cut off, a broken object graph."""
         ...
 
-    def examine(self) -> Iterator[Step]:
+    def examine(self) -> Iterator[Progress]:
         """Read every stored byte once, in the order of the files, and check it against every checksum."""
         ...
 
-    def examine_some(self, names: Iterable[str]) -> Iterator[Step]:
+    def examine_some(self, names: Iterable[str]) -> Iterator[Progress]:
         """The same for some tensors alone. What has checksums over whole files only is read, and not compared."""
         ...
 

@@ -12,21 +12,21 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
-from ckpt_tools import places
 from ckpt_tools.errors import BusyError, CkptError, CorruptError, NotFoundError, UnsafeError
 from ckpt_tools.findings import Finding
 from ckpt_tools.format import checksum, dtypes
 from ckpt_tools.format.bundle import HEADER_KEY, OBJECT_GRAPH_KEY, Entry, Header
+from ckpt_tools.format.graph import ObjectGraph
 from ckpt_tools.format.slices import Box, Slice, require_cover
 from ckpt_tools.format.strings import check_strings, decode_strings
 from ckpt_tools.format.table import read_table
 from ckpt_tools.format.variants import check_variants
-from ckpt_tools.graph import ObjectGraph
-from ckpt_tools.readers.base import Step, TensorInfo
-from ckpt_tools.readers.common import CHUNK, Reader, damage, placed, shaped
+from ckpt_tools.fs import paths
+from ckpt_tools.readers.base import Progress, TensorInfo
+from ckpt_tools.readers.common import CHUNK, Reader, damage, error_context, shaped
 from ckpt_tools.readers.open_files import OpenFiles
 from ckpt_tools.readers.side_by_side import side_by_side
-from ckpt_tools.readers.sniff import sniff
+from ckpt_tools.readers.signatures import sniff
 
 if TYPE_CHECKING:
     import numpy as np
@@ -65,9 +65,9 @@ class Bundle(Reader):
         self.prefix = prefix
         self.path = index or index_name(prefix)
         self._files = OpenFiles()
-        self._shards: dict[int, places.File] = {}
-        with placed(self.path):
-            with places.open_file(self.path) as file:
+        self._shards: dict[int, paths.File] = {}
+        with error_context(self.path):
+            with paths.open_file(self.path) as file:
                 if file.size > MAX_INDEX_BYTES:
                     raise UnsafeError(f"an index of {file.size} bytes is over the limit of {MAX_INDEX_BYTES}")
                 self.index_bytes = file.read(0, file.size)
@@ -109,7 +109,7 @@ class Bundle(Reader):
     def graph(self) -> ObjectGraph | None:
         if OBJECT_GRAPH_KEY not in self.entries:
             return None
-        with placed(self.path, OBJECT_GRAPH_KEY):
+        with error_context(self.path, OBJECT_GRAPH_KEY):
             graph = ObjectGraph(self.graph_bytes)
             names = list(self.entries)
             for key in graph.keys:
@@ -125,7 +125,7 @@ class Bundle(Reader):
         entry = self._entry(OBJECT_GRAPH_KEY)
         if entry.dtype.name != "string" or entry.shape != () or OBJECT_GRAPH_KEY in self.parts:
             raise CorruptError("the object graph should be one string", path=self.path, key=OBJECT_GRAPH_KEY)
-        with placed(self.path, OBJECT_GRAPH_KEY):
+        with error_context(self.path, OBJECT_GRAPH_KEY):
             return self._strings(entry)[0]
 
     @property
@@ -148,7 +148,7 @@ class Bundle(Reader):
                     ends[entry.shard] = end
         return ends
 
-    def shard(self, number: int) -> places.File:
+    def shard(self, number: int) -> paths.File:
         """The opened shard. Raises NotFoundError (with all missing names) when there is no such file.
 
         A rewrite gives the data files other names: then the index that is open here is not the one on disk any
@@ -156,8 +156,8 @@ class Bundle(Reader):
         """
         if number not in self._shards:
             path = self._shard_path(number)
-            if not places.has_file(path):
-                if places.has_file(self.path) and places.fingerprint(self.path) != self.index_fingerprint:
+            if not paths.has_file(path):
+                if paths.has_file(self.path) and paths.fingerprint(self.path) != self.index_fingerprint:
                     hint = "run the same command again"
                     raise BusyError("written again while it was read", path=self.path, hint=hint)
                 names = ", ".join(os.path.basename(self._shard_path(lost)) for lost in self._missing[:4])
@@ -173,7 +173,7 @@ class Bundle(Reader):
         import numpy as np
 
         entry = self._entry(name)
-        with placed(self.path, name):
+        with error_context(self.path, name):
             if name not in self.parts:
                 return self._array(entry)
             dtype = object if entry.dtype.name == "string" else dtypes.to_numpy(entry.dtype)
@@ -185,7 +185,7 @@ class Bundle(Reader):
     def chunks(self, name: str) -> Iterator[bytes]:
         """The stored bytes of a tensor in pieces; its checksum is verified behind the last one."""
         entry = self._entry(name)
-        with placed(self.path, name):
+        with error_context(self.path, name):
             parts = sorted(self.parts.get(name, ()), key=lambda part: part.box.start)
             if any(box.shape[1:] != entry.shape[1:] for box, _ in parts):
                 yield self.read(name).tobytes()
@@ -222,17 +222,17 @@ class Bundle(Reader):
         except (CorruptError, NotFoundError) as error:
             yield damage(error)
 
-    def examine(self) -> Iterator[Step]:
+    def examine(self) -> Iterator[Progress]:
         def place(name: str) -> tuple[int, int]:
             first = self.stored(name)[0]
             return first.shard, first.offset
 
-        def examine(name: str) -> Iterator[Step]:
+        def examine(name: str) -> Iterator[Progress]:
             return self._examined(name, self._pieces(name))
 
         names = sorted(self.entries, key=place)
         # A store is read in order, ahead of what is asked for; and little is done before a thread has started.
-        if places.is_url(self.path) or sum(map(self._stored_bytes, names)) < _LARGE:
+        if paths.is_url(self.path) or sum(map(self._stored_bytes, names)) < _LARGE:
             for name in names:
                 yield from examine(name)
         else:
@@ -258,17 +258,17 @@ class Bundle(Reader):
         self._shards.clear()
 
     def _pieces(self, name: str) -> Iterator[int]:
-        with placed(self.path, name):
+        with error_context(self.path, name):
             for entry in self.stored(name):
                 if entry.dtype.name == "string":
                     # The elements need not be taken apart for that: a million of them would be a million objects.
-                    with placed(self._shard_path(entry.shard)):
+                    with error_context(self._shard_path(entry.shard)):
                         *_, crc = check_strings(b"".join(self._chunks(entry)), entry.elements)
                     self._require(crc == entry.crc, entry)
                     yield entry.size
                 elif entry.dtype.name == "variant":
                     raw = b"".join(self._chunks(entry))
-                    with placed(self._shard_path(entry.shard)):
+                    with error_context(self._shard_path(entry.shard)):
                         crc = check_variants(raw, entry.elements)
                     self._require(crc == entry.crc, entry)
                     yield entry.size
@@ -281,7 +281,7 @@ class Bundle(Reader):
     @cached_property
     def _missing(self) -> list[int]:
         """The shards without a file, looked up once: an index may claim 10^5 of them."""
-        return [number for number in range(self.header.num_shards) if not places.has_file(self._shard_path(number))]
+        return [number for number in range(self.header.num_shards) if not paths.has_file(self._shard_path(number))]
 
     def _entry(self, name: str) -> Entry:
         entry = self.entries.get(name)
@@ -320,7 +320,7 @@ class Bundle(Reader):
             self._require(checksum.mask(crc) == entry.crc, entry)
 
     def _strings(self, entry: Entry) -> list[bytes]:
-        with placed(self._shard_path(entry.shard)):
+        with error_context(self._shard_path(entry.shard)):
             elements, crc = decode_strings(b"".join(self._chunks(entry)), entry.elements)
         self._require(crc == entry.crc, entry)
         return elements
@@ -329,7 +329,7 @@ class Bundle(Reader):
         if not matches:
             raise CorruptError("checksum does not match", path=self._shard_path(entry.shard), offset=entry.offset)
 
-    def _require_extent(self, entry: Entry) -> places.File:
+    def _require_extent(self, entry: Entry) -> paths.File:
         """The shard of an entry, which has all its bytes."""
         shard = self.shard(entry.shard)
         if entry.offset + entry.size > shard.size:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ckpt_tools.errors import CkptError, CorruptError, NotFoundError, UnsupportedError
 from ckpt_tools.findings import Finding, Severity
-from ckpt_tools.graph import ObjectGraph
-from ckpt_tools.readers.base import Step, TensorInfo
+from ckpt_tools.format.graph import ObjectGraph
+from ckpt_tools.readers.base import Progress, TensorInfo
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,7 +23,7 @@ Itself = TypeVar("Itself", bound="Reader")
 
 
 @contextlib.contextmanager
-def placed(path: str, key: str | None = None) -> Iterator[None]:
+def error_context(path: str, key: str | None = None) -> Iterator[None]:
     """Tell an error of the pure formats in which file it happened."""
     try:
         yield
@@ -102,11 +102,11 @@ class Reader(ABC):
                 digest.update(chunk)
         return digest.hexdigest()
 
-    def examine(self) -> Iterator[Step]:
+    def examine(self) -> Iterator[Progress]:
         for name in self.tensors:
             yield from self._examined(name, self._pieces(name))
 
-    def examine_some(self, names: Iterable[str]) -> Iterator[Step]:
+    def examine_some(self, names: Iterable[str]) -> Iterator[Progress]:
         for name in names:
             yield from self._examined(name, self._pieces(name))
 
@@ -126,15 +126,15 @@ class Reader(ABC):
         else:
             yield from map(len, self.chunks(name))
 
-    def _examined(self, name: str, pieces: Iterable[int]) -> Iterator[Step]:
+    def _examined(self, name: str, pieces: Iterable[int]) -> Iterator[Progress]:
         """The steps of reading one tensor, its damage among them; what the system refuses is raised."""
         try:
             for nbytes in pieces:
-                yield Step(nbytes)
+                yield Progress(nbytes)
         except (CorruptError, NotFoundError, UnsupportedError) as error:
-            yield Step(tensor=name, finding=damage(error))
+            yield Progress(tensor=name, finding=damage(error))
         else:
-            yield Step(tensor=name)
+            yield Progress(tensor=name)
 
     def __enter__(self: Itself) -> Itself:
         return self

@@ -14,7 +14,7 @@ from ckpt_tools.errors import CorruptError, UnsupportedError
 from ckpt_tools.hdf5 import client
 from ckpt_tools.hdf5.library import MAX_EXPANSION, MAX_EXPANSION_FREE
 from ckpt_tools.readers.base import TensorInfo
-from ckpt_tools.readers.common import CHUNK, placed
+from ckpt_tools.readers.common import CHUNK, error_context
 from ckpt_tools.readers.window import Bytes
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ class Hdf5File:
     def _straight(self, name: str, info: TensorInfo, place: _Place) -> Iterator[bytes]:
         turned = place.stored[:1] == ">"
         for at in range(place.start, place.start + info.nbytes, CHUNK):
-            with placed(self.path, name):
+            with error_context(self.path, name):
                 piece = self._source.read(at, min(CHUNK, place.start + info.nbytes - at))
             if turned:
                 import numpy as np
@@ -146,7 +146,7 @@ class Hdf5File:
         """The bytes of a dataset itself, undecoded: places in this file, which the library would follow unchecked."""
         for start, size in self._ask("places", name):
             for at in range(int(start), int(start) + int(size), CHUNK):
-                with placed(self.path, name):
+                with error_context(self.path, name):
                     yield self._source.read(at, min(CHUNK, int(start) + int(size) - at))
 
     def _strings(self, name: str) -> list[bytes]:
@@ -170,7 +170,7 @@ class Hdf5File:
                 # It came to its end with another file.
                 self._child, self._number, _ = client.open_file(self._source)
             try:
-                with placed(self.path, name):
+                with error_context(self.path, name):
                     return self._child.ask(ask, self._number, nbytes, name=name, **more)
             except client.EndedError as error:
                 if error.alone:

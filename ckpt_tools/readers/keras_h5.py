@@ -16,11 +16,11 @@ from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from ckpt_tools import places, witness
 from ckpt_tools.errors import CkptError, CorruptError, NotFoundError, UnsafeError
 from ckpt_tools.findings import Finding
-from ckpt_tools.readers.base import Step, TensorInfo
-from ckpt_tools.readers.common import Reader, damage, placed
+from ckpt_tools.fs import paths, witness
+from ckpt_tools.readers.base import Progress, TensorInfo
+from ckpt_tools.readers.common import Reader, damage, error_context
 from ckpt_tools.readers.hdf5 import Hdf5File
 from ckpt_tools.readers.open_files import OpenFiles
 from ckpt_tools.readers.window import Bytes
@@ -99,8 +99,8 @@ class Hdf5Checkpoint(Reader):
     def outline(self) -> Iterator[Finding]:
         return map(damage, self._missing)
 
-    def examine(self) -> Iterator[Step]:
-        yield Step(finding=Finding("no-checksums", "note", NO_CHECKSUMS, self.prefix))
+    def examine(self) -> Iterator[Progress]:
+        yield Progress(finding=Finding("no-checksums", "note", NO_CHECKSUMS, self.prefix))
         yield from super().examine()
 
     def close(self) -> None:
@@ -126,8 +126,8 @@ def open_shards(path: str) -> Hdf5Checkpoint:
 
 def shards_of_map(path: str) -> list[str]:
     """The paths of the files that a map of weights names. Raises what ``shards_in`` raises, NotFoundError."""
-    with placed(path):
-        names = shards_in(places.read_file(path, limit=MAX_MAP_BYTES))
+    with error_context(path):
+        names = shards_in(paths.read_file(path, limit=MAX_MAP_BYTES))
     return [os.path.join(os.path.dirname(path), name) for name in names]
 
 

@@ -16,11 +16,11 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ckpt_tools import places
 from ckpt_tools.errors import CorruptError, NotFoundError, UnsafeError, UnsupportedError
+from ckpt_tools.fs import paths
 from ckpt_tools.readers.archives import WEIGHT_MAP, WEIGHTS
-from ckpt_tools.readers.base import Step
-from ckpt_tools.readers.common import CHUNK, damage, placed
+from ckpt_tools.readers.base import Progress
+from ckpt_tools.readers.common import CHUNK, damage, error_context
 from ckpt_tools.readers.hdf5 import MAX_EXPANSION, MAX_EXPANSION_FREE
 from ckpt_tools.readers.keras_h5 import MAX_MAP_BYTES, Hdf5Checkpoint, Source, shards_in
 from ckpt_tools.readers.window import Bytes, Memory, Stream, Window
@@ -49,8 +49,8 @@ class Archive:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self.file = places.open_file(path)
-        with placed(path):
+        self.file = paths.open_file(path)
+        with error_context(path):
             self.members = self._members()
 
     def open(self, name: str) -> Bytes:
@@ -60,7 +60,7 @@ class Archive:
             raise NotFoundError(f"the archive has no {name}", path=self.path)
         if not member.deflated:
             return Window(self.file, member.start, member.size)
-        with placed(self.path):
+        with error_context(self.path):
             return Memory(b"".join(self.unpacked(member)), self.path)
 
     def unpacked(self, member: Member) -> Iterator[bytes]:
@@ -136,24 +136,24 @@ class KerasZip(Hdf5Checkpoint):
         try:
             names = [WEIGHTS]
             if WEIGHTS not in self._archive.members and WEIGHT_MAP in self._archive.members:
-                with placed(path):
+                with error_context(path):
                     names = shards_in(self._map())
             super().__init__(path, "keras-zip", {name: self._opener(name) for name in names})
         except BaseException:
             self._archive.close()
             raise
 
-    def examine(self) -> Iterator[Step]:
+    def examine(self) -> Iterator[Progress]:
         for member in self._archive.members.values():
             try:
                 for piece in self._archive.unpacked(member):
-                    yield Step(len(piece))
+                    yield Progress(len(piece))
             except CorruptError as error:
-                yield Step(finding=damage(error))
+                yield Progress(finding=damage(error))
         # The archive's checksums cover the values: reading them again finds what the checksums do not say.
         for step in super().examine():
             if step.finding is None or step.finding.id != "no-checksums":
-                yield Step(0, step.tensor, step.finding)
+                yield Progress(0, step.tensor, step.finding)
 
     def close(self) -> None:
         super().close()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 
-from ckpt_tools import places
 from ckpt_tools.errors import BusyError
-from ckpt_tools.storage import PathLike
+from ckpt_tools.fs import paths
+from ckpt_tools.fs.local import PathLike
 
 # A process may have some hundreds of files open (often 1,024), and others in it want theirs.
 LIMIT = 64
@@ -21,23 +21,23 @@ class OpenFiles:
 
     def __init__(self, limit: int = LIMIT) -> None:
         self._limit = limit
-        self._open: OrderedDict[str, places.File] = OrderedDict()
+        self._open: OrderedDict[str, paths.File] = OrderedDict()
         self._lock = threading.Lock()
 
-    def open(self, path: PathLike) -> places.File:
+    def open(self, path: PathLike) -> paths.File:
         """Like ``places.open_file``."""
-        file = places.open_file(path)
+        file = paths.open_file(path)
         self._keep(file)
         return _Reopened(self, file)
 
-    def file(self, wanted: _Reopened) -> places.File:
+    def file(self, wanted: _Reopened) -> paths.File:
         """The open file. Raises BusyError when it is no more the one that it was."""
         with self._lock:
             file = self._open.get(wanted.path)
             if file is not None:
                 self._open.move_to_end(wanted.path)
         if file is None:
-            file = places.open_file(wanted.path)
+            file = paths.open_file(wanted.path)
             self._keep(file)
         if file.fingerprint != wanted.fingerprint:
             raise BusyError("was replaced while it was read", path=wanted.path, hint="run the same command again")
@@ -51,7 +51,7 @@ class OpenFiles:
                 if file is not None:
                     file.close()
 
-    def _keep(self, file: places.File) -> None:
+    def _keep(self, file: paths.File) -> None:
         with self._lock:
             self._open[file.path] = file
             self._open.move_to_end(file.path)
@@ -63,7 +63,7 @@ class OpenFiles:
 class _Reopened:
     """One of the files, as it was when it was opened first."""
 
-    def __init__(self, files: OpenFiles, file: places.File) -> None:
+    def __init__(self, files: OpenFiles, file: paths.File) -> None:
         self.path = file.path
         self.fingerprint = file.fingerprint
         self._files = files

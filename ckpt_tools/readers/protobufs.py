@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from ckpt_tools.errors import CkptError
 from ckpt_tools.format.wire import BYTES, FIXED32, FIXED64, VARINT, decode_varint
-from ckpt_tools.places import File
+from ckpt_tools.fs.paths import File
 from ckpt_tools.readers.kinds import EXPORTED, PASS_OTHER, Kind
 
 _MOST_FIELDS = 64

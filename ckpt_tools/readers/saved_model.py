@@ -15,9 +15,9 @@ import json
 import os
 from functools import cached_property
 
-from ckpt_tools import places
 from ckpt_tools.errors import CkptError
 from ckpt_tools.format.wire import fields
+from ckpt_tools.fs import paths
 from ckpt_tools.readers.bundle import Bundle
 
 _MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt")
@@ -42,7 +42,7 @@ class SavedModel(Bundle):
         """The class of each layer by its path in the object graph, ``a/b/c``; empty when no file tells."""
         path = os.path.join(self._directory, _METADATA)
         try:
-            return classes_in(places.read_file(path, limit=_MAX_METADATA_BYTES)) if places.exists(path) else {}
+            return classes_in(paths.read_file(path, limit=_MAX_METADATA_BYTES)) if paths.exists(path) else {}
         except CkptError:
             return {}
 
@@ -73,8 +73,8 @@ def _class_name(metadata: str) -> str | None:
 
 
 def is_saved_model(directory: str) -> bool:
-    return any(places.has_file(os.path.join(directory, name)) for name in _MODEL_FILES)
+    return any(paths.has_file(os.path.join(directory, name)) for name in _MODEL_FILES)
 
 
 def has_variables(directory: str) -> bool:
-    return places.has_file(os.path.join(directory, f"{VARIABLES}.index"))
+    return paths.has_file(os.path.join(directory, f"{VARIABLES}.index"))

@@ -5,19 +5,19 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from ckpt_tools.readers.base import Step
+from ckpt_tools.readers.base import Progress
 
 _LOOK_SECONDS = 0.1
 
 
-def side_by_side(batches: Iterable[Sequence[str]], examine: Callable[[str], Iterator[Step]]) -> Iterator[Step]:
+def side_by_side(batches: Iterable[Sequence[str]], examine: Callable[[str], Iterator[Progress]]) -> Iterator[Progress]:
     """The steps of examining every tensor of all batches: tensors and findings in their order, bytes as they are read.
 
     ``examine`` is called in both threads. What it raises is raised here, and ends the work of the other.
     """
     helper = _Helper(enumerate(batches), examine)
     helper.start()
-    found: dict[int, list[Step]] = helper.found
+    found: dict[int, list[Progress]] = helper.found
     shown = 0
     try:
         for number, names in helper.left():
@@ -25,7 +25,7 @@ def side_by_side(batches: Iterable[Sequence[str]], examine: Callable[[str], Iter
             for name in names:
                 for step in examine(name):
                     if step.tensor is None and step.finding is None:
-                        yield Step(step.nbytes + helper.bytes_read())
+                        yield Progress(step.nbytes + helper.bytes_read())
                         helper.complain()
                     else:
                         steps.append(step)
@@ -35,9 +35,9 @@ def side_by_side(batches: Iterable[Sequence[str]], examine: Callable[[str], Iter
                 shown += 1
         while helper.is_alive():
             helper.join(_LOOK_SECONDS)
-            yield Step(helper.bytes_read())
+            yield Progress(helper.bytes_read())
         helper.complain()
-        yield Step(helper.bytes_read())
+        yield Progress(helper.bytes_read())
         for number in sorted(found):
             yield from found.pop(number)
     finally:
@@ -47,9 +47,11 @@ def side_by_side(batches: Iterable[Sequence[str]], examine: Callable[[str], Iter
 class _Helper(threading.Thread):
     """Takes every batch that the other thread has not taken."""
 
-    def __init__(self, batches: Iterator[tuple[int, Sequence[str]]], examine: Callable[[str], Iterator[Step]]) -> None:
+    def __init__(
+        self, batches: Iterator[tuple[int, Sequence[str]]], examine: Callable[[str], Iterator[Progress]]
+    ) -> None:
         super().__init__(daemon=True)
-        self.found: dict[int, list[Step]] = {}
+        self.found: dict[int, list[Progress]] = {}
         self._batches = batches
         self._examine = examine
         self._lock = threading.Lock()

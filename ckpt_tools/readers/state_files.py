@@ -10,10 +10,10 @@ import os
 import re
 from collections.abc import Iterator
 
-from ckpt_tools import places
 from ckpt_tools.errors import CkptError, CorruptError, UnsafeError
 from ckpt_tools.format.state import FILE_NAME, MAX_BYTES, State, decode_state, remains_of_state
-from ckpt_tools.readers.sniff import sniff
+from ckpt_tools.fs import paths
+from ckpt_tools.readers.signatures import sniff
 from ckpt_tools.readers.v1_names import shard_set, shards_of
 
 # Of Windows, or of a scheme such as ``dbfs:/``.
@@ -37,7 +37,7 @@ def read_state(directory: str, name: str = FILE_NAME) -> State:
     """A state file of the directory. Raises CorruptError, UnsafeError for what is too large or no file."""
     path = os.path.join(directory, name)
     try:
-        return decode_state(places.read_file(path, limit=MAX_BYTES))
+        return decode_state(paths.read_file(path, limit=MAX_BYTES))
     except CorruptError as error:
         error.path = path
         raise
@@ -46,7 +46,7 @@ def read_state(directory: str, name: str = FILE_NAME) -> State:
 def is_state_file(path: str) -> bool:
     """Whether a file, whatever its name, is a state file by what it holds: a whole one, or the beginning of one."""
     try:
-        with places.open_file(path) as file:
+        with paths.open_file(path) as file:
             kind = sniff(file)
             if kind is not None:
                 return kind.id == "state"
@@ -75,7 +75,7 @@ def copy_of_state(directory: str) -> tuple[str, State] | None:
 def _states(directory: str) -> Iterator[tuple[str, State]]:
     for name in _candidates(directory):
         try:
-            with places.open_file(os.path.join(directory, name)) as file:
+            with paths.open_file(os.path.join(directory, name)) as file:
                 if _MARK not in file.read(0, min(file.size, _HEAD_BYTES)):
                     continue
                 state = remains_of_state(file.read(0, file.size))
@@ -88,7 +88,7 @@ def _states(directory: str) -> Iterator[tuple[str, State]]:
 def _candidates(directory: str) -> list[str]:
     """The names of files that may be state files, those called so first."""
     try:
-        found = places.scan(directory)
+        found = paths.scan(directory)
     except CkptError:
         return []
     names = [
@@ -99,7 +99,7 @@ def _candidates(directory: str) -> list[str]:
         and len(_MARK) < status.fingerprint.size <= MAX_BYTES
         and not _OTHERS.fullmatch(name)
         # Each file of a store is a journey: only those are opened there that are called so.
-        and ("checkpoint" in name or not places.is_url(directory))
+        and ("checkpoint" in name or not paths.is_url(directory))
     ]
     return sorted(names, key=lambda name: "checkpoint" not in name)[:_MOST_FILES]
 
@@ -114,19 +114,19 @@ def inside(directory: str, stored: str, state: str = FILE_NAME) -> str:
     Raises UnsafeError for a relative path that leads out of the directory.
     """
     options = list(dict.fromkeys(_options(stored)))
-    paths = [_joined(directory, option, stored, state) for option in options]
-    there = (path for path in paths[:-1] if _is_there(path))
-    return next(there, paths[-1] if _is_foreign(stored) or _is_there(paths[-1]) else paths[0])
+    candidates = [_joined(directory, option, stored, state) for option in options]
+    there = (path for path in candidates[:-1] if _is_there(path))
+    return next(there, candidates[-1] if _is_foreign(stored) or _is_there(candidates[-1]) else candidates[0])
 
 
 def _is_foreign(stored: str) -> bool:
     """Whether it is no relative path of this system."""
-    return places.is_absolute(stored) or "\\" in stored or _FOREIGN.match(stored) is not None
+    return paths.is_absolute(stored) or "\\" in stored or _FOREIGN.match(stored) is not None
 
 
 def _options(stored: str) -> Iterator[str]:
     """The paths, relative to the directory, that may be meant; the last is the mere name."""
-    if places.is_absolute(stored):
+    if paths.is_absolute(stored):
         yield os.path.basename(stored)
     else:
         yield stored
@@ -138,10 +138,10 @@ def _options(stored: str) -> Iterator[str]:
 def _joined(directory: str, option: str, stored: str, state: str) -> str:
     if option in ("", os.curdir):
         return os.path.join(directory, "")  # the checkpoint without a name: ``DIRECTORY/.index``
-    path = os.path.join(directory, option) if os.sep not in option else places.normal(os.path.join(directory, option))
+    path = os.path.join(directory, option) if os.sep not in option else paths.normal(os.path.join(directory, option))
     if option.endswith(os.sep):
         path = os.path.join(path, "")
-    if _leaves(path, directory) or _leaves(places.real(os.path.dirname(path)), places.real(directory)):
+    if _leaves(path, directory) or _leaves(paths.real(os.path.dirname(path)), paths.real(directory)):
         raise UnsafeError(
             f"names {stored!r}, a place outside its directory",
             path=os.path.join(directory, state),
@@ -156,7 +156,7 @@ def _leaves(path: str, directory: str) -> bool:
 
 def _is_there(prefix: str) -> bool:
     """Whether a checkpoint has this prefix: a bundle, one file, or a set of shards."""
-    if places.is_file(f"{prefix}.index") or places.is_file(prefix):
+    if paths.is_file(f"{prefix}.index") or paths.is_file(prefix):
         return True
     pattern = shard_set(prefix)
     return pattern is not None and shards_of(pattern)

@@ -16,7 +16,7 @@ from dataclasses import replace
 from pickletools import dis, genops
 
 from ckpt_tools.format import checksum
-from ckpt_tools.places import File
+from ckpt_tools.fs.paths import File
 from ckpt_tools.readers.kinds import AS_SAFETENSORS, EXPORTED, PASS_OTHER, UNPACK, Kind
 from ckpt_tools.readers.protobufs import protobuf
 

@@ -18,8 +18,8 @@ from ckpt_tools.format import dtypes
 from ckpt_tools.format.slices import Slice, require_cover
 from ckpt_tools.format.table import Table
 from ckpt_tools.format.v1 import HEADER_KEY, SavedTensor, decode_header, decode_value
-from ckpt_tools.readers.base import Step, TensorInfo
-from ckpt_tools.readers.common import CHUNK, Reader, damage, placed, shaped
+from ckpt_tools.readers.base import Progress, TensorInfo
+from ckpt_tools.readers.common import CHUNK, Reader, damage, error_context, shaped
 from ckpt_tools.readers.open_files import OpenFiles
 from ckpt_tools.readers.v1_names import shard_names
 
@@ -33,7 +33,7 @@ class _Shard:
     def __init__(self, path: str, files: OpenFiles) -> None:
         self.path = path
         self.file = files.open(path)
-        with placed(path):
+        with error_context(path):
             self.table = Table(self.file.read, self.file.size)
             header = self.table.get(HEADER_KEY)
             if header is None:
@@ -88,12 +88,12 @@ class V1Checkpoint(Reader):
 
         tensor = self._tensor(name)
         parts = self._parts[name]
-        with placed(self.prefix, name):
+        with error_context(self.prefix, name):
             boxes = [part.box(tensor.shape) for _, part in parts]
             require_cover(boxes, tensor.shape)
             arrays = []
             for (shard, part), box in zip(parts, boxes, strict=True):
-                with placed(shard.path, name):
+                with error_context(shard.path, name):
                     stored = shard.table.get(part.key(name))
                     if stored is None:
                         raise CorruptError("the header lists it, but it is not there")
@@ -116,17 +116,17 @@ class V1Checkpoint(Reader):
         yield from map(damage, self._missing)
         for name, tensor in self._saved.items():
             try:
-                with placed(self.prefix, name):
+                with error_context(self.prefix, name):
                     require_cover([part.box(tensor.shape) for _, part in self._parts[name]], tensor.shape)
             except CkptError as error:
                 yield damage(error)
 
-    def examine(self) -> Iterator[Step]:
+    def examine(self) -> Iterator[Progress]:
         """One pass over every table; a value that belongs to no tensor is damage, as is one that is missing."""
         for shard in self._shards:
             wanted = {part.key(tensor.name): (tensor, part) for tensor in shard.tensors for part in tensor.slices}
             try:
-                with placed(shard.path):
+                with error_context(shard.path):
                     for key, value in shard.table.items():
                         if key != HEADER_KEY and key not in wanted:
                             raise CorruptError(f"key {key!r} belongs to no tensor")
@@ -135,16 +135,16 @@ class V1Checkpoint(Reader):
                                 wanted[key][0].name, self._decoded(shard, *wanted.pop(key), value)
                             )
             except CorruptError as error:
-                yield Step(finding=damage(error))
+                yield Progress(finding=damage(error))
             for tensor, _ in wanted.values():
                 lost = "lies in or behind a damaged block, or is not there"
-                yield Step(tensor=tensor.name, finding=Finding("corrupt", "damage", lost, shard.path, tensor.name))
+                yield Progress(tensor=tensor.name, finding=Finding("corrupt", "damage", lost, shard.path, tensor.name))
 
     def close(self) -> None:
         self._files.close()
 
     def _decoded(self, shard: _Shard, tensor: SavedTensor, part: Slice, value: bytes) -> Iterator[int]:
-        with placed(shard.path, tensor.name):
+        with error_context(shard.path, tensor.name):
             decode_value(value, tensor.dtype, part.box(tensor.shape).elements)
             yield len(value)
 

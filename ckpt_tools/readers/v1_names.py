@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 
-from ckpt_tools import places
 from ckpt_tools.errors import CkptError, UnsafeError
+from ckpt_tools.fs import paths
 
 MAX_SHARDS = 100_000
 _SHARD = re.compile(r"(?P<prefix>.+)-(?:\d{5}|\?{5})-of-(?P<count>\d{5})", re.DOTALL)
@@ -35,7 +35,7 @@ def shard_names(path: str) -> list[str]:
 def shard_sets_in(directory: str, name: str) -> list[str]:
     """The patterns of all sharded checkpoints called ``name`` in a directory."""
     try:
-        files = places.list_directory(directory)
+        files = paths.list_directory(directory)
     except CkptError:
         return []
     sets = {shard_set(file) for file in files if file.startswith(f"{name}-")}
@@ -44,4 +44,4 @@ def shard_sets_in(directory: str, name: str) -> list[str]:
 
 def shards_of(path: str) -> bool:
     """Whether at least one file of a set is there."""
-    return any(places.has_file(name) for name in shard_names(path))
+    return any(paths.has_file(name) for name in shard_names(path))

@@ -6,7 +6,7 @@ import io
 from typing import Protocol
 
 from ckpt_tools.errors import CkptError, CorruptError
-from ckpt_tools.places import File
+from ckpt_tools.fs.paths import File
 
 
 class Bytes(Protocol):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 
-from ckpt_tools.discovery import Discovery
+from ckpt_tools.analysis.stability import steady
 from ckpt_tools.errors import UnsupportedError
-from ckpt_tools.experiments import is_experiment
 from ckpt_tools.report.contents import RunContents, ShelfContents, run_contents, shelf_contents
-from ckpt_tools.steady import steady
+from ckpt_tools.runs.discovery import Discovery
+from ckpt_tools.runs.experiments import is_experiment
 
 __all__ = ["RunContents", "ShelfContents", "contents", "render"]
 

@@ -10,9 +10,9 @@ from typing import Any
 import pygal
 from pygal.style import Style
 
-from ckpt_tools.evidence import LoggedEvaluation
-from ckpt_tools.inspection import Tensor
+from ckpt_tools.analysis.inspection import Tensor
 from ckpt_tools.report.contents import Histogram, NormBand
+from ckpt_tools.runs.logs import LoggedEvaluation
 
 _STYLE = Style(
     background="transparent",

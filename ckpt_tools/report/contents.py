@@ -10,17 +10,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ckpt_tools.audit import Audit, audit
+from ckpt_tools.analysis.inspection import Inspection, inspect
+from ckpt_tools.analysis.resume_forecast import Forecast, forecast
+from ckpt_tools.analysis.run_audit import Audit, audit
 from ckpt_tools.errors import CkptError
-from ckpt_tools.evidence import Evidence, LoggedEvaluation, collect, logged_objects, step_number
-from ckpt_tools.experiments import Experiment
 from ckpt_tools.findings import Finding
-from ckpt_tools.forecast import Forecast, forecast
 from ckpt_tools.format.object_graph import VALUE_SUFFIX
-from ckpt_tools.inspection import Inspection, inspect
 from ckpt_tools.lineages.base import ITEM_EMBEDDING
 from ckpt_tools.readers import Checkpoint, TensorInfo, open_checkpoint
 from ckpt_tools.readers.common import damage
+from ckpt_tools.runs.experiments import Experiment
+from ckpt_tools.runs.logs import Evidence, LoggedEvaluation, collect, logged_objects, step_number
 
 if TYPE_CHECKING:
     import numpy as np

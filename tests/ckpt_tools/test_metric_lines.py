@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ckpt_tools.metric_lines import MAX_LINE, Reading, canonical, lines_of, mode_of, read_line
+from ckpt_tools.runs.metric_lines import MAX_LINE, Reading, canonical, lines_of, mode_of, read_line
 
 LINES: list[tuple[str, dict[str, float]]] = [
     ("iter: 150, train loss: 0.1, valid recall: 0.117328", {"train loss": 0.1, "valid recall": 0.117328}),

@@ -13,10 +13,10 @@ import pytest
 from checkpoints import EXPERIMENTS, build_bundle, pick
 from objects import build_objects
 
-from ckpt_tools.diff import diff
-from ckpt_tools.graph import ObjectGraph
-from ckpt_tools.naming import by_canonical_name
-from ckpt_tools.pairing import pair
+from ckpt_tools.analysis.difference import diff
+from ckpt_tools.analysis.pairing import pair
+from ckpt_tools.format.graph import ObjectGraph
+from ckpt_tools.lineages.naming import by_canonical_name
 from ckpt_tools.readers import open_checkpoint
 from ckpt_tools.readers.base import TensorInfo
 

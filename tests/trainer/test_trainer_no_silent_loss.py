@@ -14,10 +14,10 @@ from test_trainer_resume import begin, resume, same_bits, tensors
 from toys import Recorder, small_config, tree
 
 from ckpt_tools.errors import BusyError, CkptError, MismatchError, UsageError
-from ckpt_tools.experiments import Experiment
-from ckpt_tools.readers.locate import prefixes_in
+from ckpt_tools.readers.location import prefixes_in
+from ckpt_tools.runs.experiments import Experiment
 from trainer.naming import new_experiment
-from trainer.start import new_run, resumed_run
+from trainer.training.starting_point import new_run, resumed_run
 
 pytestmark = pytest.mark.tensorflow
 
@@ -50,7 +50,7 @@ def test_the_best_of_other_data_stays_beside_the_new_one_and_is_found_again(
     start = resumed_run(experiment, "best", {}, data_dir=data_dir)
     assert start.resumed_from == old
     assert any(finding.id == "other-best" for finding in start.findings)
-    resume(experiment, "best", data_dir, start.standing.step)
+    resume(experiment, "best", data_dir, start.run_state.step)
     assert tensors(experiment.best_prefix())["best_metric"] == best["best_metric"], "the newest of the line again"
 
 
@@ -91,7 +91,7 @@ def test_a_best_that_is_lost_is_said_and_the_current_weights_take_its_place(
     assert f"the best model, {known['best_metric']:.6f} of step {known['state/best_step']}, is not in" in lost
     assert f"{start.first.recall:.6f}, are the best now" in lost
     outcome = resume(experiment, "latest", data_dir, 100)
-    assert outcome.standing.best_metric == tensors(experiment.best_prefix())["best_metric"]
+    assert outcome.run_state.best_metric == tensors(experiment.best_prefix())["best_metric"]
     assert not [f for f in resumed_run(experiment, "latest", {}, data_dir=data_dir).findings if "best" in f.id]
 
 
@@ -103,7 +103,7 @@ def test_a_lost_best_that_a_state_still_holds_is_put_back(tmp_path: Path, data_d
     shutil.rmtree(experiment.best_line)
     outcome = resume(experiment, "latest", data_dir, 20)
     put_back = tensors(experiment.best_prefix())
-    assert put_back["best_metric"] == best["best_metric"] == outcome.standing.best_metric
+    assert put_back["best_metric"] == best["best_metric"] == outcome.run_state.best_metric
     assert put_back["model/item_embedding"].tobytes() == best["model/item_embedding"].tobytes()
 
 
@@ -112,9 +112,9 @@ def test_after_an_early_stop_the_best_goes_on_with_other_batches(tmp_path: Path,
     start = resumed_run(experiment, "best", {}, data_dir=data_dir, continue_after_stop=True)
     assert start.config.seed == 8
     assert any("--seed 7 becomes 8" in finding.message for finding in start.findings)
-    resume(experiment, "best", data_dir, start.standing.step + 500, continue_after_stop=True)
+    resume(experiment, "best", data_dir, start.run_state.step + 500, continue_after_stop=True)
     stopped = tensors(experiment.latest_prefix())
-    if stopped["state/stopped"] and stopped["state/best_step"] == start.standing.step:
+    if stopped["state/stopped"] and stopped["state/best_step"] == start.run_state.step:
         again = resumed_run(experiment, "best", {}, data_dir=data_dir, continue_after_stop=True)
         assert again.config.seed == 9, "not those that failed the second time either"
     own = resumed_run(experiment, "best", {"seed": 70}, data_dir=data_dir, continue_after_stop=True)
@@ -126,7 +126,7 @@ def test_after_an_early_stop_the_best_goes_on_with_other_batches(tmp_path: Path,
 
 def test_of_two_new_runs_of_one_name_the_second_is_refused(tmp_path: Path, data_dir: str) -> None:
     """Both looked, and nothing was there; then the first one trained."""
-    from trainer.loop import train
+    from trainer.training.loop import train
 
     config = small_config()
     first, second = (new_experiment(str(tmp_path), config, "run") for _ in range(2))
@@ -139,7 +139,7 @@ def test_of_two_new_runs_of_one_name_the_second_is_refused(tmp_path: Path, data_
 
 
 def test_of_two_resumes_that_read_the_same_state_the_second_is_refused(tmp_path: Path, data_dir: str) -> None:
-    from trainer.loop import train
+    from trainer.training.loop import train
 
     experiment = begin(tmp_path, data_dir, 10)
     one, other = (resumed_run(experiment, "latest", {}, data_dir=data_dir) for _ in range(2))
@@ -154,9 +154,9 @@ def test_an_untrained_model_is_no_best_unless_asked(tmp_path: Path, data_dir: st
     experiment = begin(tmp_path, data_dir, 10)
     assert tensors(experiment.best_prefix())["state/step"] == 10
     start = new_run(small_config(), data_dir)
-    assert (start.standing.has_best, start.standing.recall > 0, start.unsaved_best) == (False, True, None)
+    assert (start.run_state.has_best, start.run_state.recall > 0, start.unsaved_best) == (False, True, None)
     start = new_run(small_config(), data_dir, untrained_best=True)
-    assert start.standing.is_best
+    assert start.run_state.is_best
     assert start.unsaved_best is not None
 
 
@@ -166,7 +166,7 @@ def test_a_run_that_was_killed_before_its_first_evaluation_can_be_continued(tmp_
     with pytest.raises(CkptError) as caught:
         resumed_run(experiment, "best", {}, data_dir=data_dir)
     assert "--from latest" in (caught.value.hint or "")
-    assert resume(experiment, "latest", data_dir, 10).standing.has_best
+    assert resume(experiment, "latest", data_dir, 10).run_state.has_best
 
 
 def test_validation_users_of_whom_nothing_is_known_are_counted(tmp_path: Path, data_dir: str) -> None:

@@ -15,14 +15,14 @@ from ckpt_tools.cli import render
 from ckpt_tools.cli.app import Json, Quiet, RootArgument, app, epilog, finish
 from ckpt_tools.cli.check import Check
 from ckpt_tools.cli.checks import Junit, Sarif, file_of, write
-from ckpt_tools.cli.output import Output, safe
+from ckpt_tools.console.output import Output, safe
 from ckpt_tools.errors import UsageError
 from ckpt_tools.findings import Finding, exit_code
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from ckpt_tools.audit import Audit, Row
+    from ckpt_tools.analysis.run_audit import Audit, Row
 
 _HEALTH = {
     "whole": "green",
@@ -71,7 +71,7 @@ def audit(
     output = Output("audit", root, json=json, quiet=quiet or csv)
 
     def body() -> int:
-        from ckpt_tools import audit as library
+        from ckpt_tools.analysis import run_audit as library
 
         if csv and json:
             raise UsageError("--csv and --json exclude each other")

@@ -10,14 +10,14 @@ from rich.text import Text
 
 from ckpt_tools.cli import render
 from ckpt_tools.cli.app import Json, NoLock, Quiet, app, epilog, finish
-from ckpt_tools.cli.output import Output, safe
+from ckpt_tools.console.output import Output, safe
 from ckpt_tools.errors import EXIT_FINDINGS, EXIT_OK, CkptError, UsageError
 from ckpt_tools.findings import Finding
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from ckpt_tools.backfill import Outcome
+    from ckpt_tools.operations.backfilling import Outcome
 
 
 @app.command(
@@ -76,7 +76,7 @@ def backfill(
 
     def body() -> int:
         # Imported here: the other commands should not wait for what only this one needs.
-        from ckpt_tools import backfill as library
+        from ckpt_tools.operations import backfilling as library
 
         if split not in ("valid", "test"):
             raise UsageError(f"--split {split}: must be valid or test")

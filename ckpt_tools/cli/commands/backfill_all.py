@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from ckpt_tools.backfill import Options
-from ckpt_tools.backfill_all import Listener, Row, Summary, backfill_all
 from ckpt_tools.cli import render
-from ckpt_tools.cli.output import Bars, Output, safe
+from ckpt_tools.console.output import Bars, Output, safe
 from ckpt_tools.errors import EXIT_FINDINGS, EXIT_OK
-from ckpt_tools.workers import Cluster, Processes, Workers
+from ckpt_tools.operations.backfilling import Options
+from ckpt_tools.operations.bulk_backfilling import Listener, Row, Summary, backfill_all
+from ckpt_tools.operations.workers import Cluster, Processes, Workers
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

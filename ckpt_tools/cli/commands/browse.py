@@ -6,7 +6,7 @@ import shlex
 import sys
 
 from ckpt_tools.cli.app import Json, Quiet, RootArgument, app, epilog, finish
-from ckpt_tools.cli.output import Output
+from ckpt_tools.console.output import Output
 from ckpt_tools.errors import EXIT_OK, UsageError
 
 

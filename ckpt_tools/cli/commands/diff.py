@@ -11,13 +11,13 @@ from rich.text import Text
 
 from ckpt_tools.cli import render
 from ckpt_tools.cli.app import Json, Quiet, app, epilog, finish
-from ckpt_tools.cli.output import Output, safe
+from ckpt_tools.console.output import Output, safe
 from ckpt_tools.errors import EXIT_FINDINGS, EXIT_OK
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from ckpt_tools.diff import Change, Difference
+    from ckpt_tools.analysis.difference import Change, Difference
 
 
 @app.command(
@@ -36,7 +36,7 @@ def diff(
     output = Output("diff", a, json=json, quiet=quiet)
 
     def body() -> int:
-        from ckpt_tools.diff import diff as ask
+        from ckpt_tools.analysis.difference import diff as ask
 
         with output.progress("comparing") as progress:
             found = ask(a, b, progress=progress)

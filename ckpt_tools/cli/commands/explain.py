@@ -9,7 +9,7 @@ import typer
 from rich.text import Text
 
 from ckpt_tools.cli.app import Json, Quiet, app, epilog, finish
-from ckpt_tools.cli.output import Output, safe
+from ckpt_tools.console.output import Output, safe
 from ckpt_tools.errors import EXIT_OK
 
 
@@ -37,7 +37,7 @@ def explain(
     output = Output("explain", path, json=json, quiet=quiet)
 
     def body() -> int:
-        from ckpt_tools.explain import explain as ask
+        from ckpt_tools.analysis.explanation import explain as ask
 
         found = ask(sys.stdin.read() if message == "-" else message, path)
         rows = (("cause", found.cause), ("here", found.checked), ("next", found.fix))

@@ -10,14 +10,14 @@ from rich.text import Text
 
 from ckpt_tools.cli import render
 from ckpt_tools.cli.app import Json, PathArgument, Quiet, app, epilog, finish
-from ckpt_tools.cli.output import Output, safe
+from ckpt_tools.console.output import Output, safe
 from ckpt_tools.errors import UsageError
 from ckpt_tools.findings import exit_code
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from ckpt_tools.export import Export
+    from ckpt_tools.operations.exporting import Export
 
 
 @app.command(epilog=epilog("ckpt export model.ckpt-1000 model.safetensors", "ckpt export ckpt-3 model.weights.h5"))
@@ -45,7 +45,7 @@ def export(
     output = Output("export", path, json=json, quiet=quiet)
 
     def body() -> int:
-        from ckpt_tools.export import export as ask
+        from ckpt_tools.operations.exporting import export as ask
 
         if names is not None and names not in ("canonical", "stored", "keras"):
             raise UsageError(f"--names {names}: must be canonical, stored or keras")

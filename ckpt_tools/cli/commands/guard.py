@@ -11,7 +11,7 @@ from rich.text import Text
 from ckpt_tools.cli import render
 from ckpt_tools.cli.app import Json, Quiet, app, epilog, finish
 from ckpt_tools.cli.completion import complete_path
-from ckpt_tools.cli.output import Output, safe
+from ckpt_tools.console.output import Output, safe
 from ckpt_tools.errors import EXIT_OK, CkptError, UsageError
 
 if TYPE_CHECKING:

@@ -13,14 +13,14 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
+from ckpt_tools.analysis.inspection import Inspection, Tensor
+from ckpt_tools.analysis.inspection import inspect as ask
 from ckpt_tools.cli import render
 from ckpt_tools.cli.app import Json, PathArgument, Quiet, app, epilog, finish
 from ckpt_tools.cli.completion import complete_tensor
-from ckpt_tools.cli.output import Output, safe
+from ckpt_tools.console.output import Output, safe
 from ckpt_tools.findings import exit_code
 from ckpt_tools.format.object_graph import VALUE_SUFFIX
-from ckpt_tools.inspection import Inspection, Tensor
-from ckpt_tools.inspection import inspect as ask
 from ckpt_tools.lineages import Lineage
 
 _FORMATS = {
@@ -111,7 +111,7 @@ def _text(found: Inspection, *, tree: bool) -> Iterator[RenderableType]:
 
 def _history(found: Inspection) -> str:
     """The recalls that the run's logs tell, the best with its step."""
-    from ckpt_tools.evidence import collect
+    from ckpt_tools.runs.logs import collect
 
     evidence = found.evidence or (collect(found.experiment) if found.experiment else None)
     if evidence is None or evidence.best is None:

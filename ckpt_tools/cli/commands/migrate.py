@@ -14,7 +14,7 @@ from rich.text import Text
 
 from ckpt_tools.cli import render
 from ckpt_tools.cli.app import Json, NoLock, PathArgument, Quiet, app, epilog, finish
-from ckpt_tools.cli.output import Output, safe
+from ckpt_tools.console.output import Output, safe
 from ckpt_tools.errors import EXIT_OK, UsageError
 from ckpt_tools.findings import Finding
 from ckpt_tools.format.object_graph import VALUE_SUFFIX
@@ -22,7 +22,7 @@ from ckpt_tools.format.object_graph import VALUE_SUFFIX
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from ckpt_tools.migrate import Finished, Migration
+    from ckpt_tools.operations.migration import Finished, Migration
 
 
 @app.command(
@@ -49,7 +49,7 @@ def migrate(
     output = Output("migrate", path, json=json, quiet=quiet)
 
     def body() -> int:
-        from ckpt_tools.migrate import migrate as library
+        from ckpt_tools.operations.migration import migrate as library
 
         if to != "trainer":
             raise UsageError(f"--to {to}: the only layout is trainer")
@@ -71,7 +71,7 @@ def migrate(
 
 
 def _text(migration: Migration | Finished, where: str | None, to_output: bool) -> Iterator[RenderableType]:
-    from ckpt_tools.migrate import Finished
+    from ckpt_tools.operations.migration import Finished
 
     if isinstance(migration, Finished):
         words = f"{safe(migration.prefix)}: its migration, which was interrupted, is now brought to its end"
@@ -102,7 +102,7 @@ def _text(migration: Migration | Finished, where: str | None, to_output: bool) -
 
 def _findings(migration: Migration | Finished, where: str | None, to_output: bool) -> list[Finding]:
     """A migration invents no best metric: what was not there is still missing, and can be put in."""
-    from ckpt_tools.migrate import Finished
+    from ckpt_tools.operations.migration import Finished
 
     if isinstance(migration, Finished) or migration.knows_its_best:
         return []

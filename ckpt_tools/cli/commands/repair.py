@@ -10,13 +10,13 @@ from rich.text import Text
 
 from ckpt_tools.cli import render
 from ckpt_tools.cli.app import Json, NoLock, PathArgument, Quiet, app, epilog, finish
-from ckpt_tools.cli.output import Output, safe
+from ckpt_tools.console.output import Output, safe
 from ckpt_tools.findings import exit_code
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from ckpt_tools.repair import Repair
+    from ckpt_tools.operations.repairing import Repair
 
 # A file that is all wrong has a line for each of its tensors; --json has them all.
 _MOST_LOST = 20
@@ -39,7 +39,7 @@ def repair(
     output = Output("repair", path, json=json, quiet=quiet)
 
     def body() -> int:
-        from ckpt_tools.repair import repair as library
+        from ckpt_tools.operations.repairing import repair as library
 
         made = library(path, dry_run=dry_run)
         code = exit_code(made.findings)

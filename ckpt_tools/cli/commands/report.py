@@ -8,7 +8,7 @@ import typer
 from rich.text import Text
 
 from ckpt_tools.cli.app import Json, Quiet, app, epilog, finish
-from ckpt_tools.cli.output import Output, safe, write_text
+from ckpt_tools.console.output import Output, safe, write_text
 from ckpt_tools.errors import EXIT_OK
 
 

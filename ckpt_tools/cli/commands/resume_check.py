@@ -13,13 +13,13 @@ from rich.text import Text
 from ckpt_tools.cli import render
 from ckpt_tools.cli.app import Json, PathsArgument, Quiet, app, epilog, finish
 from ckpt_tools.cli.checks import Answer, Junit, Sarif, run
-from ckpt_tools.cli.output import Output, safe
+from ckpt_tools.console.output import Output, safe
 from ckpt_tools.findings import Finding, exit_code
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from ckpt_tools.forecast import Forecast
+    from ckpt_tools.analysis.resume_forecast import Forecast
 
 _STYLE = {"safe": "bold green", "at-risk": "bold yellow", "blocked": "bold red"}
 
@@ -47,7 +47,7 @@ def resume_check(
     output = Output("resume-check", paths[0] if len(paths) == 1 else None, json=json, quiet=quiet)
 
     def ask(path: str) -> Answer:
-        from ckpt_tools.forecast import forecast
+        from ckpt_tools.analysis.resume_forecast import forecast
 
         found = forecast(path, trainer=trainer, keras=keras)
         return Answer(

@@ -11,14 +11,14 @@ import typer
 from rich.text import Text
 
 from ckpt_tools.cli.app import Json, NoLock, PathArgument, Quiet, app, epilog, finish
-from ckpt_tools.cli.output import Output, safe
+from ckpt_tools.console.output import Output, safe
 from ckpt_tools.errors import EXIT_OK, CkptError
 from ckpt_tools.format.state import FILE_NAME
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from ckpt_tools.ledger import ChangeEntry
+    from ckpt_tools.runs.ledger import ChangeEntry
 
 
 @app.command(
@@ -50,26 +50,27 @@ def undo(
     output = Output("undo", path, json=json, quiet=quiet)
 
     def body() -> int:
-        from ckpt_tools import ledger, rewrite
+        from ckpt_tools import transactions
+        from ckpt_tools.runs import ledger
 
         prefix, beside = _chain(path)
         if list_only:
             entries = ledger.history(prefix, beside=beside)
-            rows = [{**entry.to_json(), "backup": rewrite.has_backup(prefix, entry)} for entry in entries]
+            rows = [{**entry.to_json(), "backup": transactions.has_backup(prefix, entry)} for entry in entries]
             output.result({"prefix": prefix, "changes": rows, "findings": []}, lambda: _listing(prefix, rows))
             return EXIT_OK
         if drop:
-            dropped = rewrite.drop_backups(prefix)
+            dropped = transactions.drop_backups(prefix)
             output.result(
                 {"prefix": prefix, "dropped": dropped, "findings": []},
                 lambda: [Text(f"{safe(prefix)}: removed the originals of {', '.join(dropped)}")],
             )
             return EXIT_OK
-        entries = rewrite.undo(prefix, to=to, beside=beside)
+        entries = transactions.undo(prefix, to=to, beside=beside)
         output.result(
             {
                 "prefix": prefix,
-                "restored": rewrite.written_names(entries),
+                "restored": transactions.written_names(entries),
                 "undone": [entry.id for entry in entries],
                 "findings": [],
             },
@@ -86,11 +87,13 @@ def _chain(path: str) -> tuple[str, bool]:
     Of a directory or an experiment it is the checkpoint that it means, as everywhere. Where that one was never
     changed (a resume has saved since), or where none can be told any more, it is the one that was changed last.
     """
-    from ckpt_tools import ledger, rewrite, storage
-    from ckpt_tools.experiments import BEST_LINE, LATEST_LINE, resolve
+    from ckpt_tools import transactions
+    from ckpt_tools.fs import local
     from ckpt_tools.readers.state_files import is_state_file
+    from ckpt_tools.runs import ledger
+    from ckpt_tools.runs.experiments import BEST_LINE, LATEST_LINE, resolve
 
-    folder = (found := storage.look(path, follow=True)) is not None and stat.S_ISDIR(found.st_mode)
+    folder = (found := local.look(path, follow=True)) is not None and stat.S_ISDIR(found.st_mode)
     directory = path if folder else os.path.dirname(path) or "."
     beside = folder or os.path.basename(path) == FILE_NAME or is_state_file(path)
     prefix, problem = "", None
@@ -101,7 +104,7 @@ def _chain(path: str) -> tuple[str, bool]:
     lines = [os.path.dirname(prefix) or "."] if prefix else []
     lines += [directory, *(os.path.join(directory, line) for line in (BEST_LINE, LATEST_LINE) if folder)]
     for line in dict.fromkeys(lines):
-        unfinished = rewrite.pending(line)
+        unfinished = transactions.pending(line)
         if unfinished is not None:
             changed = os.path.join(line, getattr(unfinished.entry, "checkpoint", ""))
             if beside or changed in (prefix, path.removesuffix(".index")):
@@ -118,7 +121,7 @@ def _chain(path: str) -> tuple[str, bool]:
 
 
 def _text(prefix: str, entries: Iterable[ChangeEntry]) -> Iterator[RenderableType]:
-    from ckpt_tools.ledger import TidyEntry
+    from ckpt_tools.runs.ledger import TidyEntry
 
     for entry in entries:
         where = os.path.dirname(prefix) if isinstance(entry, TidyEntry) else prefix

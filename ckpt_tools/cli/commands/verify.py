@@ -13,7 +13,7 @@ from ckpt_tools.cli import render
 from ckpt_tools.cli.app import Json, PathsArgument, Quiet, app, epilog, finish
 from ckpt_tools.cli.beside_manifest import BesideManifest, beside_manifest
 from ckpt_tools.cli.checks import Answer, Junit, Sarif, run
-from ckpt_tools.cli.output import Output, safe
+from ckpt_tools.console.output import Output, safe
 from ckpt_tools.errors import UsageError
 from ckpt_tools.findings import exit_code
 from ckpt_tools.format.bundle import OBJECT_GRAPH_KEY
@@ -21,8 +21,8 @@ from ckpt_tools.format.bundle import OBJECT_GRAPH_KEY
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from ckpt_tools.analysis.verification import Verification
     from ckpt_tools.sampling import Selection
-    from ckpt_tools.verify import Verification
 
 # A file that is all wrong has a finding for each of its tensors; --json has them all.
 _MOST_FINDINGS = 20
@@ -78,7 +78,7 @@ def verify(
         return run(output, paths, lambda path: ask(path, selection), command="verify", junit=junit, sarif=sarif)
 
     def ask(path: str, selection: Selection | None) -> Answer:
-        from ckpt_tools.verify import verify
+        from ckpt_tools.analysis.verification import verify
 
         with output.progress("verifying") as progress:
             found = verify(path, quick=quick, part=selection, progress=progress)

@@ -9,15 +9,15 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from ckpt_tools.analysis.stability import steady
 from ckpt_tools.cli.app import Json, PathArgument, Quiet, app, epilog, finish
-from ckpt_tools.cli.output import Output, safe
+from ckpt_tools.console.output import Output, safe
 from ckpt_tools.errors import EXIT_OK
-from ckpt_tools.steady import steady
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from ckpt_tools.ledger import RewriteEntry
+    from ckpt_tools.runs.ledger import RewriteEntry
 
 
 @app.command(epilog=epilog("ckpt why best_model/book_DNN_b128_lr0.005_d64_len20_test85"))
@@ -37,8 +37,8 @@ def why(path: PathArgument, json: Json = False, quiet: Quiet = False) -> None:
 @steady
 def _changes(path: str) -> tuple[str, list[RewriteEntry]]:
     """The checkpoint that is meant, and its changes."""
-    from ckpt_tools import ledger
-    from ckpt_tools.experiments import resolve
+    from ckpt_tools.runs import ledger
+    from ckpt_tools.runs.experiments import resolve
 
     prefix = resolve(path)
     return prefix, ledger.rewrites(prefix)

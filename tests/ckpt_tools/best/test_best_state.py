@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ckpt_tools import storage
 from ckpt_tools.best import BestCheckpoint, BestState
 from ckpt_tools.best.line import Line
 from ckpt_tools.best.state import direction, read_state, resumed, value_of, write_state
 from ckpt_tools.errors import CkptError, CorruptError, StorageError, UsageError
+from ckpt_tools.fs import durable
 
 
 @given(st.lists(st.floats(allow_nan=True), max_size=12), st.sampled_from(["min", "max"]), st.integers(1, 4))
@@ -131,7 +131,7 @@ def test_whatever_fails_in_a_save_the_best_before_it_stays_whole(
     best.on_train_begin()
     model.value = 0.5
     best.on_epoch_end(0, {"auc": 0.5})
-    work = getattr(storage, refused)
+    work = getattr(durable, refused)
     for count in range(12):
         left = [count]
 
@@ -141,7 +141,7 @@ def test_whatever_fails_in_a_save_the_best_before_it_stays_whole(
                 raise StorageError("no space")
             return work(*given, **named)
 
-        monkeypatch.setattr(storage, refused, fail)
+        monkeypatch.setattr(durable, refused, fail)
         model.value = 0.6 + count / 100
         with contextlib.suppress(CkptError):
             best.on_epoch_end(1, {"auc": model.value})

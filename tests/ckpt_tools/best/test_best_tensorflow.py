@@ -16,10 +16,10 @@ from typing import Any
 import course
 import pytest
 
+from ckpt_tools.analysis.inspection import inspect
+from ckpt_tools.analysis.verification import verify
 from ckpt_tools.best.state import read_state
-from ckpt_tools.inspection import inspect
 from ckpt_tools.readers import open_checkpoint
-from ckpt_tools.verify import verify
 
 pytestmark = pytest.mark.tensorflow
 GUIDE = Path(__file__).parents[3] / "docs" / "how-to" / "best-checkpoint.md"

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from checkpoints import build_bundle, pick
 
-from ckpt_tools import errors, storage
+from ckpt_tools import errors
 from ckpt_tools.cli import run
+from ckpt_tools.fs import durable
 
 
 def both(ckpt: Callable, code: int, identity: str, *arguments: object) -> str:
@@ -76,7 +77,7 @@ def test_storage(copy: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, ckp
 def test_busy(copy: Callable[..., Path], ckpt: Callable) -> None:
     sample = pick("tf2.21")
     experiment = copy(sample)
-    with storage.locked(os.path.dirname(sample.prefix_in(experiment))):
+    with durable.locked(os.path.dirname(sample.prefix_in(experiment))):
         both(ckpt, 6, "busy", "backfill", experiment, "--value", "0.117328")
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from checkpoints import build_bundle
 
-from ckpt_tools.diff import diff
+from ckpt_tools.analysis.difference import diff
 from ckpt_tools.errors import UnsupportedError
 from ckpt_tools.readers import open_checkpoint
 

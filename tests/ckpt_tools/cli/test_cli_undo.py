@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from checkpoints import build_bundle, contents
 
-from ckpt_tools.repair import repair
+from ckpt_tools.operations.repairing import repair
 
 TORN = b'model_checkpoint_path: "ckpt-'
 

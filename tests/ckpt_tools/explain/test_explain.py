@@ -14,10 +14,10 @@ import pytest
 from checkpoints import build_bundle, pick
 from test_real_messages import REAL
 
+from ckpt_tools.analysis.explanation import explain, known_ids
+from ckpt_tools.analysis.messages.nearest import nearest
 from ckpt_tools.cli import run
 from ckpt_tools.errors import NotFoundError
-from ckpt_tools.explain import explain, known_ids
-from ckpt_tools.messages.nearest import nearest
 
 MESSAGES = {
     "wrong-file": "DataLossError: Unable to open table file model.ckpt.data-00000-of-00001: Data loss: not an sstable "

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from checkpoints import build_bundle, pick
 
+from ckpt_tools.analysis.explanation import explain, known_ids
+from ckpt_tools.analysis.messages import KNOWN
 from ckpt_tools.cli import run
 from ckpt_tools.errors import NotFoundError
-from ckpt_tools.explain import explain, known_ids
-from ckpt_tools.messages import KNOWN
 
 
 @dataclass(frozen=True)

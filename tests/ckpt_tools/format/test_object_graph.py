@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ckpt_tools.errors import CkptError, CorruptError
+from ckpt_tools.format.graph import ObjectGraph
 from ckpt_tools.format.object_graph import Attribute, Node, Slot, add_variable, build_graph, decode_graph, without_keys
 from ckpt_tools.format.wire import bytes_field, fields, text_field, varint_field
-from ckpt_tools.graph import ObjectGraph
 
 
 def child(number: int, name: str) -> bytes:

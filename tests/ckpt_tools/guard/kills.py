@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ckpt_tools.analysis.verification import verify
 from ckpt_tools.guard import Pin, status
 from ckpt_tools.readers import open_checkpoint
-from ckpt_tools.verify import verify
 
 TRAINERS = Path(__file__).parent / "trainers"
 

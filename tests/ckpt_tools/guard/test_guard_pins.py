@@ -17,11 +17,11 @@ from checkpoints import EXPERIMENTS
 from guarding import Guarded
 from kills import ALL, Run, ended, kills, weight_of
 
-from ckpt_tools import storage
+from ckpt_tools.analysis.inspection import inspect
 from ckpt_tools.errors import NotFoundError, StorageError, UsageError
+from ckpt_tools.fs import durable, local
 from ckpt_tools.guard.keeper import Keeper
 from ckpt_tools.guard.metric import MetricReader
-from ckpt_tools.inspection import inspect
 
 
 def test_every_best_is_pinned_with_its_value_and_the_worse_ones_are_not(guarded: Guarded) -> None:
@@ -175,8 +175,8 @@ def test_the_data_of_one_save_with_the_index_of_another_is_never_pinned(keeper: 
 
 def test_a_full_disk_is_tried_again_until_there_is_room(keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
     full = True
-    free = storage.free_bytes
-    monkeypatch.setattr(storage, "free_bytes", lambda path: 0 if full else free(path))
+    free = local.free_bytes
+    monkeypatch.setattr(local, "free_bytes", lambda path: 0 if full else free(path))
     _bundle(Path(keeper.run) / "model", 0)
     _hear(keeper, 0.5)
     assert keeper.pins.all() == []
@@ -192,15 +192,15 @@ def test_a_disk_that_is_full_while_a_pin_is_made_leaves_the_best_whole(
 ) -> None:
     _bundle(Path(keeper.run) / "model", 0)
     _hear(keeper, 0.5)
-    create, left = storage.create_file, [0]
+    create, left = durable.create_file, [0]
 
-    def some(path: storage.PathLike, data: bytes, *, like: storage.PathLike | None = None) -> None:
+    def some(path: local.PathLike, data: bytes, *, like: local.PathLike | None = None) -> None:
         left[0] -= 1
         if left[0] < 0:
             raise StorageError("no space", path=path)
         create(path, data, like=like)
 
-    monkeypatch.setattr(storage, "create_file", some)
+    monkeypatch.setattr(durable, "create_file", some)
     for count in range(12):
         left[0] = count
         _bundle(Path(keeper.run) / "model", count % 2)

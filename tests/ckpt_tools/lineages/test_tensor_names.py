@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ckpt_tools.graph import ObjectGraph
+from ckpt_tools.format.graph import ObjectGraph
 from ckpt_tools.lineages.tensor_names import (
     Roles,
     bare,

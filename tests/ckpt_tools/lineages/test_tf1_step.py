@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ckpt_tools.lineages.comirec_tf1 import step_from_power
+from ckpt_tools.lineages.comirec.tf1 import step_from_power
 
 
 def powers(beta: float) -> list[float]:

@@ -13,8 +13,8 @@ from checkpoints import build_bundle, header
 
 from ckpt_tools.errors import CkptError, CorruptError, NotFoundError, UnsafeError
 from ckpt_tools.format.bundle import HEADER_KEY
+from ckpt_tools.fs.local import RandomAccessFile
 from ckpt_tools.readers import open_checkpoint
-from ckpt_tools.storage import RandomAccessFile
 
 VALUES = {"a": np.arange(4, dtype=np.float32), "b": np.array(7, np.int64), "s": [b"x", b""]}
 

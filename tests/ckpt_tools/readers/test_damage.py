@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from checkpoints import Sample, pick
 
+from ckpt_tools.analysis.inspection import inspect
 from ckpt_tools.errors import CkptError
-from ckpt_tools.inspection import inspect
 from ckpt_tools.readers import open_checkpoint
 
 SAMPLES = [pick("tf1.15", "ComiRec-DR"), pick("tf2.10", "ComiRec-DR"), pick("tf2.21", "ComiRec-DR")]

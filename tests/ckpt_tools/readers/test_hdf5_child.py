@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from checkpoints import build_bundle
 
-from ckpt_tools.audit import audit
+from ckpt_tools.analysis.run_audit import audit
 from ckpt_tools.cli import run
 from ckpt_tools.errors import BusyError, CorruptError
 from ckpt_tools.hdf5 import client

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from checkpoints import build_bundle
 
-from ckpt_tools import storage
 from ckpt_tools.errors import StorageError
-from ckpt_tools.readers import Bundle, Step
+from ckpt_tools.fs import local
+from ckpt_tools.readers import Bundle, Progress
 from ckpt_tools.readers.side_by_side import side_by_side
 
 TENSORS = 40
@@ -46,9 +46,9 @@ def test_two_threads_find_what_one_finds(damaged: str, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("number", [0, 1, TENSORS // 2, TENSORS - 2])
 def test_what_the_system_refuses_is_raised(damaged: str, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
-    read = storage.RandomAccessFile.read
+    read = local.RandomAccessFile.read
 
-    def refused(self: storage.RandomAccessFile, offset: int, size: int) -> bytes:
+    def refused(self: local.RandomAccessFile, offset: int, size: int) -> bytes:
         if offset == number * NBYTES and size == NBYTES:
             raise StorageError("the disk is gone")
         return read(self, offset, size)
@@ -57,7 +57,7 @@ def test_what_the_system_refuses_is_raised(damaged: str, monkeypatch: pytest.Mon
     monkeypatch.setattr("ckpt_tools.readers.bundle._BATCH", 1)
     before = threading.active_count()
     with Bundle(damaged) as bundle:
-        monkeypatch.setattr(storage.RandomAccessFile, "read", refused)
+        monkeypatch.setattr(local.RandomAccessFile, "read", refused)
         with pytest.raises(StorageError, match="the disk is gone"):
             list(bundle.examine())
     assert threading.active_count() == before
@@ -68,15 +68,15 @@ def test_each_thread_takes_what_the_other_has_left() -> None:
     rest = threading.Semaphore(0)
     threads = set()
 
-    def examine(name: str) -> Iterator[Step]:
+    def examine(name: str) -> Iterator[Progress]:
         threads.add(threading.current_thread())
         if name == "slow":
             for _ in range(9):
                 assert rest.acquire(timeout=60)
         else:
             rest.release()
-        yield Step(1)
-        yield Step(tensor=name)
+        yield Progress(1)
+        yield Progress(tensor=name)
 
     names = ["slow", *map(str, range(9))]
     steps = list(side_by_side([[name] for name in names], examine))
@@ -87,7 +87,7 @@ def test_each_thread_takes_what_the_other_has_left() -> None:
 
 def test_who_has_enough_leaves_no_thread_behind() -> None:
     before = threading.active_count()
-    steps = side_by_side([[str(n)] for n in range(1000)], lambda name: iter([Step(1), Step(tensor=name)]))
+    steps = side_by_side([[str(n)] for n in range(1000)], lambda name: iter([Progress(1), Progress(tensor=name)]))
     next(steps)
     steps.close()  # type: ignore[attr-defined]
     assert threading.active_count() == before

@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 from checkpoints import Sample, build_bundle, contents, pick, rewrite
 
-from ckpt_tools.audit import audit
+from ckpt_tools.analysis.inspection import inspect
+from ckpt_tools.analysis.resume_forecast import forecast
+from ckpt_tools.analysis.run_audit import audit
+from ckpt_tools.analysis.verification import verify
 from ckpt_tools.errors import CkptError, CorruptError, NotFoundError, UnsafeError
-from ckpt_tools.forecast import forecast
 from ckpt_tools.format.state import decode_state, encode_state
-from ckpt_tools.inspection import inspect
-from ckpt_tools.migrate import plan_migration
+from ckpt_tools.operations.migration import plan_migration
+from ckpt_tools.operations.repairing import REWRITE_STATE, repair
 from ckpt_tools.readers import locate, open_checkpoint
 from ckpt_tools.readers.state_files import other_states
-from ckpt_tools.repair import REWRITE_STATE, repair
-from ckpt_tools.rewrite import undo
-from ckpt_tools.verify import verify
+from ckpt_tools.transactions import undo
 
 ELSEWHERE = [
     "/mnt/old/run/ckpt-8",

@@ -1,0 +1,92 @@
+"""The causes behind what TensorFlow, Keras and HDF5 say when a checkpoint cannot be used.
+
+Their messages tell what failed, seldom why: a wrong path is called a bad magic number, a missing data file an altered
+graph. `messages` knows the usual cause of each; given the checkpoint, the cause is looked for in it.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from dataclasses import dataclass
+from typing import Any
+
+from ckpt_tools.analysis.messages import KNOWN, Asked, recognise
+from ckpt_tools.analysis.messages.known import INSPECT
+from ckpt_tools.analysis.stability import steady
+from ckpt_tools.errors import CkptError, NotFoundError
+from ckpt_tools.findings import Finding
+from ckpt_tools.lineages import identify
+from ckpt_tools.readers import open_checkpoint
+from ckpt_tools.readers.common import damage
+from ckpt_tools.runs.experiments import resolve
+
+# What these commands do, they do for checkpoints whose producer is known.
+_OF_KNOWN_PRODUCERS = ("ckpt backfill ", "ckpt migrate ", "ckpt resume-check ")
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """``cause`` in a sentence; ``fix`` is the command to run; ``checked`` what the checkpoint itself said, if asked."""
+
+    id: str
+    cause: str
+    fix: str
+    checked: str | None = None
+    findings: tuple[Finding, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "cause": self.cause,
+            "fix": self.fix,
+            "checked": self.checked,
+            "findings": [finding.to_json() for finding in self.findings],
+        }
+
+
+def explain(message: str, path: str | os.PathLike[str] | None = None) -> Explanation:
+    """The cause of an error message, checked against the checkpoint at ``path`` when it is given.
+
+    Raises NotFoundError when the message is none that is known.
+    """
+    where = None if path is None else os.fspath(path)
+    asked = recognise(message)
+    if asked is None:
+        raise NotFoundError(
+            "this message is not one that is known; whether the checkpoint is whole can be told all the same",
+            hint=f"ckpt verify {shlex.quote(where or 'PATH')}",
+        )
+    if where is None:
+        return Explanation(asked.known.id, asked.known.cause, _filled(asked.known.fix, None))
+    return _checked(where, asked)
+
+
+def known_ids() -> list[str]:
+    """The ids of all causes, in the order in which they are tried."""
+    return [known.id for known in KNOWN]
+
+
+@steady
+def _checked(path: str, asked: Asked) -> Explanation:
+    """With what the checkpoint says, and the next step that it proves to be the right one."""
+    known = asked.known
+    try:
+        told = known.check(asked, path)
+        fix = told.fix or known.fix
+        if fix.startswith(_OF_KNOWN_PRODUCERS) and not _of_known_producer(path):
+            fix = INSPECT
+        return Explanation(known.id, known.cause, _filled(fix, path), told.sentence)
+    except CkptError as error:
+        fix = error.hint or _filled(known.fix, path)
+        return Explanation(known.id, known.cause, fix, str(error), (damage(error),))
+
+
+def _of_known_producer(path: str) -> bool:
+    with open_checkpoint(resolve(path)) as checkpoint:
+        return identify(checkpoint) is not None
+
+
+def _filled(fix: str, path: str | None) -> str:
+    # Not str.format: a path may have braces in it.
+    return fix.replace("{path}", shlex.quote(path or "PATH"))

@@ -1,0 +1,303 @@
+"""What a checkpoint holds, and whether it knows its best metric."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from ckpt_tools.analysis.stability import steady
+from ckpt_tools.errors import BusyError, CkptError
+from ckpt_tools.findings import Finding
+from ckpt_tools.format.filenames import STATE_DIRECTORY
+from ckpt_tools.lineages import BestMetric, Lineage, identify
+from ckpt_tools.lineages.comirec import trainer
+from ckpt_tools.lineages.tensor_names import Group, Role, Roles, bare, tell_roles
+from ckpt_tools.lineages.unknown import best_of, step_of, stopping_of
+from ckpt_tools.readers import Checkpoint, open_checkpoint
+from ckpt_tools.readers.common import damage
+from ckpt_tools.runs.experiments import BEST_LINE, LATEST_LINE, Experiment, resolve
+from ckpt_tools.runs.ledger import PENDING
+from ckpt_tools.runs.leftovers import leftovers_in, orphans_in
+
+if TYPE_CHECKING:
+    from ckpt_tools.runs.logs import Evidence
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Stats:
+    """Of the finite values; ``nan`` and ``inf`` count the others."""
+
+    min: float | None
+    max: float | None
+    mean: float | None
+    nan: int
+    inf: int
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One stored tensor; ``canonical`` is its name in the trainer's layout, ``sha256`` and ``stats`` on request.
+
+    ``full_name`` is the name that its variable was created with, where an object graph tells one that its key does
+    not; ``of`` the key of the variable that a slot or an average belongs to.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    nbytes: int
+    group: Group
+    canonical: str | None = None
+    full_name: str | None = None
+    of: str | None = None
+    sha256: str | None = None
+    stats: Stats | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        # Not asdict(), which copies deeply: there may be 10^5 of these.
+        row: dict[str, Any] = {
+            "name": self.name,
+            "dtype": self.dtype,
+            "shape": list(self.shape),
+            "nbytes": self.nbytes,
+            "group": self.group,
+            "canonical": self.canonical,
+            "full_name": self.full_name,
+            "of": self.of,
+        }
+        if self.sha256 is not None:
+            row["sha256"] = self.sha256
+        if self.stats is not None:
+            row["stats"] = asdict(self.stats)
+        return row
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """The answer of ``ckpt inspect``.
+
+    ``optimizers`` are the names of the optimizers that wrote slots, where they can be told; ``stopping`` is what an
+    early stopping keeps beside the best, by key; ``keras_version`` what an HDF5 file says of its writer.
+    """
+
+    path: str
+    prefix: str
+    format: str
+    lineage: Lineage | None
+    best_metric: BestMetric
+    step: int | None
+    tensors: tuple[Tensor, ...]
+    findings: tuple[Finding, ...]
+    experiment: Experiment | None
+    evidence: Evidence | None = None
+    optimizers: tuple[str, ...] = ()
+    stopping: Mapping[str, int | float | bool] = field(default_factory=dict)
+    keras_version: str | None = None
+
+    @property
+    def totals(self) -> dict[str, int]:
+        return {"tensors": len(self.tensors), "bytes": sum(tensor.nbytes for tensor in self.tensors)}
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "command": "inspect",
+            "path": self.path,
+            "format": self.format,
+            "prefix": self.prefix,
+            "lineage": self.lineage.to_json() if self.lineage else None,
+            "best_metric": asdict(self.best_metric),
+            "step": self.step,
+            "optimizers": list(self.optimizers),
+            "stopping": dict(self.stopping),
+            "keras_version": self.keras_version,
+            "tensors": [tensor.to_json() for tensor in self.tensors],
+            "totals": self.totals,
+            "findings": [finding.to_json() for finding in self.findings],
+        }
+
+
+@steady
+def inspect(path: str, *, digest: bool = False, stats: bool = False, filter: str | None = None) -> Inspection:
+    """Open a checkpoint and describe it. What can be read is read; the rest becomes findings.
+
+    Args:
+        path: a prefix, ``.index`` or ``.data-*`` file, directory or experiment.
+        digest: add the SHA-256 of each tensor's value.
+        stats: add minimum, maximum, mean and the number of NaNs of each numeric tensor.
+        filter: list only the tensors whose stored, canonical or full name matches this glob.
+
+    Raises: what `readers.open_checkpoint` raises.
+    """
+    with open_checkpoint(resolve(path)) as checkpoint:
+        findings: list[Finding] = []
+        outline = _try(lambda: list(checkpoint.outline()), findings)
+        findings += [found for found in outline or () if found.severity != "note"]
+        lineage = _try(lambda: identify(checkpoint), findings)
+        graph = _try(lambda: checkpoint.graph, findings)
+        roles = tell_roles(checkpoint.tensors, graph)
+        best = _best(checkpoint, lineage, roles, findings)
+        stopping = {} if lineage else _try(lambda: stopping_of(checkpoint, roles), findings) or {}
+        canonical = {key: name for name, source in (lineage.tensors if lineage else {}).items() for key in source.keys}
+        tensors = []
+        for info in checkpoint.tensors.values():
+            name = canonical.get(info.name)
+            if filter and not any(
+                fnmatch.fnmatchcase(text, filter)
+                for text in (info.name, name or "", roles.full_names.get(info.name, ""))
+            ):
+                continue
+            role, full_name = _group(name, roles.roles[info.name]), roles.full_names.get(info.name)
+            full_name = None if full_name == bare(info.name) else full_name
+            tensor = Tensor(info.name, info.dtype, info.shape, info.nbytes, role.group, name, full_name, role.of)
+            tensors.append(_measure(checkpoint, tensor, digest, stats, findings))
+        experiment = Experiment.containing(checkpoint.prefix)
+        findings += _advice(path, lineage, best)
+        findings += _stopped(checkpoint.prefix, stopping)
+        evidence = _evidence(checkpoint.prefix, experiment, lineage, findings)
+        findings += _left_behind(path)
+        return Inspection(
+            path=path,
+            prefix=checkpoint.prefix,
+            format=checkpoint.format,
+            lineage=lineage,
+            best_metric=best,
+            step=lineage.step if lineage else _try(lambda: step_of(checkpoint, roles), findings),
+            tensors=tuple(tensors),
+            findings=tuple(dict.fromkeys(findings)),
+            experiment=experiment,
+            evidence=evidence,
+            optimizers=roles.optimizers,
+            stopping=stopping,
+            keras_version=getattr(checkpoint, "keras_version", None),
+        )
+
+
+def _try(question: Any, findings: list[Finding]) -> Any:
+    """The answer, or None with a finding: one unreadable scalar must not hide the rest."""
+    try:
+        return question()
+    except BusyError:
+        raise  # The same question will have an answer in a moment.
+    except CkptError as error:
+        findings.append(damage(error))
+        return None
+
+
+def _measure(checkpoint: Checkpoint, tensor: Tensor, digest: bool, stats: bool, findings: list[Finding]) -> Tensor:
+    if not digest and not stats:
+        return tensor
+    sha256 = _try(lambda: checkpoint.digest(tensor.name), findings) if digest else None
+    summary = None
+    if stats and tensor.dtype not in ("string", "variant", "resource", "bool"):
+        summary = _try(lambda: _stats(checkpoint, tensor.name), findings)
+    return replace(tensor, sha256=sha256, stats=summary)
+
+
+def _stats(checkpoint: Checkpoint, name: str) -> Stats:
+    import numpy as np
+
+    values = checkpoint.read(name).reshape(-1)
+    if np.iscomplexobj(values):
+        values = np.abs(values)
+    values = values.astype(np.float64, copy=False)
+    nan = np.isnan(values)
+    finite = values[np.isfinite(values)]
+    if not finite.size:
+        return Stats(None, None, None, int(nan.sum()), int(values.size - nan.sum()))
+    return Stats(
+        float(finite.min()),
+        float(finite.max()),
+        float(finite.mean()),
+        int(nan.sum()),
+        int(values.size - finite.size - nan.sum()),
+    )
+
+
+def _group(canonical: str | None, role: Role) -> Role:
+    """The trainer's own layout tells the group by the first part of a name."""
+    if canonical is None:
+        return role
+    first = canonical.partition("/")[0]
+    group: Group = "optimizer" if first == "optimizer" else "model" if first == "model" else "state"
+    return replace(role, group=group)
+
+
+def _best(checkpoint: Checkpoint, lineage: Lineage | None, roles: Roles, findings: list[Finding]) -> BestMetric:
+    """The best metric as its lineage keeps it, or as names tell it; in both cases also what else is called a best."""
+    told: BestMetric | None = _try(lambda: best_of(checkpoint, roles), findings)
+    if lineage is None:
+        return told or BestMetric("absent")
+    return replace(lineage.best_metric, others=told.others if told else ())
+
+
+def _stopped(prefix: str, stopping: Mapping[str, int | float | bool]) -> Iterator[Finding]:
+    """Estimator's hooks, and others after them, store that training was stopped early."""
+    for key, value in stopping.items():
+        if value is True:
+            message = (
+                f"{bare(key)} is true: a run that was stopped early; the program that stored it stops again at once"
+            )
+            yield Finding("stopped-early", "note", message, prefix, key)
+
+
+def _advice(path: str, lineage: Lineage | None, best: BestMetric) -> Iterable[Finding]:
+    if lineage is None or best.status == "present":
+        return
+    what = "is absent" if best.status == "absent" else "is there, but was never set"
+    yield Finding(
+        f"best-metric-{best.status}",
+        "warning",
+        f"best_metric {what}: after a resume the first evaluation counts as the best, whatever it scores",
+        path=path,
+        fix=f"ckpt backfill {quote(path)} --data DIR",
+    )
+
+
+def _evidence(
+    prefix: str, experiment: Experiment | None, lineage: Lineage | None, findings: list[Finding]
+) -> Evidence | None:
+    """What the run logged, where it may have kept its worst model: this project's trainer knows which way is up."""
+    if experiment is None and "recall" in os.path.basename(prefix):
+        experiment = Experiment(os.path.dirname(prefix) or ".")
+    if experiment is None or (lineage is not None and lineage.id == trainer.ID):
+        return None
+    from ckpt_tools.runs.logs import collect, suspect_direction  # not needed for a lone checkpoint
+
+    evidence = collect(experiment)
+    if suspect := suspect_direction(evidence, lineage.step if lineage else None):
+        findings.append(suspect)
+    return evidence
+
+
+def _left_behind(path: str) -> Iterator[Finding]:
+    """What lies in a directory beside its checkpoints: of saves and changes that were killed."""
+    fix = f"ckpt repair {quote(path)}"
+    for directory in (path, os.path.join(path, BEST_LINE), os.path.join(path, LATEST_LINE)):
+        if not os.path.isdir(directory):
+            continue
+        for left in leftovers_in(directory, time.time()):
+            message = "left over by a save that was killed"
+            if left.fresh:
+                message = "of a save that is under way, or was killed in the last minutes"
+            yield Finding("left-over", "note", f"{left.path}: {message}", left.path, fix=fix)
+        for orphan in orphans_in(directory):
+            message = "data without an index: of a save that was killed, or of a checkpoint that lost it"
+            yield Finding("orphan", "note", f"{orphan}: {message}", orphan, fix=fix)
+        journal = os.path.join(directory, STATE_DIRECTORY, PENDING)
+        if os.path.lexists(journal):
+            message = "a change of a checkpoint here was killed: it is brought to an end before the next one"
+            yield Finding("unfinished-change", "note", f"{directory}: {message}", journal, fix=fix)
+
+
+def quote(path: str) -> str:
+    """A path as one types it in a shell."""
+    import shlex
+
+    return shlex.quote(os.fspath(path))

@@ -1,0 +1,1 @@
+"""Files: paths of this machine, of other machines and URLs; bounded reads; durable writes."""

@@ -1,0 +1,371 @@
+"""Bounded reads of files of this machine.
+
+Reading never follows a device or a FIFO, and never returns fewer bytes than asked for: a short file is noticed here,
+with its path and offset.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ckpt_tools.errors import (
+    BusyError,
+    CorruptError,
+    NotFoundError,
+    StorageError,
+    UnsafeError,
+    UnsupportedError,
+)
+from ckpt_tools.fs import witness
+
+PathLike = str | os.PathLike[str]
+
+_PIECE = 1 << 22
+
+
+@contextlib.contextmanager
+def translated(path: PathLike, action: str) -> Iterator[None]:
+    """The one door for the operating system's errors; nothing behind a URL gets through it."""
+    if "://" in os.fspath(path):
+        raise UnsupportedError(
+            f"cannot {action} at a URL: stores have neither links nor renames, by which a change is made as a whole",
+            path=path,
+            hint="copy the directory down, change it there, copy it back: data files first, the .index last",
+        )
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise NotFoundError(f"cannot {action}: no such file or directory", path=path) from error
+    except OSError as error:
+        hint = None
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            hint = "check the permissions, or work on a copy in a directory that you may write"
+        elif error.errno in (errno.ENOSPC, errno.EDQUOT):
+            hint = "free some space and run the same command again"
+        message = f"cannot {action}: {error.strerror or error}"
+        raise StorageError(message, path=path, hint=hint) from error
+
+
+# --------------------------------------------------------------------------------------- names that are held
+
+
+class Folder:
+    """A directory that is held open. ``folder / NAME`` is a name in it, which every function here takes as a path.
+
+    Whatever becomes of the way to it meanwhile, such a name leads into this directory and nowhere else: no link is
+    followed in its place. What is made in it belongs to whom the directory belongs.
+    """
+
+    def __init__(self, path: PathLike) -> None:
+        """Raises UnsafeError for a link in the place of a held name; one in a path of the user's is followed."""
+        self.path = os.fspath(path)
+        where, at = _at(path)
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+        with translated(path, "open the directory"):
+            try:
+                self.descriptor = os.open(where, flags | (os.O_NOFOLLOW if at else 0), **at)
+            except OSError as error:
+                if at and error.errno in (errno.ELOOP, errno.ENOTDIR):
+                    raise _not_followed(path) from error
+                raise
+
+    def __truediv__(self, name: str) -> Held:
+        return Held(self, name)
+
+    def names(self) -> list[str]:
+        """The names in it, sorted."""
+        with translated(self.path, "list"):
+            return sorted(os.listdir(self.descriptor))
+
+    def inside(self, name: str) -> Folder | None:
+        """A directory in it; None without one. Raises UnsafeError for anything else of that name, a link too."""
+        return Folder(self / name) if is_there(self / name) else None
+
+    def make(self, name: str) -> Folder:
+        """A directory in it, made when it is not there yet."""
+        with translated(self / name, "create the directory"), contextlib.suppress(FileExistsError):
+            os.mkdir(name, dir_fd=self.descriptor)
+        made = Folder(self / name)
+        try:
+            with translated(made.path, "give to its owner"):
+                _keep_owner(made.descriptor, self)
+        except BaseException:
+            made.close()
+            raise
+        return made
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            os.close(self.descriptor)
+
+    def __enter__(self) -> Folder:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+@dataclass(frozen=True)
+class Held(os.PathLike[str]):
+    """A name in a directory that is held open; as a path only for messages."""
+
+    folder: Folder
+    name: str
+
+    def __post_init__(self) -> None:
+        if not is_plain(self.name):
+            raise UnsafeError(f"{self.name!r} is not a plain file name", path=self.folder.path)
+
+    def __fspath__(self) -> str:
+        return os.path.join(self.folder.path, self.name)
+
+
+def is_plain(name: str) -> bool:
+    """Whether a name is one of a directory's own: no path, not empty, neither ``.`` nor ``..``."""
+    return name == os.path.basename(name) and name not in ("", os.curdir, os.pardir) and "\0" not in name
+
+
+def _at(path: PathLike, key: str = "dir_fd") -> tuple[PathLike, dict[str, int]]:
+    """What the system is asked for: a path, or a name in a directory that is held."""
+    return (path.name, {key: path.folder.descriptor}) if isinstance(path, Held) else (path, {})
+
+
+def _not_followed(path: PathLike) -> UnsafeError:
+    return UnsafeError("is a link, or something else that does not belong here: it is not followed", path=path)
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What tells that a file is still the one that was looked at. ``version`` is a store's name of it (an ETag)."""
+
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+    version: str = ""
+
+    @staticmethod
+    def of(status: os.stat_result) -> Fingerprint:
+        return Fingerprint(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+@dataclass(frozen=True)
+class Status:
+    """What a name stands for: a directory or something else, and its fingerprint."""
+
+    directory: bool
+    fingerprint: Fingerprint
+
+    @staticmethod
+    def of(status: os.stat_result) -> Status:
+        return Status(stat.S_ISDIR(status.st_mode), Fingerprint.of(status))
+
+
+class RandomAccessFile:
+    """A regular file opened for bounded reads at any offset; its size is taken once, when opened."""
+
+    def __init__(self, path: PathLike) -> None:
+        self.path = os.fspath(path)
+        try:
+            with translated(path, "open"):
+                where, at = _at(path)
+                # O_NONBLOCK: opening a FIFO must not wait for a writer.
+                flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (os.O_NOFOLLOW if at else 0)
+                try:
+                    self._descriptor = os.open(where, flags, **at)
+                except OSError as error:
+                    if at and error.errno == errno.ELOOP:
+                        raise _not_followed(path) from error
+                    raise
+                status = os.fstat(self._descriptor)
+        except NotFoundError:
+            witness.saw(_fingerprint_now, self.path, None)
+            raise
+        if not stat.S_ISREG(status.st_mode):
+            self.close()
+            kind = "a directory" if stat.S_ISDIR(status.st_mode) else "a device, a pipe or a socket"
+            raise UnsafeError(f"expected a file, found {kind}", path=path)
+        self.status = status
+        self.fingerprint = Fingerprint.of(status)
+        witness.saw(_fingerprint_now, self.path, self.fingerprint)
+
+    @property
+    def size(self) -> int:
+        return self.fingerprint.size
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Exactly ``size`` bytes from ``offset``. Raises CorruptError when the file does not have them."""
+        if offset < 0 or size < 0 or offset + size > self.size:
+            raise CorruptError(
+                f"needs bytes {offset} to {offset + size}, but the file has {self.size}: it was cut off",
+                path=self.path,
+                offset=offset,
+            )
+        parts = []
+        while size:
+            with translated(self.path, f"read {size} bytes at {offset}"):
+                part = os.pread(self._descriptor, size, offset)
+            if not part:
+                raise BusyError("the file became shorter while it was read", path=self.path, offset=offset)
+            parts.append(part)
+            offset += len(part)
+            size -= len(part)
+        return b"".join(parts)
+
+    def copy_to(self, descriptor: int) -> None:
+        """Write the whole file to another one; where the file system can, the kernel copies, or only shares blocks."""
+        done = 0
+        while done < self.size:
+            try:
+                count = os.copy_file_range(self._descriptor, descriptor, self.size - done, done)
+            except (AttributeError, OSError):  # not on this system, or not between these two
+                break
+            if not count:
+                break
+            done += count
+        while done < self.size:
+            part = memoryview(self.read(done, min(_PIECE, self.size - done)))
+            done += len(part)
+            while part:
+                part = part[os.write(descriptor, part) :]
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            with contextlib.suppress(OSError):  # what was read is read
+                os.close(self._descriptor)
+            self._descriptor = -1
+
+    def __enter__(self) -> RandomAccessFile:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        # A reader that failed half-way must not leave descriptors behind.
+        if getattr(self, "_descriptor", -1) >= 0:
+            os.close(self._descriptor)
+
+
+def read_file(path: PathLike, *, limit: int) -> bytes:
+    """The whole file; UnsafeError when it is larger than ``limit`` bytes."""
+    with RandomAccessFile(path) as file:
+        if file.size > limit:
+            raise UnsafeError(f"{file.size} bytes are more than the limit of {limit}", path=path)
+        return file.read(0, file.size)
+
+
+def fingerprint(path: PathLike) -> Fingerprint:
+    with translated(path, "look at"):
+        found = Fingerprint.of(os.stat(path))
+    witness.saw(_fingerprint_now, os.fspath(path), found)
+    return found
+
+
+def look(path: PathLike, *, follow: bool = False) -> os.stat_result | None:
+    """What has a name, a link itself unless ``follow``; None when nothing has it, and only then.
+
+    "Not there" is ENOENT or ENOTDIR. Anything else that the system answers (ESTALE and EIO of a network file system,
+    EACCES) is no answer, and raises StorageError: what `os.path.exists` takes for "absent" may be the only copy.
+    """
+    with translated(path, "look at"):
+        try:
+            where, at = _at(path)
+            return os.stat(where, follow_symlinks=follow and not at, **at)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except ValueError:  # a name that no file can have
+            return None
+        except OSError as error:
+            if follow and error.errno == errno.ELOOP:  # a link that leads nowhere
+                return None
+            raise
+
+
+def is_there(path: PathLike) -> bool:
+    """Whether something has this name, a link to nowhere too. Raises StorageError when the system does not say."""
+    return look(path) is not None
+
+
+def is_directory(path: PathLike, *, follow: bool = False) -> bool:
+    """Whether a directory has this name; a link to one counts with ``follow`` only."""
+    found = look(path, follow=follow)
+    return found is not None and stat.S_ISDIR(found.st_mode)
+
+
+def is_file(path: PathLike, *, follow: bool = False) -> bool:
+    """Whether a regular file has this name; a link to one counts with ``follow`` only."""
+    found = look(path, follow=follow)
+    return found is not None and stat.S_ISREG(found.st_mode)
+
+
+def is_link(path: PathLike) -> bool:
+    found = look(path)
+    return found is not None and stat.S_ISLNK(found.st_mode)
+
+
+def read_link(path: PathLike) -> str:
+    with translated(path, "read the link"):
+        where, at = _at(path)
+        return os.readlink(where, **at)
+
+
+def list_directory(path: PathLike) -> list[str]:
+    """The names in a directory, sorted."""
+    with translated(path, "list"):
+        names = sorted(os.listdir(path))
+    witness.saw(_names_now, os.fspath(path), hash(tuple(names)))
+    return names
+
+
+def _fingerprint_now(path: str) -> Fingerprint | None:
+    try:
+        return Fingerprint.of(os.stat(path))
+    except OSError:
+        return None
+
+
+def _names_now(path: str) -> int | None:
+    try:
+        return hash(tuple(sorted(os.listdir(path))))
+    except OSError:
+        return None
+
+
+def _keep_owner(descriptor: int, around: Folder) -> None:
+    """Give what root has made to whom the directory around it belongs."""
+    if os.geteuid() == 0 and (owner := os.fstat(around.descriptor)).st_uid != 0:
+        os.fchown(descriptor, owner.st_uid, owner.st_gid)
+
+
+def free_bytes(directory: PathLike) -> int:
+    """How much may still be written where a directory is."""
+    with translated(directory, "look at"):
+        status = os.statvfs(directory)
+    return status.f_bavail * status.f_frsize
+
+
+def being_written(path: PathLike) -> bool | None:
+    """Whether some process has the file open for writing; None where the system does not tell (Linux tells the owner).
+
+    A read lease is granted only when there is none, and is given back at once. Who opens the file for writing in that
+    moment waits for it, and this process gets a SIGIO, for which it needs a handler.
+    """
+    if not hasattr(fcntl, "F_SETLEASE"):
+        return None
+    with translated(path, "open"):
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    except OSError as error:
+        return True if error.errno == errno.EAGAIN else None
+    finally:
+        os.close(descriptor)
+    return False

@@ -1,0 +1,1 @@
+"""The five producers of ComiRec checkpoints."""

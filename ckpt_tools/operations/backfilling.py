@@ -1,0 +1,272 @@
+"""Putting a lost ``best_metric`` back into an old checkpoint."""
+
+from __future__ import annotations
+
+import math
+import os
+import shlex
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from ckpt_tools import transactions
+from ckpt_tools.errors import CkptError, MismatchError, NotFoundError, UnsupportedError, UsageError
+from ckpt_tools.findings import Finding
+from ckpt_tools.format.object_graph import VALUE_SUFFIX
+from ckpt_tools.fs import durable
+from ckpt_tools.lineages import Lineage, identify
+from ckpt_tools.lineages.base import float32
+from ckpt_tools.operations.evaluators import Measurement, OnProgress, find_evaluator
+from ckpt_tools.readers import Bundle, open_checkpoint
+from ckpt_tools.runs.experiments import Experiment, resolve
+from ckpt_tools.runs.logs import Evidence, LoggedEvaluation, collect
+from ckpt_tools.transactions import Plan
+
+Agreement = Literal["match", "differs", "no-log"]
+
+_NAME = "best_metric"
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to find the value: given as ``value``, taken from the run's logs, or measured on ``data_dir``.
+
+    ``lock``: whether the directory is locked while it is changed.
+    """
+
+    data_dir: str | None = None
+    top_n: int = 50
+    split: str = "valid"
+    value: float | None = None
+    from_logs: bool = False
+    force: bool = False
+    dry_run: bool = False
+    lock: bool = True
+
+    def __post_init__(self) -> None:
+        if self.value is not None:
+            _require_metric(self.value, "--value")
+            if self.from_logs:
+                raise UsageError("--value and --from-logs exclude each other")
+        if self.top_n < 1:
+            raise UsageError(f"--top-n {self.top_n}: a list needs at least one item")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was found and done for one experiment. ``sentence`` says it in one line."""
+
+    path: str
+    sentence: str
+    prefix: str | None = None
+    lineage: Lineage | None = None
+    measurement: Measurement | None = None
+    value: float | None = None
+    logged_best: LoggedEvaluation | None = None
+    agreement: Agreement | None = None
+    plan: Plan | None = None
+    written: bool = False
+    backup: str | None = None
+    findings: tuple[Finding, ...] = ()
+    error: CkptError | None = field(default=None, compare=False)
+
+    def to_json(self) -> dict[str, Any]:
+        if self.measurement:
+            metric: dict[str, Any] | None = self.measurement.to_json()
+        else:
+            metric = None if self.value is None else {"name": "recall", "value": self.value}
+        return {
+            "path": self.path,
+            "prefix": self.prefix,
+            "lineage": self.lineage.to_json() if self.lineage else None,
+            "metric": metric,
+            "logged_best": self.logged_best.to_json() if self.logged_best else None,
+            "agreement": self.agreement,
+            "written": self.written,
+            "backup": self.backup,
+            "plan": self.plan.to_json() if self.plan else None,
+            "sentence": self.sentence,
+        }
+
+
+def backfill(path: str, options: Options, progress: OnProgress | None = None) -> Outcome:
+    """Find the best metric of one experiment (or checkpoint) and write it into the checkpoint.
+
+    A checkpoint that has one already is left alone. Nothing is written when the measured value is not one of
+    those in the run's log: then the data is probably not what the run was evaluated on.
+
+    Raises:
+        UsageError: no data directory, or another value is stored and ``force`` was not given.
+        MismatchError: the measured value is in no log, and ``force`` was not given.
+        UnsupportedError: the checkpoint's producer is not known, or nothing installed can evaluate it.
+        and what `open_checkpoint` and `rewrite.apply` raise.
+    """
+    with durable.locking(options.lock):
+        return _backfill(path, options, progress)
+
+
+def _backfill(path: str, options: Options, progress: OnProgress | None) -> Outcome:
+    prefix = resolve(path)
+    if not options.dry_run:
+        transactions.recover(prefix)
+    with open_checkpoint(prefix) as checkpoint:
+        if not isinstance(checkpoint, Bundle):
+            raise UnsupportedError(f"a {checkpoint.format} file cannot be written to", path=path)
+        lineage = identify(checkpoint)
+        if lineage is None:
+            raise UnsupportedError(
+                "not a ComiRec checkpoint of a known trainer: there is no rule for what its best metric means",
+                path=prefix,
+                hint=f"look at it with: ckpt inspect {shlex.quote(path)}",
+            )
+        stored = lineage.best_metric
+        experiment = Experiment.containing(prefix)
+        evidence = collect(experiment) if experiment else Evidence()
+        found = Outcome(path, "", prefix, lineage, logged_best=evidence.best, findings=evidence.findings)
+        if stored.status == "present" and options.value is None and not options.force:
+            agreement = _agreement(evidence, stored.value or 0.0)
+            sentence = f"has best_metric {stored.value:.6f} already: left alone"
+            return replace(found, sentence=sentence, value=stored.value, agreement=agreement)
+
+        measurement = None
+        value = options.value
+        if options.from_logs:
+            value = _logged_value(evidence, lineage, prefix)
+        elif value is None:
+            data_dir = options.data_dir or default_data_dir(experiment, lineage)
+            measurement = find_evaluator(lineage).measure(
+                checkpoint, lineage, data_dir=data_dir, split=options.split, top_n=options.top_n, progress=progress
+            )
+            value = measurement.value
+            if evidence.best and measurement.within_noise(evidence.best.recall):
+                # No measurement repeats: the run's own one is confirmed, and what it knew as its best.
+                value = evidence.best.recall
+        _require_metric(value, "the value found")
+        agreement = _agreement(evidence, value)
+        found = replace(found, measurement=measurement, value=value, agreement=agreement)
+        # Compared as float64, a restored best could beat itself.
+        same = stored.value is not None and float32(stored.value) == float32(value)
+        if same:
+            return replace(found, sentence=f"has best_metric {value:.6f} already: left alone")
+        if stored.status == "present" and not options.force:
+            raise UsageError(
+                f"best_metric is {stored.value:.6f} already, not {value:.6f}",
+                path=prefix,
+                hint="add --force to replace it (ckpt undo takes it back)",
+            )
+        findings = list(found.findings)
+        if agreement == "differs":
+            findings.append(_judge(evidence, value, measurement, options, prefix))
+        plan = transactions.plan_scalar(
+            checkpoint,
+            key=stored.key or (_NAME + VALUE_SUFFIX if checkpoint.graph else _NAME),
+            name=_NAME,
+            value=float32(value),
+            reason="backfill",
+            evidence=_evidence_json(measurement, evidence, agreement),
+        )
+    words = _agreement_words(agreement, evidence, measurement)
+    found = replace(found, plan=plan, findings=tuple(findings))
+    if options.dry_run:
+        return replace(found, sentence=f"would write best_metric {value:.6f} {words}")
+    applied = transactions.apply(plan)
+    sentence = f"best_metric {value:.6f} written {words}"
+    return replace(found, sentence=sentence, written=True, backup=applied.backup)
+
+
+def default_data_dir(experiment: Experiment | None, lineage: Lineage) -> str:
+    """The data directory that the old trainers used beside ``best_model``. Raises UsageError when there is none."""
+    dataset = lineage.hyper.get("dataset")
+    if experiment is not None and dataset:
+        for place in (f"data/{dataset}_data", "data", f"{dataset}_data", ""):
+            directory = os.path.join(experiment.root, place)
+            if os.path.isfile(os.path.join(directory, f"{dataset}_valid.txt")):
+                return directory
+    name = f"{dataset or 'DATASET'}_valid.txt"
+    raise UsageError(
+        f"no data to evaluate on: {name} is not beside the experiment",
+        path=experiment.path if experiment else None,
+        hint=f"add --data DIR, the directory with {name}; or give the value yourself with --value",
+    )
+
+
+def _require_metric(value: float, what: str) -> None:
+    if not math.isfinite(value) or not 0 <= value <= 1:
+        raise UsageError(f"{what} is {value}: a recall lies between 0 and 1")
+
+
+def _logged_value(evidence: Evidence, lineage: Lineage, prefix: str) -> float:
+    """The recall that the logs give for the very step of this checkpoint: its best may be another one's."""
+    logged = evidence.at_step(lineage.step) if lineage.step is not None else None
+    if logged is None:
+        what = "nothing" if evidence.best is None else "no evaluation of the step of this checkpoint"
+        raise NotFoundError(
+            f"the run's logs hold {what} (step {lineage.step})",
+            path=prefix,
+            hint="leave --from-logs out and add --data DIR: the checkpoint is then evaluated again",
+        )
+    return logged.recall
+
+
+def _agreement(evidence: Evidence, value: float) -> Agreement:
+    if evidence.best is None:
+        return "no-log"
+    return "match" if evidence.best.agrees_with(value) else "differs"
+
+
+def _judge(evidence: Evidence, value: float, measurement: Measurement | None, options: Options, prefix: str) -> Finding:
+    """A value other than the logged best: either the best is lost, or something is not what it should be."""
+    best = evidence.best
+    assert best is not None
+    logged = evidence.matching(value)
+    if logged is not None:
+        return Finding(
+            "best-lost",
+            "warning",
+            f"the log's best is {best.recall:.6f} at step {best.step}, but this checkpoint is the one of step "
+            f"{logged.step} ({logged.recall:.6f}): the better model was overwritten",
+            path=prefix,
+        )
+    if measurement is None:
+        message = f"--value {value:.6f} is in no log (logged best {best.recall:.6f})"
+        return Finding("not-in-log", "warning", message, path=prefix)
+    if not options.force:
+        raise MismatchError(
+            f"measured {value:.6f}, but the log's best is {best.recall:.6f} and no evaluation in it gave this value: "
+            "nothing written",
+            path=prefix,
+            hint="check --data, --split and --top-n; or add --force to write it all the same",
+        )
+    message = f"the measured {value:.6f} is in no log (logged best {best.recall:.6f})"
+    return Finding("not-in-log", "warning", message, path=prefix)
+
+
+def _agreement_words(agreement: Agreement, evidence: Evidence, measurement: Measurement | None) -> str:
+    how = (
+        f"(recall@{measurement.top_n} of {measurement.users} {measurement.split} users)"
+        if measurement
+        else "(not measured)"
+    )
+    best = evidence.best
+    if best is None:
+        return f"{how}; no log to compare with"
+    if measurement and measurement.within_noise(best.recall):
+        mean, deviation = measurement.details["recall_mean"], measurement.details["recall_deviation"]
+        noise = f"within the noise of its evaluation, {mean:.6f} ± {deviation:.6f} (one standard deviation)"
+        return f"{how}; from the log, step {best.step}: {noise}"
+    if agreement == "match":
+        return f"{how}; agrees with the log, {best.recall:.6f} at step {best.step}"
+    return f"{how}; the log's best is {best.recall:.6f} at step {best.step}"
+
+
+def _evidence_json(measurement: Measurement | None, evidence: Evidence, agreement: Agreement) -> dict[str, Any]:
+    return {
+        "measured": measurement.to_json() if measurement else None,
+        "logged_best": evidence.best.to_json() if evidence.best else None,
+        "agreement": agreement,
+    }
+
+
+def failed(path: str, error: CkptError) -> Outcome:
+    """The outcome of an experiment that could not be done; the others go on."""
+    prefix = error.path if isinstance(error, NotFoundError) else None
+    return Outcome(path, str(error), prefix=prefix, error=error)

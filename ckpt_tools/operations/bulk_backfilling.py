@@ -1,0 +1,130 @@
+"""Backfilling every run below a directory that needs it. What was done stays done, so that it can be interrupted."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Literal
+
+from ckpt_tools.errors import CkptError, UsageError
+from ckpt_tools.findings import Finding
+from ckpt_tools.lineages import identify
+from ckpt_tools.operations.backfilling import Options, Outcome, backfill, failed
+from ckpt_tools.operations.workers import OnProgress, Report, Workers
+from ckpt_tools.readers import open_checkpoint
+from ckpt_tools.runs.discovery import Discovery, Run
+from ckpt_tools.runs.experiments import Experiment, resolve
+
+Status = Literal["written", "would-write", "had-it", "skipped", "failed"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run: ``had-it`` was left alone, ``skipped`` is nothing that a best metric could be put into."""
+
+    status: Status
+    outcome: Outcome
+
+    def to_json(self) -> dict[str, Any]:
+        error = self.outcome.error
+        return {**self.outcome.to_json(), "status": self.status, "error": error.id if error else None}
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What came of all, by path."""
+
+    root: str
+    rows: tuple[Row, ...]
+    findings: tuple[Finding, ...]
+
+    @property
+    def totals(self) -> dict[str, int]:
+        return dict(Counter(row.status for row in self.rows))
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "experiments": [row.to_json() for row in self.rows],
+            "totals": self.totals,
+            "findings": [finding.to_json() for finding in self.findings],
+        }
+
+
+class Listener:
+    """Told how it goes on. This one does nothing; a command shows it."""
+
+    def begins(self, paths: Sequence[str]) -> None:
+        """These runs will be worked on; the numbers below are their places in this list."""
+
+    def works(self, number: int, done: int, total: int) -> None:
+        """So much of one run is done. Called from another thread."""
+
+    def ends(self, number: int, row: Row) -> None:
+        """One run is finished, or failed."""
+
+
+def backfill_all(root: str, options: Options, workers: Workers, listener: Listener | None = None) -> Summary:
+    """Give every run below ``root`` its best metric; those that have it are left alone.
+
+    Raises UsageError for options that fit one run only, NotFoundError when the root is no directory, and what stops
+    all of them, for example a scheduler that cannot be reached. A run that fails is a row.
+    """
+    if options.value is not None:
+        raise UsageError("--value fits one run: it cannot be used with --all")
+    listener = listener or Listener()
+    discovery = Discovery(root)
+    # The workers of a cluster have another working directory.
+    runs = [replace(run, path=os.path.abspath(run.path)) for run in discovery.runs() if _is_target(run)]
+    rows = {run.path: settled for run in runs if (settled := _settled(run, options)) is not None}
+    # The largest first, so that the last one to finish is a small one.
+    paths = [run.path for run in sorted(runs, key=lambda run: (-run.nbytes, run.path)) if run.path not in rows]
+    listener.begins(paths)
+    progress: OnProgress = listener.works
+    for done in workers.run(partial(_work, options=options), paths, progress):
+        path = paths[done.number]
+        if done.result is not None:
+            rows[path] = Row("written" if done.result.written else _unwritten(options), done.result)
+        else:
+            rows[path] = Row("failed", failed(path, done.error or CkptError("nothing came back")))
+        listener.ends(done.number, rows[path])
+    ordered = tuple(rows[path] for path in sorted(rows))
+    findings = [Finding(e.id, "warning", e.message, e.path, fix=e.hint) for e in discovery.problems]
+    for row in ordered:
+        findings += row.outcome.findings
+        error = row.outcome.error
+        if row.status == "failed" and error is not None:
+            findings.append(replace(Finding.of(error), path=error.path or row.outcome.path))
+    return Summary(root, ordered, tuple(findings))
+
+
+def _work(path: str, report: Report, *, options: Options) -> Outcome:
+    return backfill(path, options, report)
+
+
+def _unwritten(options: Options) -> Status:
+    return "would-write" if options.dry_run else "had-it"
+
+
+def _is_target(run: Run) -> bool:
+    """Experiments, and checkpoints that lie in none: an older one beside a best has a log that is not about it."""
+    return run.kind == "experiment" or (run.kind == "checkpoint" and Experiment.containing(run.path) is None)
+
+
+def _settled(run: Run, options: Options) -> Row | None:
+    """The row of a run that needs no work; None for one that does."""
+    if run.problem is not None:
+        empty = not os.path.isdir(run.path) or not run.nbytes
+        return Row("skipped" if empty else "failed", failed(run.path, run.problem))
+    try:
+        with open_checkpoint(resolve(run.path)) as checkpoint:
+            lineage = identify(checkpoint)
+        if lineage is None:
+            return Row("skipped", Outcome(run.path, "not a checkpoint of a known trainer: left alone", run.prefix))
+        if lineage.best_metric.status == "present" and not options.force:
+            return Row("had-it", backfill(run.path, options))
+    except CkptError as error:
+        return Row("failed", failed(run.path, error))
+    return None

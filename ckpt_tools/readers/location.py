@@ -1,0 +1,230 @@
+"""From what a user types to what identifies a checkpoint.
+
+    a bundle             the prefix: its name without ``.index``
+    version 1            the file, or ``PREFIX-?????-of-N`` of a sharded one
+    a SavedModel         its directory
+    Keras                the ``.h5``, ``.keras`` or ``.weights.json`` (also ``.h5.index.json``) file
+
+Nothing here globs: names with ``[`` or ``*`` in them are names.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections.abc import Collection
+from typing import NoReturn
+
+from ckpt_tools.errors import CkptError, CorruptError, NotFoundError
+from ckpt_tools.format.filenames import INDEX, BundlePart, bundle_part, index_name
+from ckpt_tools.format.state import FILE_NAME
+from ckpt_tools.fs import paths
+from ckpt_tools.readers.keras_names import map_of
+from ckpt_tools.readers.kinds import PASS_PREFIX, Kind
+from ckpt_tools.readers.saved_model import has_variables, is_saved_model
+from ckpt_tools.readers.signatures import sniff
+from ckpt_tools.readers.state_files import inside, is_state_file, other_states, read_state
+from ckpt_tools.readers.v1_names import shard_set, shard_sets_in, shards_of
+
+_ANY_SET = re.compile(r"(?P<prefix>.+)-\?{5}-of-\?{5}", re.DOTALL)
+_MOST_FILES = 256
+_MOST_BELOW = 8
+_LIKE_A_CHECKPOINT = (".h5", ".hdf5", ".keras", ".ckpt")
+# Damage, not another kind of file.
+_LOST = ("empty", "zeros")
+
+
+def locate(path: str | os.PathLike[str]) -> str:
+    """What identifies the checkpoint that a path means; the same for what it returns. A state file, whatever its name,
+    means the checkpoint that it names.
+
+    Raises NotFoundError when there is no checkpoint (the message says what there is instead), CorruptError when
+    the state file is damaged, UnsafeError when it names a place outside its directory.
+    """
+    path = os.fspath(path)
+    if paths.is_lone(path):
+        _refuse(path)
+        return path
+    if paths.is_directory(path) and not paths.has_file(index_name(path)):
+        return _in_directory(path)
+    directory, name = os.path.split(path)
+    if name == FILE_NAME and paths.has_file(path) and not paths.has_file(index_name(path)):
+        return latest_in(directory or ".")
+    if name.startswith("saved_model.pb") and paths.has_file(path):
+        return _in_directory(directory or ".")
+    part = bundle_part(path)
+    if part is not None and paths.has_file(path):
+        return _of_part(path, part)
+    return _existing(path)
+
+
+def _in_directory(directory: str) -> str:
+    if not paths.has_file(os.path.join(directory, FILE_NAME)) and is_saved_model(directory):
+        if has_variables(directory):
+            return directory
+        raise NotFoundError("a SavedModel without variables (no variables/variables.index)", path=directory)
+    return latest_in(directory)
+
+
+def _of_part(path: str, part: BundlePart) -> str:
+    """The checkpoint that an ``.index``, ``.data-*`` or ``.meta`` file belongs to."""
+    prefix = part.prefix or os.path.join(os.curdir, "")
+    try:
+        return _existing(prefix)
+    except NotFoundError as error:
+        if part.part == "data":
+            raise NotFoundError(
+                "a data file without its index: the names, types and places of its tensors are not in it",
+                path=path,
+                hint=f"get {os.path.basename(prefix)}.index from where the checkpoint was made, then pass {prefix}",
+            ) from error
+        if part.part == "meta":
+            _refuse(path)
+        raise
+
+
+def _existing(prefix: str, *, named_by_state: bool = False) -> str:
+    """The checkpoint of this name, which may also be that of a state file; but a state file names no other one."""
+    if paths.has_file(index_name(prefix)):
+        return prefix
+    directory, name = os.path.split(prefix)
+    every = _ANY_SET.fullmatch(name)
+    pattern = shard_set(prefix)
+    if pattern is not None and shards_of(pattern):
+        return pattern
+    if paths.has_file(prefix):
+        if not named_by_state and is_state_file(prefix):
+            return named_by(directory or ".", name)
+        _refuse(prefix)
+        return prefix
+    sets = shard_sets_in(directory or ".", every["prefix"] if every else name)
+    if len(sets) == 1:
+        return os.path.join(directory, sets[0])
+    whole_map = f"{prefix.removesuffix('.weights.h5')}.weights.json"
+    if prefix.endswith(".weights.h5") and paths.has_file(whole_map):
+        return whole_map
+    there = sets or prefixes_in(directory or ".") or files_in(directory or ".")
+    hint = f"there is: {', '.join(os.path.join(directory, name) for name in there[:4])}" if there else None
+    raise NotFoundError("no checkpoint with this prefix (no .index file)", path=prefix, hint=hint)
+
+
+def what_is(path: str) -> Kind | None:
+    """What a file is; None when that is not known. Of an archive, what is in it tells."""
+    with paths.open_file(path) as file:
+        kind = sniff(file)
+    if kind is not None and kind.id == "zip":
+        from ckpt_tools.readers.archives import zip_stranger  # other formats need no archives
+
+        return zip_stranger(path) or kind
+    if kind is None:
+        from ckpt_tools.readers.strangers import shard_stranger
+
+        directory, name = os.path.split(path)
+        return shard_stranger(name, lambda other: _sniffed(os.path.join(directory, other)))
+    return kind
+
+
+def _refuse(path: str) -> None:
+    """Raise unless the file is of a kind that a reader opens."""
+    kind = what_is(path)
+    if kind is None or not kind.readable:
+        raise_stranger(path, kind)
+
+
+def raise_stranger(path: str, kind: Kind | None) -> NoReturn:
+    """Say what a file is that holds no checkpoint."""
+    if kind is None:
+        raise NotFoundError("this file is not a TensorFlow checkpoint", path=path, hint=PASS_PREFIX)
+    if kind.id in _LOST:
+        raise CorruptError(f"this is {kind.sentence}", path=path, offset=0, hint=kind.hint)
+    raise NotFoundError(f"this is {kind.sentence}", path=path, hint=kind.hint)
+
+
+def latest_in(directory: str) -> str:
+    """The prefix that a directory's ``checkpoint`` file names as its newest; else the only one that is there."""
+    if paths.has_file(os.path.join(directory, FILE_NAME)):
+        return named_by(directory, FILE_NAME)
+    there = prefixes_in(directory) or files_in(directory)
+    if len(there) == 1:
+        return os.path.join(directory, there[0])
+    if there:
+        choice = [*other_states(directory), *there]
+        raise NotFoundError(
+            f"no 'checkpoint' file, and {len(there)} checkpoints to choose from",
+            path=directory,
+            hint=f"pass one of: {', '.join(os.path.join(directory, name) for name in choice[:8])}",
+        )
+    # An empty list may also mean that it could not be listed: then this raises.
+    names = paths.list_directory(directory)
+    kind = _stranger_in(directory, names)
+    if kind is not None:
+        raise_stranger(directory, kind)
+    for name in names[:_MOST_FILES]:
+        path = os.path.join(directory, name)
+        if name.endswith(_LIKE_A_CHECKPOINT) and paths.is_file(path):
+            _refuse(path)  # what it is instead
+    below = [os.path.join(directory, name) for name in names[:_MOST_FILES]]
+    below = [path for path in below if paths.is_directory(path)]
+    hint = f"see what lies below it: ckpt audit {shlex.quote(directory)}" if below else None
+    inner = [os.path.join(path, name) for path in below[:_MOST_BELOW] for name in prefixes_in(path)]
+    if inner:
+        hint = f"there is: {', '.join(inner[:4])}"
+    raise NotFoundError("no checkpoint in this directory", path=directory, hint=hint)
+
+
+def _stranger_in(directory: str, names: Collection[str]) -> Kind | None:
+    """What a directory without a checkpoint is instead, where its files tell."""
+    from ckpt_tools.readers.strangers import directory_stranger
+
+    return directory_stranger(names, lambda name: _sniffed(os.path.join(directory, name)))
+
+
+def _sniffed(path: str) -> Kind | None:
+    try:
+        with paths.open_file(path) as file:
+            return sniff(file)
+    except CkptError:
+        return None
+
+
+def named_by(directory: str, name: str) -> str:
+    """The checkpoint that a state file names as its newest; the error for a damaged one says what to pass instead."""
+    try:
+        state = read_state(directory, name)
+    except CorruptError as error:
+        there = prefixes_in(directory)
+        # Flax gives its weights this name.
+        kind = None if there else _stranger_in(directory, [FILE_NAME])
+        if kind is not None:
+            raise_stranger(os.path.join(directory, FILE_NAME), kind)
+        error.hint = f"pass a prefix instead: {', '.join(os.path.join(directory, n) for n in there)}" if there else None
+        raise
+    return _existing(inside(directory, state.latest, name), named_by_state=True)
+
+
+def prefixes_in(directory: str) -> list[str]:
+    """The names of all prefixes with an index in a directory, sorted; empty where it cannot be listed."""
+    try:
+        return [name.removesuffix(INDEX) for name in paths.list_files(directory, INDEX)]
+    except CkptError:
+        return []
+
+
+def files_in(directory: str) -> list[str]:
+    """The checkpoints of a directory that are no bundles, by the content of its files: sets of shards, single files.
+
+    Shards of Keras weights are meant by their map.
+    """
+    try:
+        names = paths.list_directory(directory)[:_MOST_FILES]
+    except CkptError:
+        return []
+    found: dict[str, None] = {}
+    for name in names:
+        try:
+            _refuse(os.path.join(directory, name))
+        except CkptError:
+            continue
+        found[shard_set(name) or name] = None
+    return [name for name in found if map_of(name) not in found]

@@ -1,0 +1,1 @@
+"""The runs that checkpoints belong to: their folders, logs, left-overs, and the ledger of what was changed."""

@@ -1,0 +1,152 @@
+"""Where a ComiRec experiment keeps its files.
+
+ROOT/best_model/EXPERIMENT/model.ckpt.*           the original trainer: one prefix, overwritten
+ROOT/best_model/EXPERIMENT/keras_ckpt/ckpt-N.*    the Keras port, and the best of this project's trainer
+ROOT/best_model/EXPERIMENT/latest/ckpt-N.*        the newest of this project's trainer
+ROOT/runs/EXPERIMENT/                             TensorBoard events, train.log, metrics.jsonl
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from dataclasses import dataclass
+from typing import Any
+
+from ckpt_tools.errors import CkptError, NotFoundError, StorageError
+from ckpt_tools.format.state import FILE_NAME
+from ckpt_tools.fs import paths
+from ckpt_tools.lineages.experiment_name import parse_name
+from ckpt_tools.readers.location import latest_in, locate, prefixes_in
+
+BEST_ROOT = "best_model"
+RUNS_ROOT = "runs"
+BEST_LINE = "keras_ckpt"
+LATEST_LINE = "latest"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One experiment's folder, ``ROOT/best_model/NAME``."""
+
+    path: str
+
+    @property
+    def name(self) -> str:
+        return os.path.basename(paths.absolute(self.path))
+
+    @property
+    def root(self) -> str:
+        """The directory that holds ``best_model`` and ``runs``."""
+        return paths.normal(os.path.join(self.path, os.pardir, os.pardir))
+
+    @property
+    def runs(self) -> str:
+        """The directory of its logs; it need not exist."""
+        return paths.normal(os.path.join(self.root, RUNS_ROOT, self.name))
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        return parse_name(self.name)
+
+    @property
+    def best_line(self) -> str:
+        return os.path.join(self.path, BEST_LINE)
+
+    @property
+    def latest_line(self) -> str:
+        return os.path.join(self.path, LATEST_LINE)
+
+    @property
+    def best_directory(self) -> str:
+        """Where its best is: a line of its own, or its folder itself."""
+        return self.best_line if _holds_checkpoint(self.best_line) else self.path
+
+    def best_prefix(self) -> str:
+        """The prefix of its best checkpoint. Raises NotFoundError when there is none."""
+        return latest_in(self.best_directory)
+
+    @property
+    def has_latest(self) -> bool:
+        """Whether the trainer has saved a newest state."""
+        return _holds_checkpoint(self.latest_line)
+
+    def latest_prefix(self) -> str | None:
+        """The prefix of the newest state of the trainer; None before its first save."""
+        return latest_in(self.latest_line) if self.has_latest else None
+
+    @staticmethod
+    def containing(path: str | os.PathLike[str]) -> Experiment | None:
+        """The experiment whose folder is ``path`` or lies above it (at most two levels), or None."""
+        if paths.is_lone(path):
+            return None
+        here = paths.normal(os.fspath(path))
+        for _ in range(3):
+            try:
+                if is_experiment(here):
+                    return Experiment(here)
+            except StorageError:
+                return None  # a store may show a checkpoint, and not what lies above it
+            here = paths.parent(here) or "."
+        return None
+
+    @staticmethod
+    def at(path: str | os.PathLike[str]) -> Experiment:
+        """The experiment at a path. Raises NotFoundError when there is none."""
+        if not paths.exists(path) and not paths.is_directory(paths.parent(paths.absolute(path))):
+            raise NotFoundError("no such experiment", path=path)
+        found = Experiment.containing(path)
+        if found is None:
+            raise NotFoundError(
+                "no experiment here: expected a folder best_model/EXPERIMENT with model.ckpt.index or keras_ckpt/",
+                path=path,
+                hint="pass the experiment's own folder, for example best_model/book_DNN_b128_lr0.005_d64_len20_test",
+            )
+        return found
+
+
+def is_experiment(directory: str) -> bool:
+    """Whether a directory is an experiment's folder: any in ``best_model``, elsewhere one that looks like it."""
+    parent = paths.parent(paths.absolute(directory))
+    return paths.is_directory(directory) and (os.path.basename(parent) == BEST_ROOT or _looks_like(directory))
+
+
+def _holds_checkpoint(directory: str) -> bool:
+    return paths.is_directory(directory) and (
+        paths.has_file(os.path.join(directory, FILE_NAME)) or bool(prefixes_in(directory))
+    )
+
+
+def _looks_like(directory: str) -> bool:
+    """A folder away from ``best_model`` counts when its name and its contents are those of an experiment."""
+    if _holds_checkpoint(os.path.join(directory, BEST_LINE)):
+        return True
+    return bool(parse_name(os.path.basename(paths.absolute(directory)))) and _holds_checkpoint(directory)
+
+
+def find_experiments(root: str | os.PathLike[str]) -> list[Experiment]:
+    """All experiments of ``ROOT/best_model`` that hold a checkpoint, by name; empty when there is no such folder."""
+    directory = os.path.join(os.fspath(root), BEST_ROOT)
+    try:
+        names = paths.list_directory(directory)
+    except CkptError:
+        return []
+    folders = (os.path.join(directory, name) for name in names)
+    lines = ("", BEST_LINE, LATEST_LINE)
+    return [Experiment(path) for path in folders if any(_holds_checkpoint(os.path.join(path, line)) for line in lines)]
+
+
+def resolve(path: str | os.PathLike[str]) -> str:
+    """The prefix meant by a path, which may be an experiment's folder (then its best) or anything `locate` takes."""
+    path = os.fspath(path)
+    if not paths.is_lone(path) and paths.is_directory(path) and _holds_checkpoint(os.path.join(path, BEST_LINE)):
+        return Experiment(path).best_prefix()
+    try:
+        return locate(path)
+    except NotFoundError as error:
+        newest = os.path.join(path, LATEST_LINE)
+        if not paths.is_lone(path) and _holds_checkpoint(newest):
+            # A run of this project's trainer before its first best, or one that has lost it.
+            error.hint = f"it has no best; to go on from its newest state: trainer train {shlex.quote(path)} --resume "
+            error.hint += "--from latest"
+        raise

@@ -1,0 +1,337 @@
+"""What a run left behind that tells its metrics, read without TensorFlow and without running the model.
+
+Sources, the most trustworthy first:
+
+    metrics.jsonl         this project's trainer: full precision, one object for each evaluation
+    *.tfevents.*          TensorBoard events, ``eval/recall``: float32
+    train.log             what the Keras port printed: six digits
+    *.csv                 Keras' CSVLogger, a column named after recall
+    trainer_state.json    Hugging Face's Trainer, ``log_history``
+    info.json             BestCheckpointExporter of the TensorFlow model garden
+    file names            numbers that ModelCheckpoint put there, ``...recall-0.0342...`` or ``...recall=0.0342...``
+"""
+
+from __future__ import annotations
+
+import csv
+import functools
+import io
+import itertools
+import json
+import math
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+from ckpt_tools.errors import CkptError, CorruptError
+from ckpt_tools.findings import Finding
+from ckpt_tools.format.events import read_scalars
+from ckpt_tools.fs import paths
+from ckpt_tools.runs.experiments import Experiment
+
+MAX_LOG_BYTES = 1 << 30
+# Half a unit of the last digit that the old trainers print, and the rounding of float32 on top of it.
+SIX_DIGITS = 0.5e-6 + 1e-8
+# And half a unit of the two digits that names of files usually have.
+_ROUNDED_NAME = 0.005
+
+_EVALUATION = re.compile(
+    r"iter: (?P<step>\d+), train loss: (?P<loss>[-+.\w]+), valid recall: (?P<recall>[-+.\w]+)"
+    r"(?:, valid ndcg: (?P<ndcg>[-+.\w]+))?(?:, valid hitrate: (?P<hitrate>[-+.\w]+))?"
+)
+_METRICS = ("recall", "ndcg", "hitrate")
+_IN_NAME = re.compile(r"(?P<step>\d+)?[^0-9]*?(?:val_)?recall[-_=:]?(?P<recall>[01]\.\d+)")
+
+
+Best = Literal["kept", "lost", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedEvaluation:
+    """One evaluation as a source has it; ``step`` counts what that source counts, 0 when it does not say."""
+
+    step: int
+    loss: float | None
+    recall: float
+    ndcg: float | None
+    hitrate: float | None
+    source: str
+
+    def agrees_with(self, recall: float) -> bool:
+        """Whether a value is the logged one, to the six digits that logs print."""
+        return abs(self.recall - recall) <= SIX_DIGITS
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Replay:
+    """Where early stopping stands after a history: ``trials`` evaluations since the best, stopped or not."""
+
+    best: LoggedEvaluation
+    trials: int
+    stopped: bool
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All logged evaluations, the most trustworthy source first, and what could not be read."""
+
+    evaluations: tuple[LoggedEvaluation, ...] = ()
+    findings: tuple[Finding, ...] = field(default=())
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(evaluation.source for evaluation in self.evaluations))
+
+    @property
+    def history(self) -> tuple[LoggedEvaluation, ...]:
+        """The evaluations of the most trustworthy kind of source, in its order."""
+        return tuple(e for e in self.evaluations if _rank(e.source) == _rank(self.evaluations[0].source))
+
+    @property
+    def best(self) -> LoggedEvaluation | None:
+        """The first evaluation with the highest recall; None without logs."""
+        return max(self.evaluations, key=lambda evaluation: evaluation.recall, default=None)
+
+    def matching(self, recall: float) -> LoggedEvaluation | None:
+        """The logged evaluation that a value agrees with, None when there is none."""
+        return next((evaluation for evaluation in self.evaluations if evaluation.agrees_with(recall)), None)
+
+    def at_step(self, step: int) -> LoggedEvaluation | None:
+        """The one evaluation logged for a step; None when there is none, or when a restarted count makes it unclear."""
+        found = [evaluation for evaluation in self.evaluations if evaluation.step == step]
+        agreeing = all(evaluation.agrees_with(found[0].recall) for evaluation in found)
+        return found[0] if found and agreeing else None
+
+    def best_in(self, *, stored: float | None, step: int | None) -> Best:
+        """Whether a checkpoint holds the logged best: by the value that it stores; else by its step, which the logs
+        count as the optimizer does."""
+        best = self.best
+        if best is None:
+            return "unknown"
+        if stored is not None:
+            return "kept" if best.agrees_with(stored) or stored > best.recall else "lost"
+        held = None if step is None else self.at_step(step)
+        if held is None:
+            return "unknown"
+        return "kept" if best.agrees_with(held.recall) else "lost"
+
+    def replay(self, patience: int) -> Replay | None:
+        """Play the history through the old trainers' early stopping: stop after more than ``patience`` trials."""
+        best: LoggedEvaluation | None = None
+        trials = 0
+        for evaluation in self.history:
+            if best is None or evaluation.recall > best.recall:
+                best, trials = evaluation, 0
+            else:
+                trials += 1
+        return Replay(best, trials, trials > patience) if best else None
+
+
+def collect(experiment: Experiment) -> Evidence:
+    """Read everything that an experiment left. What is damaged is a finding, never an error."""
+    evaluations: list[LoggedEvaluation] = []
+    findings: list[Finding] = []
+    for path in sorted(filter(_is_source, _files(experiment)), key=_rank):
+        read = _READERS[_rank(path)][1]
+        try:
+            evaluations += [evaluation for evaluation in read(path) if math.isfinite(evaluation.recall)]
+        except CkptError as error:
+            findings.append(Finding("log-unreadable", "warning", error.message, path, offset=error.offset))
+    evidence = Evidence(tuple(evaluations), (*findings, *_disagreements(evaluations)))
+    suspect = suspect_direction(evidence)
+    return replace(evidence, findings=(*evidence.findings, suspect)) if suspect else evidence
+
+
+def suspect_direction(evidence: Evidence, step: int | None = None) -> Finding | None:
+    """A finding when a run seems to have kept its worst model as its best; ``step`` is that of the one kept, if known.
+
+    ModelCheckpoint of Keras 2 in its default ``mode='auto'`` maximises only what has "acc" in its name or begins with
+    "fmeasure" (keras/callbacks.py): a recall it minimises. Without ``step`` the names of files tell what was kept.
+    """
+    named = sorted((e for e in evidence.evaluations if _rank(e.source) == _BY_NAME), key=lambda e: e.step)
+    logged = [e for e in evidence.evaluations if _rank(e.source) < _BY_NAME]
+    if len(named) >= max(3, len(logged)) and logged:
+        return None  # every model was kept, none of them chosen
+    kept, rounding = next((e for e in logged if step and e.step == step), None), SIX_DIGITS
+    if kept is None and named:
+        kept, rounding = named[-1], _ROUNDED_NAME
+    falling = len(named) >= 3 and all(a.recall > b.recall for a, b in itertools.pairwise(named))
+    highest = max((e.recall for e in evidence.evaluations), default=0.0)
+    lowest = min((e.recall for e in evidence.evaluations), default=0.0)
+    worst = (
+        kept is not None
+        and len(logged) >= 3
+        and kept.step != logged[-1].step
+        and kept.recall <= lowest + rounding
+        and highest > kept.recall + 2 * rounding
+    )
+    if kept is None or not (falling or worst):
+        return None
+    message = (
+        f"the direction of the metric is suspect: what was kept as the best has recall {kept.recall:g}, the lowest of "
+        f"this run; the highest was {highest:g}. Keras 2 minimises a recall when ModelCheckpoint has mode='auto'"
+    )
+    fix = "train on with ModelCheckpoint(monitor='val_recall', mode='max')"
+    return Finding("direction-suspect", "warning", message, kept.source, fix=fix)
+
+
+def _files(experiment: Experiment) -> Iterator[str]:
+    for directory in (experiment.runs, experiment.path):
+        try:
+            names = paths.scan(directory)
+        except CkptError:
+            continue
+        yield from (os.path.join(directory, name) for name, status in names.items() if not status.directory)
+
+
+def _disagreements(evaluations: Iterable[LoggedEvaluation]) -> Iterator[Finding]:
+    """Sources of one run that give different figures for the same step."""
+    by_step: dict[int, LoggedEvaluation] = {}
+    for evaluation in evaluations:
+        first = by_step.setdefault(evaluation.step, evaluation)
+        if evaluation.step and evaluation.source != first.source and not first.agrees_with(evaluation.recall):
+            message = (
+                f"logs disagree on step {evaluation.step}: {first.recall:.6f} in {os.path.basename(first.source)}, "
+                f"{evaluation.recall:.6f} in {os.path.basename(evaluation.source)}"
+            )
+            yield Finding("logs-disagree", "warning", message, evaluation.source)
+            return
+
+
+# ------------------------------------------------------------------------------------------ the sources
+
+
+def _text(path: str) -> str:
+    return paths.read_file(path, limit=MAX_LOG_BYTES).decode("utf-8", "replace")
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        return None
+    try:
+        return float(value)
+    except (ValueError, OverflowError):  # 400 digits are an integer, but no float
+        return None
+
+
+def _row(values: Mapping[str, object], step: object, recall: object, source: str) -> Iterator[LoggedEvaluation]:
+    """An evaluation from a row with the usual names; nothing when it holds no recall."""
+    value = _number(recall)
+    if value is not None:
+        loss, ndcg, hitrate = (_finite(values.get(name)) for name in ("loss", "ndcg", "hitrate"))
+        yield LoggedEvaluation(step_number(step) or 0, loss, value, ndcg, hitrate, source)
+
+
+def _finite(value: object) -> float | None:
+    number = _number(value)
+    return number if number is not None and math.isfinite(number) else None
+
+
+def step_number(value: object) -> int | None:
+    """A step as a log has it; None for what counts nothing: no number, one below 0, one that no counter reaches."""
+    number = _finite(value)
+    return int(number) if number is not None and 0 <= number < 1 << 63 else None
+
+
+def logged_objects(path: str) -> Iterator[dict[str, Any]]:
+    """The JSON objects of a file with one in each line; other lines, such as a last one that was cut off, are left out.
+
+    Raises what `places.read_file` raises.
+    """
+    # Not splitlines(), which also ends a line where a text within it has a line separator of Unicode.
+    return filter(None, map(_object, _text(path).split("\n")))
+
+
+def _object(text: str) -> dict[str, Any]:
+    """A JSON object; empty for anything else."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):  # the latter for lists in lists in lists
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _from_metrics(path: str) -> Iterator[LoggedEvaluation]:
+    for row in logged_objects(path):
+        # "start" is the evaluation of fresh weights: it counts where the run took them for its first best.
+        counts = row.get("event") == "start" and row.get("best_metric") not in (0, 0.0)
+        if counts or row.get("event") == "eval":
+            yield from _row(row, row.get("step"), row.get("recall"), path)
+
+
+def _from_events(path: str) -> Iterator[LoggedEvaluation]:
+    steps: dict[int, dict[str, float]] = {}
+    for tag, step, value in read_scalars(paths.read_file(path, limit=MAX_LOG_BYTES)):
+        steps.setdefault(step, {})[tag] = value
+    for step, scalars in steps.items():
+        row = {"loss": scalars.get("train/loss"), **{name: scalars.get(f"eval/{name}") for name in _METRICS}}
+        yield from _row(row, step, row["recall"], path)
+
+
+def _from_log(path: str) -> Iterator[LoggedEvaluation]:
+    for match in _EVALUATION.finditer(_text(path)):
+        yield from _row(match.groupdict(), match["step"], match["recall"], path)
+
+
+def _from_csv(path: str) -> Iterator[LoggedEvaluation]:
+    # A line may end in any of the three ways.
+    reader = csv.DictReader(io.StringIO(_text(path), newline=None))
+    try:
+        names = [name for name in reader.fieldnames or () if "recall" in name]
+        # With both, the validation's is meant.
+        column = next((name for name in names if name.startswith("val_")), names[0] if names else None)
+        for row in reader if column is not None else ():
+            yield from _row(row, row.get("step") or row.get("epoch"), row.get(column), path)
+    except csv.Error as error:
+        raise CorruptError(f"line {reader.line_num}: {error}") from error
+
+
+def _from_trainer_state(path: str) -> Iterator[LoggedEvaluation]:
+    history = _object(_text(path)).get("log_history")
+    for row in history if isinstance(history, list) else ():
+        if isinstance(row, dict):
+            yield from _row(row, row.get("step"), row.get("eval_recall"), path)
+
+
+def _from_info(path: str) -> Iterator[LoggedEvaluation]:
+    document = _object(_text(path))
+    if "best_ckpt_global_step" in document:
+        recall = next((value for name, value in document.items() if "recall" in name), None)
+        yield from _row(document, document["best_ckpt_global_step"], recall, path)
+
+
+def _from_name(path: str) -> Iterator[LoggedEvaluation]:
+    match = _IN_NAME.search(os.path.basename(path))
+    if match:
+        yield from _row({}, match["step"], match["recall"], path)
+
+
+_Reader = Callable[[str], Iterable[LoggedEvaluation]]
+_READERS: tuple[tuple[Callable[[str], bool], _Reader], ...] = (
+    (lambda name: name == "metrics.jsonl", _from_metrics),
+    (lambda name: ".tfevents." in name, _from_events),
+    (lambda name: name == "train.log", _from_log),
+    (lambda name: name.endswith(".csv"), _from_csv),
+    (lambda name: name == "trainer_state.json", _from_trainer_state),
+    (lambda name: name == "info.json", _from_info),
+    (lambda name: name.endswith((".index", ".h5", ".keras")), _from_name),
+)
+
+
+_BY_NAME = len(_READERS) - 1
+
+
+@functools.lru_cache(maxsize=256)  # each row of a log asks for the same file
+def _rank(path: str) -> int:
+    """The place of a file among the sources, the most trustworthy first; their number when it is none."""
+    name = os.path.basename(path)
+    return next((rank for rank, (applies, _) in enumerate(_READERS) if applies(name)), len(_READERS))
+
+
+def _is_source(path: str) -> bool:
+    return _rank(path) < len(_READERS)

@@ -1,0 +1,39 @@
+"""Changing a tensor bundle: a plan, one commit point, a backup, and the way back; and the files beside it.
+
+    plan       what shall be changed, and why; pure
+    applying   making it so, with one rename as the commit point
+    tidying    changing the files beside the bundles
+    undoing    the way back of both
+    journal    what is under way, and how a killed change is recovered
+    endings    the parts behind the commit point, or instead of it; each can be done again
+    workplace  the directory under its lock, with what is kept for it held open
+
+What was changed, and where the originals are, is in the ledger of the directory (`ckpt_tools.runs.ledger`).
+"""
+
+from ckpt_tools.transactions.commit import Applied, apply, apply_to
+from ckpt_tools.transactions.journal import Ended, pending, recover
+from ckpt_tools.transactions.plan import Change, Plan, Value, plan_index, plan_scalar, plan_values
+from ckpt_tools.transactions.rollback import drop_backups, has_backup, undo, written_names
+from ckpt_tools.transactions.tidying import Tidying, apply_tidying
+
+__all__ = [
+    "Applied",
+    "Change",
+    "Ended",
+    "Plan",
+    "Tidying",
+    "Value",
+    "apply",
+    "apply_tidying",
+    "apply_to",
+    "drop_backups",
+    "has_backup",
+    "pending",
+    "plan_index",
+    "plan_scalar",
+    "plan_values",
+    "recover",
+    "undo",
+    "written_names",
+]

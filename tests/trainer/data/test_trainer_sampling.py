@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from toys import ITEMS, small_config, write_split
+
+from ckpt_tools.errors import UsageError
+from trainer.data.interactions import read_split
+from trainer.data.sampling import BatchSampler, LogUniform
+from trainer.random_streams import Stream, generator
+
+
+def test_a_batch_depends_on_seed_and_step_alone(data_dir: str) -> None:
+    train = read_split(data_dir, "toys", "train")
+    first, again = BatchSampler(train, small_config()), BatchSampler(train, small_config())
+    again(3)
+    for name, value in vars(first(5)).items():
+        assert np.array_equal(value, getattr(again(5), name)), name
+    assert not np.array_equal(first(5).history, first(6).history)
+    assert not np.array_equal(first(5).history, BatchSampler(train, small_config(seed=8))(5).history)
+
+
+def test_a_batch_cuts_different_users_before_their_target(data_dir: str) -> None:
+    train = read_split(data_dir, "toys", "train")
+    users = {tuple(train.items[a:b].tolist()) for a, b in zip(train.offsets[:-1], train.offsets[1:], strict=True)}
+    sampler = BatchSampler(train, small_config(maxlen=20))
+    for step in range(20):
+        batch = sampler(step)
+        for history, mask, target in zip(batch.history, batch.mask, batch.target, strict=True):
+            length = int(mask.sum())
+            prefix = (*history[:length].tolist(), int(target))
+            assert length >= 4
+            assert not mask[length:].any()
+            assert any(items[: length + 1] == prefix for items in users)
+
+
+def test_short_users_are_never_drawn(tmp_path: Path) -> None:
+    users = {1: [5, 6, 7, 8], 2: [11, 12, 13, 14, 15], 3: [21, 22, 23, 24, 25]}
+    write_split(tmp_path / "toys_train.txt", users)
+    train = read_split(tmp_path, "toys", "train")
+    sampler = BatchSampler(train, small_config(batch_size=2))
+    assert sampler.skipped == 1
+    assert sorted(sampler(0).target.tolist()) == [15, 25]
+    with pytest.raises(UsageError, match="only 2 of 3 have more than 4 items"):
+        BatchSampler(train, small_config(batch_size=3))
+
+
+@pytest.mark.parametrize(("id_range", "size"), [(1400, 1280), (20, 20), (5, 1), (100_000, 500)])
+def test_negatives_are_different_ids_of_the_range(id_range: int, size: int) -> None:
+    ids, tries = LogUniform(id_range, size).draw(generator(1, Stream.BATCHES, 0))
+    assert len(set(ids.tolist())) == size <= tries
+    assert 0 <= ids.min() <= ids.max() < id_range
+
+
+def test_draws_follow_the_log_uniform_distribution() -> None:
+    sampler = LogUniform(50, 1)
+    random = generator(1, Stream.BATCHES, 0)
+    counts = np.bincount([sampler.draw(random)[0][0] for _ in range(20_000)], minlength=50)
+    expected = sampler.probability(np.arange(50)) * 20_000
+    assert sampler.probability(np.arange(50)).sum() == pytest.approx(1)
+    assert ((counts - expected) ** 2 / expected).sum() < 95  # chi-square, 49 degrees, p about 1e-4
+
+
+@pytest.mark.tensorflow
+def test_expected_counts_are_those_of_tensorflows_sampler() -> None:
+    import tensorflow as tf
+
+    true = tf.constant([[3], [0], [90]], tf.int64)
+    drawn, true_count, count = tf.random.log_uniform_candidate_sampler(true, 1, 60, True, ITEMS, seed=4)
+    sampler = LogUniform(ITEMS, 60)
+    # TensorFlow does not tell its number of draws; exactly one fits all its counts.
+    fitting = [
+        tries
+        for tries in range(60, 3000)
+        if np.allclose(sampler.expected_count(drawn.numpy(), tries), count.numpy(), rtol=1e-5, atol=0)
+    ]
+    assert fitting
+    assert any(np.allclose(sampler.expected_count(true.numpy(), tries), true_count.numpy(), 1e-5) for tries in fitting)

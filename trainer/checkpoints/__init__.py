@@ -1,0 +1,1 @@
+"""What a run saves, how, and which of it is kept."""

@@ -1,0 +1,720 @@
+"""``trainer``: the command line. It parses, calls and reports."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from ckpt_tools.console.pipes import while_read
+from ckpt_tools.errors import (
+    EXIT_BUG,
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    CkptError,
+    NotFoundError,
+    UnsafeError,
+    UnsupportedError,
+    UsageError,
+)
+from ckpt_tools.findings import Finding
+from ckpt_tools.fs.durable import require_writable
+from ckpt_tools.redaction import remember, without_secrets
+from ckpt_tools.runs.experiments import Experiment
+from ckpt_tools.runs.logs import collect
+from ckpt_tools.version import __version__
+from trainer.cli.console import Console
+from trainer.cli.native import held_stderr
+from trainer.config import MODEL_TYPES, UNKNOWN_ITEM_COUNT, default_config, override
+from trainer.data.interactions import default_data_dir, read_categories, read_split
+from trainer.data.preparation import FEWEST
+from trainer.data.preparation import prepare as write_dataset
+from trainer.data.raw import Format, ItemField
+from trainer.evaluation.closing import Closing, Extent, closing_report
+from trainer.evaluation.exporting import export as write_vectors
+from trainer.evaluation.full_report import report
+from trainer.evaluation.opening import open_model
+from trainer.extras import INSTALL, installed, require
+from trainer.monitoring.curve import draw
+from trainer.naming import existing_experiment, new_experiment
+from trainer.training.cluster import Task, task_of
+from trainer.training.starting_point import StartingPoint, new_run, resumed_run
+
+if TYPE_CHECKING:
+    from trainer.training.loop import Outcome
+
+_EXIT_CODES = (
+    "Exit codes: 0 fine · 1 damage or difference · 2 usage · 3 not found · 4 unsafe or over a limit · 5 storage · "
+    "6 busy · 7 unsupported · 70 bug · 130 interrupted."
+)
+
+app = typer.Typer(
+    help="Train ComiRec models, and never lose the best one.",
+    epilog=_EXIT_CODES,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        # The old trainers spell their options with underscores (--model_type).
+        "token_normalize_func": lambda token: token.replace("_", "-"),
+    },
+)
+
+
+_Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else there.")]
+_Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing unless something is wrong.")]
+Readout = Literal["target", "padding", "soft-target", "soft-padding", "mean", "first", "hard", "soft"]
+
+_PANELS = {
+    "MODEL": "The model",
+    "TRAINING": "Training",
+    "STOP": "Evaluating and stopping",
+    "RESUME": "Resuming",
+    "PLACES": "Data and places",
+}
+
+
+def _option(
+    text: str,
+    panel: str,
+    metavar: str | None = None,
+    show_default: str | bool = True,
+    *names: str,
+) -> Any:
+    """An option of the long help. Names stay whole at 80 columns because what stands beside them is short."""
+    return typer.Option(*names, help=text, metavar=metavar, show_default=show_default, rich_help_panel=_PANELS[panel])
+
+
+def _flag(name: str, text: str, panel: str) -> Any:
+    """A flag without its opposite: what is not asked for is not done."""
+    return typer.Option(name, help=text, rich_help_panel=_PANELS[panel])
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        with while_read():
+            print(f"trainer {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command(
+    epilog="Example: trainer train --dataset book --model-type ComiRec-DR --learning-rate 0.005 --exp-name test85\n\n"
+    "Example: trainer train best_model/book_ComiRec-DR_b128_lr0.005_d64_len20_test85 --resume --max-steps +20000\n\n"
+    + _EXIT_CODES
+)
+def train(
+    experiment: Annotated[
+        str | None,
+        typer.Argument(metavar="EXPERIMENT", help="The folder to resume: best_model/...", show_default=False),
+    ] = None,
+    model_type: Annotated[
+        str | None, _option("DNN, GRU4REC, MIND, ComiRec-DR or ComiRec-SA.", "MODEL", "TYPE", show_default=False)
+    ] = None,
+    variant: Annotated[
+        Literal["paper", "keras"] | None,
+        _option("paper: as the original defines the model; keras: as its Keras port.", "MODEL", "NAME", "paper"),
+    ] = None,
+    embedding_dim: Annotated[int | None, _option("Length of an item's vector.", "MODEL", "N", "64")] = None,
+    hidden_size: Annotated[int | None, _option("Length of a user's vector.", "MODEL", "N", "64")] = None,
+    num_interest: Annotated[int | None, _option("Vectors for each user.", "MODEL", "N", "4")] = None,
+    maxlen: Annotated[int | None, _option("Items of history that are seen.", "MODEL", "N", "20; taobao 50")] = None,
+    item_count: Annotated[int | None, _option("Rows of the item table.", "MODEL", "N", "largest id + 1")] = None,
+    relu_projection: Annotated[
+        bool | None,
+        _option("MIND: end in a dense layer.", "MODEL", None, "dataset book", "--relu-projection/--no-relu"),
+    ] = None,
+    learning_rate: Annotated[float | None, _option("Adam's.", "TRAINING", "RATE", "0.001")] = None,
+    batch_size: Annotated[int | None, _option("Users in a step.", "TRAINING", "N", "128; taobao 256")] = None,
+    neg_num: Annotated[int | None, _option("Negatives for each user.", "TRAINING", "N", "10")] = None,
+    readout: Annotated[
+        Readout | None,
+        _option(
+            "Which interest is trained: target, padding (nearest to it), soft-target, soft-padding, mean or first.",
+            "TRAINING",
+            "NAME",
+            "as the variant's trainer",
+        ),
+    ] = None,
+    adam_epsilon: Annotated[float | None, _option("Adam's epsilon.", "TRAINING", "E", "1e-8; keras 1e-7")] = None,
+    repeated_rows: Annotated[
+        Literal["summed", "apart"] | None,
+        _option(
+            "How Adam squares gradients of an item that a batch has twice: summed first, or apart, as Keras 3.",
+            "TRAINING",
+            "NAME",
+            "summed; keras apart",
+        ),
+    ] = None,
+    seed: Annotated[int | None, _option("Decides every random draw.", "TRAINING", "N", "19")] = None,
+    distribute: Annotated[
+        bool, _flag("--distribute", "Share each batch between all GPUs here, or the workers of TF_CONFIG.", "TRAINING")
+    ] = False,
+    max_iter: Annotated[int | None, _option("Train until so many thousand steps.", "STOP", "N", "1000")] = None,
+    max_steps: Annotated[
+        str | None, _option("Train until step N, or +N more; instead of --max-iter.", "STOP", "N|+N")
+    ] = None,
+    test_iter: Annotated[int | None, _option("Steps between evaluations.", "STOP", "N", "1000; taobao 500")] = None,
+    patience: Annotated[
+        int | None, _option("Evaluations without a new best.", "STOP", "N", "50; keras with interests 100")
+    ] = None,
+    top_n: Annotated[int | None, _option("Recall is measured at N.", "STOP", "N", "50")] = None,
+    untrained_best: Annotated[bool, _flag("--untrained-best", "Let the weights of step 0 be a best.", "STOP")] = False,
+    closing: Annotated[
+        Literal["auto", "full", "quick", "none"],
+        _option(
+            "Measure the best on valid and test at the end: auto, full (with diversity and coverage), quick or none.",
+            "STOP",
+            "EXTENT",
+            "full, unless it takes minutes",
+            "--report",
+        ),
+    ] = "auto",
+    resume: Annotated[bool, _flag("--resume", "Go on with an experiment, from its best.", "RESUME")] = False,
+    source: Annotated[
+        Literal["best", "latest"] | None,
+        _option("best, or latest: where the run was.", "RESUME", "LINE", "best", "--from"),
+    ] = None,
+    continue_after_stop: Annotated[
+        bool, _flag("--continue-after-stop", "Also a run out of patience.", "RESUME")
+    ] = False,
+    accept_metric: Annotated[bool, _flag("--accept-metric", "Believe the recall of now.", "RESUME")] = False,
+    accept_data: Annotated[bool, _flag("--accept-data", "Although training data changed.", "RESUME")] = False,
+    dataset: Annotated[str | None, _option("Names the data files.", "PLACES", "NAME", "book")] = None,
+    data_dir: Annotated[str | None, _option("Holds the data files.", "PLACES", "DIR", "ROOT/data/DATASET_data")] = None,
+    root: Annotated[str, _option("Holds best_model/ and runs/.", "PLACES", "DIR")] = ".",
+    exp_name: Annotated[
+        str | None, _option("The run's name; asked for on a terminal.", "PLACES", "NAME", show_default=False)
+    ] = None,
+    keep: Annotated[int, _option("How many newest states stay, beside the best.", "PLACES", "N")] = 2,
+    as_json: _Json = False,
+    quiet: _Quiet = False,
+) -> None:
+    """Train a new model, or go on with an old one from any of the known trainers."""
+    given = {
+        "dataset": dataset,
+        "model_type": model_type,
+        "variant": variant,
+        "item_count": item_count,
+        "embedding_dim": embedding_dim,
+        "hidden_size": hidden_size,
+        "num_interest": num_interest,
+        "readout": readout,
+        "adam_epsilon": adam_epsilon,
+        "repeated_rows": repeated_rows,
+        "relu_projection": relu_projection,
+        "maxlen": maxlen,
+        "batch_size": batch_size,
+        "neg_num": neg_num,
+        "learning_rate": learning_rate,
+        "seed": seed,
+        "test_iter": test_iter,
+        "patience": patience,
+        "top_n": top_n,
+    }
+    console = Console("train", as_json=as_json, quiet=quiet)
+
+    def body() -> int:
+        require("training", "tensorflow", "tensorboard")
+        for name, value, least in (("--keep", keep, 1), ("--max-iter", max_iter, 0), ("--item-count", item_count, 1)):
+            if value is not None and value < least:
+                raise UsageError(f"{name} has to be at least {least}, not {value}", hint="leave it out for its default")
+        budget = _budget(max_iter, max_steps)
+        task = task_of(os.environ) if distribute else None
+        if resume:
+            if untrained_best:
+                raise UsageError("--untrained-best means something only in a new run", hint="leave it out")
+            target = existing_experiment(experiment, root, exp_name, given)
+            start = resumed_run(
+                target,
+                source or "best",
+                given,
+                data_dir=data_dir,
+                accept_metric=accept_metric,
+                accept_data=accept_data,
+                continue_after_stop=continue_after_stop,
+                progress=console.measured,
+            )
+        else:
+            if experiment is not None:
+                raise UsageError(
+                    "an experiment's folder is given to resume it",
+                    path=experiment,
+                    hint=f"trainer train {shlex.quote(str(experiment))} --resume; or name a new run with --exp-name",
+                )
+            stray = {
+                "--from": source,
+                "--accept-metric": accept_metric,
+                "--accept-data": accept_data,
+                "--continue-after-stop": continue_after_stop,
+            }
+            if wrong := next((flag for flag, value in stray.items() if value), None):
+                raise UsageError(f"{wrong} means something only with --resume", hint="add --resume, or leave it out")
+            target, start = _new(given, root, exp_name, data_dir, console, untrained_best=untrained_best)
+        if task is None or task.is_chief:
+            for directory in (target.path, target.runs):
+                require_writable(_existing_parent(directory))
+        steps = budget.until(start.run_state.step)
+        return _run(start, target, steps, console, keep, closing, distribute=distribute, task=task)
+
+    _finish(console, experiment or exp_name, body)
+
+
+_Path = Annotated[str, typer.Argument(help="An experiment (best_model/...), or a checkpoint.", show_default=False)]
+_DataDir = Annotated[str | None, typer.Option(help="Holds the data files.", show_default="ROOT/data/DATASET_data")]
+_Dataset = Annotated[str | None, typer.Option(help="Names the data files.", show_default="from the checkpoint")]
+_NumInterest = Annotated[
+    int | None, typer.Option(help="Vectors for each user, where the weights do not tell (MIND).", show_default=False)
+]
+_Maxlen = Annotated[int | None, typer.Option(help="Items of history, where nothing tells.", show_default=False)]
+
+
+@app.command(
+    epilog="Example: trainer evaluate best_model/book_DNN_b128_lr0.001_d64_len20_a --split test --top-n 50\n\n"
+    + _EXIT_CODES
+)
+def evaluate(
+    path: _Path,
+    data_dir: _DataDir = None,
+    dataset: _Dataset = None,
+    split: Annotated[Literal["valid", "test"], typer.Option(help="The users to measure on.")] = "valid",
+    top_n: Annotated[list[int] | None, typer.Option(min=1, help="Repeat for several.", show_default="50")] = None,
+    coef: Annotated[
+        float | None,
+        typer.Option(min=0.0, help="Re-rank: this much less for each item of the same category.", show_default=False),
+    ] = None,
+    num_interest: _NumInterest = None,
+    maxlen: _Maxlen = None,
+    as_json: _Json = False,
+    quiet: _Quiet = False,
+) -> None:
+    """Measure a checkpoint of any known trainer: recall, NDCG in both definitions, hit rate, diversity."""
+    console = Console("evaluate", as_json=as_json, quiet=quiet)
+
+    def body() -> int:
+        given = {"dataset": dataset, "num_interest": num_interest, "maxlen": maxlen}
+        opened = open_model(path, given, data_dir, needs_data=True)
+        assert opened.data_dir is not None
+        interactions = read_split(opened.data_dir, opened.config.dataset, split)
+        if coef is not None:
+            require("re-ranking", "faiss")
+        try:
+            categories = read_categories(opened.data_dir, opened.config.dataset) if installed("faiss") else None
+        except NotFoundError:
+            if coef is not None:
+                raise
+            categories = None
+        lines = report(
+            opened.model,
+            interactions,
+            maxlen=opened.config.maxlen,
+            top_n=sorted(set(top_n or [50])),
+            categories=categories,
+            coef=coef,
+            progress=console.measured,
+        )
+        console.end_progress()
+        findings = [Finding("hyper-parameter", "note", text) for text in opened.notes]
+        if not installed("faiss"):
+            findings.append(Finding("no-lists", "note", f"diversity and coverage need faiss: {INSTALL}"))
+        if coef is not None and not opened.model.excludes_padding:
+            text = (
+                f"--coef re-ranks what several interests fetch; {opened.config.model_type} has one, so nothing changes"
+            )
+            findings.append(Finding("not-re-ranked", "note", text))
+        if opened.spread is not None:
+            text = f"MIND draws routing noise at each evaluation: its recall is {opened.spread}"
+            findings.append(Finding("routing-noise", "note", text))
+        console.findings(findings)
+        kind = f"{opened.config.model_type} ({opened.config.variant})"
+        console.line(f"{opened.prefix}: {kind}, {len(interactions.users)} {split} users")
+        for line in lines:
+            found = line.metrics
+            shown = "" if line.diversity is None else f"  diversity {line.diversity:.6f}  coverage {line.coverage:.6f}"
+            console.line(
+                f"@{line.top_n}  recall {found.recall:.6f}  ndcg_hits_ideal {found.ndcg_hits_ideal:.6f}  "
+                f"ndcg_truth_ideal {found.ndcg_truth_ideal:.6f}  hitrate {found.hitrate:.6f}{shown}"
+            )
+            if line.published is not None:
+                published = line.published
+                console.line(f"     as published: recall {published.recall:.6f}  ndcg {published.ndcg:.6f}")
+        console.document(
+            path,
+            {
+                "findings": [finding.to_json() for finding in findings],
+                "prefix": opened.prefix,
+                "config": asdict(opened.config),
+                "sources": dict(opened.settings.sources),
+                "routing_noise": None if opened.spread is None else asdict(opened.spread),
+                "split": split,
+                "digest": interactions.digest,
+                "coef": coef,
+                "metrics": [line.to_json() for line in lines],
+            },
+        )
+        return EXIT_OK
+
+    _finish(console, path, body)
+
+
+@app.command(
+    epilog="Example: trainer export best_model/book_DNN_b128_lr0.001_d64_len20_a out --index\n\n" + _EXIT_CODES
+)
+def export(
+    path: _Path,
+    out: Annotated[str, typer.Argument(help="The directory to write to.", show_default=False)],
+    index: Annotated[bool, typer.Option("--index", help="Also write a faiss index of the items.")] = False,
+    users: Annotated[
+        str | None, typer.Option(help="Also write user vectors, for this file of user,item,time lines.")
+    ] = None,
+    num_interest: _NumInterest = None,
+    maxlen: _Maxlen = None,
+    as_json: _Json = False,
+    quiet: _Quiet = False,
+) -> None:
+    """Write a checkpoint's item vectors as .npy, and what else is asked for."""
+    console = Console("export", as_json=as_json, quiet=quiet)
+
+    def body() -> int:
+        if index:
+            require("an index", "faiss")
+        opened = open_model(path, {"num_interest": num_interest, "maxlen": maxlen}, None, needs_data=False)
+        written = write_vectors(opened.model, out, maxlen=opened.config.maxlen, index=index, histories=users)
+        for file in written:
+            console.line(f"written: {file}")
+        console.document(path, {"findings": [], "prefix": opened.prefix, "written": written})
+        return EXIT_OK
+
+    _finish(console, path, body)
+
+
+@app.command(
+    epilog="Example: trainer prepare UserBehavior.csv --format taobao --dataset taobao\n\n"
+    "Example: trainer prepare Books.jsonl.gz --format amazon2023 --metadata meta_Books.jsonl.gz --dataset book\n\n"
+    + _EXIT_CODES
+)
+def prepare(
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="The raw file; .gz is unpacked on the way.", show_default=False)
+    ],
+    dataset: Annotated[str, typer.Option(metavar="NAME", help="Names the files that are written.", show_default=False)],
+    kind: Annotated[
+        Format,
+        typer.Option(
+            "--format",
+            metavar="FORMAT",
+            help="csv (user,item,time with commas or tabs), pairs (user item, in order), amazon2014, amazon2023, "
+            "taobao, movielens or steam.",
+        ),
+    ] = "csv",
+    metadata: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="The data set's file about the items, for their categories."),
+    ] = None,
+    item_field: Annotated[
+        ItemField,
+        typer.Option(metavar="FIELD", help="amazon2023: parent_asin, or asin: a variation is an item of its own."),
+    ] = "parent_asin",
+    behavior: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="taobao: what counts (pv, cart, fav, buy); repeat.", show_default="pv"),
+    ] = None,
+    encoding: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The file's encoding, gbk say.", show_default="UTF-8, else GBK")
+    ] = None,
+    fewest: Annotated[int, typer.Option(metavar="N", help="Interactions that an item and a user need.")] = FEWEST,
+    data_dir: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Where to write to.", show_default="data/DATASET_data")
+    ] = None,
+    seed: Annotated[int, typer.Option(metavar="N", help="Decides which users are for training.")] = 1230,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Write over a data set of this name.")] = False,
+    as_json: _Json = False,
+    quiet: _Quiet = False,
+) -> None:
+    """Make the trainer's files from raw interactions: 5 or more for each item and user, ids by frequency, 80/10/10."""
+    console = Console("prepare", as_json=as_json, quiet=quiet)
+
+    def body() -> int:
+        require("preparing data", "polars")
+        if fewest < 1:
+            raise UsageError(f"--fewest has to be at least 1, not {fewest}", hint="leave it out for 5")
+        directory = data_dir or default_data_dir(".", dataset)
+        done = write_dataset(
+            source,
+            kind,
+            directory,
+            dataset,
+            seed=seed,
+            fewest=fewest,
+            behaviors=tuple(behavior or ["pv"]),
+            item_field=item_field,
+            metadata=metadata,
+            encoding=encoding,
+            overwrite=overwrite,
+            progress=console.read,
+        )
+        console.end_progress()
+        for file in done.paths:
+            console.line(f"written: {file}")
+        console.line(f"{done.kept} of {done.read} interactions, {done.users} users, {done.items} items")
+        if done.left_out:
+            console.line(f"{done.left_out} lines of other behaviors than {', '.join(behavior or ['pv'])} do not count")
+        if done.times != "as given":
+            console.line(
+                "times have fractions: the files hold the position of each interaction among its user's instead"
+            )
+        if done.categories is not None:
+            console.line(f"{done.categories} of {done.items} items have a category")
+        following = f"trainer train --dataset {shlex.quote(dataset)} --model-type ComiRec-DR --exp-name first"
+        if data_dir is not None:
+            following += f" --data-dir {shlex.quote(data_dir)}"
+        console.line(f"next: {following}")
+        console.document(source, {"findings": [], **asdict(done), "next": following})
+        return EXIT_OK
+
+    _finish(console, source, body)
+
+
+@dataclass(frozen=True)
+class _Budget:
+    """``steps`` to train: in all, or from where the run starts."""
+
+    steps: int
+    relative: bool
+
+    def until(self, step: int) -> int:
+        return step + self.steps if self.relative else self.steps
+
+
+def _budget(max_iter: int | None, max_steps: str | None) -> _Budget:
+    """Raises UsageError for both at once, or for anything but N and +N."""
+    if max_steps is None:
+        return _Budget((1000 if max_iter is None else max_iter) * 1000, relative=False)
+    if max_iter is not None:
+        raise UsageError(f"--max-iter {max_iter} and --max-steps {max_steps} both limit the run", hint="give one")
+    digits = max_steps.removeprefix("+")
+    if not (digits.isascii() and digits.isdecimal()):
+        raise UsageError(f"--max-steps {max_steps} is neither N nor +N", hint="for example --max-steps +1000")
+    return _Budget(int(digits), relative=max_steps.startswith("+"))
+
+
+def _new(
+    given: Mapping[str, Any],
+    root: str,
+    name: str | None,
+    data_dir: str | None,
+    console: Console,
+    *,
+    untrained_best: bool,
+) -> tuple[Experiment, StartingPoint]:
+    if given["model_type"] is None:
+        raise UsageError("a new run needs --model-type", hint=f"choose one of {', '.join(MODEL_TYPES)}")
+    if name is None:
+        if not sys.stdin.isatty():
+            raise UsageError("a new run needs --exp-name", hint="to continue an old one, add --resume")
+        name = typer.prompt("Experiment name", err=True)
+    dataset = given["dataset"] or "book"
+    variant = given["variant"] or "paper"
+    config = override(default_config(dataset, given["model_type"], UNKNOWN_ITEM_COUNT, variant), given)
+    target = new_experiment(root, config, name)
+    data_dir = data_dir or default_data_dir(root, dataset)
+    return target, new_run(config, data_dir, untrained_best=untrained_best, progress=console.measured)
+
+
+def _run(
+    start: StartingPoint,
+    target: Experiment,
+    max_steps: int,
+    console: Console,
+    keep: int,
+    closing: Extent | Literal["none"],
+    *,
+    distribute: bool,
+    task: Task | None,
+) -> int:
+    console.end_progress()
+    console.line(f"{target.path}: {_beginning(start)}")
+    there = list(_already_there(start, target, max_steps))
+    findings = [*start.findings, *there]
+    console.findings(findings)
+    # Everything that can be refused has been; only now is TensorFlow worth its seconds.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        with held_stderr():
+            from trainer.training.loop import train as run
+    except ImportError as error:
+        raise UnsupportedError(f"TensorFlow is installed, but cannot be imported: {error}", hint=INSTALL) from error
+    team = _team(task, console) if distribute else None
+    outcome = run(start, target, max_steps, console, team, keep=keep)
+    console.end_progress()
+    run_state = outcome.run_state
+    best = (
+        f"best recall {run_state.best_metric:.6f} at step {run_state.best_step}"
+        if run_state.has_best
+        else "no best yet"
+    )
+    end = "nothing trained" if there else f"stopped at step {run_state.step} ({outcome.reason})"
+    console.line(f"{end}; {best}")
+    untrained = list(_untrained_is_better(outcome))
+    console.findings(untrained)
+    findings += untrained
+    if outcome.reason == "interrupted":
+        console.line(f"everything is saved; to go on: trainer train {shlex.quote(target.path)} --resume --from latest")
+    picture = None
+    if task is None or task.is_chief:
+        picture = draw(collect(target).history, target.name, target.runs)
+    if picture is not None:
+        console.line(f"the recall of all evaluations: {picture}")
+    chief = task is None or task.is_chief
+    wanted = chief and run_state.has_best and closing != "none" and outcome.reason != "interrupted" and not there
+    figures = _closing(start, target, closing, console) if wanted and closing != "none" else []
+    first = {key: getattr(outcome.first, key) for key in ("step", "recall", "ndcg", "hitrate")}
+    console.document(
+        target.path,
+        {
+            "findings": [finding.to_json() for finding in findings],
+            "experiment": target.name,
+            "resumed_from": start.resumed_from,
+            "config": asdict(start.config),
+            "sources": dict(start.sources),
+            "routing_noise": None if start.spread is None else asdict(start.spread),
+            "first_evaluation": first,
+            "best_metric": run_state.best_metric,
+            "best_step": run_state.best_step,
+            "step": run_state.step,
+            "trials": run_state.trials,
+            "stopped": outcome.reason,
+            "picture": picture,
+            "report": {found.split: found.line.to_json() for found in figures},
+        },
+    )
+    return EXIT_INTERRUPTED if outcome.reason == "interrupted" else EXIT_OK
+
+
+def _team(task: Task | None, console: Console) -> Any:
+    """Those who train together, once they are all there."""
+    from trainer.training.distribution import gather_team
+
+    if task is not None:
+        role = "the chief, who writes" if task.is_chief else "writes nothing"
+        console.line(f"worker {task.number} of {task.count}, {role}; waiting for the others")
+    team = gather_team(task)
+    console.line(f"each batch is shared by {team.replicas} {'replica' if team.replicas == 1 else 'replicas'}")
+    return team
+
+
+def _closing(start: StartingPoint, target: Experiment, extent: Extent, console: Console) -> list[Closing]:
+    """The figures that the older trainers end with; without them the run is no worse."""
+    try:
+        figures = closing_report(target, start.config, start.data_dir, extent, progress=console.measured)
+    except CkptError as error:
+        console.end_progress()
+        console.findings([Finding("no-report", "warning", f"the best model could not be measured at the end: {error}")])
+        return []
+    console.end_progress()
+    for found in figures:
+        console.line(str(found))
+    return figures
+
+
+def _already_there(start: StartingPoint, target: Experiment, max_steps: int) -> Iterator[Finding]:
+    """A note when a resumed run has no step to train."""
+    step = start.run_state.step
+    if start.resumed_from is not None and max_steps <= step:
+        message = (
+            f"this run is at step {step} already, and was to be trained until step {max_steps}; to train "
+            f"{max_steps or 1000} steps more: --max-steps +{max_steps or 1000}"
+        )
+        yield Finding("already-there", "note", message, target.path)
+
+
+def _untrained_is_better(outcome: Outcome) -> Iterator[Finding]:
+    """A warning when no trained model beats the fresh weights, which rank the users that they know nothing of by id."""
+    first, run_state = outcome.first, outcome.run_state
+    if first.event == "start" and run_state.has_best and (first.recall or 0) > run_state.best_metric:
+        message = (
+            f"the untrained model scored {first.recall:.6f}, more than any trained one "
+            f"(best {run_state.best_metric:.6f}): the metric rewards ids in order of frequency here"
+        )
+        yield Finding("untrained-better", "warning", message)
+
+
+def _beginning(start: StartingPoint) -> str:
+    if start.resumed_from is None:
+        return f"a new run of {start.config.model_type} ({start.config.variant})"
+    return f"resuming from {start.resumed_from} at step {start.run_state.step}, recall {start.first.recall:.6f}"
+
+
+def _existing_parent(path: str) -> str:
+    while not os.path.lexists(path):
+        path = os.path.dirname(os.path.abspath(path))
+    return path
+
+
+def _finish(console: Console, path: str | None, body: Callable[[], int]) -> None:
+    """Leave with the command's exit code; an error of ours becomes a message and its code."""
+    with console.with_notes():
+        try:
+            code = body()
+        except CkptError as error:
+            console.error(error, path)
+            code = error.exit_code
+        except (KeyboardInterrupt, typer.Abort):
+            console.end_progress()
+            code = EXIT_INTERRUPTED
+    raise typer.Exit(code)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The console script. Anything that no class of ours stands for is a bug, and says so."""
+    sys.exit(run(arguments))
+
+
+# typer carries its own copy of click in some versions: the common base of its usage errors is this.
+_UsageProblem: type[Exception] = typer.BadParameter.__mro__[1]
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run a command and return its exit code; never raises."""
+    given = sys.argv[1:] if arguments is None else arguments
+    for argument in given:
+        remember(argument)
+    try:
+        code: Any = app(given, prog_name="trainer", standalone_mode=False)
+        return EXIT_OK if code is None else int(code)
+    except _UsageProblem as problem:
+        message = getattr(problem, "format_message", problem.__str__)()
+        if not message:  # the help was shown instead
+            return UsageError.exit_code
+        context = getattr(problem, "ctx", None)
+        error = UsageError(message, hint=f"{context.command_path if context else 'trainer'} --help")
+        Console(None, as_json="--json" in given).error(error, None)
+        return UsageError.exit_code
+    except SystemExit as ended:
+        # Help is printed by rich, which ends the program with 1 when the reader of a pipe leaves.
+        return EXIT_OK if {"--help", "-h"} & {*given} else int(ended.code or EXIT_OK)
+    except (KeyboardInterrupt, typer.Abort):
+        return EXIT_INTERRUPTED
+    except MemoryError:
+        no_room = UnsafeError(
+            "this machine has not enough memory for that", hint="close other programs, then try again"
+        )
+        Console(None, as_json="--json" in given).error(no_room, None)
+        return no_room.exit_code
+    except Exception:
+        print(without_secrets(traceback.format_exc()), end="", file=sys.stderr)
+        return EXIT_BUG

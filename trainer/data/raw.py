@@ -1,0 +1,375 @@
+"""Raw interactions in the formats that public data sets come in, as blocks of columns. Needs polars, no TensorFlow.
+
+    csv          user,item,time              commas or tabs
+    pairs        user item                   in the order of time, as SASRec's repository has its data sets
+    amazon2014   JSON lines                  reviewerID, asin, unixReviewTime
+    amazon2023   JSON lines                  user_id, parent_asin (or asin), timestamp
+    taobao       UserBehavior.csv            user,item,category,behavior,time; published figures are of pv alone
+    movielens    ratings.csv, .dat, u.data   user, item, rating, time: commas, :: or tabs
+    steam        steam_reviews.json          lines of Python: username, product_id, date
+
+Every line counts or is refused by its number: nothing is left out but a first line that names the columns, blank lines,
+and Taobao's other behaviors, which are counted.
+"""
+
+from __future__ import annotations
+
+import ast
+import codecs
+import contextlib
+import datetime
+import gzip
+import io
+import json
+import math
+import os
+import re
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import IO, Any, Literal
+
+from ckpt_tools.errors import CorruptError, NotFoundError, UsageError
+
+Format = Literal["csv", "pairs", "amazon2014", "amazon2023", "taobao", "movielens", "steam"]
+FORMATS: tuple[Format, ...] = ("csv", "pairs", "amazon2014", "amazon2023", "taobao", "movielens", "steam")
+ItemField = Literal["parent_asin", "asin"]
+
+_BLOCK = 16 << 20
+_LONGEST_LINE = 64 << 20
+_GZIP = b"\x1f\x8b"
+# float64 tells whole numbers apart up to here.
+_EXACT = 2**53
+
+# The columns of the formats with one interaction in a line of fields.
+_COLUMNS: dict[Format, tuple[str, ...]] = {
+    "csv": ("user", "item", "time"),
+    "pairs": ("user", "item"),
+    "taobao": ("user", "item", "category", "behavior", "time"),
+    "movielens": ("user", "item", "rating", "time"),
+}
+_SEPARATORS: dict[Format, tuple[bytes, ...]] = {
+    "csv": (b",", b"\t"),
+    "pairs": (b"\t", b",", b" "),
+    "taobao": (b",", b"\t"),
+    "movielens": (b"::", b",", b"\t"),
+}
+_BOMS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+
+OnProgress = Callable[[int, int], None]
+
+
+@dataclass
+class Source:
+    """A raw file and how to read it. ``left_out`` counts what was read and does not count, once it has been read.
+
+    ``encoding`` None: UTF-8, or GB 18030 (of which GBK is a part) when the beginning is not UTF-8 and is that.
+    """
+
+    path: str
+    format: Format
+    behaviors: Sequence[str] = ("pv",)
+    item_field: ItemField = "parent_asin"
+    encoding: str | None = None
+    left_out: int = field(default=0, init=False)
+
+    def frames(self, progress: OnProgress | None = None) -> Iterator[Any]:
+        """polars frames of user, item, time and, for Taobao, category, a block of the file each; ``parent`` beside an
+        ``asin``. Times are Int64, or Float64 where one has a fraction."""
+        if self.format not in FORMATS:
+            raise UsageError(f"there is no format {self.format!r}", hint=f"choose one of {', '.join(FORMATS)}")
+        if not os.path.isfile(self.path):
+            found = "expected a file, found a directory" if os.path.isdir(self.path) else "no such file"
+            raise NotFoundError(found, path=self.path)
+        self.left_out = 0
+        blocks = _Blocks(self)
+        for block, line in blocks.read(progress):
+            yield _frame(block, self, blocks.separator, line)
+
+
+class _Blocks:
+    """Whole lines of a source, in UTF-8 and separated by one byte; ``separator`` is known after the first block."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self.separator = b","
+        self._in_file = b","
+
+    def read(self, progress: OnProgress | None) -> Iterator[tuple[bytes, int]]:
+        """(block, number of its first line)"""
+        path = self._source.path
+        total = os.path.getsize(path)
+        line = 1
+        with open(path, "rb") as raw:
+            packed = raw.read(len(_GZIP)) == _GZIP
+            raw.seek(0)
+            stream: IO[bytes] = gzip.open(raw) if packed else raw  # type: ignore[assignment]  # noqa: SIM115
+            try:
+                for block in self._decoded(stream):
+                    if line == 1:
+                        self._look_at(block)
+                    if self._in_file != self.separator:
+                        block = block.replace(self._in_file, self.separator)
+                    count = block.count(b"\n")
+                    if line == 1 and (header := self._header(block)):
+                        block = block[header:]
+                        line += 1
+                        count -= 1
+                    yield block, line
+                    line += count
+                    if progress is not None:
+                        progress(raw.tell(), total)
+            except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+                raise CorruptError(f"the gzip file is damaged or cut off after line {line - 1}", path=path) from error
+
+    def _decoded(self, stream: IO[bytes]) -> Iterator[bytes]:
+        buffered = io.BufferedReader(stream, _BLOCK)  # type: ignore[type-var]
+        encoding = self._source.encoding or _encoding_of(buffered.peek(_BLOCK)[:_BLOCK])
+        if encoding == "utf-8":
+            yield from self._lines(buffered, b"\n")
+            return
+        try:
+            text = io.TextIOWrapper(buffered, encoding=encoding, newline="\n")
+        except LookupError as error:
+            raise UsageError(f"there is no encoding {encoding!r}", hint="for example --encoding gbk") from error
+        try:
+            for part in self._lines(text, "\n"):
+                yield part.encode()
+        except UnicodeError as error:
+            raise CorruptError(f"is not {encoding}: {error}", path=self._source.path, hint="name --encoding") from error
+
+    def _lines(self, stream: Any, end: Any) -> Iterator[Any]:
+        line = 1
+        while block := stream.read(_BLOCK):
+            rest = stream.readline(_LONGEST_LINE)
+            if len(rest) >= _LONGEST_LINE:
+                number = line + block.count(end)
+                raise CorruptError(f"line {number}: longer than {_LONGEST_LINE} bytes", path=self._source.path)
+            block += rest
+            line += block.count(end)
+            yield block
+
+    def _look_at(self, block: bytes) -> None:
+        """Find out what separates the fields of the first line that has any."""
+        choices = _SEPARATORS.get(self._source.format, ())
+        first = next((line for line in block.split(b"\n") if line.strip()), b"")
+        count = len(_COLUMNS.get(self._source.format, ())) - 1
+        fitting = [each for each in choices if first.count(each) == count] or [
+            each for each in choices if each in first
+        ]
+        self._in_file = (fitting or [*choices, b","])[0]
+        self.separator = b"\t" if self._in_file in (b"::", b" ") else self._in_file
+
+    def _header(self, block: bytes) -> int:
+        """How long a first line is that names the columns: the time of an interaction has digits."""
+        columns = _COLUMNS.get(self._source.format)
+        if columns is None or columns[-1] != "time":
+            return 0
+        end = block.find(b"\n") + 1 or len(block)
+        fields = block[:end].split(self.separator)
+        last = fields[-1].strip()
+        return end if len(fields) == len(columns) and last and not re.search(rb"\d", last) else 0
+
+
+def _encoding_of(beginning: bytes) -> str:
+    for mark, encoding in _BOMS:
+        if beginning.startswith(mark):
+            return encoding
+    for encoding in ("utf-8", "gb18030"):
+        try:
+            codecs.getincrementaldecoder(encoding)().decode(beginning)
+        except UnicodeDecodeError:
+            continue
+        return encoding
+    return "utf-8"  # and then the line that is not is named
+
+
+# ------------------------------------------------------------------------------------------- one block
+
+
+def _frame(block: bytes, source: Source, separator: bytes, first_line: int) -> Any:
+    """polars reads a block at once; one that it has a doubt about is read line by line, for the line's number."""
+    import polars as pl
+
+    kind = source.format
+    frame = None
+    if kind != "steam":
+        for time in ("whole", "fractional"):
+            try:
+                frame = _read(block, source, separator, pl.Int64 if time == "whole" else pl.Float64)
+                break
+            except pl.exceptions.PolarsError:
+                frame = None
+    if frame is None or not _sound(frame):
+        rows = []
+        for number, line in enumerate(block.split(b"\n"), first_line):
+            if line.strip():
+                rows.append(_row(line, source, separator, number))
+        names = _names(source)
+        frame = pl.DataFrame(rows, schema={name: _type(name, rows, names, kind) for name in names}, orient="row")
+    if kind == "pairs":
+        frame = frame.with_columns(pl.int_range(first_line, first_line + frame.height, dtype=pl.Int64).alias("time"))
+    if kind == "taobao":
+        wanted = frame["behavior"].is_in(list(source.behaviors))
+        source.left_out += frame.height - int(wanted.sum())
+        frame = frame.filter(wanted).drop("behavior")
+    return frame
+
+
+def _names(source: Source) -> tuple[str, ...]:
+    if source.format == "taobao":
+        return ("user", "item", "time", "category", "behavior")
+    if source.format == "pairs":
+        return ("user", "item")
+    parent = source.format == "amazon2023" and source.item_field == "asin"
+    return ("user", "item", "time", "parent") if parent else ("user", "item", "time")
+
+
+def _type(name: str, rows: Sequence[Sequence[Any]], names: Sequence[str], kind: Format) -> Any:
+    import polars as pl
+
+    if name == "time":
+        return pl.Float64 if any(isinstance(row[names.index("time")], float) for row in rows) else pl.Int64
+    if name == "category" or (kind == "taobao" and name in ("user", "item")):
+        return pl.Int64
+    return pl.String
+
+
+def _read(block: bytes, source: Source, separator: bytes, time: Any) -> Any:
+    import polars as pl
+
+    kind, names = source.format, _names(source)
+    if kind in ("amazon2014", "amazon2023"):
+        in_file = _json_fields(source)
+        # Given a whole number's type, polars would cut off fractions.
+        types = {in_file[name]: pl.Float64 if name == "time" else pl.String for name in names}
+        frame = pl.read_ndjson(block, schema=types).rename({in_file[name]: name for name in names})
+        times = frame["time"]
+        if times.null_count() or not times.is_finite().all() or not (times.abs() < _EXACT).all():
+            raise pl.exceptions.ComputeError("read line by line")
+        if (times == times.floor()).all():
+            frame = frame.with_columns(times.cast(pl.Int64))
+        return frame
+    identity = pl.Int64 if kind == "taobao" else pl.String
+    types_in_file: dict[str, Any] = {"user": identity, "item": identity, "time": time, "category": pl.Int64}
+    schema = {name: types_in_file.get(name, pl.String) for name in _COLUMNS[kind]}
+    frame = pl.read_csv(block, has_header=False, schema=schema, quote_char=None, separator=separator.decode())
+    return frame.select(names)
+
+
+def _sound(frame: Any) -> bool:
+    """Whether every field holds what it should: an empty name or a time without end is not one."""
+    import polars as pl
+
+    if any(frame.null_count().row(0)):
+        return False
+    names = [name for name in ("user", "item") if frame.schema[name] == pl.String]
+    if any((frame[name].str.strip_chars() == "").any() for name in names):
+        return False
+    if frame.schema.get("time") == pl.Float64:
+        return bool(frame["time"].is_finite().all() and (frame["time"].abs() < _EXACT).all())
+    return True
+
+
+def _json_fields(source: Source) -> dict[str, str]:
+    """The names that the two releases of the Amazon reviews give to user, item and time."""
+    if source.format == "amazon2014":
+        return {"user": "reviewerID", "item": "asin", "time": "unixReviewTime"}
+    return {"user": "user_id", "item": source.item_field, "time": "timestamp", "parent": "parent_asin"}
+
+
+def _row(line: bytes, source: Source, separator: bytes, number: int) -> tuple[Any, ...]:
+    """One interaction in the order of ``_names``. Raises CorruptError with the line's number and what it looks like."""
+    kind = source.format
+    try:
+        if kind in ("amazon2014", "amazon2023"):
+            review = json.loads(line)
+            in_file = _json_fields(source)
+            row = tuple(
+                _time(review[in_file[name]]) if name == "time" else _name(review[in_file[name]])
+                for name in _names(source)
+            )
+        elif kind == "steam":
+            review = literal(line)
+            row = (_name(review["username"]), _name(review["product_id"]), _day(review["date"]))
+        else:
+            fields = line.decode().rstrip("\r").split(separator.decode())
+            found = dict(zip(_COLUMNS[kind], fields, strict=True))
+            numbers = ("user", "item", "category") if kind == "taobao" else ()
+            row = tuple(
+                _time(found[name]) if name == "time" else int(found[name]) if name in numbers else _name(found[name])
+                for name in _names(source)
+            )
+        if any(isinstance(value, int) and not -(2**63) <= value < 2**63 for value in row):
+            raise ValueError(row)
+        return row
+    except (ValueError, KeyError, TypeError, OverflowError, SyntaxError, RecursionError, MemoryError) as error:
+        shown = line[:60].decode("utf-8", "replace").strip()
+        raise CorruptError(
+            f"line {number}: not a line of {kind}: {shown!r}", path=source.path, hint=_advice(line, source)
+        ) from error
+
+
+def _name(value: object) -> str:
+    if not isinstance(value, (str, int)) or isinstance(value, bool) or not str(value).strip():
+        raise ValueError(value)
+    return str(value)
+
+
+def _time(value: object) -> int | float:
+    """Whole numbers stay whole, however large; what has a fraction keeps it."""
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        raise ValueError(value)
+    with contextlib.suppress(ValueError):
+        if not isinstance(value, float):
+            return int(value)
+    number = float(value)
+    if not math.isfinite(number) or abs(number) >= _EXACT:
+        raise ValueError(value)
+    return int(number) if number.is_integer() else number
+
+
+def _day(value: object) -> int:
+    """Seconds of a date since 1970."""
+    if not isinstance(value, str):
+        raise ValueError(value)
+    date = datetime.datetime.strptime(value, "%Y-%m-%d").replace(tzinfo=datetime.timezone.utc)
+    return int(date.timestamp())
+
+
+def literal(line: bytes) -> Any:
+    """A line of JSON, or one that Python wrote (``u'...'``, ``True``). Raises ValueError, SyntaxError and such."""
+    try:
+        return json.loads(line)
+    except ValueError:
+        return ast.literal_eval(line.decode())
+
+
+def _advice(line: bytes, source: Source) -> str | None:
+    try:
+        line.decode(source.encoding or "utf-8")
+    except (UnicodeDecodeError, LookupError):
+        return "it is not UTF-8: name its encoding, for example --encoding gbk"
+    looks = _format_of(line)
+    return f"it looks like --format {looks}" if looks not in (None, source.format) else None
+
+
+def _format_of(line: bytes) -> Format | None:
+    """What a line could be one of, None when it is nothing that is known."""
+    try:
+        review = literal(line)
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        review = None
+    if isinstance(review, dict):
+        for kind, names in (
+            ("amazon2014", {"reviewerID", "asin", "unixReviewTime"}),
+            ("amazon2023", {"user_id", "parent_asin", "timestamp"}),
+            ("steam", {"username", "product_id", "date"}),
+        ):
+            if names <= {*review}:
+                return kind  # type: ignore[return-value]
+        return None
+    if line.count(b"::") == 3:
+        return "movielens"
+    commas = max(line.count(b","), line.count(b"\t"))
+    return {2: "csv", 3: "movielens", 4: "taobao"}.get(commas)  # type: ignore[return-value]

@@ -1,0 +1,1 @@
+"""Measuring a model, and what is done with a measured one."""

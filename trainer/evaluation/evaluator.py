@@ -1,0 +1,77 @@
+"""The evaluator that ``ckpt`` finds by its entry point. Needs no TensorFlow."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from functools import lru_cache
+
+from ckpt_tools.fs.local import Fingerprint, fingerprint
+from ckpt_tools.lineages import Lineage
+from ckpt_tools.operations.evaluators import Measurement
+from ckpt_tools.readers import Checkpoint
+from ckpt_tools.runs.experiments import Experiment
+from ckpt_tools.runs.logs import collect
+from trainer.config import MODEL_TYPES
+from trainer.data.interactions import Interactions, find_dataset, read_split, split_path
+from trainer.evaluation.measuring import METRIC, OnProgress, weight_names
+from trainer.evaluation.reproducing import reproduce
+from trainer.settings import settings_of
+
+
+class ComiRecEvaluator:
+    """Re-measures the recall of a ComiRec checkpoint, whoever wrote it."""
+
+    def accepts(self, lineage: Lineage) -> bool:
+        return lineage.model_type in MODEL_TYPES
+
+    def measure(
+        self,
+        checkpoint: Checkpoint,
+        lineage: Lineage,
+        *,
+        data_dir: str,
+        split: str,
+        top_n: int,
+        progress: OnProgress | None = None,
+    ) -> Measurement:
+        """Recall at ``top_n`` on ``split`` of the data in ``data_dir``.
+
+        For MIND of the paper, whose routing draws noise at each evaluation, ``details`` hold what its recall is over
+        several seeds: ``recall_mean``, ``recall_deviation``, ``recall_low``, ``recall_high``, ``recall_seeds``.
+
+        Raises NotFoundError (no such data), MismatchError (the data has items that the checkpoint has not),
+        CorruptError (a malformed line, a damaged tensor).
+        """
+        dataset = lineage.hyper.get("dataset") or find_dataset(data_dir)
+        settings = settings_of(checkpoint, lineage, {"dataset": dataset, "top_n": top_n})
+        interactions = _read_once(data_dir, settings.config.dataset, split)
+        weights = {name: lineage.read(checkpoint, name) for name in weight_names(settings.config)}
+        experiment = Experiment.containing(checkpoint.prefix)
+        logged = [row.recall for row in collect(experiment).evaluations] if experiment else []
+        settings, metrics, spread = reproduce(settings, weights, interactions, logged, progress=progress)
+        details = {key: value for key, value in asdict(metrics).items() if key not in ("recall", "users")}
+        if spread is not None:
+            details |= {f"recall_{name}": figure for name, figure in asdict(spread).items()}
+        if settings.config.multi_interest:
+            details["num_interest"] = settings.config.num_interest
+        return Measurement(
+            metric=METRIC,
+            value=metrics.recall,
+            top_n=top_n,
+            split=split,
+            digest=interactions.digest,
+            users=metrics.users,
+            details=details,
+        )
+
+
+def _read_once(data_dir: str, dataset: str, split: str) -> Interactions:
+    """A split as it is now; many checkpoints, one after the other, are measured on the same one."""
+    path = split_path(data_dir, dataset, split)
+    return _kept(data_dir, dataset, split, fingerprint(path) if os.path.isfile(path) else None)
+
+
+@lru_cache(maxsize=2)
+def _kept(data_dir: str, dataset: str, split: str, version: Fingerprint | None) -> Interactions:  # noqa: ARG001
+    return read_split(data_dir, dataset, split)

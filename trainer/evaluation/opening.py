@@ -1,0 +1,83 @@
+"""A checkpoint of any lineage as a model that can be measured and exported. Needs no TensorFlow."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ckpt_tools.errors import NotFoundError, UnsupportedError
+from ckpt_tools.lineages import identify
+from ckpt_tools.readers import open_checkpoint
+from ckpt_tools.runs.experiments import Experiment, resolve
+from ckpt_tools.runs.logs import collect
+from trainer.config import TrainConfig, validate
+from trainer.data.interactions import Interactions, default_data_dir, find_dataset, read_split
+from trainer.evaluation.measuring import numpy_model, weight_names
+from trainer.evaluation.reproducing import Spread, reproduce
+from trainer.models.recommenders import Recommender
+from trainer.settings import Settings, notes, settings_of
+
+
+@dataclass(frozen=True)
+class Opened:
+    """``spread``: what MIND's routing noise does to its recall. ``data_dir`` is where its data was found, or None."""
+
+    prefix: str
+    settings: Settings
+    model: Recommender
+    data_dir: str | None
+    spread: Spread | None = None
+
+    @property
+    def config(self) -> TrainConfig:
+        return self.settings.config
+
+    @property
+    def notes(self) -> list[str]:
+        """What nobody told; a command that measures is told N by itself."""
+        return [text for text in notes(self.settings) if not text.startswith("--top-n")]
+
+
+def open_model(path: str, given: Mapping[str, Any], data_dir: str | None, *, needs_data: bool) -> Opened:
+    """The model at ``path``: an experiment, a directory or a prefix.
+
+    Hyper-parameters that its weights do not tell come from ``given``, else from the value that gives a recall the run
+    logged, when there is data to measure it on. Raises NotFoundError, UnsupportedError (unknown producer), UsageError
+    (contradicting flags), CorruptError.
+    """
+    prefix = resolve(path)
+    experiment = Experiment.containing(prefix)
+    with open_checkpoint(prefix) as checkpoint:
+        lineage = identify(checkpoint)
+        if lineage is None:
+            raise UnsupportedError(
+                "the producer of this checkpoint is not known", path=prefix, hint=f"ckpt inspect {shlex.quote(prefix)}"
+            )
+        flags = dict(given)
+        if lineage.hyper.get("dataset") is None and flags.get("dataset") is None and data_dir:
+            flags["dataset"] = find_dataset(data_dir)
+        if not needs_data and lineage.hyper.get("dataset") is None:
+            flags["dataset"] = flags.get("dataset") or "unknown"
+        settings = settings_of(checkpoint, lineage, flags)
+        validate(settings.config)
+        weights = {name: lineage.read(checkpoint, name) for name in weight_names(settings.config)}
+    if data_dir is None and needs_data:
+        data_dir = default_data_dir(experiment.root if experiment else ".", settings.config.dataset)
+    spread = None
+    if data_dir is not None:
+        logged = [row.recall for row in collect(experiment).evaluations] if experiment else []
+        if logged and "num_interest" in settings.defaulted and settings.config.multi_interest:
+            valid = _validation(data_dir, settings.config.dataset)
+            settings, _, spread = reproduce(settings, weights, valid, logged)
+    return Opened(prefix, settings, numpy_model(settings.config, weights), data_dir, spread)
+
+
+def _validation(data_dir: str, dataset: str) -> Interactions:
+    """The split that logged recalls are of: whichever number of interests gives one of them is the run's."""
+    try:
+        return read_split(data_dir, dataset, "valid")
+    except NotFoundError as error:
+        error.hint = "the log's recalls would tell the number of interests there; or name it with --num-interest"
+        raise

@@ -1,0 +1,1 @@
+"""The models, written once, their two backends and their variables."""

@@ -1,0 +1,207 @@
+"""The variables of a run as TensorFlow's, and the one operation that changes them. Needs TensorFlow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from trainer.config import TrainConfig
+from trainer.data.sampling import Batch
+from trainer.models.recommenders import ITEM_BIAS, ITEM_EMBEDDING, model_class
+from trainer.models.tensors import LookedUp
+from trainer.models.variables import IDLE, MODEL, trainable
+from trainer.training.row_wise_adam import Adam
+
+_IMPOSSIBLE = -1e30
+
+# The loss, sums over the batch's rows [R, D] and dense gradients: of one learner, and the means over all of them.
+Sums = tuple[tf.Tensor, list[tf.Tensor], list[tf.Tensor]]
+Combine = Callable[[tf.Tensor, list[tf.Tensor], list[tf.Tensor]], Sums]
+
+
+def alone(loss: tf.Tensor, rows: list[tf.Tensor], dense: list[tf.Tensor]) -> Sums:
+    """Nobody else has users of this batch."""
+    return loss, rows, dense
+
+
+class Learner:
+    """Holds every variable under its canonical name; they exist, with their values, from the first moment on.
+
+    ``learners`` that train together each take an equal part of the users of a batch, all of its negatives and rows.
+    """
+
+    def __init__(self, config: TrainConfig, variables: Mapping[str, np.ndarray], learners: int = 1) -> None:
+        # So that the same inputs give the same bits, on devices that would otherwise add in any order. Nothing here
+        # draws from TensorFlow's generator, but determinism asks for its seed all the same.
+        tf.config.experimental.enable_op_determinism()
+        tf.random.set_seed(config.seed)
+        self._config = config
+        self._learners = learners
+        self._users = config.batch_size // learners
+        names = trainable(config)
+        self._variables = {
+            name: tf.Variable(value, trainable=name in names)
+            for name, value in variables.items()
+            if not name.startswith(IDLE)
+        }
+        self._dense = [name for name in names if name != ITEM_EMBEDDING]
+        self._adam = Adam(self._variables, config.adam_epsilon)
+        self._all_current = True
+        if stale_rows := {name.removeprefix(IDLE): value for name, value in variables.items() if name.startswith(IDLE)}:
+            self._adam.restore_stale_rows(stale_rows)
+            self._all_current = False
+        self._update = tf.function(self.traced_update, input_signature=signature(config))
+
+    def update(self, batch: Batch) -> float:
+        """One step of training; returns the batch's loss before it."""
+        self.mark_touched(batch)
+        return float(self._update(*inputs(batch)))
+
+    def mark_touched(self, batch: Batch) -> None:
+        """Expect an update with this batch."""
+        self._all_current = False
+        self._adam.mark_touched(batch.rows)
+
+    def catch_up(self) -> None:
+        """Bring every row of the item table up to date, as evaluation and an ordinary checkpoint need it."""
+        self._adam.catch_up()
+        self._all_current = True
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """The model's weights as numpy arrays, after ``catch_up``; valid until the next update."""
+        return {name: variable.numpy() for name, variable in self._variables.items() if name.startswith(MODEL)}
+
+    def stored(self) -> dict[str, Any]:
+        """What a checkpoint holds of the learner: an ordinary state of Adam, every row up to date.
+
+        Between two evaluations rows are behind. To continue from there with the same bits, the checkpoint also gets
+        those rows as they are (``state/idle/...``); nobody else needs them.
+        """
+        if self._all_current:
+            return dict(self._variables)
+        stale_rows = {f"{IDLE}{key}": value for key, value in self._adam.stale_rows().items()}
+        return {**self._variables, **self._adam.current(), **stale_rows}
+
+    def traced_update(
+        self,
+        rows: tf.Tensor,
+        inverse: tf.Tensor,
+        mask: tf.Tensor,
+        target_count: tf.Tensor,
+        sampled_count: tf.Tensor,
+        noise: tf.Tensor,
+        combine: Combine = alone,
+    ) -> tf.Tensor:
+        """The update of this learner's users, as a part of a ``tf.function``; returns the loss of the whole batch."""
+        config, users = self._config, self._users
+        fresh = self._adam.rows(rows)
+        embedded = tf.gather(fresh.values, inverse)
+        ids = inverse[users * config.maxlen : users * (config.maxlen + 1) + config.negatives]
+        bias = tf.gather(tf.gather(self._variables[ITEM_BIAS], rows), ids)
+        hits = ids[:users, None] == ids[users:]
+        corrections = tf.concat([target_count[:, 0], sampled_count], axis=0)
+        loss, gradient, *gradients = self._loss_and_gradients(
+            embedded, mask, noise, bias - tf.math.log(corrections), hits
+        )
+        if config.repeated_rows == "apart":
+            loss, row_gradient, row_squares, gradients = self._apart(loss, gradient, inverse, rows, gradients, combine)
+        else:
+            # Repeated rows add up in the order of the batch.
+            row_gradient = tf.math.unsorted_segment_sum(gradient, inverse, tf.shape(rows)[0])
+            loss, (row_gradient,), gradients = combine(loss, [row_gradient], gradients)
+            row_squares = row_gradient * row_gradient
+        self._adam.apply(fresh, row_gradient, row_squares, dict(zip(self._dense, gradients, strict=True)))
+        return loss
+
+    def _apart(
+        self,
+        loss: tf.Tensor,
+        gradient: tf.Tensor,
+        inverse: tf.Tensor,
+        rows: tf.Tensor,
+        gradients: list[tf.Tensor],
+        combine: Combine,
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, list[tf.Tensor]]:
+        """Loss, gradient and sum of squares of each row, dense gradients: a row is squared at each of its places.
+
+        A negative has one place for all users, so its gradients are added up over the learners before it is squared.
+        """
+        config, users = self._config, self._users
+        count = tf.shape(rows)[0]
+        sizes = [users * (config.maxlen + 1), config.negatives, users if config.reads_by_padding else 0]
+        own, sampled, readout = tf.split(gradient, sizes)
+        own_places, sampled_places, readout_places = tf.split(inverse, sizes)
+        own, own_places = tf.concat([own, readout], axis=0), tf.concat([own_places, readout_places], axis=0)
+        sums = [tf.math.unsorted_segment_sum(part, own_places, count) for part in (own, own * own)]
+        loss, (row_gradient, row_squares), (sampled, *gradients) = combine(loss, sums, [sampled, *gradients])
+        row_gradient += tf.math.unsorted_segment_sum(sampled, sampled_places, count)
+        # Each learner's loss is the mean over its own users: of the mean over all of them, this is the square.
+        row_squares = row_squares / self._learners
+        return (
+            loss,
+            row_gradient,
+            row_squares + tf.math.unsorted_segment_sum(sampled * sampled, sampled_places, count),
+            gradients,
+        )
+
+    def _loss_and_gradients(
+        self, embedded: tf.Tensor, mask: tf.Tensor, noise: tf.Tensor, offsets: tf.Tensor, hits: tf.Tensor
+    ) -> list[tf.Tensor]:
+        """The loss, and its gradients for the batch's vectors ``embedded`` [places, D] and each dense variable."""
+        config = self._config
+        users, samples = self._users, config.negatives
+        dense = [self._variables[name] for name in self._dense]
+        with tf.GradientTape() as tape:
+            tape.watch(embedded)
+            sizes = [users * config.maxlen, users, samples, users if config.reads_by_padding else 0]
+            history, target, sampled, padding = tf.split(embedded, sizes)
+            model = model_class(config.model_type)(config, self._variables, LookedUp())
+            history = tf.reshape(history, [users, config.maxlen, config.embedding_dim])
+            wanted = padding if config.reads_by_padding else target
+            vectors = model.training_vectors(history, mask, wanted, noise if config.draws_routing_noise else None)
+            loss = sampled_softmax(vectors, target, sampled, offsets[:users], offsets[users:], hits)
+        return [loss, *tape.gradient(loss, [embedded, *dense])]
+
+
+def signature(config: TrainConfig) -> list[tf.TensorSpec]:
+    """The inputs of an update with a whole batch: rows, places, mask, target_count, sampled_count, noise."""
+    batch, history, samples = config.batch_size, config.maxlen, config.negatives
+    return [
+        tf.TensorSpec([None], tf.int64),
+        tf.TensorSpec([config.places], tf.int32),
+        tf.TensorSpec([batch, history], tf.float32),
+        tf.TensorSpec([batch, 1], tf.float32),
+        tf.TensorSpec([samples], tf.float32),
+        tf.TensorSpec([batch, config.num_interest, history] if config.draws_routing_noise else [0], tf.float32),
+    ]
+
+
+def inputs(batch: Batch) -> list[tf.Tensor]:
+    """A batch in the order of ``signature``."""
+    noise = np.zeros(0, np.float32) if batch.noise is None else batch.noise
+    parts = (batch.rows, batch.inverse, batch.mask, batch.target_count, batch.sampled_count, noise)
+    return [tf.constant(part) for part in parts]
+
+
+def sampled_softmax(
+    vectors: tf.Tensor,
+    target: tf.Tensor,
+    sampled: tf.Tensor,
+    target_offset: tf.Tensor,
+    sampled_offset: tf.Tensor,
+    hits: tf.Tensor,
+) -> tf.Tensor:
+    """The mean of ``tf.nn.sampled_softmax_loss`` over a batch, with accidental hits removed (Jean et al., 2015).
+
+    ``vectors`` and ``target`` [B, D], ``sampled`` [S, D], ``target_offset`` [B] and ``sampled_offset`` [S]: an item's
+    bias less the logarithm of how often the sampler was expected to draw it, ``hits`` bool [B, S].
+    """
+    true = tf.reduce_sum(vectors * target, axis=1) + target_offset
+    others = tf.where(hits, _IMPOSSIBLE, tf.matmul(vectors, sampled, transpose_b=True) + sampled_offset)
+    # No exponential overflows when the largest is taken out, whatever gradient flows through that choice.
+    largest = tf.stop_gradient(tf.maximum(true, tf.reduce_max(others, axis=1)))
+    total = tf.exp(true - largest) + tf.reduce_sum(tf.exp(others - largest[:, None]), axis=1)
+    return tf.reduce_mean(tf.math.log(total) + largest - true)
