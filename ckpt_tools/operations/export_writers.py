@@ -12,20 +12,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
+from ckpt_tools.format.safetensors import DTYPES
 from ckpt_tools.lineages.naming import Named
 
 if TYPE_CHECKING:
     import h5py
     import numpy as np
 
-SAFETENSORS = {
-    **{"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "bool": "BOOL", "complex64": "C64"},
-    **{"float8_e5m2": "F8_E5M2", "float8_e4m3fn": "F8_E4M3"},
-    **{f"int{bits}": f"I{bits}" for bits in (8, 16, 32, 64)},
-    **{f"uint{bits}": f"U{bits}" for bits in (8, 16, 32, 64)},
-}
-# The key of a safetensors header that is no tensor.
-METADATA = "__metadata__"
+SAFETENSORS = {dtype: name for name, dtype in DTYPES.items()}
 # Types that neither numpy's files nor HDF5 have, and the next wider one that holds all their values.
 _WIDER = {
     "bfloat16": "float32",
