@@ -24,6 +24,8 @@ COMMANDS = (
     "migrate",
     "repair",
     "export",
+    "slim",
+    "average",
     "undo",
     "why",
     "explain",
