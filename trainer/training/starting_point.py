@@ -232,7 +232,7 @@ def resumed_run(
             *(Finding("hyper-parameter", "note", text) for text in notes(settings)),
             *_spread_findings(spread, stored, evidence),
             *said,
-            *(Finding("metric-accepted", "warning", text, prefix) for text in objections),
+            *(Finding("metric-accepted", "warning", text, prefix) for text in objections if not said),
             *(Finding("data-accepted", "warning", text, prefix) for text in strangers),
             *((Finding("early-stop", "note", stop.sentence),) if stop and stop.exhausted else ()),
         ),
