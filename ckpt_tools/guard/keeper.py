@@ -33,6 +33,7 @@ _MOST_FAILURES = 20
 _CHEAP_BYTES = 32 << 20
 _GRACE_SECONDS = 1.0
 _MOST_LOG_BYTES = 1 << 20
+_MOST_EVALUATIONS = 10_000
 
 
 @dataclass
@@ -116,14 +117,14 @@ class Keeper:
             for save in self._known:
                 self.watch.completed(save)
             self._logs = {path: _Log(size) for path, size in self.watch.logs.items()}
-            self._guarded(lambda: self.pins.record({"event": "start", "time": time.time()}))
+            self._guarded(self.pins.begin_events)
         return True
 
     def end(self) -> None:
         """The training is over: settle what is open."""
         if not self.ready:
             return
-        self.look()
+        self.look(math.inf)
         self._apply(self.matcher.ended())
         self.wait()
         self._retry()
@@ -173,11 +174,12 @@ class Keeper:
         for evaluation in self.reader.feed(source, text):
             self._evaluated(evaluation, when)
 
-    def look(self) -> None:
-        """Look for new saves and new lines in logs."""
+    def look(self, until: float | None = None) -> None:
+        """Look for new saves and new lines in logs; what was saved after ``until``, by default now, waits."""
+        until = time.time() if until is None else until
         self._collect()
-        self._take(self._new_saves())
-        self._apply(self.matcher.passed(time.time()))
+        self._take_until(until)
+        self._apply(self.matcher.passed(until))
         for path, text, when in self._new_log_lines():
             for evaluation in self.reader.feed(path, text):
                 self._evaluated(evaluation, when, look=False)
@@ -192,9 +194,12 @@ class Keeper:
         if better(evaluation.value, self.best_seen, mode):
             self.best_seen = evaluation.value
         if look and (wanted or self.matcher.waits):
-            self._look_before(when)
+            self._take_until(when)
         self._numbers += 1
         self._evaluations[self._numbers] = evaluation
+        self._evaluations.pop(self._numbers - _MOST_EVALUATIONS, None)
+        if self._numbers % _MOST_EVALUATIONS == 0:
+            self._guarded(self.pins.begin_events)
         event = Evaluated(self._numbers, when, wanted, evaluation.path, evaluation.saving)
         said = {"event": "evaluation", "time": when, "value": evaluation.value, "text": evaluation.text}
         said |= {
@@ -208,8 +213,8 @@ class Keeper:
         self._learned()
         self._tidy()
 
-    def _look_before(self, when: float) -> None:
-        """The saves that ended before a line came are events before it."""
+    def _take_until(self, when: float) -> None:
+        """The saves that ended before something else was seen are events before it."""
         events = self._new_saves()
         self._take([event for event in events if event.ended <= when])
         self._later = [event for event in events if event.ended > when]
