@@ -32,7 +32,8 @@ _WIDER = {
 # What HDF5 has for the attributes of an object; Keras cuts longer lists into several (legacy_h5_format.py).
 _MOST_ATTRIBUTE_BYTES = 64_512
 _MOST_ELEMENTS = 1 << 63
-_MOST_DIMENSIONS = {".npz": 64, ".h5": 32}
+# Of the array that the value is read into, and of a dataset.
+_MOST_DIMENSIONS, _MOST_OF_HDF5 = 64, 32
 
 
 @dataclass(frozen=True)
@@ -75,9 +76,9 @@ def refusal(tensor: Named, ending: str) -> str | None:
         elements *= max(size, 1)
     if elements * 16 > _MOST_ELEMENTS:
         return f"no other program can hold a tensor of shape {list(tensor.shape)}"
-    limit = _MOST_DIMENSIONS.get(ending[ending.rfind(".") :])
-    if limit is not None and len(tensor.shape) > limit:
-        return f"{len(tensor.shape)} dimensions are over the limit of {limit} there"
+    limit = _MOST_OF_HDF5 if ending.endswith(".h5") else _MOST_DIMENSIONS
+    if len(tensor.shape) > limit:
+        return f"{len(tensor.shape)} dimensions are over the limit of {limit}"
     return None
 
 
