@@ -25,6 +25,8 @@ COMMANDS = (
     "migrate",
     "repair",
     "export",
+    "slim",
+    "average",
     "undo",
     "why",
     "explain",
