@@ -34,6 +34,8 @@ _CHEAP_BYTES = 32 << 20
 _GRACE_SECONDS = 1.0
 _MOST_LOG_BYTES = 1 << 20
 _MOST_EVALUATIONS = 10_000
+# Where nobody tells whether a file is still written, it is left alone for so long.
+_SETTLED_SECONDS = 0.3
 
 
 @dataclass
@@ -238,8 +240,10 @@ class Keeper:
         for save, begun in there:
             if save in self._known or self._refused.get(save, 0.0) > time.monotonic():
                 continue
-            # A Keras file has its structure at its end: it is copied first, and the copy is looked at.
-            if is_being_written(save, now) or (save.kind != "keras" and why_not_whole(save) is not None):
+            writing = is_being_written(save)
+            young = writing is None and save.kind != "bundle" and now - save.written < _SETTLED_SECONDS
+            # A Keras file is copied first: starting what reads HDF5 may take longer than the trainer's next save.
+            if writing or young or (save.kind != "keras" and why_not_whole(save) is not None):
                 self._refused[save] = time.monotonic() + (0.0 if now - save.written < 2 else _RETRY_SECONDS)
                 continue
             number = self._number
@@ -270,14 +274,15 @@ class Keeper:
         """Hold a save that was seen; None when it is not there any more. Raises StorageError: it can be tried again."""
         save, begun = self._unheld[number]
         link = self.watch.comes_by_rename(save)
+        check = save.kind != "keras" or is_being_written(save) is None
         held = None
         if save.unchanged():
             try:
-                held = self.pins.hold(save, begun=begun, number=number, link=link)
+                held = self.pins.hold(save, begun=begun, number=number, link=link, check=check)
             except StorageError:
                 # No room: what is pinned beside the best one is worth less than this.
                 self._make_room()
-                held = self.pins.hold(save, begun=begun, number=number, link=link)
+                held = self.pins.hold(save, begun=begun, number=number, link=link, check=check)
         del self._unheld[number]
         if held is not None:
             self._held[number] = held

@@ -246,11 +246,12 @@ class Pins:
                 numbers.append(int(digits[0]))
         return max(numbers) + 1
 
-    def hold(self, save: Save, *, begun: float, number: int, link: bool) -> Pin | None:
+    def hold(self, save: Save, *, begun: float, number: int, link: bool, check: bool = True) -> Pin | None:
         """Take hold of a save before the trainer overwrites it: data of bundles by hard link, all else by copy.
 
-        None when the trainer went on writing meanwhile: the next look sees another version. Raises CorruptError for
-        what is not complete, StorageError when there is no room, or when taking it would leave the next save none.
+        Without ``check`` it is known to be complete. None when the trainer went on writing meanwhile: the next look
+        sees another version. Raises CorruptError for what is not complete, StorageError when there is no room, or when
+        taking it would leave the next save none.
         """
         making = os.path.join(self.directory, f"making-{number:06}")
         copied = sum(file.size for file in save.files if not (link and save.data(file)))
@@ -285,7 +286,7 @@ class Pins:
             if not save.unchanged():
                 durable.remove_below(making)
                 return None
-            torn = why_not_whole(save, pin.path)
+            torn = why_not_whole(save, pin.path) if check else None
             if torn is not None:
                 raise CorruptError(torn.message, path=save.path)
             _write_json(making, pin)

@@ -178,10 +178,11 @@ def _attend(child: subprocess.Popen[bytes], streams: list[Stream], keeper: Keepe
         for each in received(signals):
             _forward(each, child, streams)
         keeper.flush()
-        if drain_until is None and child.poll() is not None:
-            drain_until = time.monotonic() + _DRAIN_SECONDS
         if drain_until is not None and (not alive or not pump.last_step or time.monotonic() > drain_until):
             return int(child.returncode)
+        if drain_until is None and child.poll() is not None:
+            # What it wrote before its end may have come after the last look: there is one more at least.
+            drain_until = time.monotonic() + _DRAIN_SECONDS
         if not alive and drain_until is None:
             # It closed its output and goes on.
             select.select([], [], [], _POLL_SECONDS)

@@ -34,7 +34,6 @@ _KERAS_SHARD = re.compile(r"(?P<stem>.+)_\d{5}\.weights\.h5", re.DOTALL)
 META = ".meta"
 _V1_SHARD = re.compile(r"(?P<prefix>.+)-\d{5}-of-\d{5}", re.DOTALL)
 _LOGS = (".log", ".out", ".txt", ".jsonl", ".csv")
-_SETTLED_SECONDS = 0.3
 _GRAIN_NS = 100_000_000  # a directory that changed this lately may have changed again within the same tick
 
 
@@ -93,8 +92,9 @@ def why_not_whole(save: Save, path: str | None = None) -> Finding | None:
         return Finding(error.id, "damage", error.message, error.path)
 
 
-def is_being_written(save: Save, now: float) -> bool:
-    """Whether somebody still writes one of its files; where that cannot be asked, whether one is very young."""
+def is_being_written(save: Save) -> bool | None:
+    """Whether somebody still writes one of its files; None where the system does not tell."""
+    told: bool | None = False
     for file in save.files:
         if save.data(file):
             continue
@@ -102,9 +102,10 @@ def is_being_written(save: Save, now: float) -> bool:
             written = local.being_written(os.path.join(save.directory, file.name))
         except CkptError:
             return True
-        if written or (written is None and save.kind != "bundle" and now - save.written < _SETTLED_SECONDS):
+        if written:
             return True
-    return False
+        told = None if written is None else told
+    return told
 
 
 @dataclass

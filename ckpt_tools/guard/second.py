@@ -9,6 +9,7 @@ import os
 import select
 import signal
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -191,7 +192,7 @@ class _Life:
         self._safely(self._keeper.begin)
         with contextlib.suppress(OSError):
             os.write(self._answer, b"+")
-        self._safely(_load)
+        threading.Thread(target=_load, daemon=True).start()
         started = True
         for frame in self._frames():
             if frame.kind == ENDED:

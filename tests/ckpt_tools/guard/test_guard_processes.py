@@ -31,6 +31,15 @@ def test_the_output_and_the_exit_code_are_the_trainers(guarded: Guarded) -> None
     assert errors.startswith(b"warning\n")
 
 
+def test_nothing_of_what_a_trainer_writes_at_its_end_is_lost(guarded: Guarded) -> None:
+    code = "import os, sys; sys.stdout.write('x' * 300_000); sys.stdout.flush(); os.write(2, b'the last'); os._exit(0)"
+    for _ in range(3):
+        with guarded.start("-c", code, options=("--quiet", "--metric", "auc")) as guard:
+            output, errors = guard.communicate(timeout=60)
+        assert len(output) == 300_000
+        assert b"the last" in errors
+
+
 def test_a_trainer_that_a_signal_killed_ends_with_128_and_the_signal(guarded: Guarded) -> None:
     with guarded.start("-c", "import os; os.kill(os.getpid(), 9)") as guard:
         guard.communicate(timeout=60)
