@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ckpt_tools.console.escapes import safe as safe
-from ckpt_tools.console.pipes import while_read
+from ckpt_tools.console.pipes import if_heard, while_read
 from ckpt_tools.errors import CkptError, NotFoundError, UnsafeError
 from ckpt_tools.findings import Finding, noted
 from ckpt_tools.format.filenames import KERAS_ENDINGS, STATE_FILE, bundle_part
@@ -37,7 +37,13 @@ _FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 def write_text(path: str, text: str, *, errors: str = "backslashreplace") -> None:
-    """Write a document into a file, replacing an older document.
+    """Write a document into a file, replacing an older document. Raises what `require_document` raises."""
+    require_document(path)
+    durable.write_atomic(path, text.encode("utf-8", errors))
+
+
+def require_document(path: str) -> None:
+    """Raise unless a document may be written there: better before the work than behind it.
 
     Raises NotFoundError when there is no such directory, UnsafeError for what is no file (a device, a directory), for
     the name of a checkpoint, and where another kind of file would be replaced: a path may have come from the name of a
@@ -55,7 +61,6 @@ def write_text(path: str, text: str, *, errors: str = "backslashreplace") -> Non
         raise UnsafeError(
             "holds no document (XML, JSON, HTML or digests) that could be replaced", path=path, hint=other
         )
-    durable.write_atomic(path, text.encode("utf-8", errors))
 
 
 def _names_a_checkpoint(name: str) -> bool:
@@ -74,6 +79,7 @@ class Output:
 
     def __init__(self, command: str | None, path: str | None, *, json: bool, quiet: bool) -> None:
         self._head = {"schema_version": SCHEMA_VERSION, "command": command, "path": path}
+        self.command = command
         self._json = json
         self._quiet = quiet
         self._notes: Sequence[Finding] = ()
@@ -124,7 +130,9 @@ class Output:
         if notes and not self._json and not self._quiet:
             from rich.text import Text
 
-            _print_on(_console(stderr=True), [Text.assemble(("note: ", "bold"), safe(each.message)) for each in notes])
+            with if_heard():
+                lines = [Text.assemble(("note: ", "bold"), safe(each.message)) for each in notes]
+                _print_on(_console(stderr=True), lines)
 
     def lines(self, text: Callable[[], Iterable[RenderableType]], *, wrong: bool = False) -> None:
         """One of several answers; what is ``wrong`` is said even when quiet. The JSON comes when all are there."""
@@ -163,7 +171,8 @@ class Output:
         lines = [Text.assemble(("error: ", "bold red"), safe(error))]
         if error.hint:
             lines.append(Text.assemble(("  next: ", "bold"), safe(error.hint)))
-        _print_on(console, lines)
+        with if_heard():
+            _print_on(console, lines)
 
     @contextlib.contextmanager
     def progress(self, what: str) -> Iterator[Callable[[int, int], None] | None]:
@@ -251,7 +260,8 @@ def _print(parts: Iterable[RenderableType]) -> None:
             return
     console = _console(stderr=False)
     if console.is_terminal:
-        _print_on(console, parts)
+        with while_read():
+            _print_on(console, parts)
         return
     with console.capture() as captured:
         _print_on(console, parts)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ from ckpt_tools.operations.state_repair import judge
 from ckpt_tools.readers import Bundle
 from ckpt_tools.readers.bundle import index_name
 from ckpt_tools.readers.location import locate, prefixes_in
+from ckpt_tools.readers.renamed import renamed_indexes
 from ckpt_tools.readers.saved_model import is_saved_model
 from ckpt_tools.readers.state_files import is_state_file, other_states
 from ckpt_tools.runs import ledger
@@ -107,7 +109,9 @@ def plan_repair(path: str, *, now: float) -> Repair:
     names = [survey.path(name) for survey in surveys for name in survey.names]
     if named not in (None, *names) or not (names or any(survey.states or survey.left for survey in surveys)):
         locate(path)  # raises what explains it best
-        raise UnsupportedError("only tensor bundles can be repaired", path=path)
+        raise UnsupportedError(
+            "only tensor bundles can be repaired", path=path, hint=f"ckpt verify {shlex.quote(path)}"
+        )
     for survey in surveys:
         planner = _Planner(survey, named, now)
         planner.run(surveys)
@@ -374,6 +378,7 @@ def _indexes(surveys: Iterable[_Survey]) -> Iterator[_Index]:
         found = [index_name(survey.path(name)) for name, answer in survey.verified.items() if answer.format]
         for backup in ledger.backups(survey.directory):
             found += [index_name(os.path.join(backup, name)) for name in prefixes_in(backup)]
+        found += renamed_indexes(survey.directory)
         for path in found:
             with contextlib.suppress(CkptError), Bundle(path.removesuffix(".index"), index=path) as bundle:
                 yield _Index(path, tuple(bundle.ends().values()))

@@ -9,12 +9,14 @@ ROOT/runs/EXPERIMENT/                             TensorBoard events, train.log,
 from __future__ import annotations
 
 import os
+import shlex
 from dataclasses import dataclass
 from typing import Any
 
 from ckpt_tools.errors import CkptError, NotFoundError, StorageError
 from ckpt_tools.format.state import FILE_NAME
 from ckpt_tools.fs import paths
+from ckpt_tools.fs.nearby import did_you_mean
 from ckpt_tools.lineages.experiment_name import parse_name
 from ckpt_tools.readers.location import latest_in, locate, prefixes_in
 
@@ -93,7 +95,7 @@ class Experiment:
     def at(path: str | os.PathLike[str]) -> Experiment:
         """The experiment at a path. Raises NotFoundError when there is none."""
         if not paths.exists(path) and not paths.is_directory(paths.parent(paths.absolute(path))):
-            raise NotFoundError("no such experiment", path=path)
+            raise NotFoundError("no such experiment", path=path, hint=did_you_mean(path) or "ckpt audit .")
         found = Experiment.containing(path)
         if found is None:
             raise NotFoundError(
@@ -140,4 +142,12 @@ def resolve(path: str | os.PathLike[str]) -> str:
     path = os.fspath(path)
     if not paths.is_lone(path) and paths.is_directory(path) and _holds_checkpoint(os.path.join(path, BEST_LINE)):
         return Experiment(path).best_prefix()
-    return locate(path)
+    try:
+        return locate(path)
+    except NotFoundError as error:
+        newest = os.path.join(path, LATEST_LINE)
+        if not paths.is_lone(path) and _holds_checkpoint(newest):
+            # A run of this project's trainer before its first best, or one that has lost it.
+            error.hint = f"it has no best; to go on from its newest state: trainer train {shlex.quote(path)} --resume "
+            error.hint += "--from latest"
+        raise
