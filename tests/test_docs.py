@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -49,3 +50,10 @@ def test_project_files_name_no_other_machine() -> None:
     for name in names:
         text = (ROOT / name).read_text(errors="replace")
         assert not [word for word in forbidden if word in text], name
+
+
+def test_the_faults_name_tests_that_there_are() -> None:
+    rows = (ROOT / "docs" / "reference" / "faults.md").read_text().splitlines()
+    named = {file for row in rows if row.startswith("| ") for file in re.findall(r"`([^`]+\.py)`", row)}
+    assert len(named) > 20
+    assert [file for file in sorted(named) if not (ROOT / "tests" / file).is_file()] == []

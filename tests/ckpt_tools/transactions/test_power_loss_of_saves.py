@@ -22,7 +22,7 @@ def variables(step: int) -> dict[str, Any]:
     """All that the trainer keeps of a tiny model; its table tells of which step it is."""
     import numpy as np
 
-    from trainer.checkpoints.run_state import Standing
+    from trainer.checkpoints.run_state import RunState
     from trainer.config import default_config, override
     from trainer.models.variables import initial_variables
 
@@ -31,7 +31,7 @@ def variables(step: int) -> dict[str, Any]:
     return {
         **made,
         "model/item_embedding": np.full_like(made["model/item_embedding"], step),
-        **Standing(step=step).to_tensors(),
+        **RunState(step=step).to_tensors(),
         "state/config": config.to_json(),
         "state/metric": "{}",
     }
