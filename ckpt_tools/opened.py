@@ -10,10 +10,13 @@ from __future__ import annotations
 import html
 import os
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ckpt_tools.errors import CkptError
 from ckpt_tools.lineages import BestMetric, Lineage, identify
+from ckpt_tools.lineages.tensor_names import Roles, tell_roles
+from ckpt_tools.lineages.unknown import best_of, step_of
 from ckpt_tools.readers import Checkpoint, TensorInfo, open_checkpoint
 from ckpt_tools.runs.experiments import resolve
 
@@ -88,11 +91,17 @@ class OpenedCheckpoint(Mapping[str, LazyTensor]):
 
     @property
     def step(self) -> int | None:
-        return self.lineage.step if self.lineage else None
+        """The number of updates, of whoever's checkpoint; None when it is not stored. Raises what reading raises."""
+        return self.lineage.step if self.lineage else step_of(self._checkpoint, self._roles)
 
     @property
     def best_metric(self) -> BestMetric:
-        return self.lineage.best_metric if self.lineage else BestMetric("absent")
+        """The best metric, under whatever name it is stored. Raises what reading raises."""
+        return self.lineage.best_metric if self.lineage else best_of(self._checkpoint, self._roles)
+
+    @cached_property
+    def _roles(self) -> Roles:
+        return tell_roles(self._checkpoint.tensors, self._checkpoint.graph)
 
     def __getitem__(self, name: str) -> LazyTensor:
         tensors = self._checkpoint.tensors
@@ -132,8 +141,13 @@ class OpenedCheckpoint(Mapping[str, LazyTensor]):
 
     def _repr_html_(self) -> str:
         producer = self.lineage.producer if self.lineage else "producer not known"
-        best = "absent" if self.best_metric.value is None else f"{self.best_metric.value:.6f}"
-        facts = f"{self.format} · {producer} · step {self.step} · best_metric {best}"
+        try:
+            value = self.best_metric.value
+            known = f"step {self.step} · best_metric {'absent' if value is None else f'{value:.6f}'}"
+        except CkptError as error:
+            # What cannot be read still lists its tensors.
+            known = str(error)
+        facts = f"{self.format} · {producer} · {known}"
         records = self.to_records()
         rows = "".join(
             "<tr>" + "".join(f"<td>{html.escape(_cell(cell))}</td>" for cell in record.values()) + "</tr>"

@@ -14,12 +14,13 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, unquote
 
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+# The end of a scheme is enough: looking for its beginning from each letter of a long name costs its square.
+_SCHEME = re.compile(r"[A-Za-z0-9+.-]://")
 _WHITE = re.compile(r"\s")
 _END_OF_HOST = re.compile(r"[/?#]")
 _PORT = re.compile(r"\d{0,5}\W*")
 # Behind a URL in a sentence, and kept.
-_AROUND = re.compile(r"[\"'`)\]}>,;:.!]*$")
+_AROUND = "\"'`)]}>,;:.!"
 
 # A single quote as the shell wants it within single quotes.
 _QUOTED = "'\"'\"'"
@@ -49,18 +50,18 @@ def without_secrets(text: str) -> str:
     for secret in sorted(_known, key=len, reverse=True):
         text = text.replace(secret, _known[secret])
     parts = []
-    at = 0
+    at, end = 0, -1
     while (match := _SCHEME.search(text, at)) is not None:
         parts.append(text[at : match.end()])
-        white = _WHITE.search(text, match.end())
+        if end < match.end():
+            white = _WHITE.search(text, match.end())
+            end = white.start() if white else len(text)
+        at = end
         following = _SCHEME.search(text, match.end())
-        at = min(white.start() if white else len(text), len(text))
-        url = text[match.end() : at]
         if following is not None and following.start() < at and "?" not in text[match.end() : following.start()]:
             # One URL behind the other, as "a://b::c://d": each is looked at.
             at = following.start()
-            url = text[match.end() : at]
-        parts.append(_shown(url))
+        parts.append(_shown(text[match.end() : at]))
     return "".join([*parts, text[at:]])
 
 
@@ -80,7 +81,7 @@ def _shown(url: str) -> str:
     place, question, query = _split(url)[1].partition("?")
     if not question or query.startswith("..."):
         return place + question + query
-    return f"{place}?...{_AROUND.findall(query)[0]}"
+    return f"{place}?...{query[len(query.rstrip(_AROUND)) :]}"
 
 
 def _split(url: str) -> tuple[str, str]:

@@ -10,9 +10,13 @@ INSTALL = "pip install 'ckpt-tools[trainer]'"
 _NAMES = {"tensorflow": "TensorFlow", "tensorboard": "TensorBoard"}
 
 
+def installed(module: str) -> bool:
+    return find_spec(module) is not None
+
+
 def require(what: str, *modules: str) -> None:
     """Raise UnsupportedError, with the command to install them, when one of these modules is not installed."""
-    missing = [_NAMES.get(module, module) for module in modules if find_spec(module) is None]
+    missing = [_NAMES.get(module, module) for module in modules if not installed(module)]
     if missing:
         verb = "is" if len(missing) == 1 else "are"
         raise UnsupportedError(f"{what} needs {' and '.join(missing)}, which {verb} not installed", hint=INSTALL)

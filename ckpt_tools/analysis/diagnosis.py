@@ -10,7 +10,6 @@ all of it, and another file fits         a shard has the wrong name
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -19,15 +18,16 @@ from ckpt_tools.errors import CkptError
 from ckpt_tools.findings import Finding
 from ckpt_tools.format import checksum
 from ckpt_tools.format.bundle import Entry
+from ckpt_tools.format.filenames import bundle_part
 from ckpt_tools.fs import paths, witness
 from ckpt_tools.readers import Bundle, Checkpoint, open_checkpoint
 from ckpt_tools.readers.bundle import index_name
 from ckpt_tools.readers.location import prefixes_in
+from ckpt_tools.readers.renamed import holds
 
-_DATA = re.compile(r".+\.data-\d{5}-of-\d{5}", re.DOTALL)
-# A few megabytes of a few tensors tell whether a file is the right one.
-_SAMPLES, _SAMPLE_BYTES = 3, 1 << 20
 _MAX_FILES = 64
+# Fewer zeros than these are chance: in a tensor of nothing else, and at the end of a larger one.
+_TELLING, _SECTOR = 8, 512
 _BLOCK = 1 << 20
 
 
@@ -52,13 +52,16 @@ def diagnose(checkpoint: Checkpoint, damaged: Sequence[str], findings: Iterable[
         return None
     if not isinstance(checkpoint, Bundle):
         cut = any("cut off" in finding.message for finding in findings)
-        return Diagnosis("cut-off", "the file was cut off", "copy or download it again") if cut else None
+        return Diagnosis("cut-off", "the file is cut off", "copy or download it again") if cut else None
     by_shard: dict[int, list[Entry]] = {}
     for name in damaged:
         for entry in checkpoint.stored(name) if name in checkpoint.entries else ():
-            by_shard.setdefault(entry.shard, []).append(entry)
+            # Of a tensor in several parts only some may be damaged.
+            if name not in checkpoint.parts or not _is_whole(checkpoint, entry):
+                by_shard.setdefault(entry.shard, []).append(entry)
     for number, end in checkpoint.ends().items():
-        found = _of_file(checkpoint, number, end) or _of_shard(checkpoint, number, by_shard.get(number, []))
+        lost = by_shard.get(number, [])
+        found = _of_file(checkpoint, number, end, lost) or _of_shard(checkpoint, number, lost)
         if found is not None:
             return found
     return None
@@ -71,7 +74,7 @@ def torn_index(prefix: str) -> Diagnosis | None:
         return None
     size = paths.fingerprint(path).size
     what = (
-        "the index is empty: TensorFlow empties it before it writes the new one, and was killed in between"
+        "the index is empty, as when TensorFlow is killed between emptying it and writing the new one"
         if size == 0
         else "the index is damaged, so that names and places of the tensors are lost"
     )
@@ -93,12 +96,28 @@ def _whole_in(directory: str) -> Iterator[str]:
             continue
 
 
-def _of_file(bundle: Bundle, number: int, end: int) -> Diagnosis | None:
-    """What is wrong with a shard as a file."""
+def _is_whole(bundle: Bundle, entry: Entry) -> bool:
+    """Whether the bytes of one part are as they were written; False where that cannot be told here."""
+    if not entry.dtype.size or not entry.size:
+        return not entry.size
+    try:
+        raw = bundle.shard(entry.shard).read(entry.offset, entry.size)
+    except CkptError:
+        return False
+    return checksum.masked(raw) == entry.crc
+
+
+def _of_file(bundle: Bundle, number: int, end: int, damaged: list[Entry]) -> Diagnosis | None:
+    """What is wrong with a shard as a file; ``damaged`` are its tensors that are known to be, none where no data was
+    read."""
+    if not end and number not in bundle.missing:
+        return None
     try:
         size = bundle.shard(number).size
     except CkptError:
-        missing = [os.path.basename(path) for path in bundle.shard_paths if not paths.has_file(path)]
+        if (renamed := bundle.renamed) is not None:
+            return Diagnosis("renamed-data", renamed.sentence, renamed.command)
+        missing = [os.path.basename(bundle.shard_paths[lost]) for lost in bundle.missing]
         count = f"{len(missing)} of {len(bundle.shard_paths)} data files"
         return Diagnosis(
             "missing-shard",
@@ -107,9 +126,26 @@ def _of_file(bundle: Bundle, number: int, end: int) -> Diagnosis | None:
         )
     if size < end:
         name = os.path.basename(bundle.shard_paths[number])
-        sentence = f"{name} was cut off at byte {size} of {end}: tensors before that can still be read"
+        every = [entry for key in bundle.entries for entry in bundle.stored(key) if entry.shard == number]
+        other = _fitting_file(bundle, number, damaged or every)
+        if other is not None:
+            return _wrong_shard(name, other)
+        sentence = f"{name} is cut off at byte {size} of {end}"
+        before = [entry for entry in damaged if entry.offset + entry.size <= size]
+        if before:
+            sentence = f"{name} has {size} bytes of {end}, and {len(before)} of the tensors in them are damaged too"
+        elif damaged and len(damaged) < len(every):
+            sentence += ": the tensors before that are whole"
         return Diagnosis("cut-off", sentence, "copy or download it again")
     return None
+
+
+def _wrong_shard(name: str, other: str) -> Diagnosis:
+    return Diagnosis(
+        "wrong-shard",
+        f"{name} is another file: the bytes that belong here are in {other}",
+        f"give each file its own name again: {other} should be {name}",
+    )
 
 
 def _of_shard(bundle: Bundle, number: int, damaged: list[Entry]) -> Diagnosis | None:
@@ -122,73 +158,67 @@ def _of_shard(bundle: Bundle, number: int, damaged: list[Entry]) -> Diagnosis | 
     first = damaged[0].offset
     other = _fitting_file(bundle, number, damaged)
     if other is not None:
-        return Diagnosis(
-            "wrong-shard",
-            f"{name} is another file: the bytes that belong here are in {other}",
-            f"give each file its own name again: {other} should be {name}",
-        )
+        return _wrong_shard(name, other)
     zeros = _zeros_from(bundle.shard(number))
-    # The last bytes of the tensor in which the zeros begin may be its own.
-    if zeros < bundle.shard(number).size and all(entry.offset + entry.size > zeros for entry in damaged):
+    if _explains(zeros, damaged):
         return Diagnosis(
             "zeros",
-            f"{name} holds only zeros from byte {zeros} on: its space was reserved, but the data never came",
+            f"{name} holds only zeros from byte {zeros} on, as when space is reserved for data that never come",
             "copy or download it again",
         )
     if len(damaged) == 1:
         return Diagnosis(
             "bit-rot",
-            f"one tensor of {len(every)} in {name} is damaged: bytes changed on the disk or on the way",
-            "copy or download the file again; all other tensors are whole",
+            f"one tensor of {len(every)} in {name} is damaged: its bytes are not those that were written",
+            "copy or download the file again" + ("; all its other tensors are whole" if len(every) > 1 else ""),
         )
     behind = [entry for entry in every if entry.offset >= first]
     # Of two saves, the first tensors (an object graph, a constant) may be alike; a quarter of all bytes is not.
     if len(behind) == len(damaged) < len(every) and len(damaged) > 2 and 4 * first > bundle.shard(number).size:
         return Diagnosis(
             "from-offset",
-            f"all {len(damaged)} tensors of {name} from byte {first} on are damaged, those before are whole: "
+            f"all {len(damaged)} tensors of {name} from byte {first} on are damaged, those before are whole, as when "
             "the rest is of another file, or was shifted",
             "copy or download it again",
         )
     if 2 * len(damaged) >= len(every):
         return Diagnosis(
             "mixed-saves",
-            f"{len(damaged)} of {len(every)} tensors of {name} do not match, at the right sizes: "
+            f"{len(damaged)} of {len(every)} tensors of {name} do not match, at the right sizes, as when "
             "the index and the data are of two different saves",
             "find the .index and the .data files that were written together",
         )
     return Diagnosis(
         "bit-rot",
-        f"{len(damaged)} of {len(every)} tensors in {name} are damaged: bytes changed on the disk or on the way",
-        "copy or download the file again; all other tensors are whole",
+        f"{len(damaged)} of {len(every)} tensors in {name} are damaged: their bytes are not those that were written",
+        "copy or download the file again; all its other tensors are whole",
     )
 
 
 def _fitting_file(bundle: Bundle, number: int, damaged: list[Entry]) -> str | None:
     """Another data file of the directory in which the damaged tensors would be whole."""
-    samples = [entry for entry in damaged if entry.dtype.size and 0 < entry.size <= _SAMPLE_BYTES]
-    # Small ones (a step, a flag) are alike in many files.
-    samples = sorted(samples, key=lambda entry: -entry.size)[:_SAMPLES]
-    if not samples or samples[0].size < 8:
-        return None
     own = bundle.shard_paths[number]
-    directory = os.path.dirname(own)
+    directory = os.path.dirname(own) or os.curdir
     try:
-        names = [name for name in paths.list_directory(directory or ".") if _DATA.fullmatch(name)]
+        names = [name for name in paths.list_files(directory) if (part := bundle_part(name)) and part.part == "data"]
     except CkptError:
         return None
     for name in names[:_MAX_FILES]:
-        if name != os.path.basename(own) and _fits(os.path.join(directory, name), samples):
+        if name != os.path.basename(own) and holds(os.path.join(directory, name), damaged):
             return name
     return None
 
 
-def _fits(path: str, samples: list[Entry]) -> bool:
-    try:
-        with paths.open_file(path) as file:
-            return all(checksum.masked(file.read(entry.offset, entry.size)) == entry.crc for entry in samples)
-    except CkptError:
-        return False
+def _explains(zeros: int, damaged: list[Entry]) -> bool:
+    """Whether zeros up to the end of the file, from an offset on, are why these tensors are damaged.
+
+    The last bytes of any tensor may be zeros of its own: so that it needs a damaged tensor of nothing but zeros, or one
+    that loses a sector to them.
+    """
+    lost = [entry.offset + entry.size - max(entry.offset, zeros) for entry in damaged]
+    return all(size > 0 for size in lost) and any(
+        size == entry.size >= _TELLING or size >= _SECTOR for size, entry in zip(lost, damaged, strict=True)
+    )
 
 
 def _zeros_from(file: paths.File) -> int:

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from ckpt_tools.analysis.sampling import Selection
 from ckpt_tools.analysis.stability import steady
 from ckpt_tools.errors import CorruptError
 from ckpt_tools.findings import Finding
 from ckpt_tools.readers import Checkpoint, open_checkpoint
 from ckpt_tools.readers.common import damage
 from ckpt_tools.runs.experiments import resolve
-from ckpt_tools.sampling import Selection
 
 if TYPE_CHECKING:
     from ckpt_tools.analysis.diagnosis import Diagnosis
@@ -84,7 +84,7 @@ def verify(
     Args:
         path: whatever `readers.locate` takes, or an experiment.
         quick: check the index and that all data is there; read no data. Finds files that were cut off.
-        part: read these tensors alone (see `ckpt_tools.sampling`), and the index and all sizes of files as ever.
+        part: read these tensors alone (see `analysis.sampling`), and the index and all sizes of files.
         progress: told the bytes read and the bytes there are, often.
 
     Raises: NotFoundError when there is no checkpoint, UnsafeError, UnsupportedError, StorageError, BusyError.

@@ -11,7 +11,8 @@ import typer
 
 from ckpt_tools.cli.app import app
 from ckpt_tools.console.output import Output
-from ckpt_tools.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_OK, UsageError
+from ckpt_tools.console.pipes import UNWRITTEN, end_of_output, if_heard, open_streams
+from ckpt_tools.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_OK, CkptError, StorageError, UsageError
 from ckpt_tools.redaction import remember, without_secrets
 
 # One module of ckpt_tools.cli.commands each, in the order of the help.
@@ -24,6 +25,8 @@ COMMANDS = (
     "migrate",
     "repair",
     "export",
+    "slim",
+    "average",
     "undo",
     "why",
     "explain",
@@ -43,7 +46,8 @@ def main(arguments: list[str] | None = None) -> None:
     gc.freeze()
     gc.set_threshold(100_000, 50, 100)
     gc.enable()
-    code = run(arguments)
+    open_streams()
+    code = end_of_output(run(arguments))
     # Nor is it worth looking for any as the process ends.
     gc.freeze()
     sys.exit(code)
@@ -82,9 +86,17 @@ def run(arguments: list[str] | None = None) -> int:
     except (KeyboardInterrupt, typer.Abort):
         print("interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
-    except Exception:
+    except CkptError as error:
+        # A command shows its own; this one came while an answer was printed.
+        with if_heard():
+            print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except Exception as error:
+        if isinstance(error, OSError) and error.filename is None and error.errno in UNWRITTEN:
+            return StorageError.exit_code  # the help, which nobody could read
         import traceback  # only when there is something to trace
 
-        print(without_secrets(traceback.format_exc()), end="", file=sys.stderr)
-        print("This is a bug in ckpt-tools: please report it with the lines above.", file=sys.stderr)
+        with if_heard():
+            print(without_secrets(traceback.format_exc()), end="", file=sys.stderr)
+            print("This is a bug in ckpt-tools: please report it with the lines above.", file=sys.stderr)
         return EXIT_BUG

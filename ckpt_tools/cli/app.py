@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperOption
 
 from ckpt_tools.cli.completion import complete_path
 from ckpt_tools.console.output import Output
 from ckpt_tools.console.pipes import while_read
 from ckpt_tools.errors import CkptError
 from ckpt_tools.fs.durable import locking
+from ckpt_tools.fs.limits import Limits, limits
 from ckpt_tools.version import __version__
 
 EXIT_CODES = (
@@ -19,7 +21,54 @@ EXIT_CODES = (
     "4 unsafe or over a limit · 5 storage · 6 busy · 7 unsupported · 70 bug · 130 interrupted."
 )
 
-app = typer.Typer(
+
+class _Command(TyperCommand):
+    """A command that also takes what is the same for all: how stores are asked."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.params += [
+            TyperOption(
+                param_decls=["--timeout"],
+                type=float,
+                expose_value=False,
+                callback=_take_timeout,
+                metavar="SECONDS",
+                help="Of a URL: how long a server may take to answer.",
+                show_default=False,
+            ),
+            TyperOption(
+                param_decls=["--allow-redirects"],
+                is_flag=True,
+                expose_value=False,
+                callback=_take_redirects,
+                help="Of a URL: follow a server to another host.",
+                show_default=False,
+            ),
+        ]
+
+
+def _take_timeout(context: Any, option: Any, seconds: float | None) -> None:  # noqa: ARG001 (click's signature)
+    if seconds is None:
+        limits.seconds = Limits.seconds
+    elif not 0 < seconds < 1e6:
+        raise typer.BadParameter("a number of seconds above 0")
+    else:
+        limits.seconds = seconds
+
+
+def _take_redirects(context: Any, option: Any, allowed: bool) -> None:  # noqa: ARG001
+    limits.redirects = bool(allowed)
+
+
+class _App(typer.Typer):
+    if not TYPE_CHECKING:  # the types are those of typer
+
+        def command(self, *arguments, **options):
+            return super().command(*arguments, **{"cls": _Command, **options})
+
+
+app = _App(
     help="Inspect, verify, repair and backfill TensorFlow checkpoints, without TensorFlow.",
     epilog=EXIT_CODES,
     no_args_is_help=True,

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ckpt_tools import manifest as lists
+from ckpt_tools.analysis import manifest as lists
 from ckpt_tools.console.output import write_text
 from ckpt_tools.errors import CkptError, UsageError
 from ckpt_tools.findings import Finding

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ckpt_tools.console.escapes import safe as safe
-from ckpt_tools.console.pipes import while_read
+from ckpt_tools.console.pipes import if_heard, while_read
 from ckpt_tools.errors import CkptError, NotFoundError, UnsafeError
 from ckpt_tools.findings import Finding, noted
 from ckpt_tools.format.filenames import KERAS_ENDINGS, STATE_FILE, bundle_part
@@ -124,7 +124,9 @@ class Output:
         if notes and not self._json and not self._quiet:
             from rich.text import Text
 
-            _print_on(_console(stderr=True), [Text.assemble(("note: ", "bold"), safe(each.message)) for each in notes])
+            with if_heard():
+                lines = [Text.assemble(("note: ", "bold"), safe(each.message)) for each in notes]
+                _print_on(_console(stderr=True), lines)
 
     def lines(self, text: Callable[[], Iterable[RenderableType]], *, wrong: bool = False) -> None:
         """One of several answers; what is ``wrong`` is said even when quiet. The JSON comes when all are there."""
@@ -163,7 +165,8 @@ class Output:
         lines = [Text.assemble(("error: ", "bold red"), safe(error))]
         if error.hint:
             lines.append(Text.assemble(("  next: ", "bold"), safe(error.hint)))
-        _print_on(console, lines)
+        with if_heard():
+            _print_on(console, lines)
 
     @contextlib.contextmanager
     def progress(self, what: str) -> Iterator[Callable[[int, int], None] | None]:
@@ -251,7 +254,8 @@ def _print(parts: Iterable[RenderableType]) -> None:
             return
     console = _console(stderr=False)
     if console.is_terminal:
-        _print_on(console, parts)
+        with while_read():
+            _print_on(console, parts)
         return
     with console.capture() as captured:
         _print_on(console, parts)

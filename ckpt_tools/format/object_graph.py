@@ -153,6 +153,92 @@ def without_keys(data: bytes, lost: Collection[str]) -> bytes:
     return bytes(out)
 
 
+def pruned(data: bytes, lost: Collection[str]) -> bytes:
+    """The graph without the values stored under some keys, and without the objects that only led to them.
+
+    An object stays when it can be reached without passing one that has lost all of its own (an optimizer, whose
+    iterations and slots are gone), or when a value that is left hangs below it. The nodes are numbered anew; all other
+    fields stay byte for byte.
+    """
+    nodes = decode_graph(data)
+    emptied = {
+        number
+        for number, node in enumerate(nodes)
+        if number and node.attributes and all(attribute.key in lost for attribute in node.attributes)
+    }
+    parents: dict[int, set[int]] = {}
+    for number, node in enumerate(nodes):
+        for child in node.children.values():
+            parents.setdefault(child, set()).add(number)
+    # What owns such values directly, such as an optimizer's iterations, went with them.
+    owners = {
+        parent
+        for number in emptied
+        for parent in parents.get(number, ())
+        if parent and all(child in emptied or not nodes[child].attributes for child in nodes[parent].children.values())
+    }
+    owners |= {number for number, node in enumerate(nodes) if number and any(s.node in emptied for s in node.slots)}
+    kept = _reached(nodes, {0}, gone=emptied | owners)
+    upwards = [
+        number
+        for number, node in enumerate(nodes)
+        if number not in kept and any(attribute.key not in lost for attribute in node.attributes)
+    ]
+    while upwards:
+        number = upwards.pop()
+        if number not in kept:
+            kept.add(number)
+            upwards += parents.get(number, ())
+    numbers = {old: new for new, old in enumerate(sorted(kept))}
+
+    def part_of(part: Field) -> bytes:
+        content = part.content() if part.number in (1, 2, 3) else b""
+        if part.number == 2:
+            return bytes_field(2, content) if _decode_parts(content, integers=(), texts=(3,))[0] not in lost else b""
+        if part.number == 1:
+            child, name = _decode_parts(content, integers=(1,), texts=(2,))
+            return bytes_field(1, _reference(numbers[child], str(name))) if child in numbers else b""
+        variable, slot, name = _decode_parts(content, integers=(1, 3), texts=(2,))
+        if variable not in numbers or slot not in numbers:
+            return b""
+        return bytes_field(
+            3, varint_field(1, numbers[variable]) + text_field(2, str(name)) + varint_field(3, numbers[slot])
+        )
+
+    out = bytearray()
+    number = -1
+    for field in fields(data):
+        if field.number != 1:
+            out += data[field.start : field.end]
+            continue
+        number += 1
+        if number in kept:
+            content = field.content()
+            out += bytes_field(
+                1,
+                b"".join(
+                    part_of(part) if part.number in (1, 2, 3) else content[part.start : part.end]
+                    for part in fields(content)
+                ),
+            )
+    return bytes(out)
+
+
+def _reference(node: int, name: str) -> bytes:
+    return varint_field(1, node) + text_field(2, name)
+
+
+def _reached(nodes: tuple[Node, ...], start: set[int], *, gone: Collection[int]) -> set[int]:
+    """All nodes that lead from some on, without those that are gone."""
+    seen, todo = set(start), list(start)
+    while todo:
+        for child in nodes[todo.pop()].children.values():
+            if child not in seen and child not in gone:
+                seen.add(child)
+                todo.append(child)
+    return seen
+
+
 def build_graph(keys: Mapping[str, str]) -> bytes:
     """The graph of plain nested objects: ``keys`` maps the path of each variable, ``a/b/c``, to its key."""
     children: list[dict[str, int]] = [{}]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ckpt_tools.errors import CorruptError, UnsafeError
@@ -19,6 +19,8 @@ from ckpt_tools.format.wire import fields, require_once
 WHOLE = -1
 # TensorFlow's partitioners cut along one dimension; each further one doubles the corners of a part.
 _MAX_CUT_DIMENSIONS = 8
+# So many parts of an incomplete tensor are compared two by two.
+_MAX_APART = 256
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,11 @@ class Box:
     def elements(self) -> int:
         return math.prod(self.shape)
 
+    def overlaps(self, other: Box) -> bool:
+        """Whether an element is in both."""
+        mine, others = zip(self.start, self.shape, strict=True), zip(other.start, other.shape, strict=True)
+        return all(max(a, b) < min(a + m, b + n) for (a, m), (b, n) in zip(mine, others, strict=True))
+
     @property
     def index(self) -> tuple[slice, ...]:
         """What numpy takes to select it."""
@@ -98,6 +105,21 @@ def require_cover(boxes: Iterable[Box], shape: tuple[int, ...]) -> None:
         odd ^= _corners(box, cut)
     if odd or sum(box.elements for box in boxes) != math.prod(shape):
         raise CorruptError(f"its {len(boxes)} parts leave a gap or overlap")
+
+
+def require_apart(boxes: Sequence[Box], shape: tuple[int, ...]) -> int:
+    """How many elements of the whole are in no part: 0 when the parts make it up, more for a piece of a sharded save.
+
+    Raises CorruptError when two parts overlap, or when there are too many to tell.
+    """
+    absent = math.prod(shape) - sum(box.elements for box in boxes)
+    if absent <= 0 or len(boxes) > _MAX_APART:
+        require_cover(boxes, shape)
+        return 0
+    for one, other in itertools.combinations(boxes, 2):
+        if one.overlaps(other):
+            raise CorruptError(f"its {len(boxes)} parts overlap")
+    return absent
 
 
 def _corners(box: Box, dimensions: list[int]) -> set[tuple[int, ...]]:

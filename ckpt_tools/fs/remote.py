@@ -27,6 +27,7 @@ from ckpt_tools.errors import (
     UnsupportedError,
     UsageError,
 )
+from ckpt_tools.fs.limits import limits
 from ckpt_tools.fs.local import Fingerprint, Status
 
 INSTALL = "pip install 'ckpt-tools[remote]'"
@@ -38,6 +39,7 @@ AHEAD = 8 << 20
 # The largest file that is taken as a whole from a web server that gives no ranges.
 MAX_WHOLE = 64 << 20
 _TRIES = 3
+_IMPOSSIBLE = 1 << 60
 
 _WEB = ("http", "https")
 _CREDENTIALS = {
@@ -107,17 +109,15 @@ class RemoteFile:
         self.close()
 
     def _open(self) -> None:
-        pinned: dict[str, Any] = {}
         self._pinned = False
+        self._headers: dict[str, str] = {}
         if _scheme(self.path) in _WEB:
             info = self._store.info(self._place)
             etag = info.get("ETag", "")
-            if info.get("size") is None:
+            if info.get("size") is None or not 0 <= info["size"] < _IMPOSSIBLE:
                 raise UnsupportedError("the server does not say how large it is", path=self.path, hint=_copy_hint())
             self._pinned = etag.startswith('"')
-            pinned = {"size": info["size"], "headers": {"If-Match": etag} if self._pinned else {}}
-            if info["size"]:
-                self._file = self._store.open(self._place, "rb", cache_type="none", **pinned)
+            self._headers = {"If-Match": etag} if self._pinned else {}
         elif _scheme(self.path) == "s3":
             self._file = self._store.open(self._place, "rb", cache_type="none")
             info, self._pinned = self._file.details, True
@@ -142,22 +142,29 @@ class RemoteFile:
         return data
 
     def _range(self, start: int, end: int) -> bytes:
+        if _scheme(self.path) in _WEB:
+            return self._web_range(start, end)
         if self._file is None:
             return bytes(self._store.cat_file(self._place, start=start, end=end))
-        try:
-            self._file.seek(start)
-            return bytes(self._file.read(end - start))
-        except ValueError as error:
-            # The web server answered with everything instead of a range.
-            if _scheme(self.path) not in _WEB:
-                raise
-            if self.size > MAX_WHOLE:
-                raise UnsupportedError(
-                    "this web server gives whole files only, no ranges of them", path=self.path, hint=_copy_hint()
-                ) from error
-            self._file.seek(0)
-            self._whole = bytes(self._file.read(self.size))
-            return self._whole[start:end]
+        self._file.seek(start)
+        return bytes(self._file.read(end - start))
+
+    def _web_range(self, start: int, end: int) -> bytes:
+        from fsspec.asyn import sync
+
+        from ckpt_tools.fs import web
+
+        loop = self._store.loop
+        data = sync(loop, web.fetch_range, self._store, self._place, start, end, self._headers)
+        if data is not None:
+            return bytes(data)
+        # It answered with everything instead of a range.
+        if self.size > MAX_WHOLE:
+            raise UnsupportedError(
+                "this web server gives whole files only, no ranges of them", path=self.path, hint=_copy_hint()
+            )
+        self._whole = bytes(sync(loop, web.fetch_beginning, self._store, self._place, self.size, self._headers))
+        return self._whole[start:end]
 
 
 def look(url: str) -> Status | None:
@@ -182,7 +189,7 @@ def scan(url: str) -> dict[str, Status]:
         place = place.rstrip("/") + "/"
     with _translated(url, "list"):
         store.invalidate_cache()
-        listed = _tried(lambda: store.ls(place, detail=True))
+        listed = _tried(lambda: _links(store, place) if web else store.ls(place, detail=True))
     names: dict[str, Status] = {}
     for info in listed:
         parent, _, name = info["name"].rstrip("/").rpartition("/")
@@ -190,6 +197,16 @@ def scan(url: str) -> dict[str, Status]:
         if own and name not in ("", os.curdir, os.pardir) and not (web and re.search("[?#]", name)):
             names[name] = _status(info, url)
     return dict(sorted(names.items()))
+
+
+def _links(store: Any, place: str) -> list[dict[str, Any]]:
+    """What a page links to, as fsspec describes what it lists."""
+    from fsspec.asyn import sync
+
+    from ckpt_tools.fs import web
+
+    links = sync(store.loop, web.fetch_links, store, place)
+    return [{"name": link, "type": "directory" if link.endswith("/") else "file"} for link in links]
 
 
 _WEB_HINT = "pass the checkpoint's own URL, without .index: https://HOST/DIRECTORY/model.ckpt"
@@ -216,7 +233,7 @@ def _store(url: str) -> tuple[Any, str]:
         # Libraries and servers undo the escapes: what looks like a name may lead out of its directory.
         if scheme in _WEB and os.pardir in re.split(r"[/\\]", unquote(url.partition("?")[0])):
             raise UnsafeError("leads out of its directory", path=url)
-        store, place = fsspec.core.url_to_fs(url)
+        store, place = fsspec.core.url_to_fs(url, **_options(scheme))
     except ImportError as error:
         message = f"reading {scheme}:// needs packages that are not installed ({error})"
         raise UnsupportedError(message, path=url, hint=INSTALL) from error
@@ -227,6 +244,19 @@ def _store(url: str) -> tuple[Any, str]:
     except Exception as error:
         raise _explained(url, "reach the store", error) from error
     return store, place
+
+
+def _options(scheme: str) -> dict[str, Any]:
+    """How long each kind of store may take."""
+    if scheme in _WEB:
+        from ckpt_tools.fs import web
+
+        return web.options()
+    if scheme == "s3":
+        return {"config_kwargs": {"connect_timeout": limits.seconds, "read_timeout": limits.seconds}}
+    if scheme in ("gs", "gcs"):
+        return {"requests_timeout": limits.seconds}
+    return {}
 
 
 def _status(info: Mapping[str, Any], url: str) -> Status:
@@ -311,10 +341,15 @@ def _translated(url: str, action: str) -> Iterator[None]:
 def _explained(url: str, action: str, error: Exception) -> CkptError:
     status = _http_status(error)
     chain = list(_chain(error))
+    refused = next((each for each in chain if isinstance(each, CkptError)), None)
+    if refused is not None:
+        return refused
     names = {type(each).__name__ for each in chain}
     credentials = _CREDENTIALS.get(_scheme(url), "give the credentials that the store asks for")
     if status in (404, 410) or (status is None and len(chain) == 1 and isinstance(error, FileNotFoundError)):
         return NotFoundError(f"cannot {action}: nothing is there", path=url)
+    if "TooManyRedirects" in names:
+        return StorageError(f"cannot {action}: the server redirects round and round", path=url, hint=_copy_hint())
     if status == 412 or "FileExpired" in names:
         return BusyError("was replaced while it was read", path=url, hint=_AGAIN)
     if any("Credential" in name or name in ("ProfileNotFound", "RefreshError") for name in names):
@@ -324,7 +359,11 @@ def _explained(url: str, action: str, error: Exception) -> CkptError:
     if isinstance(error, FileNotFoundError) and status is None and _is_missing(chain):
         return NotFoundError(f"cannot {action}: nothing is there", path=url)
     if any(isinstance(each, TimeoutError) or "Timeout" in type(each).__name__ for each in chain):
-        return StorageError(f"cannot {action}: no answer in time", path=url, hint=f"check the network, then {_AGAIN}")
+        return StorageError(
+            f"cannot {action}: no answer in time",
+            path=url,
+            hint=f"check the network, then {_AGAIN}; --timeout SECONDS gives it longer",
+        )
     cause = chain[1] if isinstance(error, FileNotFoundError) and len(chain) > 1 else error
     text = str(cause) or type(cause).__name__
     hint = f"check the address and the network, then {_AGAIN}"

@@ -33,6 +33,9 @@ _MOST_FAILURES = 20
 _CHEAP_BYTES = 32 << 20
 _GRACE_SECONDS = 1.0
 _MOST_LOG_BYTES = 1 << 20
+_MOST_EVALUATIONS = 10_000
+# Where nobody tells whether a file is still written, it is left alone for so long.
+_SETTLED_SECONDS = 0.3
 
 
 @dataclass
@@ -116,14 +119,14 @@ class Keeper:
             for save in self._known:
                 self.watch.completed(save)
             self._logs = {path: _Log(size) for path, size in self.watch.logs.items()}
-            self._guarded(lambda: self.pins.record({"event": "start", "time": time.time()}))
+            self._guarded(self.pins.begin_events)
         return True
 
     def end(self) -> None:
         """The training is over: settle what is open."""
         if not self.ready:
             return
-        self.look()
+        self.look(math.inf)
         self._apply(self.matcher.ended())
         self.wait()
         self._retry()
@@ -173,11 +176,12 @@ class Keeper:
         for evaluation in self.reader.feed(source, text):
             self._evaluated(evaluation, when)
 
-    def look(self) -> None:
-        """Look for new saves and new lines in logs."""
+    def look(self, until: float | None = None) -> None:
+        """Look for new saves and new lines in logs; what was saved after ``until``, by default now, waits."""
+        until = time.time() if until is None else until
         self._collect()
-        self._take(self._new_saves())
-        self._apply(self.matcher.passed(time.time()))
+        self._take_until(until)
+        self._apply(self.matcher.passed(until))
         for path, text, when in self._new_log_lines():
             for evaluation in self.reader.feed(path, text):
                 self._evaluated(evaluation, when, look=False)
@@ -192,9 +196,12 @@ class Keeper:
         if better(evaluation.value, self.best_seen, mode):
             self.best_seen = evaluation.value
         if look and (wanted or self.matcher.waits):
-            self._look_before(when)
+            self._take_until(when)
         self._numbers += 1
         self._evaluations[self._numbers] = evaluation
+        self._evaluations.pop(self._numbers - _MOST_EVALUATIONS, None)
+        if self._numbers % _MOST_EVALUATIONS == 0:
+            self._guarded(self.pins.begin_events)
         event = Evaluated(self._numbers, when, wanted, evaluation.path, evaluation.saving)
         said = {"event": "evaluation", "time": when, "value": evaluation.value, "text": evaluation.text}
         said |= {
@@ -208,8 +215,8 @@ class Keeper:
         self._learned()
         self._tidy()
 
-    def _look_before(self, when: float) -> None:
-        """The saves that ended before a line came are events before it."""
+    def _take_until(self, when: float) -> None:
+        """The saves that ended before something else was seen are events before it."""
         events = self._new_saves()
         self._take([event for event in events if event.ended <= when])
         self._later = [event for event in events if event.ended > when]
@@ -233,8 +240,10 @@ class Keeper:
         for save, begun in there:
             if save in self._known or self._refused.get(save, 0.0) > time.monotonic():
                 continue
-            # A Keras file has its structure at its end: it is copied first, and the copy is looked at.
-            if is_being_written(save, now) or (save.kind != "keras" and why_not_whole(save) is not None):
+            writing = is_being_written(save)
+            young = writing is None and save.kind != "bundle" and now - save.written < _SETTLED_SECONDS
+            # A Keras file is copied first: starting what reads HDF5 may take longer than the trainer's next save.
+            if writing or young or (save.kind != "keras" and why_not_whole(save) is not None):
                 self._refused[save] = time.monotonic() + (0.0 if now - save.written < 2 else _RETRY_SECONDS)
                 continue
             number = self._number
@@ -265,14 +274,15 @@ class Keeper:
         """Hold a save that was seen; None when it is not there any more. Raises StorageError: it can be tried again."""
         save, begun = self._unheld[number]
         link = self.watch.comes_by_rename(save)
+        check = save.kind != "keras" or is_being_written(save) is None
         held = None
         if save.unchanged():
             try:
-                held = self.pins.hold(save, begun=begun, number=number, link=link)
+                held = self.pins.hold(save, begun=begun, number=number, link=link, check=check)
             except StorageError:
                 # No room: what is pinned beside the best one is worth less than this.
                 self._make_room()
-                held = self.pins.hold(save, begun=begun, number=number, link=link)
+                held = self.pins.hold(save, begun=begun, number=number, link=link, check=check)
         del self._unheld[number]
         if held is not None:
             self._held[number] = held

@@ -16,6 +16,7 @@ import json
 import os
 import re
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -27,9 +28,10 @@ from ckpt_tools.format.object_graph import VALUE_SUFFIX
 from ckpt_tools.format.state import FILE_NAME, encode_state
 from ckpt_tools.fs import durable, local
 from ckpt_tools.guard.metric import Identity, better
-from ckpt_tools.guard.saves import Kind, Save, why_not_whole
+from ckpt_tools.guard.saves import META, Kind, Save, why_not_whole
 from ckpt_tools.lineages.base import float32
 from ckpt_tools.readers import Bundle, open_checkpoint
+from ckpt_tools.transactions.h5_values import add_float32
 
 SUFFIX = ".pins"
 SCHEMA_VERSION = 1
@@ -177,19 +179,17 @@ class Pins:
         return Identity.from_json(self.state().get("metric"))
 
     def events(self) -> list[dict[str, Any]]:
-        """The events of the last run of a guard; a last line that was cut off is left out."""
+        """What the last guard of this run read; a last line that was cut off is left out."""
         try:
             text = local.read_file(os.path.join(self.directory, _EVENTS), limit=_MAX_EVENTS).decode("utf-8", "replace")
         except CkptError:
             return []
-        found: list[dict[str, Any]] = []
+        found = []
         for line in text.split("\n"):
-            try:
+            with contextlib.suppress(ValueError):
                 event = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(event, dict):
-                found = [event] if event.get("event") == "start" else [*found[-100_000:], event]
+                if isinstance(event, dict):
+                    found.append(event)
         return found
 
     def _read(self, names: re.Pattern[str]) -> Iterator[Pin]:
@@ -228,6 +228,11 @@ class Pins:
         if said != self.state():
             durable.write_atomic(os.path.join(self.directory, _STATE), json.dumps(said, indent=1).encode() + b"\n")
 
+    def begin_events(self) -> None:
+        """Forget the evaluations of runs that are settled."""
+        durable.remove(os.path.join(self.directory, _EVENTS))
+        self.record({"event": "start", "time": time.time()})
+
     def record(self, event: dict[str, Any]) -> None:
         """Append an event. It survives a kill, and need not survive a power loss: then the trainer is gone too."""
         path = os.path.join(self.directory, _EVENTS)
@@ -241,11 +246,12 @@ class Pins:
                 numbers.append(int(digits[0]))
         return max(numbers) + 1
 
-    def hold(self, save: Save, *, begun: float, number: int, link: bool) -> Pin | None:
+    def hold(self, save: Save, *, begun: float, number: int, link: bool, check: bool = True) -> Pin | None:
         """Take hold of a save before the trainer overwrites it: data of bundles by hard link, all else by copy.
 
-        None when the trainer went on writing meanwhile: the next look sees another version. Raises CorruptError for
-        what is not complete, StorageError when there is no room, or when taking it would leave the next save none.
+        Without ``check`` it is known to be complete. None when the trainer went on writing meanwhile: the next look
+        sees another version. Raises CorruptError for what is not complete, StorageError when there is no room, or when
+        taking it would leave the next save none.
         """
         making = os.path.join(self.directory, f"making-{number:06}")
         copied = sum(file.size for file in save.files if not (link and save.data(file)))
@@ -280,7 +286,7 @@ class Pins:
             if not save.unchanged():
                 durable.remove_below(making)
                 return None
-            torn = why_not_whole(save, pin.path)
+            torn = why_not_whole(save, pin.path) if check else None
             if torn is not None:
                 raise CorruptError(torn.message, path=save.path)
             _write_json(making, pin)
@@ -304,6 +310,7 @@ class Pins:
         for folder, _, names in os.walk(held.directory):
             for name in names:
                 durable.sync_file(os.path.join(folder, name))
+        self._take_graph(held)
         pin = replace(
             held,
             value=value,
@@ -312,7 +319,9 @@ class Pins:
             **said,
         )
         if value is not None:
-            pin = replace(pin, stored=_store(pin, value, identity))
+            # Without room for it the value is in the pin's own file only: better than no pin.
+            with contextlib.suppress(StorageError, CorruptError):
+                pin = replace(pin, stored=_store(pin, value, identity))
         if pin.kind == "bundle":
             # So that what restores the newest of a directory finds it.
             durable.write_atomic(os.path.join(pin.directory, FILE_NAME), encode_state(pin.name, [pin.name]))
@@ -323,6 +332,14 @@ class Pins:
         durable.rename(pin.directory, place)
         durable.sync_directory(self.directory)
         return replace(pin, directory=place)
+
+    def _take_graph(self, held: Pin) -> None:
+        """Copy the graph that TensorFlow 1 writes behind a checkpoint, for those who restore by it."""
+        graph = os.path.join(self.run, held.source + META)
+        if held.kind == "bundle" and os.path.isfile(graph) and not os.path.lexists(held.path + META):
+            with contextlib.suppress(CkptError):
+                durable.copy(graph, held.path + META)
+                durable.sync_file(held.path + META)
 
     def drop(self, pins: Iterable[Pin]) -> None:
         """Remove pins or what is held; killed half-way, the next `open` ends it."""
@@ -391,22 +408,14 @@ def _store(pin: Pin, value: float, identity: Identity | None) -> bool:
 
 
 def _store_in_h5(path: str, value: float) -> bool:
-    """Add the value as a dataset of its own, which Keras passes over; by a whole new file, read back and renamed."""
-    import h5py
-
+    """Add the value by a whole new file, read back and renamed."""
     new = durable.temporary_name(path)
     try:
         durable.copy(path, new)
-        with h5py.File(new, "r+") as file:
-            if _BEST in file:
-                return False  # somebody else's: what it means is not known
-            file.create_dataset(_BEST, data=float32(value), dtype="float32")
+        if not add_float32(new, _BEST, float32(value)) or not verify(new).whole:
+            return False  # somebody else's is in it: what that means is not known
         durable.sync_file(new)
-        if not verify(new).whole:
-            return False
         durable.rename(new, path)
-    except OSError as error:
-        raise StorageError(f"cannot write best_metric: {error}", path=path) from error
     finally:
         durable.remove(new)
     return True

@@ -31,6 +31,11 @@ class Pump:
         for source in self._open:
             os.set_blocking(source, False)
 
+    @property
+    def sources(self) -> list[int]:
+        """What is still read from."""
+        return list(self._open)
+
     def step(self, seconds: float, writable: int | None = None) -> bool:
         """Wait for output and pass it on; False when all streams have ended. ``writable`` ends the wait as well."""
         self.last_step = 0

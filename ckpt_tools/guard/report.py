@@ -26,6 +26,8 @@ def findings(ended: Ended, status: Status | None, run: str) -> Iterator[Finding]
             run,
             fix=f"ckpt guard {shlex.quote(run)} --metric {shlex.quote(ended.conflict[0])} -- ...",
         )
+    if ended.died:
+        return
     if ended.metric is None:
         yield _no_metric(ended, run)
         return
@@ -33,10 +35,11 @@ def findings(ended: Ended, status: Status | None, run: str) -> Iterator[Finding]
     mode = ended.metric["mode"]
     if ended.best_seen is not None and mode is not None and better(ended.best_seen, best.value if best else None, mode):
         pinned = f"the best pinned one is {best.value:g}" if best else "none is pinned"
+        why = "it could not be pinned" if ended.failures else "no save of that model was seen"
         yield Finding(
             "best-not-saved",
             "warning",
-            f"{ended.metric['name']} was {ended.best_seen:g} at best, but no save of that model was seen; {pinned}",
+            f"{ended.metric['name']} was {ended.best_seen:g} at best, but {why}; {pinned}",
             run,
         )
 

@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ckpt_tools.errors import NotFoundError, StorageError
+from ckpt_tools.errors import NotFoundError, StorageError, UsageError
 from ckpt_tools.guard.frames import ENDED, STDERR, STDOUT, Frame
 from ckpt_tools.guard.keeper import Keeper
 from ckpt_tools.guard.matching import Order
@@ -59,13 +59,19 @@ class Options:
     saved: Order | None = None
 
     def reader(self) -> MetricReader:
-        """Raises UsageError when this is not what the pins of the run are by, or is no metric."""
+        """Raises UsageError when this is not what the pins of the run are by, or is no metric; or for no directory."""
+        if os.path.exists(self.run) and not os.path.isdir(self.run):
+            directory = os.path.dirname(self.run) or os.curdir
+            raise UsageError("a file: a run is the directory where it lies", path=self.run, hint=f"pass {directory}")
         return MetricReader(self.metric, self.mode, self.pattern, Pins(self.run).identity())
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How it ended: the trainer's exit code (128 and the signal when one killed it), and what the keeper says."""
+    """How it ended: the trainer's exit code (128 and the signal when one killed it), and what the keeper says.
+
+    ``died``: the keeper says nothing, because it was killed.
+    """
 
     code: int
     pinned: int = 0
@@ -74,6 +80,7 @@ class Ended:
     conflict: tuple[str, ...] = ()
     best_seen: float | None = None
     failures: tuple[str, ...] = ()
+    died: bool = False
 
 
 def run(command: Sequence[str], options: Options, *, stdout: int = 1, stderr: int = 2) -> Ended:
@@ -110,6 +117,7 @@ def run(command: Sequence[str], options: Options, *, stdout: int = 1, stderr: in
         conflict=tuple(said.get("conflict") or ()),
         best_seen=said.get("best_seen"),
         failures=tuple(said.get("failures") or ()),
+        died=bool(said.get("died")),
     )
 
 
@@ -170,10 +178,11 @@ def _attend(child: subprocess.Popen[bytes], streams: list[Stream], keeper: Keepe
         for each in received(signals):
             _forward(each, child, streams)
         keeper.flush()
-        if drain_until is None and child.poll() is not None:
-            drain_until = time.monotonic() + _DRAIN_SECONDS
         if drain_until is not None and (not alive or not pump.last_step or time.monotonic() > drain_until):
             return int(child.returncode)
+        if drain_until is None and child.poll() is not None:
+            # What it wrote before its end may have come after the last look: there is one more at least.
+            drain_until = time.monotonic() + _DRAIN_SECONDS
         if not alive and drain_until is None:
             # It closed its output and goes on.
             select.select([], [], [], _POLL_SECONDS)

@@ -30,10 +30,10 @@ _BUNDLE = re.compile(r"(?P<prefix>.+)\.(?:index|data-\d{5}-of-\d{5})", re.DOTALL
 _KERAS = (".h5", ".hdf5", ".keras")
 _KERAS_MAP = (".weights.json", ".h5.index.json")
 _KERAS_SHARD = re.compile(r"(?P<stem>.+)_\d{5}\.weights\.h5", re.DOTALL)
-_META = ".meta"
+# The graph of a TensorFlow 1 session: written behind the checkpoint, and no part of it.
+META = ".meta"
 _V1_SHARD = re.compile(r"(?P<prefix>.+)-\d{5}-of-\d{5}", re.DOTALL)
 _LOGS = (".log", ".out", ".txt", ".jsonl", ".csv")
-_SETTLED_SECONDS = 0.3
 _GRAIN_NS = 100_000_000  # a directory that changed this lately may have changed again within the same tick
 
 
@@ -92,8 +92,9 @@ def why_not_whole(save: Save, path: str | None = None) -> Finding | None:
         return Finding(error.id, "damage", error.message, error.path)
 
 
-def is_being_written(save: Save, now: float) -> bool:
-    """Whether somebody still writes one of its files; where that cannot be asked, whether one is very young."""
+def is_being_written(save: Save) -> bool | None:
+    """Whether somebody still writes one of its files; None where the system does not tell."""
+    told: bool | None = False
     for file in save.files:
         if save.data(file):
             continue
@@ -101,9 +102,10 @@ def is_being_written(save: Save, now: float) -> bool:
             written = local.being_written(os.path.join(save.directory, file.name))
         except CkptError:
             return True
-        if written or (written is None and save.kind != "bundle" and now - save.written < _SETTLED_SECONDS):
+        if written:
             return True
-    return False
+        told = None if written is None else told
+    return told
 
 
 @dataclass
@@ -252,8 +254,8 @@ class Watch:
                 stem = next(name.removesuffix(end) for end in _KERAS_MAP if name.endswith(end))
                 shards = [each for each in names if (m := _KERAS_SHARD.fullmatch(each)) and m["stem"] == stem]
                 yield from self._save(folder, name, "keras", [*shards, name])
-            elif name.endswith(_META) and f"{name.removesuffix(_META)}.index" not in there:
-                yield from self._version_1(folder, name.removesuffix(_META), names)
+            elif name.endswith(META) and f"{name.removesuffix(META)}.index" not in there:
+                yield from self._version_1(folder, name.removesuffix(META), names)
             elif name.endswith(_LOGS):
                 path = os.path.join(folder, name)
                 try:
@@ -264,15 +266,14 @@ class Watch:
                     self.logs[path] = status.st_size
         for prefix, parts in bundles.items():
             if f"{prefix}.index" in there:
-                extra = [f"{prefix}{_META}"] if f"{prefix}{_META}" in there else []
-                yield from self._save(folder, prefix, "bundle", [*parts, *extra])
+                yield from self._save(folder, prefix, "bundle", parts)
 
     def _save(self, folder: str, name: str, kind: Kind, names: list[str]) -> Iterator[Save]:
         try:
             files = tuple(_status(folder, each) for each in sorted(names))
         except OSError:
             return  # it is being replaced: the next look sees it
-        if files and all(file.size for file in files if not file.name.endswith(_META)):
+        if files and all(file.size for file in files if not file.name.endswith(META)):
             yield Save(os.path.join(folder, name) if name else folder, kind, folder, files)
 
     def _version_1(self, folder: str, prefix: str, names: list[str]) -> Iterator[Save]:
@@ -280,7 +281,7 @@ class Watch:
         single = [prefix] if prefix in names else []
         if single or shards:
             label = prefix if single else f"{prefix}-?????-of-{shards[0].rsplit('-', 1)[1]}"
-            yield from self._save(folder, label, "v1", [*(single or shards), f"{prefix}{_META}"])
+            yield from self._save(folder, label, "v1", [*(single or shards), f"{prefix}{META}"])
 
     def _is_saved_model(self, folder: str) -> bool:
         known = self._folders.get(folder)

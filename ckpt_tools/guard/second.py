@@ -9,12 +9,13 @@ import os
 import select
 import signal
 import sys
+import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ckpt_tools.errors import EXIT_BUG
+from ckpt_tools.errors import EXIT_BUG, CkptError, CorruptError
 from ckpt_tools.guard.frames import ENDED, SOURCES, Decoder, Frame, Lines, encode
 from ckpt_tools.guard.keeper import Keeper
 from ckpt_tools.guard.pump import Pump, Stream
@@ -26,6 +27,7 @@ _MOST_QUEUED = 8 << 20
 _PIECE = 1 << 16
 _POLL_SECONDS = 0.05
 _LOCK_SECONDS = 0.5
+_BEHIND_SECONDS = 0.5
 # What ends the trainer must not end its guard: it ends when the output does.
 _IGNORED = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGPIPE")
 
@@ -101,7 +103,10 @@ class KeeperProcess:
                 if not data:
                     break
             if any(sent.si_signo in (signal.SIGINT, signal.SIGTERM) for sent in received(signals)):
-                return {"failures": ["interrupted while the last pins were made: the next guard finishes them"]}
+                return {
+                    "died": True,
+                    "failures": ["interrupted while the last pins were made: the next guard finishes them"],
+                }
         self._close()
         os.close(self._answers)
         with contextlib.suppress(OSError):
@@ -110,7 +115,10 @@ class KeeperProcess:
             said = json.loads(self._answer.decode("utf-8", "replace") or "null")
             if isinstance(said, dict):
                 return said
-        return {"failures": ["the guard's second process was killed: what it held, the next guard finishes"]}
+        return {
+            "died": True,
+            "failures": ["the guard's second process was killed: the next guard finishes what it held"],
+        }
 
     def _close(self) -> None:
         if self._told >= 0:
@@ -147,13 +155,24 @@ def fork_keeper(keeper: Keeper, streams: list[Stream], ends: tuple[int, int], ma
     return process
 
 
+class _Nothing:
+    """A file with no bytes."""
+
+    path = os.devnull
+    size = 0
+
+    def read(self, offset: int, size: int) -> bytes:
+        raise CorruptError("there are none", path=self.path, offset=offset + size)
+
+
 def _load() -> None:
     """Start, while the trainer starts, what the first save would otherwise have to wait for."""
-    from ckpt_tools.hdf5.client import child
+    from ckpt_tools.hdf5 import client
 
     for module in ("numpy", "ckpt_tools.readers.keras_h5", "ckpt_tools.readers.keras_zip"):
         importlib.import_module(module)
-    child()
+    with contextlib.suppress(CkptError):
+        client.open_file(_Nothing())  # the process that reads HDF5 loads the library for its first file
 
 
 class _Life:
@@ -166,18 +185,21 @@ class _Life:
         self._answer = answer
         self._lines = {kind: Lines() for kind in SOURCES}
         self._lock_at = 0.0
+        self._looked_at = 0.0
+        self._heard_at = time.time()
 
     def live(self) -> None:
         self._safely(self._keeper.begin)
         with contextlib.suppress(OSError):
             os.write(self._answer, b"+")
-        self._safely(_load)
+        threading.Thread(target=_load, daemon=True).start()
         started = True
         for frame in self._frames():
             if frame.kind == ENDED:
                 started = frame.data != b"-"
                 break
             self._heard(frame.kind, self._lines[frame.kind].feed(frame.data), frame.time)
+            self._heard_at = frame.time
         if started:
             for kind, lines in self._lines.items():
                 self._heard(kind, lines.rest(), time.time())
@@ -196,22 +218,31 @@ class _Life:
         except Exception as error:  # a bug or a full disk must not end the guard before the trainer ends
             self._keeper.fail(error)
 
-    def _wait(self) -> float:
-        """Look at the run when it is time; returns how long may be waited for output, in seconds."""
-        if self._keeper.ready:
-            if self._keeper.pause <= 0:
-                self._safely(self._keeper.look)
-            return self._keeper.pause
-        if time.monotonic() > self._lock_at:
-            self._safely(self._keeper.begin)
-            self._lock_at = time.monotonic() + _LOCK_SECONDS
-        return 0.1
+    def _wait(self, sources: Sequence[int]) -> float:
+        """Look at the run when it is time; returns how long may be waited for output, in seconds.
+
+        What was said before a save must be heard before it: while there is output to read, only what was saved before
+        the last of it is looked at, and not often.
+        """
+        if not self._keeper.ready:
+            if time.monotonic() > self._lock_at:
+                self._safely(self._keeper.begin)
+                self._lock_at = time.monotonic() + _LOCK_SECONDS
+            return 0.1
+        if self._keeper.pause <= 0:
+            behind = bool(sources and select.select(list(sources), [], [], 0)[0])
+            if behind and time.monotonic() - self._looked_at < _BEHIND_SECONDS:
+                return 0.0
+            until = self._heard_at if behind else time.time()
+            self._safely(lambda: self._keeper.look(until))
+            self._looked_at = time.monotonic()
+        return self._keeper.pause
 
     def _frames(self) -> Iterator[Frame]:
         """What the first process tells; when that dies, the output itself."""
         decoder = Decoder()
         while True:
-            ready, _, _ = select.select([self._hears], [], [], self._wait())
+            ready, _, _ = select.select([self._hears], [], [], self._wait([self._hears]))
             if ready:
                 data = os.read(self._hears, 1 << 20)
                 if not data:
@@ -219,7 +250,7 @@ class _Life:
                 yield from decoder.feed(data)
         heard: list[Frame] = []
         pump = Pump(self._streams, lambda kind, data: heard.append(Frame(kind, time.time(), data)))
-        while pump.step(self._wait()):
+        while pump.step(self._wait(pump.sources)):
             yield from heard
             heard.clear()
         yield from heard

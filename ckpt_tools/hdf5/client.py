@@ -23,10 +23,8 @@ from ckpt_tools import errors
 from ckpt_tools.errors import CkptError, CorruptError, StorageError
 from ckpt_tools.hdf5.server import BUG, FRAME, write_frame
 
-# How long the processor may work on one question: then the library goes round and round. The text of attributes is
-# short, and where it lies in a broken heap the library always does.
-SECONDS = {"attributes": 2}
-MOST_SECONDS = 60
+# How many seconds of a processor one question may take: then the library goes round and round.
+SECONDS = 60.0
 # How long the child may say nothing at all.
 SILENT_SECONDS = 600
 _MOST_ANSWER_BYTES = 512 << 20
@@ -126,8 +124,7 @@ class Child:
             failure: CkptError | None = None
             data: bytes | None = None
             most = _MOST_ANSWER_BYTES + nbytes
-            seconds = SECONDS.get(ask, MOST_SECONDS)
-            question = {"ask": ask, "file": number, "bytes": nbytes, "seconds": seconds, **more}
+            question = {"ask": ask, "file": number, "bytes": nbytes, "seconds": SECONDS, **more}
             try:
                 self._send(b"Q", json.dumps(question).encode())
                 while True:
@@ -214,7 +211,7 @@ class Child:
             return _NONSENSE
         if code < 0:
             number = -code
-            if number == getattr(signal, "SIGXCPU", None):
+            if number == getattr(signal, "SIGPROF", None):
                 return "went round and round in this file"
             name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
             return f"crashed on this file ({name})"

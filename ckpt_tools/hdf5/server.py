@@ -132,7 +132,7 @@ class Server:
         while (frame := read_frame(self._source, 1 << 30)) is not None:
             question = json.loads(frame[1])
             try:
-                _limit(int(question["bytes"]), int(question["seconds"]))
+                _limit(int(question["bytes"]), float(question["seconds"]))
                 answer = self._answer(question)
             except CkptError as error:
                 document: dict[str, Any] = {
@@ -190,17 +190,15 @@ class Server:
         return library.places(name)
 
 
-def _limit(nbytes: int, allowed: int) -> None:
-    """No question takes more memory than its values need, nor more of the processor than it is allowed."""
+def _limit(nbytes: int, seconds: float) -> None:
+    """No question takes more memory than its values need, nor more of the processor's time than it is given."""
     try:
         import resource
     except ImportError:  # Windows has no such limits
         return
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_AS, (_BASE_BYTES + 4 * nbytes, resource.RLIM_INFINITY))
-        used = resource.getrusage(resource.RUSAGE_SELF)
-        seconds = int(used.ru_utime + used.ru_stime) + 1 + allowed
-        resource.setrlimit(resource.RLIMIT_CPU, (seconds, resource.RLIM_INFINITY))
+        signal.setitimer(signal.ITIMER_PROF, seconds)  # the signal that comes then ends it
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 

@@ -12,20 +12,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
+from ckpt_tools.format.safetensors import DTYPES
 from ckpt_tools.lineages.naming import Named
 
 if TYPE_CHECKING:
     import h5py
     import numpy as np
 
-SAFETENSORS = {
-    **{"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "bool": "BOOL", "complex64": "C64"},
-    **{"float8_e5m2": "F8_E5M2", "float8_e4m3fn": "F8_E4M3"},
-    **{f"int{bits}": f"I{bits}" for bits in (8, 16, 32, 64)},
-    **{f"uint{bits}": f"U{bits}" for bits in (8, 16, 32, 64)},
-}
-# The key of a safetensors header that is no tensor.
-METADATA = "__metadata__"
+SAFETENSORS = {dtype: name for name, dtype in DTYPES.items()}
 # Types that neither numpy's files nor HDF5 have, and the next wider one that holds all their values.
 _WIDER = {
     "bfloat16": "float32",
@@ -38,7 +32,8 @@ _WIDER = {
 # What HDF5 has for the attributes of an object; Keras cuts longer lists into several (legacy_h5_format.py).
 _MOST_ATTRIBUTE_BYTES = 64_512
 _MOST_ELEMENTS = 1 << 63
-_MOST_DIMENSIONS = {".npz": 64, ".h5": 32}
+# Of the array that the value is read into, and of a dataset.
+_MOST_DIMENSIONS, _MOST_OF_HDF5 = 64, 32
 
 
 @dataclass(frozen=True)
@@ -81,9 +76,9 @@ def refusal(tensor: Named, ending: str) -> str | None:
         elements *= max(size, 1)
     if elements * 16 > _MOST_ELEMENTS:
         return f"no other program can hold a tensor of shape {list(tensor.shape)}"
-    limit = _MOST_DIMENSIONS.get(ending[ending.rfind(".") :])
-    if limit is not None and len(tensor.shape) > limit:
-        return f"{len(tensor.shape)} dimensions are over the limit of {limit} there"
+    limit = _MOST_OF_HDF5 if ending.endswith(".h5") else _MOST_DIMENSIONS
+    if len(tensor.shape) > limit:
+        return f"{len(tensor.shape)} dimensions are over the limit of {limit}"
     return None
 
 

@@ -20,10 +20,11 @@ from typing import IO, Any, Literal
 from ckpt_tools.analysis.stability import steady
 from ckpt_tools.errors import MismatchError, UsageError
 from ckpt_tools.findings import Finding
+from ckpt_tools.format.safetensors import METADATA
 from ckpt_tools.fs import durable
 from ckpt_tools.lineages.naming import KERAS_FILES, Named, by_canonical_name, by_stored_name, with_slashes
 from ckpt_tools.operations.export_names import harmless
-from ckpt_tools.operations.export_writers import METADATA, TOP_LEVEL, WRITERS, Content, Written, refusal, side_by_side
+from ckpt_tools.operations.export_writers import TOP_LEVEL, WRITERS, Content, Written, refusal, side_by_side
 from ckpt_tools.operations.keras_layout import Doubt, KerasModel
 from ckpt_tools.readers import Checkpoint, open_checkpoint
 from ckpt_tools.runs.experiments import resolve

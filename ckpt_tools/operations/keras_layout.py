@@ -22,7 +22,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from ckpt_tools.format.graph import ObjectGraph
-from ckpt_tools.operations.keras_classes import MAY_BE_EMPTY, NOT_TRAINED, Made, class_like, class_named, snake_case
+from ckpt_tools.format.keras_classes import MAY_BE_EMPTY, NOT_TRAINED, Made, class_like, class_named, snake_case
 from ckpt_tools.readers.base import TensorInfo
 
 # Beyond these a graph is no model.

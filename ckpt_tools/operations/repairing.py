@@ -34,6 +34,7 @@ from ckpt_tools.operations.state_repair import judge
 from ckpt_tools.readers import Bundle
 from ckpt_tools.readers.bundle import index_name
 from ckpt_tools.readers.location import locate, prefixes_in
+from ckpt_tools.readers.renamed import renamed_indexes
 from ckpt_tools.readers.saved_model import is_saved_model
 from ckpt_tools.readers.state_files import is_state_file, other_states
 from ckpt_tools.runs import ledger
@@ -374,6 +375,7 @@ def _indexes(surveys: Iterable[_Survey]) -> Iterator[_Index]:
         found = [index_name(survey.path(name)) for name, answer in survey.verified.items() if answer.format]
         for backup in ledger.backups(survey.directory):
             found += [index_name(os.path.join(backup, name)) for name in prefixes_in(backup)]
+        found += renamed_indexes(survey.directory)
         for path in found:
             with contextlib.suppress(CkptError), Bundle(path.removesuffix(".index"), index=path) as bundle:
                 yield _Index(path, tuple(bundle.ends().values()))

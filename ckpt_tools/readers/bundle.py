@@ -17,7 +17,8 @@ from ckpt_tools.findings import Finding
 from ckpt_tools.format import checksum, dtypes
 from ckpt_tools.format.bundle import HEADER_KEY, OBJECT_GRAPH_KEY, Entry, Header
 from ckpt_tools.format.graph import ObjectGraph
-from ckpt_tools.format.slices import Box, Slice, require_cover
+from ckpt_tools.format.object_graph import without_keys
+from ckpt_tools.format.slices import Box, Slice, require_apart
 from ckpt_tools.format.strings import check_strings, decode_strings
 from ckpt_tools.format.table import read_table
 from ckpt_tools.format.variants import check_variants
@@ -30,6 +31,8 @@ from ckpt_tools.readers.signatures import sniff
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from ckpt_tools.readers.renamed import Renamed
 
 # 10^6 tensors take about 100 MB of index.
 MAX_INDEX_BYTES = 1 << 30
@@ -58,7 +61,7 @@ class Bundle(Reader):
     ``index`` is the file to read it from when the prefix's own is lost.
 
     ``entries`` holds one entry for each tensor; of a partitioned variable it has no bytes of its own, they are
-    those of its ``parts``.
+    those of its ``parts``; ``absent`` says how many of its elements are in none, as in a piece of a sharded save.
     """
 
     def __init__(self, prefix: str, *, index: str | None = None) -> None:
@@ -78,6 +81,7 @@ class Bundle(Reader):
             self.header = Header.decode(table.pop(HEADER_KEY))
             self.entries: dict[str, Entry] = {}
             self.parts: dict[str, list[Part]] = {}
+            self.absent: dict[str, int] = {}
             pieces = {key: table.pop(key) for key in [key for key in table if key.startswith(b"\0")]}
             for raw_key, value in table.items():
                 key = _decode_key(raw_key)
@@ -111,13 +115,19 @@ class Bundle(Reader):
             return None
         with error_context(self.path, OBJECT_GRAPH_KEY):
             graph = ObjectGraph(self.graph_bytes)
-            names = list(self.entries)
-            for key in graph.keys:
-                # An object may store several tensors behind one key: a lookup table has KEY-keys and KEY-values.
-                following = bisect.bisect_left(names, key)
-                if following == len(names) or not names[following].startswith(key):
-                    raise CorruptError(f"the object graph names {key!r}, which is not in the index")
-        return graph
+            valueless = self._without_value(graph)
+            return ObjectGraph(without_keys(self.graph_bytes, valueless)) if valueless else graph
+
+    def _without_value(self, graph: ObjectGraph) -> list[str]:
+        """The keys of a graph that nothing is stored under: of variables that had no value when they were saved."""
+        names = list(self.entries)
+        found = []
+        for key in graph.keys:
+            # An object may store several tensors behind one key: a lookup table has KEY-keys and KEY-values.
+            following = bisect.bisect_left(names, key)
+            if following == len(names) or not names[following].startswith(key):
+                found.append(key)
+        return found
 
     @property
     def graph_bytes(self) -> bytes:
@@ -160,11 +170,12 @@ class Bundle(Reader):
                 if paths.has_file(self.path) and paths.fingerprint(self.path) != self.index_fingerprint:
                     hint = "run the same command again"
                     raise BusyError("written again while it was read", path=self.path, hint=hint)
-                names = ", ".join(os.path.basename(self._shard_path(lost)) for lost in self._missing[:4])
+                names = ", ".join(os.path.basename(self._shard_path(lost)) for lost in self.missing[:4])
+                hint = "an .index needs its .data files beside it: copy them from where the checkpoint was made"
                 raise NotFoundError(
-                    f"the data file is missing ({len(self._missing)} of {self.header.num_shards}: {names})",
+                    f"the data file is missing ({len(self.missing)} of {self.header.num_shards}: {names})",
                     path=path,
-                    hint="an .index needs its .data files beside it: copy them from where the checkpoint was made",
+                    hint=hint if self.renamed is None else self.renamed.command,
                 )
             self._shards[number] = self._files.open(path)
         return self._shards[number]
@@ -177,6 +188,7 @@ class Bundle(Reader):
             if name not in self.parts:
                 return self._array(entry)
             dtype = object if entry.dtype.name == "string" else dtypes.to_numpy(entry.dtype)
+            self._require_all_parts(name)
             whole = shaped(np.empty(entry.elements, dtype), entry.shape)
             for box, part in self.parts[name]:
                 whole[box.index] = self._array(part)
@@ -186,6 +198,7 @@ class Bundle(Reader):
         """The stored bytes of a tensor in pieces; its checksum is verified behind the last one."""
         entry = self._entry(name)
         with error_context(self.path, name):
+            self._require_all_parts(name)
             parts = sorted(self.parts.get(name, ()), key=lambda part: part.box.start)
             if any(box.shape[1:] != entry.shape[1:] for box, _ in parts):
                 yield self.read(name).tobytes()
@@ -200,11 +213,15 @@ class Bundle(Reader):
         for number, end in self.ends().items():
             if number in named:
                 continue
+            if not end and not paths.has_file(self._shard_path(number)):
+                held = held or self._held()
+                if number not in held:
+                    continue
             try:
                 shard = self.shard(number)
             except NotFoundError as error:
                 # It names all that are missing: one finding, however many shards the index claims.
-                named.update(self._missing)
+                named.update(self.missing)
                 yield damage(error)
                 continue
             if shard.size < end:
@@ -217,8 +234,18 @@ class Bundle(Reader):
             elif shard.size > end:
                 message = f"{shard.size - end} bytes behind the last tensor belong to none (harmless)"
                 yield Finding("trailing-bytes", "note", message, shard.path, None, end)
+        for name, count in self.absent.items():
+            whole = self.entries[name].elements
+            message = (
+                f"{whole - count} of its {whole} elements are here: a part of a sharded save, which TensorFlow restores"
+            )
+            yield Finding("partial", "warning", f"{message} piece by piece, never as a whole", self.path, name)
         try:
-            self.graph  # noqa: B018 (computing it is the check)
+            if self.graph is not None:
+                for key in self._without_value(ObjectGraph(self.graph_bytes)):
+                    message = f"the object graph names {key}, and the index has no value for it, as of a variable"
+                    message += " that was never initialised"
+                    yield Finding("no-value", "note", message, self.path, key)
         except (CorruptError, NotFoundError) as error:
             yield damage(error)
 
@@ -257,6 +284,10 @@ class Bundle(Reader):
         self._files.close()
         self._shards.clear()
 
+    def check(self, name: str) -> Iterator[int]:
+        """Read all bytes of a tensor, and compare every checksum; the sizes of the pieces. Raises CorruptError."""
+        return self._pieces(name)
+
     def _pieces(self, name: str) -> Iterator[int]:
         with error_context(self.path, name):
             for entry in self.stored(name):
@@ -279,15 +310,41 @@ class Bundle(Reader):
         return shard_name(self.prefix, number, self.header.num_shards)
 
     @cached_property
-    def _missing(self) -> list[int]:
-        """The shards without a file, looked up once: an index may claim 10^5 of them."""
-        return [number for number in range(self.header.num_shards) if not paths.has_file(self._shard_path(number))]
+    def missing(self) -> list[int]:
+        """The shards that tensors lie in, but that have no file, looked up once: an index may claim 10^5 of them.
+
+        A shard without a tensor needs no file: TensorFlow opens only those that it reads from.
+        """
+        return [number for number in sorted(self._held()) if not paths.has_file(self._shard_path(number))]
+
+    @cached_property
+    def renamed(self) -> Renamed | None:
+        """Where the missing shards are, when they lie in the same directory under other names."""
+        from ckpt_tools.readers.renamed import renamed_data  # what is whole does not wait for it
+
+        lost: dict[int, list[Entry]] = {number: [] for number in self.missing}
+        for name in self.entries:
+            for entry in self.stored(name):
+                if entry.shard in lost:
+                    lost[entry.shard].append(entry)
+        return renamed_data(self.shard_paths, lost)
 
     def _entry(self, name: str) -> Entry:
         entry = self.entries.get(name)
         if entry is None:
             raise NotFoundError("no such tensor", path=self.path, key=name)
         return entry
+
+    def _require_all_parts(self, name: str) -> None:
+        if name in self.absent:
+            whole = self.entries[name].elements
+            raise NotFoundError(
+                f"only {whole - self.absent[name]} of its {whole} elements are here: the others are in other files of "
+                "the sharded save",
+                path=self.path,
+                key=name,
+                hint="open the checkpoint that all parts were merged into",
+            )
 
     def _array(self, entry: Entry) -> np.ndarray:
         """The value of an entry that has bytes of its own."""
@@ -367,7 +424,8 @@ class Bundle(Reader):
             if part.slices or part.dtype != entry.dtype or part.shape != box.shape:
                 raise CorruptError(f"its part that starts at {list(box.start)} has another type or shape")
             parts.append(Part(box, part))
-        require_cover([part.box for part in parts], entry.shape)
+        if absent := require_apart([part.box for part in parts], entry.shape):
+            self.absent[name] = absent
         return parts
 
     def _refuse_overlaps(self) -> None:

@@ -20,6 +20,9 @@ from ckpt_tools.readers.window import Bytes
 if TYPE_CHECKING:
     import numpy as np
 
+# The text of attributes is short, and where it lies in a broken heap the library may look for its end for ever.
+_ATTRIBUTES_SECONDS, _ATTRIBUTE_SECONDS = 0.5, 0.001
+
 __all__ = ["MAX_EXPANSION", "MAX_EXPANSION_FREE", "Hdf5File", "Listed"]
 
 
@@ -86,7 +89,7 @@ class Hdf5File:
 
         Raises CorruptError when they cannot be read.
         """
-        answer = self._ask("attributes", None)
+        answer = self._ask("attributes", None, seconds=_ATTRIBUTES_SECONDS + _ATTRIBUTE_SECONDS * len(self.tensors))
         try:
             lists = tuple(
                 Listed(str(each["group"]), str(each["attribute"]), tuple(map(str, each["names"])))
@@ -163,7 +166,7 @@ class Hdf5File:
             at += length
         return found
 
-    def _ask(self, ask: str, name: str | None, **more: int) -> Any:
+    def _ask(self, ask: str, name: str | None, **more: float) -> Any:
         nbytes = 0 if name is None else self.tensors[name].nbytes
         while True:
             if not self._child.usable:

@@ -5,7 +5,8 @@ Keras 3 may cut them into shards:
     NAME.weights.json    {"metadata": {...}, "weight_map": {"/layers/dense/vars": "NAME_00000.weights.h5", ...}}
     NAME_00000.weights.h5 ...
 
-Only values are read: no configuration of a model is ever looked at. Source: keras/src/saving/saving_lib.py.
+No configuration of a model is ever followed: its layers are counted and their sizes compared.
+Source: keras/src/saving/saving_lib.py.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from ckpt_tools.fs import paths, witness
 from ckpt_tools.readers.base import Progress, TensorInfo
 from ckpt_tools.readers.common import Reader, damage, error_context
 from ckpt_tools.readers.hdf5 import Hdf5File
+from ckpt_tools.readers.keras_contents import MAX_CONFIG_BYTES, problems
 from ckpt_tools.readers.open_files import OpenFiles
 from ckpt_tools.readers.window import Bytes
 
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 MAX_MAP_BYTES = 64 << 20
+CONFIG = "config.json"
 
 NO_CHECKSUMS = "HDF5 keeps no checksums: damage that leaves the structure whole cannot be seen"
 
@@ -97,7 +100,32 @@ class Hdf5Checkpoint(Reader):
         return self._files[name].chunks(name)
 
     def outline(self) -> Iterator[Finding]:
-        return map(damage, self._missing)
+        yield from map(damage, self._missing)
+        told: dict[str, None] = {}
+        for file in self._opened:
+            try:
+                lists, texts = file.attributes()
+            except CorruptError as error:
+                yield damage(error)
+                continue
+            config = texts.get("model_config") if file.legacy else self._config()
+            told.update(dict.fromkeys(problems(self._tensors, lists, file.unwritten, config)))
+        # What is in a missing shard is missed for that reason.
+        for problem in told if not self._missing else ():
+            message = (
+                f"{problem}: its save was interrupted, or it was changed" if "are not there" in problem else problem
+            )
+            yield Finding(
+                "incomplete", "damage", message, self.prefix, fix="go on from another copy or an earlier save"
+            )
+
+    def _config(self) -> str | None:
+        """The configuration of the model that lies beside the weights, as in a ``.keras`` file that was unpacked."""
+        directory, name = os.path.split(self.prefix)
+        path = os.path.join(directory, CONFIG)
+        if name != "model.weights.h5" or not paths.exists(path):
+            return None
+        return paths.read_file(path, limit=MAX_CONFIG_BYTES).decode("utf-8", "replace")
 
     def examine(self) -> Iterator[Progress]:
         yield Progress(finding=Finding("no-checksums", "note", NO_CHECKSUMS, self.prefix))

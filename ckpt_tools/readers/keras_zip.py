@@ -4,7 +4,7 @@
     metadata.json  config.json  model.weights.json  model_00000.weights.h5 ...
 
 Nothing is extracted: a stored member is read in place, a compressed one is unpacked in memory, within limits. The
-configuration is never looked at: Keras would run what it names.
+configuration is never followed, for Keras would run what it names: its layers are counted and their sizes compared.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from ckpt_tools.readers.archives import WEIGHT_MAP, WEIGHTS
 from ckpt_tools.readers.base import Progress
 from ckpt_tools.readers.common import CHUNK, damage, error_context
 from ckpt_tools.readers.hdf5 import MAX_EXPANSION, MAX_EXPANSION_FREE
-from ckpt_tools.readers.keras_h5 import MAX_MAP_BYTES, Hdf5Checkpoint, Source, shards_in
+from ckpt_tools.readers.keras_contents import MAX_CONFIG_BYTES
+from ckpt_tools.readers.keras_h5 import CONFIG, MAX_MAP_BYTES, Hdf5Checkpoint, Source, shards_in
 from ckpt_tools.readers.window import Bytes, Memory, Stream, Window
 
 MAX_MEMBERS = 10_000
@@ -158,6 +159,16 @@ class KerasZip(Hdf5Checkpoint):
     def close(self) -> None:
         super().close()
         self._archive.close()
+
+    def _config(self) -> str | None:
+        if CONFIG not in self._archive.members:
+            return None
+        source = self._archive.open(CONFIG)
+        if source.size > MAX_CONFIG_BYTES:
+            raise UnsafeError(
+                f"{CONFIG} of {source.size} bytes is over the limit of {MAX_CONFIG_BYTES}", path=self.prefix
+            )
+        return source.read(0, source.size).decode("utf-8", "replace")
 
     def _opener(self, name: str) -> Source:
         return lambda _: self._archive.open(name)

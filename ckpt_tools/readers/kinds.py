@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Kind:
-    """``id`` is ``table``, ``hdf5``, ``zip`` or ``json`` for what a reader may open, else the name of a stranger.
+    """``id`` is ``table``, ``hdf5``, ``zip``, ``json`` or ``safetensors`` for what a reader opens, else a stranger's.
 
     ``sentence`` goes on from "this is"; ``hint`` says what to pass instead.
     """

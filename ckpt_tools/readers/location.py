@@ -4,6 +4,7 @@
     version 1            the file, or ``PREFIX-?????-of-N`` of a sharded one
     a SavedModel         its directory
     Keras                the ``.h5``, ``.keras`` or ``.weights.json`` (also ``.h5.index.json``) file
+    safetensors          the file
 
 Nothing here globs: names with ``[`` or ``*`` in them are names.
 """
@@ -73,7 +74,7 @@ def _of_part(path: str, part: BundlePart) -> str:
     try:
         return _existing(prefix)
     except NotFoundError as error:
-        if part.part == "data":
+        if part.part == "data" and "another name" not in error.message:
             raise NotFoundError(
                 "a data file without its index: the names, types and places of its tensors are not in it",
                 path=path,
@@ -97,6 +98,8 @@ def _existing(prefix: str, *, named_by_state: bool = False) -> str:
         if not named_by_state and is_state_file(prefix):
             return named_by(directory or ".", name)
         _refuse(prefix)
+        if INDEX in name:
+            _refuse_renamed(prefix, directory or ".")
         return prefix
     sets = shard_sets_in(directory or ".", every["prefix"] if every else name)
     if len(sets) == 1:
@@ -104,6 +107,7 @@ def _existing(prefix: str, *, named_by_state: bool = False) -> str:
     whole_map = f"{prefix.removesuffix('.weights.h5')}.weights.json"
     if prefix.endswith(".weights.h5") and paths.has_file(whole_map):
         return whole_map
+    _refuse_renamed(prefix, directory or ".")
     there = sets or prefixes_in(directory or ".") or files_in(directory or ".")
     hint = f"there is: {', '.join(os.path.join(directory, name) for name in there[:4])}" if there else None
     raise NotFoundError("no checkpoint with this prefix (no .index file)", path=prefix, hint=hint)
@@ -123,6 +127,19 @@ def what_is(path: str) -> Kind | None:
         directory, name = os.path.split(path)
         return shard_stranger(name, lambda other: _sniffed(os.path.join(directory, other)))
     return kind
+
+
+def _refuse_renamed(path: str, directory: str) -> None:
+    """Raise when it is an index that is missed, and a file here is one under another name."""
+    from ckpt_tools.readers.renamed import renamed_index
+
+    found = renamed_index(directory)
+    if found is not None:
+        raise NotFoundError(
+            f"no checkpoint with this prefix: {found.name!r} is an index under another name",
+            path=path,
+            hint=found.command,
+        )
 
 
 def _refuse(path: str) -> None:
@@ -145,7 +162,10 @@ def latest_in(directory: str) -> str:
     """The prefix that a directory's ``checkpoint`` file names as its newest; else the only one that is there."""
     if paths.has_file(os.path.join(directory, FILE_NAME)):
         return named_by(directory, FILE_NAME)
-    there = prefixes_in(directory) or files_in(directory)
+    there = prefixes_in(directory)
+    if not there:
+        _refuse_renamed(directory, directory)
+        there = files_in(directory)
     if len(there) == 1:
         return os.path.join(directory, there[0])
     if there:
@@ -200,7 +220,14 @@ def named_by(directory: str, name: str) -> str:
             raise_stranger(os.path.join(directory, FILE_NAME), kind)
         error.hint = f"pass a prefix instead: {', '.join(os.path.join(directory, n) for n in there)}" if there else None
         raise
-    return _existing(inside(directory, state.latest, name), named_by_state=True)
+    prefix = inside(directory, state.latest, name)
+    try:
+        return _existing(prefix, named_by_state=True)
+    except NotFoundError as error:
+        error.hint = error.hint or f"see what is here: ckpt audit {shlex.quote(directory)}"
+        if name != FILE_NAME:
+            error.message = f"this is a 'checkpoint' file, and it names {state.latest}: {error.message}"
+        raise
 
 
 def prefixes_in(directory: str) -> list[str]:

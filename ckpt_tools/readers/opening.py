@@ -14,7 +14,11 @@ from ckpt_tools.readers.signatures import sniff
 from ckpt_tools.readers.v1_names import shard_names
 
 # Whole files of other formats.
-_ENDINGS = {"hdf5": ("an HDF5 file", ".h5"), "zip": ("a .keras file", ".keras")}
+_ENDINGS = {
+    "hdf5": ("an HDF5 file", ".h5"),
+    "zip": ("a .keras file", ".keras"),
+    "safetensors": ("a safetensors file", ".safetensors"),
+}
 
 
 def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
@@ -38,10 +42,14 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         return _version_1(where)
     with paths.open_file(where) as file:
         kind = sniff(file)
-    if kind is None or kind.id not in ("table", "hdf5", "zip", "json"):
+    if kind is None or kind.id not in ("table", "hdf5", "zip", "json", "safetensors"):
         raise_stranger(where, kind)
     if kind.id == "table":
         return _version_1(where)
+    if kind.id == "safetensors":
+        from ckpt_tools.readers.safetensors import Safetensors
+
+        return Safetensors(where)
     if kind.id == "zip":
         from ckpt_tools.readers.keras_zip import KerasZip
 

@@ -49,7 +49,7 @@ _PADDLE = Kind(
     "a file of weights of PaddlePaddle, a pickle, which is never opened because it can run code",
     AS_SAFETENSORS,
 )
-_SAFETENSORS = Kind("safetensors", "a safetensors file", "it holds no TensorFlow checkpoint: open it with safetensors")
+_SAFETENSORS = Kind("safetensors")
 _STATE = Kind("state", "a 'checkpoint' file, which only names checkpoints", "pass its directory")
 TFJS = Kind(
     "tensorflow-js",

@@ -213,7 +213,7 @@ def norms(bands: Sequence[NormBand]) -> str:
     for label, name in (("90 %", "high"), ("median", "middle"), ("10 %", "low")):
         points = [
             {
-                "value": (math.log10(math.sqrt(band.first * band.last)), getattr(band, name)),
+                "value": (math.log10(math.sqrt(band.first * band.last)), _drawn(getattr(band, name))),
                 "label": f"items {band.first} to {band.last}, {label}",
             }
             for band in bands

@@ -34,6 +34,7 @@ Files = Mapping[str, Fingerprint]
 # The checkpoint without a name (``.index``) of the current directory.
 _HERE = os.path.join(os.curdir, "")
 _KERAS = (".h5", ".hdf5", ".keras", *MAPS)
+_SAVE = re.compile(r"(?P<name>.*)-(?P<number>\d{1,18})", re.DOTALL)
 _LOGS = re.compile(r"train\.log|metrics\.jsonl|.*\.tfevents\..*")
 # The originals of rewritten checkpoints: named by their ledger.
 _BACKUPS = ".ckpt-tools"
@@ -164,6 +165,10 @@ class Discovery:
         closed = len(self.problems)
         others: list[Run] = []
         latest: list[Run] = []
+        # Only this project's trainer saves a newest state apart: what it went on from is the same run, earlier.
+        resumed = (
+            best is not None and os.path.dirname(best) == paths.normal(experiment.best_line) and _trained(experiment)
+        )
         files: dict[str, Fingerprint] = {}
         orphans: list[str] = []
         lines = {paths.normal(experiment.best_line), paths.normal(experiment.latest_line)}
@@ -185,13 +190,14 @@ class Discovery:
             orphans += folder.orphans
             for run in self._checkpoints(folder):
                 if run.prefix != best:
-                    (latest if here == paths.normal(experiment.latest_line) else others).append(run)
+                    own = here == paths.normal(experiment.latest_line) or (resumed and _is_superseded(run, best))
+                    (latest if own else others).append(run)
         if best is None and isinstance(problem, NotFoundError) and len(self.problems) > closed:
             problem = self.problems[closed]  # what cannot be listed may hold it
         apart = {run.path for run in others}
         files = {path: status for path, status in files.items() if apart.isdisjoint(_wholes(path))}
-        own = self._run(directory, "experiment", best, files, problem, [run.path for run in latest])
-        yield from self._with_orphans([own, *others], orphans)
+        whole = self._run(directory, "experiment", best, files, problem, [run.path for run in latest])
+        yield from self._with_orphans([whole, *others], orphans)
 
     def _saved_model(self, directory: str) -> Run:
         files: dict[str, Fingerprint] = {}
@@ -329,6 +335,32 @@ def _best(experiment: Experiment) -> tuple[str | None, CkptError | None]:
             if len(names) == 1:
                 return _normal(os.path.join(line, names[0])), error
         return None, error
+
+
+def _trained(experiment: Experiment) -> bool:
+    """Whether this project's trainer has saved here."""
+    try:
+        return experiment.has_latest
+    except CkptError:
+        return False
+
+
+def _is_superseded(run: Run, best: str | None) -> bool:
+    """Whether a checkpoint is one that the best of its run took the place of: with a lower number in the same line, or
+    the one prefix of the original trainer, in the folder above."""
+    if run.kind != "checkpoint" or best is None:
+        return False
+    line = os.path.dirname(best)
+    if os.path.dirname(run.path) == os.path.dirname(line):
+        return True
+    before, after = _SAVE.fullmatch(run.path), _SAVE.fullmatch(best)
+    return bool(
+        os.path.dirname(run.path) == line
+        and before
+        and after
+        and before["name"] == after["name"]
+        and int(before["number"]) < int(after["number"])
+    )
 
 
 def _normal(prefix: str) -> str:

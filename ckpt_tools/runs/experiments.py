@@ -9,6 +9,7 @@ ROOT/runs/EXPERIMENT/                             TensorBoard events, train.log,
 from __future__ import annotations
 
 import os
+import shlex
 from dataclasses import dataclass
 from typing import Any
 
@@ -140,4 +141,12 @@ def resolve(path: str | os.PathLike[str]) -> str:
     path = os.fspath(path)
     if not paths.is_lone(path) and paths.is_directory(path) and _holds_checkpoint(os.path.join(path, BEST_LINE)):
         return Experiment(path).best_prefix()
-    return locate(path)
+    try:
+        return locate(path)
+    except NotFoundError as error:
+        newest = os.path.join(path, LATEST_LINE)
+        if not paths.is_lone(path) and _holds_checkpoint(newest):
+            # A run of this project's trainer before its first best, or one that has lost it.
+            error.hint = f"it has no best; to go on from its newest state: trainer train {shlex.quote(path)} --resume "
+            error.hint += "--from latest"
+        raise

@@ -84,7 +84,8 @@ class RewriteEntry(Entry):
 
     ``index_before`` and ``index_after`` are the SHA-256 of its index, None where there was none. ``links`` and then
     ``added`` are the data files of the new index, in its order; ``moves`` tells that the originals of the links went
-    to the backup. ``displaced`` are those names of them that a file of another save had: it went to the backup, too.
+    to the backup, and ``retired`` are data files of the old index that went there, too, and that the new one leaves
+    out. ``displaced`` are those names of the new ones that a file of another save had: it went to the backup, too.
     """
 
     kind = "rewrite"
@@ -97,6 +98,7 @@ class RewriteEntry(Entry):
     moves: bool = False
     added: tuple[Added, ...] = ()
     displaced: tuple[str, ...] = ()
+    retired: tuple[str, ...] = ()
 
     @property
     def index(self) -> str:
@@ -110,7 +112,8 @@ class RewriteEntry(Entry):
     @property
     def moved(self) -> tuple[str, ...]:
         """The names of the originals that went to the backup."""
-        return tuple(link.original for link in self.links if link.original is not None) if self.moves else ()
+        linked = tuple(link.original for link in self.links if link.original is not None)
+        return (*linked, *self.retired) if self.moves else ()
 
     @property
     def kept(self) -> tuple[str, ...]:
@@ -231,6 +234,7 @@ def _decode(stored: dict[str, Any]) -> Entry:
         moves=moves,
         added=added,
         displaced=_names(stored, "displaced"),
+        retired=_names(stored, "retired") if "retired" in stored else (),
     )
 
 
@@ -302,7 +306,7 @@ def _require_ours(entry: Entry) -> None:
     expected = [data_name(entry.checkpoint, number, count) for number in range(count)]
     moved = [data_name(entry.checkpoint, number, len(entry.moved)) for number in range(len(entry.moved))]
     originals = [link.original for link in entry.links if link.original is not None and not entry.moves]
-    if list(entry.created) != expected or list(entry.moved) != moved or not set(entry.displaced) <= set(expected):
+    if list(entry.created) != expected or sorted(entry.moved) != moved or not set(entry.displaced) <= set(expected):
         raise UnsafeError("an entry names files that are not those of its checkpoint")
     if not all((part := bundle_part(name)) is not None and part.part == "data" for name in originals):
         raise UnsafeError("an entry names files that are no data files")

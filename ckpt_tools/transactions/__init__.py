@@ -13,7 +13,7 @@ What was changed, and where the originals are, is in the ledger of the directory
 
 from ckpt_tools.transactions.commit import Applied, apply, apply_to
 from ckpt_tools.transactions.journal import Ended, pending, recover
-from ckpt_tools.transactions.plan import Change, Plan, Value, plan_index, plan_scalar, plan_values
+from ckpt_tools.transactions.plan import Change, Plan, Value, plan_index, plan_part, plan_scalar, plan_values
 from ckpt_tools.transactions.rollback import drop_backups, has_backup, undo, written_names
 from ckpt_tools.transactions.tidying import Tidying, apply_tidying
 
@@ -31,6 +31,7 @@ __all__ = [
     "has_backup",
     "pending",
     "plan_index",
+    "plan_part",
     "plan_scalar",
     "plan_values",
     "recover",

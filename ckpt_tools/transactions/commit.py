@@ -16,6 +16,9 @@ A bundle names its data files ``PREFIX.data-I-of-N``. The rewrite leaves every b
 The old index needs only the old names and the new index only the new ones, so at every moment the checkpoint
 is whole: before step 6 it is the old one, after it the new one. Undo is the same in reverse.
 
+A plan that leaves data out (`plan_part`) also has old data files without a second name: they go to the backup behind
+the commit, in step 7. Empty new ones make the number in the names another than before.
+
 A plan with another ``target`` makes a second checkpoint beside the first, which stays as it is; one without new data
 only writes an index. They go through the same steps, with nothing to move.
 """
@@ -110,8 +113,7 @@ def _unfinished(plan: Plan, prefix: str) -> list[str]:
     created = plan.created(prefix)
     links = dict(zip(created, plan.shards, strict=False))
     written = {index_name(prefix): plan.index}
-    if plan.shard is not None:
-        written[created[-1]] = plan.shard
+    written |= _new_data(plan, prefix)
     written |= {unfinished_name(path): content for path, content in written.items()}
     found = [os.path.join(directory, file) for file in local.list_directory(directory)]
     written |= {
@@ -140,8 +142,12 @@ def _entry(plan: Plan, place: Workplace) -> RewriteEntry:
         index_after=digest(plan.index),
         links=tuple(Link(name, os.path.basename(old)) for name, old in zip(links, plan.shards, strict=False)),
         moves=plan.in_place and bool(created),
-        added=tuple(Added(name, digest(plan.shard or b"")) for name in added),
+        added=tuple(
+            Added(name, digest(content))
+            for name, content in zip(added, _new_data(plan, plan.target).values(), strict=True)
+        ),
         displaced=tuple(name for name in created if local.is_there(place.path(name))),
+        retired=tuple(map(os.path.basename, plan.retired)) if plan.in_place and created else (),
     )
 
 
@@ -176,13 +182,19 @@ def _write(plan: Plan, target: str) -> None:
     try:
         for old, new in zip(plan.shards, created, strict=False):
             durable.link_or_copy(old, new)
-        if plan.shard is not None:
-            durable.create_whole(created[-1], plan.shard, like=like)
+        for path, content in _new_data(plan, target).items():
+            durable.create_whole(path, content, like=like)
     except StorageError as error:
         if isinstance(error.__cause__, FileExistsError):
             raise BusyError("was made while this was being worked on", path=error.path, hint=_AGAIN) from error
         raise
     durable.create_file(unfinished_name(index_name(target)), plan.index, like=like)
+
+
+def _new_data(plan: Plan, target: str) -> dict[str, bytes]:
+    """The data files that are not links of old ones, and what is in them."""
+    new = plan.created(target)[len(plan.shards) :] if plan.shard is not None else []
+    return {path: b"" if number else plan.shard or b"" for number, path in enumerate(new)}
 
 
 def _read_back(plan: Plan) -> None:
@@ -194,8 +206,9 @@ def _read_back(plan: Plan) -> None:
         source, target = plan.sources[before], local.fingerprint(after)
         if target != source and (target.size != source.size or file_digest(before) != file_digest(after)):
             raise CorruptError("differs from the file it was copied from", path=after)
-    if plan.shard is not None and local.read_file(created[-1], limit=len(plan.shard)) != plan.shard:
-        raise CorruptError("reads back differently", path=created[-1])
+    for path, content in _new_data(plan, plan.target).items():
+        if local.read_file(path, limit=len(content)) != content:
+            raise CorruptError("reads back differently", path=path)
 
 
 def _require_unchanged(plan: Plan) -> None:

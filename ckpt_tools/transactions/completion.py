@@ -49,11 +49,11 @@ class Pending:
 
 @dataclass(frozen=True)
 class _Original:
-    """A data file of the old index: its own name, its place in the backup, and its name in the new index."""
+    """A data file of the old index: its own name, its place in the backup, and its name in the new index, if any."""
 
     own: str
     kept: PathLike | None
-    second: str
+    second: str | None
 
     @property
     def name(self) -> str:
@@ -69,6 +69,8 @@ def _originals(place: Workplace, entry: RewriteEntry) -> Iterator[_Original]:
         assert link.original is not None
         kept = None if backup is None else backup / link.original
         yield _Original(place.path(link.original), kept, place.path(link.name))
+    for name in entry.retired if entry.moves else ():
+        yield _Original(place.path(name), None if backup is None else backup / name, None)
 
 
 def side(place: Workplace, entry: RewriteEntry) -> tuple[Side | None, str]:
@@ -101,6 +103,8 @@ def _other_name(place: Workplace, entry: RewriteEntry, original: _Original) -> P
     """Another name of a data file of the old index, in the backup or the new index; None when it has none."""
     if original.kept is not None and original.is_kept():
         return original.kept
+    if original.second is None:
+        return None
     second = os.path.basename(original.second)
     # What another save has there: the change had not yet moved it out of its way, or has put it back.
     in_the_way = second in entry.displaced and not place.is_kept(entry, second)
@@ -118,17 +122,23 @@ def end_after(place: Workplace, entry: RewriteEntry) -> None:
             raise NotFoundError("the backup of this change was removed", path=place.backup_path(entry))
         for original in _originals(place, entry):
             if not original.is_kept():
-                _move_away(original)
+                _move_away(place, original, backup / entry.index)
             elif is_same(original.own, backup / original.name) and named_by(place, original.name) is None:
                 durable.remove(original.own)  # an undo that was interrupted gave it this name back
         durable.sync_directory(backup)
         durable.sync_directory(place.directory)
 
 
-def _move_away(original: _Original) -> None:
-    """Move a data file to the backup that has a second name, unless it is not that file: a trainer takes no lock."""
+def _move_away(place: Workplace, original: _Original, old_index: PathLike) -> None:
+    """Move a data file to the backup that has a second name, unless it is not that file: a trainer takes no lock.
+
+    One without a second name is moved when no index needs it but the old one, which is in the backup.
+    """
     assert original.kept is not None
-    if is_same(original.second, original.own):
+    if original.second is None:
+        if local.is_there(original.own) and named_by(place, original.name) in (None, os.fspath(old_index)):
+            durable.rename(original.own, original.kept)
+    elif is_same(original.second, original.own):
         durable.rename(original.own, original.kept)
         if not is_same(original.second, original.kept):  # saved between the look and the rename
             durable.rename(original.kept, original.own)
@@ -341,7 +351,10 @@ def verify_kept(place: Workplace, entry: RewriteEntry) -> bytes | None:
             raise NotFoundError("the backup lacks a file", path=path)
         if local.is_there(original.own):
             raise taken(original.own)
-    same = all(kept.kept is not None and is_same(kept.kept, kept.second) for kept in _originals(place, entry))
+    same = all(
+        kept.kept is not None and kept.second is not None and is_same(kept.kept, kept.second)
+        for kept in _originals(place, entry)
+    )
     links = any(kept.kept is not None and local.is_link(kept.kept) for kept in _originals(place, entry))
     if not same and (links or not is_whole(os.path.join(place.backup_path(entry), entry.checkpoint))):
         raise CorruptError("the backup of the data is damaged", path=place.backup_path(entry))

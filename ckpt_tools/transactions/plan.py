@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from ckpt_tools.errors import CorruptError
+from ckpt_tools.errors import CorruptError, UnsafeError
 from ckpt_tools.format import checksum
 from ckpt_tools.format.bundle import HEADER_KEY, OBJECT_GRAPH_KEY, Entry
 from ckpt_tools.format.dtypes import BY_NAME
@@ -21,6 +21,9 @@ from ckpt_tools.format.strings import encode_strings
 from ckpt_tools.format.table import read_table, write_table
 from ckpt_tools.fs import local
 from ckpt_tools.readers.bundle import MAX_INDEX_BYTES, Bundle, index_name, shard_name
+
+# What is copied is held in memory until it is written.
+MAX_COPIED_BYTES = 16 << 30
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,8 @@ class Plan:
     is not there yet. ``shards`` are the data files of ``prefix`` that the new index keeps, in the order of its own;
     ``index`` and ``shard`` are the new files' bytes (``shard`` None: no data is added); ``old_index`` is what
     ``target`` had, None when it had none. ``sources`` are the files that all was computed from, as they were then.
+    ``retired`` are the data files that a change in place needs no more, and ``empty`` is how many without any bytes it
+    adds, so that no new name is one of an old file.
     """
 
     prefix: str
@@ -54,16 +59,18 @@ class Plan:
     index: bytes
     shard: bytes | None
     sources: Mapping[str, local.Fingerprint]
+    retired: tuple[str, ...] = ()
+    empty: int = 0
 
     @property
     def in_place(self) -> bool:
         return self.target == self.prefix
 
     def created(self, target: str) -> list[str]:
-        """The data files that the new index names when it stands at ``target``: those kept, then the new one."""
+        """The data files that the new index names when it stands at ``target``: those kept, the new one, empty ones."""
         if self.shard is None and self.in_place:
             return []
-        count = len(self.shards) + (self.shard is not None)
+        count = len(self.shards) + (self.shard is not None) + self.empty
         return [shard_name(target, number, count) for number in range(count)]
 
     def to_json(self) -> dict[str, Any]:
@@ -148,6 +155,96 @@ def plan_values(
     )
 
 
+def plan_part(
+    bundle: Bundle,
+    keep: Iterable[str],
+    values: Mapping[str, Value],
+    *,
+    reason: str,
+    evidence: Mapping[str, Any],
+    target: str | None = None,
+) -> Plan:
+    """Write some tensors, keep some others under their names, and leave the rest out with its bytes.
+
+    A data file of which everything is kept stays, linked; what is kept of another is copied into the new one, byte for
+    byte, with its checksum, which is verified. Raises CorruptError or NotFoundError when what is kept is damaged,
+    UnsafeError when there is more to copy than is held in memory.
+    """
+    names = set(keep)
+    lost = {entry.shard for name in bundle.entries if name not in names for entry in bundle.stored(name) if entry.size}
+    used = {entry.shard for name in names for entry in bundle.stored(name) if entry.size}
+    whole = [number for number in range(bundle.header.num_shards) if number in used and number not in lost]
+    copied = sum(entry.size for name in names for entry in bundle.stored(name) if entry.shard not in whole)
+    if copied + sum(len(value.raw) for value in values.values()) > MAX_COPIED_BYTES:
+        raise UnsafeError(f"{copied} bytes to copy are over the limit of {MAX_COPIED_BYTES}", path=bundle.prefix)
+    _check_extents(bundle, names)
+    numbers = {old: new for new, old in enumerate(whole)}
+    table: dict[bytes, bytes] = {}
+    shard = bytearray()
+    for name in sorted(names):
+        offsets: dict[tuple[int, int], int] = {}
+        for entry in bundle.stored(name):
+            if entry.size and entry.shard not in numbers:
+                offsets[entry.shard, entry.offset] = len(shard)
+                shard += _verified(bundle, name, entry)
+        for raw_key, _, entry in _entries_of(bundle, name, name):
+            offset = offsets.get((entry.shard, entry.offset)) if entry.size else None
+            if offset is None:
+                table[raw_key] = replace(entry, shard=numbers.get(entry.shard, 0)).encode()
+            else:
+                table[raw_key] = replace(entry, shard=len(whole), offset=offset).encode()
+    changes = []
+    for key, value in sorted(values.items()):
+        entry = Entry(BY_NAME[value.dtype], value.shape)
+        place = {"shard": len(whole), "offset": len(shard), "size": len(value.raw), "crc": value.crc}
+        table[key.encode()] = entry.moved(**place).encode()
+        shard += value.raw
+        changes.append(
+            Change(key, "replace" if key in bundle.entries else "add", value.dtype, value.shape, value.shown)
+        )
+    retired = [number for number in range(bundle.header.num_shards) if number not in numbers] if target is None else []
+    # A name of an old file must stay that file's until the change is made: so there is one more than before.
+    empty = bundle.header.num_shards - len(whole) if target is None else 0
+    table[HEADER_KEY] = bundle.header.with_shards(len(whole) + 1 + empty).raw
+    read = sorted(used | set(retired))
+    sources = {bundle.path: bundle.index_fingerprint}
+    sources |= {bundle.shard_paths[number]: bundle.shard(number).fingerprint for number in read}
+    return Plan(
+        prefix=bundle.prefix,
+        target=target or bundle.prefix,
+        reason=reason,
+        evidence=evidence,
+        changes=tuple(changes),
+        shards=tuple(bundle.shard_paths[number] for number in whole),
+        old_index=bundle.index_bytes if target is None else None,
+        index=write_table(table),
+        shard=bytes(shard),
+        sources=sources,
+        retired=tuple(bundle.shard_paths[number] for number in retired),
+        empty=empty,
+    )
+
+
+def _verified(bundle: Bundle, name: str, entry: Entry) -> bytes:
+    """The stored bytes of an entry, whose checksum holds."""
+    raw = bundle.shard(entry.shard).read(entry.offset, entry.size)
+    if not entry.dtype.size:
+        for _ in bundle.check(name):  # the checksums of strings and variants run over other bytes than the stored ones
+            pass
+    elif checksum.masked(raw) != entry.crc:
+        raise CorruptError("checksum does not match", path=bundle.shard_paths[entry.shard], key=name)
+    return raw
+
+
+def _entries_of(bundle: Bundle, stored: str, new: str) -> Iterator[tuple[bytes, bytes, Entry]]:
+    """The key that each entry of a tensor gets, the one that it has, and the entry: its own, then its parts'."""
+    entry = bundle.entries[stored]
+    yield new.encode(), stored.encode(), entry
+    for raw, part in zip(entry.slices, bundle.parts.get(stored, ()), strict=False):
+        piece = Slice.decode(raw)
+        yield piece.key(new), piece.key(stored), part.entry
+
+
 def _kept_entries(bundle: Bundle, kept: Mapping[str, str], numbers: Mapping[int, int]) -> Iterator[tuple[bytes, bytes]]:
     """The keys and entries of some tensors under their new names, those of their parts among them.
 
@@ -155,12 +252,7 @@ def _kept_entries(bundle: Bundle, kept: Mapping[str, str], numbers: Mapping[int,
     """
     table = read_table(bundle.index_bytes)
     for new, stored in kept.items():
-        entry = bundle.entries[stored]
-        found = [(new.encode(), stored.encode(), entry)]
-        for raw, part in zip(entry.slices, bundle.parts.get(stored, ()), strict=False):
-            piece = Slice.decode(raw)
-            found.append((piece.key(new), piece.key(stored), part.entry))
-        for new_key, key, each in found:
+        for new_key, key, each in _entries_of(bundle, stored, new):
             number = numbers.get(each.shard, 0)  # what has no bytes may be of any shard
             yield new_key, table[key] if number == each.shard else replace(each, shard=number).encode()
 

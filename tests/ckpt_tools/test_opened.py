@@ -53,3 +53,13 @@ def test_a_notebook_is_not_flooded(tmp_path: Path) -> None:
         assert page.count("<td>layer") == 200
         assert "50 more" in page
         assert len(opened.to_records()) == 250
+
+
+def test_step_and_best_of_anybodys_checkpoint(tmp_path: Path) -> None:
+    prefix = build_bundle(
+        tmp_path / "m", {"w": np.ones(3), "global_step:0": np.int64(2**60 + 1), "best_acc": np.float32(0.5)}
+    )
+    with ct.open(prefix) as checkpoint:
+        assert checkpoint.step == 2**60 + 1
+        assert (checkpoint.best_metric.status, checkpoint.best_metric.value) == ("present", 0.5)
+        assert "best_metric 0.500000" in checkpoint._repr_html_()

@@ -209,7 +209,7 @@ def archive(path: Path, members: list[tuple[str, bytes]], compression: int = zip
 
 @pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 def test_a_good_archive(tmp_path: Path, weights: bytes, compression: int) -> None:
-    path = archive(tmp_path / "m.keras", [("config.json", b"{"), ("model.weights.h5", weights)], compression)
+    path = archive(tmp_path / "m.keras", [("config.json", b"{}"), ("model.weights.h5", weights)], compression)
     with open_checkpoint(path) as checkpoint:
         assert checkpoint.format == "keras-zip"
         assert checkpoint.read("layers/dense/vars/0").tolist() == [0, 1, 2, 3, 4, 5]

@@ -1,10 +1,10 @@
 """One change of a checkpoint in a process of its own, to be killed: imports no more than it needs.
 
     python rewrite_worker.py rewrite PREFIX VALUE | migrate PREFIX [OUTPUT] | repair PREFIX | undo PREFIX |
-                             undo-beside PREFIX
+                             undo-beside PREFIX | slim PREFIX
 
-Where VALUE is stored already, where there is nothing to undo, and where the layout is the trainer's already, it does
-nothing, as the commands do.
+Where VALUE is stored already, where there is nothing to undo, where the layout is the trainer's already, and where no
+optimizer state is left, it does nothing, as the commands do.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import struct
 import sys
 from contextlib import nullcontext, suppress
 
-from ckpt_tools.errors import CkptError, NotFoundError, UnsupportedError
+from ckpt_tools.errors import CkptError, NotFoundError, UnsupportedError, UsageError
 from ckpt_tools.operations.repairing import repair
 from ckpt_tools.readers.bundle import Bundle
 from ckpt_tools.runs.ledger import history
@@ -43,6 +43,12 @@ def main(command: str, prefix: str, *rest: str) -> int:
             output = rest[0] if rest else None
             with suppress(UnsupportedError) if output is None else nullcontext():
                 migrate(prefix, output=output)
+            return 0
+        if command == "slim":
+            from ckpt_tools.operations.slimming import slim
+
+            with suppress(UsageError):
+                slim(prefix, None, in_place=True)
             return 0
         value = float(rest[0])
         recover(prefix)

@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from ckpt_tools.console.pipes import while_read
-from ckpt_tools.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_OK, CkptError, NotFoundError, UnsafeError, UsageError
+from ckpt_tools.errors import (
+    EXIT_BUG,
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    CkptError,
+    NotFoundError,
+    UnsafeError,
+    UnsupportedError,
+    UsageError,
+)
 from ckpt_tools.findings import Finding
 from ckpt_tools.fs.durable import require_writable
 from ckpt_tools.redaction import remember, without_secrets
@@ -31,7 +40,7 @@ from trainer.evaluation.closing import Closing, Extent, closing_report
 from trainer.evaluation.exporting import export as write_vectors
 from trainer.evaluation.full_report import report
 from trainer.evaluation.opening import open_model
-from trainer.extras import require
+from trainer.extras import INSTALL, installed, require
 from trainer.monitoring.curve import draw
 from trainer.naming import existing_experiment, new_experiment
 from trainer.training.cluster import Task, task_of
@@ -301,8 +310,10 @@ def evaluate(
         opened = open_model(path, given, data_dir, needs_data=True)
         assert opened.data_dir is not None
         interactions = read_split(opened.data_dir, opened.config.dataset, split)
+        if coef is not None:
+            require("re-ranking", "faiss")
         try:
-            categories = read_categories(opened.data_dir, opened.config.dataset)
+            categories = read_categories(opened.data_dir, opened.config.dataset) if installed("faiss") else None
         except NotFoundError:
             if coef is not None:
                 raise
@@ -318,6 +329,13 @@ def evaluate(
         )
         console.end_progress()
         findings = [Finding("hyper-parameter", "note", text) for text in opened.notes]
+        if not installed("faiss"):
+            findings.append(Finding("no-lists", "note", f"diversity and coverage need faiss: {INSTALL}"))
+        if coef is not None and not opened.model.excludes_padding:
+            text = (
+                f"--coef re-ranks what several interests fetch; {opened.config.model_type} has one, so nothing changes"
+            )
+            findings.append(Finding("not-re-ranked", "note", text))
         if opened.spread is not None:
             text = f"MIND draws routing noise at each evaluation: its recall is {opened.spread}"
             findings.append(Finding("routing-noise", "note", text))
@@ -535,9 +553,11 @@ def _run(
     console.findings(findings)
     # Everything that can be refused has been; only now is TensorFlow worth its seconds.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with held_stderr():
-        from trainer.training.loop import train as run
-
+    try:
+        with held_stderr():
+            from trainer.training.loop import train as run
+    except ImportError as error:
+        raise UnsupportedError(f"TensorFlow is installed, but cannot be imported: {error}", hint=INSTALL) from error
     team = _team(task, console) if distribute else None
     outcome = run(start, target, max_steps, console, team, keep=keep)
     console.end_progress()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Literal
 
 from ckpt_tools.analysis.newest import newest_whole
@@ -15,6 +14,7 @@ from trainer.config import TrainConfig
 from trainer.data.interactions import Interactions, read_categories, read_split, split_path
 from trainer.evaluation.full_report import Line, report
 from trainer.evaluation.measuring import OnProgress, numpy_model, weight_names
+from trainer.extras import installed
 
 Extent = Literal["auto", "full", "quick"]
 
@@ -83,6 +83,6 @@ def _takes_long(config: TrainConfig, users: Interactions) -> bool:
 
 
 def _categories(data_dir: str, dataset: str) -> dict[int, int] | None:
-    if find_spec("faiss") is None or not os.path.isfile(os.path.join(data_dir, f"{dataset}_item_cate.txt")):
+    if not installed("faiss") or not os.path.isfile(os.path.join(data_dir, f"{dataset}_item_cate.txt")):
         return None
     return read_categories(data_dir, dataset)

@@ -209,6 +209,7 @@ def resumed_run(
     strangers = list(_other_training_data(stored, sampler, train))
     _require_leave(prefix, objections, strangers, accept_metric=accept_metric, accept_data=accept_data)
     run_state, unsaved, said = _standing(experiment, loaded, config, valid, first, bool(objections), spread)
+    remeasured = any(finding.id == "remeasured" for finding in said)  # which says all of it
     if stop and stop.exhausted:
         run_state = replace(run_state, trials=0)
     return StartingPoint(
@@ -232,7 +233,7 @@ def resumed_run(
             *(Finding("hyper-parameter", "note", text) for text in notes(settings)),
             *_spread_findings(spread, stored, evidence),
             *said,
-            *(Finding("metric-accepted", "warning", text, prefix) for text in objections),
+            *(Finding("metric-accepted", "warning", text, prefix) for text in objections if not remeasured),
             *(Finding("data-accepted", "warning", text, prefix) for text in strangers),
             *((Finding("early-stop", "note", stop.sentence),) if stop and stop.exhausted else ()),
         ),

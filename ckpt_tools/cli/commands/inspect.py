@@ -31,6 +31,7 @@ _FORMATS = {
     "keras-h5": "Keras in HDF5 (weights or a whole model)",
     "keras-weights-h5": "Keras 3 weights in HDF5",
     "keras-zip": "Keras 3 model (.keras archive)",
+    "safetensors": "safetensors file",
 }
 _GROUPS = ("model", "average", "optimizer", "state")
 # Of longer lists the columns are laid out here: a table of rich takes a millisecond for two rows.

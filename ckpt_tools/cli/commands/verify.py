@@ -21,8 +21,8 @@ from ckpt_tools.format.bundle import OBJECT_GRAPH_KEY
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from ckpt_tools.analysis.sampling import Selection
     from ckpt_tools.analysis.verification import Verification
-    from ckpt_tools.sampling import Selection
 
 # A file that is all wrong has a finding for each of its tensors; --json has them all.
 _MOST_FINDINGS = 20
@@ -94,7 +94,7 @@ def verify(
 
 
 def _selection(sample: str | None, part: str | None, quick: bool) -> Selection | None:
-    from ckpt_tools.sampling import parse_part, parse_share
+    from ckpt_tools.analysis.sampling import parse_part, parse_share
 
     if (sample is not None) + (part is not None) + quick > 1:
         raise UsageError("--sample, --part and --quick exclude each other")

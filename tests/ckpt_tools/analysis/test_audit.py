@@ -477,3 +477,33 @@ def test_a_crowded_directory(tmp_path: Path) -> None:
         for suffix in (".index", ".data-00000-of-00001"):
             os.link(tmp_path / f"ckpt-0{suffix}", tmp_path / f"ckpt-{number}{suffix}")
     assert sum(1 for _ in Discovery(tmp_path).runs()) == 3000
+
+
+def test_what_this_trainer_went_on_from_is_the_same_run(copy: Copy, tmp_path: Path) -> None:
+    line = copy(WITH_BEST) / "keras_ckpt"
+    (own,) = (path.stem for path in line.glob("*.index"))
+    number = int(own.rpartition("-")[2])
+    for path in list(line.glob(f"{own}.*")):
+        shutil.copy(path, line / path.name.replace(own, f"ckpt-{number + 1}"))
+    (line / "checkpoint").write_text(f'model_checkpoint_path: "ckpt-{number + 1}"\n')
+    assert len(rows_of(tmp_path)) == 2, "without a newest state nothing tells that it is one run"
+    (line.parent / "latest").mkdir()
+    for path in list(line.glob(f"{own}.*")):
+        shutil.copy(path, line.parent / "latest" / path.name.replace(own, "ckpt-9"))
+    (line.parent / "latest" / "checkpoint").write_text('model_checkpoint_path: "ckpt-9"\n')
+    row = only(tmp_path)
+    assert (row.prefix or "").endswith(f"ckpt-{number + 1}")
+    assert row.nbytes == sum(file.stat().st_size for file in line.parent.rglob("*") if file.is_file())
+    # One that is newer than the best is not what the best took the place of.
+    (line / "checkpoint").write_text(f'model_checkpoint_path: "{own}"\n')
+    assert len(rows_of(tmp_path)) == 2
+
+
+def test_the_one_prefix_of_the_paper_that_this_trainer_went_on_from_is_the_same_run(copy: Copy, tmp_path: Path) -> None:
+    experiment = copy(pick("tf1.15"))
+    for line, name in (("keras_ckpt", "ckpt-1"), ("latest", "ckpt-1")):
+        (experiment / line).mkdir()
+        for path in experiment.glob("*.ckpt.*"):
+            shutil.copy(path, experiment / line / f"{name}.{path.name.rpartition('.ckpt.')[2]}")
+        (experiment / line / "checkpoint").write_text(f'model_checkpoint_path: "{name}"\n')
+    assert only(tmp_path).prefix == f"{experiment}/keras_ckpt/ckpt-1"

@@ -20,7 +20,7 @@ from ckpt_tools.lineages.naming import by_canonical_name
 from ckpt_tools.readers import open_checkpoint
 from ckpt_tools.readers.base import TensorInfo
 
-FAMILIES = sorted((Path(__file__).parent / "golden" / "names").glob("*.jsonl"))
+FAMILIES = sorted((Path(__file__).parents[2] / "golden" / "names").glob("*.jsonl"))
 
 
 def pairs_of(a: str, b: str) -> dict[str, str]:

@@ -15,11 +15,11 @@ from checkpoints import EXPERIMENTS, build_bundle
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ckpt_tools.analysis.sampling import Part, Share, parse_part, parse_share
 from ckpt_tools.analysis.verification import verify
 from ckpt_tools.cli import run
 from ckpt_tools.errors import UsageError
 from ckpt_tools.readers import TensorInfo, open_checkpoint
-from ckpt_tools.sampling import Part, Share, parse_part, parse_share
 
 SAMPLE = EXPERIMENTS[0]
 ANSWERS = pytest.CaptureFixture[str]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from checkpoints import build_bundle, pick
+from checkpoints import EXPERIMENTS, build_bundle, pick
 
 CKPT = [sys.executable, "-m", "ckpt_tools"]
 
@@ -121,3 +121,28 @@ def test_names_that_are_not_utf8_are_no_reason_to_fail(tmp_path: Path) -> None:
             )
             assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout)["prefix"] == prefix
+
+
+NO_ROOM, CLOSED = ">/dev/full", ">&-"
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux alone has a device that is always full")
+@pytest.mark.parametrize("stdout", [NO_ROOM, CLOSED])
+@pytest.mark.parametrize(
+    "words", ["inspect {path}", "inspect {path} --json", "inspect /nowhere --json", "--version", "verify --help"]
+)
+def test_an_answer_that_cannot_be_written_is_an_error_of_storage(words: str, stdout: str) -> None:
+    command = f"{sys.executable} -m ckpt_tools {words.format(path=EXPERIMENTS[0].path)}"
+    for stderr in ("", "2>/dev/full", "2>&-"):
+        ended = subprocess.run(["sh", "-c", f"{command} {stdout} {stderr}"], capture_output=True, text=True)
+        assert ended.returncode == 5
+        assert "bug" not in ended.stderr
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux alone has a device that is always full")
+@pytest.mark.parametrize("stderr", ["2>/dev/full", "2>&-", "2>&- <&-"])
+@pytest.mark.parametrize(("words", "code"), [("inspect {path}", 0), ("inspect /nowhere", 3), ("inspect", 2)])
+def test_errors_that_nobody_hears_leave_the_exit_code(words: str, code: int, stderr: str) -> None:
+    command = f"{sys.executable} -m ckpt_tools {words.format(path=EXPERIMENTS[0].path)}"
+    ended = subprocess.run(["sh", "-c", f"{command} {stderr}"], capture_output=True, text=True)
+    assert ended.returncode == code

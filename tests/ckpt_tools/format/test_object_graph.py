@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 
 from ckpt_tools.errors import CkptError, CorruptError
 from ckpt_tools.format.graph import ObjectGraph
-from ckpt_tools.format.object_graph import Attribute, Node, Slot, add_variable, build_graph, decode_graph, without_keys
+from ckpt_tools.format.object_graph import (
+    Attribute,
+    Node,
+    Slot,
+    add_variable,
+    build_graph,
+    decode_graph,
+    pruned,
+    without_keys,
+)
 from ckpt_tools.format.wire import bytes_field, fields, text_field, varint_field
 
 
@@ -148,3 +157,27 @@ def test_keys_that_are_taken_out_take_the_references_to_their_objects_along() ->
     assert unknown in next(fields(found)).content()
     assert without_keys(made, set()) == made
     assert without_keys(made, {"key-c"}) == made
+
+
+def test_a_pruned_graph_has_what_is_left_and_what_leads_there() -> None:
+    keys = {"model/w": "k1", "model/b": "k2", "optimizer/iter": "k3", "optimizer/rate": "k4", "step": "k5"}
+    graph = ObjectGraph(pruned(build_graph(keys), {"k3", "k4"}))
+    assert graph.paths == {"k1": "model/w", "k2": "model/b", "k5": "step"}
+    assert graph.child("optimizer") is None
+    assert len(graph.nodes) == 5
+    assert ObjectGraph(pruned(build_graph(keys), set())).paths == ObjectGraph(build_graph(keys)).paths
+    # A weight that only the optimizer leads to keeps it.
+    shared = ObjectGraph(pruned(build_graph({"optimizer/weights/0": "k1", "optimizer/iter": "k2"}), {"k2"}))
+    assert shared.paths == {"k1": "optimizer/weights/0"}
+    # An object without values that was there beside the model stays: older TensorFlow asks for it.
+    assert (
+        ObjectGraph(pruned(build_graph({"model/w": "k1", "model/dropout/seed": "k2"}), {"k2"})).child("model")
+        is not None
+    )
+
+
+@given(st.sets(st.sampled_from([f"{a}{b}" for a in "abc" for b in "xyz"])))
+def test_pruning_keeps_every_value_that_is_not_lost(lost: set[str]) -> None:
+    keys = {f"{a}/{b}/v": f"{a}{b}" for a in "abc" for b in "xyz"}
+    graph = ObjectGraph(pruned(build_graph(keys), lost))
+    assert graph.paths == {key: path for path, key in keys.items() if key not in lost}

@@ -16,7 +16,7 @@ run, values = sys.argv[1], [float(value) for value in sys.argv[2:]]
 os.makedirs(run, exist_ok=True)
 best = 0.0
 for epoch, value in enumerate(values):
-    time.sleep(float(os.environ.get("TRAINING", "0.15")))
+    time.sleep(float(os.environ.get("TRAINING", "0.3")))
     print(f"epoch {epoch}: valid recall {value}, train loss {1 - value:.3f}")
     if value > best:
         best = value

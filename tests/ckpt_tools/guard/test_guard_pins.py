@@ -187,6 +187,22 @@ def test_a_full_disk_is_tried_again_until_there_is_room(keeper: Keeper, monkeypa
     assert [pin.value for pin in keeper.pins.all()] == [0.5]
 
 
+def test_a_really_full_disk_disturbs_no_training(guarded: Guarded) -> None:
+    place = guarded.place / "small"
+    place.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32k", "tmpfs", place], capture_output=True).returncode:
+        pytest.skip("may not mount a file system")
+    guarded.run = place / "run"
+    try:
+        said = guarded.train(0.3, 0.2, 0.5, 0.6)
+        best = guarded.status().best
+        assert best is not None
+        assert weight_of(best.path) == pytest.approx(best.value)
+        assert best.value == 0.6 or "no room" in said
+    finally:
+        subprocess.run(["umount", "-l", place], check=True)
+
+
 def test_a_disk_that_is_full_while_a_pin_is_made_leaves_the_best_whole(
     keeper: Keeper, monkeypatch: pytest.MonkeyPatch
 ) -> None:

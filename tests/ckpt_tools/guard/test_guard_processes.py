@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
@@ -11,7 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from guarding import Guarded, wait_for
+from guarding import Guarded
 from kills import ended, processes_of
 
 OUTPUT = r"""
@@ -28,6 +29,15 @@ def test_the_output_and_the_exit_code_are_the_trainers(guarded: Guarded) -> None
     assert guard.returncode == 3
     assert output == b"\x1b[31mred\x1b[0m\r 10%\r 20%\nno newline \xff"
     assert errors.startswith(b"warning\n")
+
+
+def test_nothing_of_what_a_trainer_writes_at_its_end_is_lost(guarded: Guarded) -> None:
+    code = "import os, sys; sys.stdout.write('x' * 300_000); sys.stdout.flush(); os.write(2, b'the last'); os._exit(0)"
+    for _ in range(3):
+        with guarded.start("-c", code, options=("--quiet", "--metric", "auc")) as guard:
+            output, errors = guard.communicate(timeout=60)
+        assert len(output) == 300_000
+        assert b"the last" in errors
 
 
 def test_a_trainer_that_a_signal_killed_ends_with_128_and_the_signal(guarded: Guarded) -> None:
@@ -70,6 +80,47 @@ def test_signals_go_to_the_trainer(guarded: Guarded, name: str) -> None:
         os.kill(guard.pid, getattr(signal, name))
         assert guard.stdout.readline() == b"heard\n"
         assert guard.wait(60) == 7
+
+
+def test_an_interrupt_of_the_terminal_reaches_the_trainer_once(guarded: Guarded) -> None:
+    code = (
+        "import signal, sys, time\n"
+        "signal.signal(signal.SIGINT, lambda *_: print('interrupted', flush=True))\n"
+        "print('ready', sys.stdout.isatty(), flush=True)\ntime.sleep(0.7)\nsys.exit(9)"
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "ckpt_tools",
+        "guard",
+        str(guarded.run),
+        "--quiet",
+        "--",
+        sys.executable,
+        "-c",
+        code,
+    ]
+    guard, terminal = pty.fork()
+    if guard == 0:
+        os.execv(command[0], command)
+    said = b""
+    while b"ready True" not in said:
+        said += os.read(terminal, 1000)
+    os.write(terminal, b"\x03")
+    with contextlib.suppress(OSError):  # a terminal whose last user has left
+        while more := os.read(terminal, 1000):
+            said += more
+    _, state = os.waitpid(guard, 0)
+    assert os.waitstatus_to_exitcode(state) == 9
+    assert said.count(b"interrupted") == 1
+
+
+def test_a_file_is_no_run(guarded: Guarded) -> None:
+    guarded.run.write_text("")
+    with guarded.start("-c", "print(1)") as guard:
+        output, errors = guard.communicate(timeout=60)
+    assert (guard.returncode, output) == (2, b"")
+    assert b"a run is the directory" in errors
 
 
 def test_a_guard_that_is_killed_leaves_the_training_and_the_pinning_alone(guarded: Guarded) -> None:
@@ -131,10 +182,10 @@ def test_json_is_alone_on_stdout(guarded: Guarded) -> None:
 def test_output_that_nobody_reads_any_more_does_not_end_the_training(guarded: Guarded) -> None:
     with guarded.light(0.3, 0.2, 0.5) as guard:
         assert guard.stdout is not None
-        guard.stdout.close()
-        wait_for(lambda: guard.poll() is not None)
         assert guard.stderr is not None
-        guard.stderr.read()
+        guard.stdout.close()
+        said = guard.stderr.read()
+    assert guard.returncode == 0
     best = guarded.status().best
     assert best is not None
-    assert best.value == 0.5
+    assert best.value == 0.5, said

@@ -28,7 +28,7 @@ from ckpt_tools.lineages.tensor_names import (
     tell_roles,
 )
 
-FAMILIES = sorted((Path(__file__).parents[1] / "golden" / "names").glob("*.jsonl"))
+FAMILIES = sorted((Path(__file__).parents[2] / "golden" / "names").glob("*.jsonl"))
 
 
 def _head(family: Path) -> str:

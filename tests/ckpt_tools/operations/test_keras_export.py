@@ -19,11 +19,11 @@ from checkpoints import FIXTURES, build_bundle
 
 from ckpt_tools.cli import run
 from ckpt_tools.errors import MismatchError
+from ckpt_tools.format.keras_classes import Made, class_like, class_named, snake_case
 from ckpt_tools.format.wire import bytes_field, text_field, varint_field
 from ckpt_tools.operations.export_names import harmless
 from ckpt_tools.operations.export_writers import Content, write_h5
 from ckpt_tools.operations.exporting import Export, export
-from ckpt_tools.operations.keras_classes import Made, class_like, class_named, snake_case
 from ckpt_tools.readers.saved_model import classes_in
 
 pytestmark = pytest.mark.tensorflow

@@ -172,8 +172,9 @@ def test_a_best_that_is_gone_is_told_and_no_other_one_is_called_the_best(two_sta
     assert (two_states / "best_dev_checkpoint").read_text() == BEST
     (row,) = (row for row in audit(str(two_states)).rows if row.health == "missing")
     assert row.path == "best_dev_checkpoint"
-    with pytest.raises(NotFoundError, match="no checkpoint with this prefix"):
+    with pytest.raises(NotFoundError) as refused:
         locate(two_states / "best_dev_checkpoint")
+    assert "it names /mnt/old/best_dev-6000: no checkpoint with this prefix" in refused.value.message
 
 
 def test_without_the_usual_file_the_others_are_offered(two_states: Path) -> None:

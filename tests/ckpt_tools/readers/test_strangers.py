@@ -46,14 +46,12 @@ POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 13
 STRANGERS = {
     "Git LFS pointer": POINTER,
     "HTML page": b"\n<!DOCTYPE html><html><title>404</title>",
-    "'checkpoint' file": b'model_checkpoint_path: "ckpt-1"\n',
     "gzip archive": gzip.compress(b"x"),
     "tar archive": tarred(),
     "zip archive": zipped("readme"),
     "PyTorch": zipped("archive/data.pkl", "archive/data/0"),
     ".npz": zipped("a.npy", "b.npy"),
     "NumPy array": b"\x93NUMPY\x01\x00",
-    "safetensors": len(HEADER).to_bytes(8, "little") + HEADER + b"\0" * 4,
     "pickle": pickle.dumps({"a": 1}),
     "JSON file": b'{"model_type": "bert"}',
     "TensorFlow Lite": b"\x1c\0\0\0TFL3",
@@ -165,8 +163,12 @@ def test_what_is_no_file(tmp_path: Path, kind: str) -> None:
     path = Path(f"{prefix}.data-00000-of-00001")
     path.unlink()
     (os.mkfifo if kind == "fifo" else os.mkdir)(path)
-    with open_checkpoint(prefix) as checkpoint, pytest.raises(UnsafeError):
-        list(checkpoint.verify())
+    with open_checkpoint(prefix) as checkpoint:
+        if kind == "fifo":
+            with pytest.raises(UnsafeError):
+                list(checkpoint.verify())
+        else:
+            assert "data file is missing" in next(iter(checkpoint.verify())).message
     os.mkfifo(tmp_path / "v1")
     with pytest.raises(CkptError):
         open_checkpoint(tmp_path / "v1")
@@ -259,7 +261,6 @@ NAMED = {
     ],
     "a file of weights of MXNet": [b"\x12\x01" + bytes(14) + b"\x02" + bytes(7) + b"\xc9\xfa\x93\xf9" + bytes(60)],
     "a file of weights of Flax": [FLAX],
-    "a safetensors file": [len(HEADER).to_bytes(8, "little") + HEADER + b"\0" * 4],
     "a Python pickle": [pickle.dumps({"a": [1, 2]}, protocol=protocol) for protocol in (2, 3, 4, 5)],
     "a file of joblib": [JOBLIB, zlib.compress(pickle.dumps({"a": list(range(40)), "b": {"c": "d"}}))],
     "a tar archive": [tarred(), old_tar()],

@@ -9,9 +9,10 @@ import importlib
 import json
 import os
 import pkgutil
-import stat
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -80,19 +81,14 @@ def as_somebody(*command: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture
-def shared(tmp_path: Path) -> Iterator[Path]:
+def shared() -> Iterator[Path]:
     """A directory that every user may reach: pytest's own are for one user only."""
     if os.geteuid() != 0:
         pytest.skip("only root can work as somebody else")
-    above = [path for path in tmp_path.parents if str(path).startswith("/tmp/")]
-    modes = {path: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path, *above)}
-    for path in modes:
-        path.chmod(0o755)
-    folder = tmp_path / "shared"
-    folder.mkdir()
+    folder = Path(tempfile.mkdtemp(prefix="shared-"))
+    folder.chmod(0o755)
     yield folder
-    for path, mode in modes.items():
-        path.chmod(mode)
+    shutil.rmtree(folder)
 
 
 @pytest.mark.parametrize("whose", ["x.data-00000-of-00001", "x.index"])
@@ -155,13 +151,13 @@ def deciding() -> list[str]:
     found = [
         f"ckpt_tools.transactions.{module.name}" for module in pkgutil.iter_modules(ckpt_tools.transactions.__path__)
     ]
-    others = ("ledger", "storage", "repair", "leftovers", "cli.commands.undo")
+    others = ("fs.local", "fs.durable", "runs.ledger", "runs.leftovers", "operations.repairing", "cli.commands.undo")
     return [*found, *(f"ckpt_tools.{name}" for name in others)]
 
 
 @pytest.mark.parametrize("module", deciding())
 def test_nothing_that_decides_takes_a_refused_look_for_an_absence(module: str) -> None:
-    """``os.path.exists`` and its like answer False when the system does not say: `storage.look` is to be used."""
+    """``os.path.exists`` and its like answer False when the system does not say: `fs.local.look` is to be used."""
     path = importlib.import_module(module).__file__
     assert path is not None
     names = {

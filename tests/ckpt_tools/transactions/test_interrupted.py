@@ -20,6 +20,8 @@ import pytest
 from checkpoints import OF_EACH_LINEAGE, Sample, build_bundle, contents, pick, rewrite, snapshot, stored_best
 from traced import Traced, nameless
 
+from ckpt_tools.operations.slimming import slim
+
 VALUE = 0.5
 
 
@@ -124,6 +126,47 @@ def test_an_undo_killed_before_each_of_its_calls(traced_undo: Traced, tmp_path: 
         assert nameless(contents(traced_undo.folder)) == expected, where
         assert not pending.exists(), where
     assert set(outcomes) == {0.25, VALUE}
+
+
+@pytest.fixture
+def with_slots(tmp_path: Path) -> str:
+    """A bundle of two shards, of which one holds optimizer state too, and one nothing else."""
+    (tmp_path / "original").mkdir()
+    prefix = build_bundle(
+        tmp_path / "original" / "x", {"w": np.arange(30.0), "w/Adam": np.ones(30), "b": np.arange(3.0)}
+    )
+    rewrite(prefix, 0.25)
+    return prefix
+
+
+def test_a_slimming_killed_before_each_of_its_calls(
+    with_slots: str, require_tool: Callable[[str], str], tmp_path: Path
+) -> None:
+    """One data file is linked, the other leaves without a second name."""
+    check_kills(Traced(require_tool("strace"), Path(with_slots).parent, with_slots, "slim"), tmp_path / "log")
+
+
+def test_its_undo_killed_before_each_of_its_calls(
+    with_slots: str, require_tool: Callable[[str], str], tmp_path: Path
+) -> None:
+    old = restored(with_slots)
+    slim(with_slots, None, in_place=True)
+    traced = Traced(require_tool("strace"), Path(with_slots).parent, with_slots, "undo")
+    calls = traced.calls(tmp_path / "log")
+    expected = nameless(contents(traced.folder))
+    traced.fresh()
+    new = restored(traced.prefix)
+    assert restored(traced.prefix) != old
+    outcomes: Counter[bool] = Counter()
+    for call, number in calls:
+        assert traced.disturbed(call, number, "signal=KILL").returncode == -signal.SIGKILL
+        found = restored(traced.prefix)
+        assert found in (old, new), (call, number)
+        outcomes[found == new] += 1
+        if (traced.folder / ".ckpt-tools" / "pending.json").exists() or found == new:
+            traced.again()
+        assert nameless(contents(traced.folder)) == expected, (call, number)
+    assert set(outcomes) == {True, False}
 
 
 @pytest.mark.parametrize("faults", [{"write": "ENOSPC", "fsync": "EIO"}, {"write": "EDQUOT", "close": "EIO"}])

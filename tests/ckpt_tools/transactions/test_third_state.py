@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from checkpoints import build_bundle, contents, rewrite, snapshot, stored_best
+from faulty import HARMS
 
 from ckpt_tools.analysis import stability
 from ckpt_tools.analysis.verification import verify
@@ -57,33 +58,6 @@ def kill_at(monkeypatch: pytest.MonkeyPatch, point: int, command: Callable[[], o
         except Killed:
             return True
     return False
-
-
-def removed(index: Path) -> None:
-    index.unlink()
-
-
-def emptied(index: Path) -> None:
-    os.truncate(index, 0)
-
-
-def cut_off(index: Path) -> None:
-    os.truncate(index, index.stat().st_size // 2)
-
-
-def one_byte_changed(index: Path) -> None:
-    with index.open("r+b") as file:
-        file.seek(5)
-        byte = file.read(1)
-        file.seek(5)
-        file.write(bytes([byte[0] ^ 1]))
-
-
-def of_another(index: Path) -> None:
-    index.write_bytes((index.parent.parent / "other.index").read_bytes())
-
-
-HARMS = [removed, emptied, cut_off, one_byte_changed, of_another]
 
 
 @pytest.fixture(autouse=True)

@@ -172,7 +172,7 @@ READING = {
     "report": ("report", "{path}", "-o", "{out}/x.html"),
     "report of a shelf": ("report", "{root}", "-o", "{out}/shelf.html"),
 }
-WRITING = {"backfill", "migrate", "undo"}
+WRITING = {"backfill", "migrate", "undo", "guard"}
 IN_A_TERMINAL = {"browse"}
 
 

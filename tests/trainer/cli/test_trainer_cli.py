@@ -12,6 +12,7 @@ import struct
 import subprocess
 import sys
 import termios
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,10 @@ import pytest
 from toys import ITEMS, tree
 from typer.testing import CliRunner, Result
 
+from ckpt_tools.runs.logs import LoggedEvaluation
 from trainer import cli
 from trainer.cli.console import Console
+from trainer.monitoring.curve import draw
 
 SMALL = [
     *("--dataset", "toys", "--embedding_dim", "4", "--hidden-size", "4", "--num-interest", "2", "--maxlen", "6"),
@@ -214,6 +217,13 @@ def test_json_has_null_for_what_is_no_number(capsys: Any) -> None:
     Console("train", as_json=True).document(None, {"recall": float("nan"), "rows": [{"loss": float("inf")}]})
     document = json.loads(capsys.readouterr().out, parse_constant=lambda name: pytest.fail(name))
     assert (document["recall"], document["rows"]) == (None, [{"loss": None}])
+
+
+def test_a_curve_whose_name_no_font_can_write_is_drawn_without_a_word(tmp_path: Path) -> None:
+    found = [LoggedEvaluation(step, None, step / 10, None, None, "log") for step in (1, 2)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert draw(found, "图书_$x_ComiRec", str(tmp_path)) is not None
 
 
 def test_an_id_that_no_memory_has_room_for_is_refused(tmp_path: Path, data_dir: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,27 @@ def test_a_coefficient_of_zero_changes_no_list_and_a_large_one_mixes(data_dir: s
     assert all(len(items) <= 2 * 8 for items, _ in fetched), "N for each interest, not N + 1"
     # 8 items of 4 categories, 2 of each, where the interests have fetched so many.
     assert plain.diversity < 0.83 < large.diversity <= 24 / 28
+
+
+def test_measuring_test_users_needs_no_validation_file(tmp_path: Path) -> None:
+    for name in ("book_test.txt", "book_item_cate.txt"):
+        shutil.copy(Path(DATA, name), tmp_path / name)
+    result = run("evaluate", path_of(DR), "--data-dir", tmp_path, "--split", "test", "--top-n", 20)
+    assert result.exit_code == 0, result.output
+    assert "@20  recall 0." in result.stdout
+    assert "--top-n 50" not in result.stderr, "20 was asked for, and nothing else"
+
+
+def test_without_faiss_there_is_no_diversity_and_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    from trainer import extras
+
+    original = extras.find_spec
+    monkeypatch.setattr(extras, "find_spec", lambda name: None if name == "faiss" else original(name))
+    result = run("evaluate", path_of(DR), "--data-dir", DATA)
+    assert result.exit_code == 0, result.output
+    assert "diversity and coverage need faiss" in result.stderr
+    assert "diversity" not in result.stdout
+    assert run("evaluate", path_of(DR), "--data-dir", DATA, "--coef", 0.1).exit_code == 7
 
 
 def test_one_vector_is_not_re_ranked(data_dir: str) -> None:

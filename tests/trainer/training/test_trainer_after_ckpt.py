@@ -10,6 +10,7 @@ import pytest
 from old_experiments import DATA, EXPERIMENTS, LEFT_BEHIND, path_of
 from toys import Recorder, tree
 
+from ckpt_tools.analysis.run_audit import audit
 from ckpt_tools.operations.backfilling import Options, backfill
 from ckpt_tools.operations.migration import migrate
 from ckpt_tools.runs.experiments import Experiment
@@ -61,6 +62,8 @@ def test_training_on_deletes_nothing_that_was_migrated_in_place(tmp_path: Path) 
     assert start.unsaved_best is not None
     train(start, experiment, start.run_state.step + 10, Recorder())
     assert experiment.best_prefix() != prefix
+    (row,) = audit(str(tmp_path)).rows
+    assert (row.kind, row.verdict, row.prefix) == ("experiment", "safe", experiment.best_prefix())
     after = tree(experiment.path)
     assert {name for name, data in before.items() if after.get(name) != data} == {"keras_ckpt/checkpoint"}
     undo(prefix)

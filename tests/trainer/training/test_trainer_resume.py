@@ -122,6 +122,32 @@ def test_a_signal_finishes_the_step_and_saves_it(tmp_path: Path, data_dir: str) 
 # ---------------------------------------------------------------------------------------- resuming
 
 
+def test_a_run_that_ends_between_two_evaluations_logs_no_old_recall(tmp_path: Path, data_dir: str) -> None:
+    experiment = begin(tmp_path, data_dir, 15)
+    evaluated, stop = rows(experiment)[-2:]
+    assert (evaluated["event"], evaluated["step"], stop["event"], stop["step"]) == ("eval", 10, "stop", 15)
+    assert (stop["recall"], stop["ndcg"], stop["hitrate"]) == (None, None, None)
+    assert stop["loss"] > 0
+
+
+def test_a_resumed_run_is_told_only_what_it_may_change(finished: Experiment, data_dir: str) -> None:
+    """More negatives than items: of the two sizes that make them, the number for each user is fixed."""
+    with pytest.raises(UsageError, match="different ids") as caught:
+        resumed_run(finished, "best", {"batch_size": 50}, data_dir=data_dir)
+    assert caught.value.hint == "use --batch-size 39"
+    assert resumed_run(finished, "best", {"batch_size": 39}, data_dir=data_dir).config.batch_size == 39
+
+
+def test_item_0_in_the_data_is_pointed_out(tmp_path: Path, data_dir: str) -> None:
+    shutil.copytree(data_dir, tmp_path / "data")
+    with open(tmp_path / "data" / "toys_train.txt", "a") as file:
+        file.write("3,0,99\n")
+    found = new_run(small_config(), str(tmp_path / "data")).findings
+    assert next(finding.message for finding in found if finding.id == "padding-id").startswith(
+        "item id 0 occurs 1 times"
+    )
+
+
 def test_the_best_is_kept_and_resumed(tmp_path: Path, data_dir: str) -> None:
     experiment = begin(tmp_path, data_dir, 100, learning_rate=0.1)
     logged = [row for row in rows(experiment) if row["event"] in ("start", "eval")]

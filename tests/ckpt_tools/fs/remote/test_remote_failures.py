@@ -228,7 +228,7 @@ def test_urls_that_are_not_followed(url: str, error: type[CkptError]) -> None:
 
 
 def test_without_the_packages(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(_: str) -> None:
+    def missing(_: str, **options: object) -> None:  # noqa: ARG001
         raise ImportError("Install s3fs to access S3")
 
     monkeypatch.setattr(fsspec.core, "url_to_fs", missing)

@@ -194,3 +194,33 @@ def unlocked(folder: Path) -> Iterator[None]:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     finally:
         os.close(descriptor)
+
+
+# ------------------------------------------------------------------------------------ what an index may suffer
+
+
+def removed(index: Path) -> None:
+    index.unlink()
+
+
+def emptied(index: Path) -> None:
+    os.truncate(index, 0)
+
+
+def cut_off(index: Path) -> None:
+    os.truncate(index, index.stat().st_size // 2)
+
+
+def one_byte_changed(index: Path) -> None:
+    with index.open("r+b") as file:
+        file.seek(5)
+        byte = file.read(1)
+        file.seek(5)
+        file.write(bytes([byte[0] ^ 1]))
+
+
+def of_another(index: Path) -> None:
+    index.write_bytes((index.parent.parent / "other.index").read_bytes())
+
+
+HARMS = [removed, emptied, cut_off, one_byte_changed, of_another]
