@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from ckpt_tools.analysis.messages.nearest import nearest
 from ckpt_tools.errors import CkptError
 from ckpt_tools.lineages import BestMetric, Lineage, identify
 from ckpt_tools.lineages.tensor_names import Roles, tell_roles
@@ -105,7 +106,11 @@ class OpenedCheckpoint(Mapping[str, LazyTensor]):
 
     def __getitem__(self, name: str) -> LazyTensor:
         tensors = self._checkpoint.tensors
-        return LazyTensor(self._checkpoint, tensors[name if name in tensors else self._canonical[name]])
+        key = name if name in tensors else self._canonical.get(name)
+        if key is None:
+            near = nearest(name, tensors).names
+            raise KeyError(f"{name}{f' (did you mean {near[0]}?)' if near else ''}")
+        return LazyTensor(self._checkpoint, tensors[key])
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._checkpoint.tensors)

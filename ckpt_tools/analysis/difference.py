@@ -146,6 +146,8 @@ def _compare(a: Named, b: Named, all_a: dict[str, Named], all_b: dict[str, Named
     change = replace(change, shape_a=left.shape, shape_b=right.shape)
     if left.shape != right.shape:
         return replace(change, kind="shape")
+    if not left.size:
+        return None  # whatever its other dimensions are
     if left.dtype == object:
         differing = int((left != right).sum())
         return replace(change, elements=differing) if differing else None

@@ -11,6 +11,7 @@ import fnmatch
 import operator
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any
 
 from ckpt_tools.errors import UsageError
@@ -88,7 +89,12 @@ def _number(expression: str, text: str) -> float:
         raise UsageError(f"--filter {expression}: {text!r} is not a number") from error
 
 
+def _meant(column: str, columns: Sequence[str]) -> str:
+    near = get_close_matches(column, columns, n=1)
+    return f"{f'did you mean {near[0]}? ' if near else ''}columns: {', '.join(columns)}"
+
+
 def _known(column: str, columns: Sequence[str]) -> str:
     if column not in columns:
-        raise UsageError(f"there is no column {column!r}", hint=f"columns: {', '.join(columns)}")
+        raise UsageError(f"there is no column {column!r}", hint=_meant(column, columns))
     return column

@@ -11,7 +11,7 @@ from typer.core import TyperCommand, TyperOption
 from ckpt_tools.cli.completion import complete_path
 from ckpt_tools.console.output import Output
 from ckpt_tools.console.pipes import while_read
-from ckpt_tools.errors import CkptError
+from ckpt_tools.errors import CkptError, UsageError
 from ckpt_tools.fs.durable import locking
 from ckpt_tools.fs.limits import Limits, limits
 from ckpt_tools.version import __version__
@@ -140,6 +140,8 @@ def finish(output: Output, body: Callable[[], int], *, lock: bool = True) -> Non
         try:
             code = body()
         except CkptError as error:
+            if error.hint is None and isinstance(error, UsageError):
+                error.hint = f"ckpt {output.command} --help"
             output.error(error)
             code = error.exit_code
     raise typer.Exit(code)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ckpt_tools.cli.check import Check
-from ckpt_tools.console.output import Output, write_text
+from ckpt_tools.console.output import Output, require_document, write_text
 from ckpt_tools.errors import EXIT_FINDINGS, EXIT_OK, CkptError, UsageError
 from ckpt_tools.findings import Finding
 
@@ -48,6 +48,9 @@ def run(output: Output, paths: Sequence[str], ask: Ask, *, command: str, junit: 
     About one path it answers as any other command. Of several, paths that lead to the same checkpoint count once, as
     tools pass them that name each changed file; one that fails does not stop the others.
     """
+    for report in (junit, sarif):
+        if report:
+            require_document(report)
     checks: list[Check] = []
     results: list[dict[str, Any]] = []
     error: CkptError | None = None

@@ -37,7 +37,13 @@ _FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 def write_text(path: str, text: str, *, errors: str = "backslashreplace") -> None:
-    """Write a document into a file, replacing an older document.
+    """Write a document into a file, replacing an older document. Raises what `require_document` raises."""
+    require_document(path)
+    durable.write_atomic(path, text.encode("utf-8", errors))
+
+
+def require_document(path: str) -> None:
+    """Raise unless a document may be written there: better before the work than behind it.
 
     Raises NotFoundError when there is no such directory, UnsafeError for what is no file (a device, a directory), for
     the name of a checkpoint, and where another kind of file would be replaced: a path may have come from the name of a
@@ -55,7 +61,6 @@ def write_text(path: str, text: str, *, errors: str = "backslashreplace") -> Non
         raise UnsafeError(
             "holds no document (XML, JSON, HTML or digests) that could be replaced", path=path, hint=other
         )
-    durable.write_atomic(path, text.encode("utf-8", errors))
 
 
 def _names_a_checkpoint(name: str) -> bool:
@@ -74,6 +79,7 @@ class Output:
 
     def __init__(self, command: str | None, path: str | None, *, json: bool, quiet: bool) -> None:
         self._head = {"schema_version": SCHEMA_VERSION, "command": command, "path": path}
+        self.command = command
         self._json = json
         self._quiet = quiet
         self._notes: Sequence[Finding] = ()

@@ -131,7 +131,9 @@ def _backfill(path: str, options: Options, progress: OnProgress | None) -> Outco
         transactions.recover(prefix)
     with open_checkpoint(prefix) as checkpoint:
         if not isinstance(checkpoint, Bundle):
-            raise UnsupportedError(f"a {checkpoint.format} file cannot be written to", path=path)
+            raise UnsupportedError(
+                f"a {checkpoint.format} file cannot be written to", path=path, hint=f"ckpt inspect {shlex.quote(path)}"
+            )
         lineage = identify(checkpoint)
         if lineage is None or options.means_another_metric:
             return _of_any_trainer(path, checkpoint, options)

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import IO, Any, Literal
 
 from ckpt_tools.analysis.stability import steady
-from ckpt_tools.errors import MismatchError, UsageError
+from ckpt_tools.errors import MismatchError, NotFoundError, UsageError
 from ckpt_tools.findings import Finding
 from ckpt_tools.format.safetensors import METADATA
 from ckpt_tools.fs import durable
@@ -91,6 +91,9 @@ def export(
         raise UsageError("there is such a file already", path=output, hint="--force replaces it")
     if names == "keras" and ending not in _HDF5:
         raise UsageError("the names of Keras are for .weights.h5 and .h5")
+    directory = os.path.dirname(output) or "."
+    if not os.path.isdir(directory):
+        raise NotFoundError("no such directory", path=directory, hint=f"mkdir -p {shlex.quote(directory)}")
     with durable.created(output, replace=force) as file:
         return _written(path, output, ending, names, model, file)
 

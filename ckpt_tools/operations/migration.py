@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shlex
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -96,9 +97,13 @@ def plan_migration(path: str) -> Migration:
     with open_checkpoint(prefix) as checkpoint:
         lineage = identify(checkpoint)
         if lineage is None or not isinstance(checkpoint, Bundle):
-            raise UnsupportedError("not a checkpoint of a known ComiRec trainer", path=prefix)
+            raise UnsupportedError(
+                "not a checkpoint of a known ComiRec trainer", path=prefix, hint=f"ckpt inspect {shlex.quote(prefix)}"
+            )
         if lineage.id == trainer.ID:
-            raise UnsupportedError("is in the trainer's layout already", path=prefix)
+            raise UnsupportedError(
+                "is in the trainer's layout already", path=prefix, hint=f"ckpt resume-check {shlex.quote(prefix)}"
+            )
         keep: dict[str, str] = {}
         values: dict[str, Value] = {}
         mapped: dict[str, tuple[str, ...]] = {}
@@ -107,7 +112,12 @@ def plan_migration(path: str) -> Migration:
             if source is None:
                 if name in (STEP, "best_metric", "save_counter"):
                     continue
-                raise NotFoundError("the checkpoint lacks a variable that the trainer needs", path=prefix, key=name)
+                raise NotFoundError(
+                    "the checkpoint lacks a variable that the trainer needs",
+                    path=prefix,
+                    key=name,
+                    hint=f"ckpt inspect {shlex.quote(prefix)}",
+                )
             mapped[name] = source.keys
             if source.convert is None:
                 keep[name + trainer.SUFFIX] = source.keys[0]

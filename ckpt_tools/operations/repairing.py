@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -108,7 +109,9 @@ def plan_repair(path: str, *, now: float) -> Repair:
     names = [survey.path(name) for survey in surveys for name in survey.names]
     if named not in (None, *names) or not (names or any(survey.states or survey.left for survey in surveys)):
         locate(path)  # raises what explains it best
-        raise UnsupportedError("only tensor bundles can be repaired", path=path)
+        raise UnsupportedError(
+            "only tensor bundles can be repaired", path=path, hint=f"ckpt verify {shlex.quote(path)}"
+        )
     for survey in surveys:
         planner = _Planner(survey, named, now)
         planner.run(surveys)

@@ -21,6 +21,7 @@ from ckpt_tools.errors import CkptError, CorruptError, NotFoundError
 from ckpt_tools.format.filenames import INDEX, BundlePart, bundle_part, index_name
 from ckpt_tools.format.state import FILE_NAME
 from ckpt_tools.fs import paths
+from ckpt_tools.fs.nearby import did_you_mean
 from ckpt_tools.readers.keras_names import map_of
 from ckpt_tools.readers.kinds import PASS_PREFIX, Kind
 from ckpt_tools.readers.saved_model import has_variables, is_saved_model
@@ -64,7 +65,11 @@ def _in_directory(directory: str) -> str:
     if not paths.has_file(os.path.join(directory, FILE_NAME)) and is_saved_model(directory):
         if has_variables(directory):
             return directory
-        raise NotFoundError("a SavedModel without variables (no variables/variables.index)", path=directory)
+        raise NotFoundError(
+            "a SavedModel without variables (no variables/variables.index)",
+            path=directory,
+            hint="get the variables/ directory of this SavedModel, from where it was exported",
+        )
     return latest_in(directory)
 
 
@@ -110,7 +115,19 @@ def _existing(prefix: str, *, named_by_state: bool = False) -> str:
     _refuse_renamed(prefix, directory or ".")
     there = sets or prefixes_in(directory or ".") or files_in(directory or ".")
     hint = f"there is: {', '.join(os.path.join(directory, name) for name in there[:4])}" if there else None
+    hint = did_you_mean(prefix) or hint or _above(directory)
     raise NotFoundError("no checkpoint with this prefix (no .index file)", path=prefix, hint=hint)
+
+
+def _above(directory: str) -> str | None:
+    """How to see what there is, in the nearest directory that is there."""
+    if paths.is_url(directory):
+        return None
+    here = os.path.abspath(directory or ".")
+    while not os.path.isdir(here):
+        here = os.path.dirname(here)
+    shown = os.path.relpath(here) if not os.path.isabs(directory) else here
+    return f"ckpt audit {shlex.quote(shown)}"
 
 
 def what_is(path: str) -> Kind | None:

@@ -19,6 +19,7 @@ from ckpt_tools.format.filenames import bundle_part, index_name, is_unfinished, 
 from ckpt_tools.format.state import FILE_NAME, State
 from ckpt_tools.fs import paths
 from ckpt_tools.fs.local import Fingerprint
+from ckpt_tools.fs.nearby import did_you_mean
 from ckpt_tools.readers.bundle import Bundle
 from ckpt_tools.readers.keras_names import MAPS, map_of
 from ckpt_tools.readers.location import named_by, prefixes_in
@@ -139,7 +140,11 @@ class Discovery:
     def runs(self) -> Iterator[Run]:
         """Every run, directory by directory. Raises NotFoundError when the root is no directory."""
         if not paths.is_directory(self.root):
-            raise NotFoundError("not a directory", path=self.root, hint="pass a directory that holds experiments")
+            raise NotFoundError(
+                "not a directory",
+                path=self.root,
+                hint=did_you_mean(self.root) or "pass a directory that holds experiments",
+            )
         # A stack, because a tree may be deeper than Python recurses.
         waiting = [self.root]
         while waiting:

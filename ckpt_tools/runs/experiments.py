@@ -16,6 +16,7 @@ from typing import Any
 from ckpt_tools.errors import CkptError, NotFoundError, StorageError
 from ckpt_tools.format.state import FILE_NAME
 from ckpt_tools.fs import paths
+from ckpt_tools.fs.nearby import did_you_mean
 from ckpt_tools.lineages.experiment_name import parse_name
 from ckpt_tools.readers.location import latest_in, locate, prefixes_in
 
@@ -94,7 +95,7 @@ class Experiment:
     def at(path: str | os.PathLike[str]) -> Experiment:
         """The experiment at a path. Raises NotFoundError when there is none."""
         if not paths.exists(path) and not paths.is_directory(paths.parent(paths.absolute(path))):
-            raise NotFoundError("no such experiment", path=path)
+            raise NotFoundError("no such experiment", path=path, hint=did_you_mean(path) or "ckpt audit .")
         found = Experiment.containing(path)
         if found is None:
             raise NotFoundError(

@@ -90,17 +90,17 @@ def apply_to(plan: Plan, prefix: str) -> str:
             durable.remove(path)
         if local.list_directory(directory):
             raise UsageError("the output directory is not empty", path=directory, hint="name a new one")
-        created = plan.created(prefix)
+        state, created = os.path.join(directory, STATE_FILE), plan.created(prefix)
         try:
             _write(plan, prefix)
             durable.sync_directory(directory)
             _require_unchanged(plan)
             durable.rename(unfinished_name(index_name(prefix)), index_name(prefix))
             durable.sync_directory(directory)  # the state file must not outlive the index that it names
-            durable.write_atomic(os.path.join(directory, STATE_FILE), encode_state(name, [name]))
+            durable.write_atomic(state, encode_state(name, [name]))
             durable.sync_directory(os.path.dirname(os.path.abspath(directory)))
         except BaseException:
-            for path in (index_name(prefix), *created):
+            for path in (state, index_name(prefix), *created):
                 durable.remove(path)
                 durable.remove(unfinished_name(path))
             raise

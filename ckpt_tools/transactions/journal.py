@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ckpt_tools.errors import CkptError, CorruptError
+from ckpt_tools.errors import CkptError, CorruptError, StorageError
 from ckpt_tools.fs import durable, local
 from ckpt_tools.fs.local import Folder
 from ckpt_tools.runs import ledger
@@ -221,9 +221,20 @@ def write(place: Workplace, pending: Pending | PendingTidying) -> None:
 
 
 def close(place: Workplace) -> None:
-    """Remove the journal: nothing is under way any more."""
-    if place.state is not None:
-        durable.remove(place.state / PENDING)
+    """Remove the journal: nothing is under way any more.
+
+    When this raises, the journal is still there: the same command again ends the change, and begins no other one. So
+    what cannot be tidied behind it is no error.
+    """
+    if place.state is None:
+        return
+    journal = place.state / PENDING
+    try:
+        durable.remove(journal)
+    except StorageError:
+        if local.is_there(journal):
+            raise
+    with contextlib.suppress(CkptError):
         place.remove_if_empty()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterable
 
 from ckpt_tools.errors import BusyError, CorruptError, NotFoundError
@@ -39,7 +40,7 @@ def undo(prefix: str, *, to: str | None = None, beside: bool = False) -> list[Ch
         if not standing or (to is not None and to not in ids):
             what = f"no change {to} to undo" if to else "nothing to undo: no change of this checkpoint is recorded"
             known = f"known: {', '.join(ids)}" if ids else None if beside else _of_repairs(place, changes)
-            raise NotFoundError(what, path=prefix, hint=known)
+            raise NotFoundError(what, path=prefix, hint=known or f"ckpt why {shlex.quote(prefix)}")
         count = len(ids) - ids.index(to) if to is not None else 1
         chosen = standing[::-1][:count]
         for entry in chosen:

@@ -535,6 +535,14 @@ def _new(
     return target, new_run(config, data_dir, untrained_best=untrained_best, progress=console.measured)
 
 
+def _elsewhere(start: StartingPoint, target: Experiment) -> str:
+    """The flag without which the data of a run would be looked for where it is not; empty when it is not needed."""
+    usual = default_data_dir(target.root, start.config.dataset)
+    if os.path.abspath(start.data_dir) == os.path.abspath(usual):
+        return ""
+    return f" --data-dir {shlex.quote(start.data_dir)}"
+
+
 def _run(
     start: StartingPoint,
     target: Experiment,
@@ -573,7 +581,8 @@ def _run(
     console.findings(untrained)
     findings += untrained
     if outcome.reason == "interrupted":
-        console.line(f"everything is saved; to go on: trainer train {shlex.quote(target.path)} --resume --from latest")
+        going_on = f"trainer train {shlex.quote(target.path)} --resume --from latest{_elsewhere(start, target)}"
+        console.line(f"everything is saved; to go on: {going_on}")
     picture = None
     if task is None or task.is_chief:
         picture = draw(collect(target).history, target.name, target.runs)

@@ -107,7 +107,11 @@ def find_dataset(data_dir: str | os.PathLike[str]) -> str:
     if len(datasets) == 1:
         return datasets[0]
     found = f"{len(datasets)} datasets ({', '.join(datasets)})" if datasets else "no {dataset}_valid.txt"
-    raise NotFoundError(f"expected one dataset here, found {found}", path=data_dir, hint="name it with --dataset")
+    raise NotFoundError(
+        f"expected one dataset here, found {found}",
+        path=data_dir,
+        hint="give the directory of one dataset, or name it with --dataset of trainer",
+    )
 
 
 def require_ids_below(split: Interactions, item_count: int, *, error: type[CkptError] = MismatchError) -> None:
@@ -133,7 +137,7 @@ def _existing(path: str, data_dir: str | os.PathLike[str], dataset: str) -> str:
             f"no such file; {os.fspath(data_dir)} should hold {dataset}_train.txt, {dataset}_valid.txt, "
             f"{dataset}_test.txt and {dataset}_item_cate.txt",
             path=path,
-            hint="name the right directory with --data-dir, or the right dataset with --dataset",
+            hint="give the directory with these files: --data of ckpt, --data-dir of trainer",
         )
     return path
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -10,9 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 from checkpoints import build_bundle, header
+from growing import entry, write_bundle
 
+from ckpt_tools.cli import run
 from ckpt_tools.errors import CkptError, CorruptError, NotFoundError, UnsafeError
+from ckpt_tools.format import checksum
 from ckpt_tools.format.bundle import HEADER_KEY
+from ckpt_tools.format.strings import encode_strings
 from ckpt_tools.fs.local import RandomAccessFile
 from ckpt_tools.readers import open_checkpoint
 
@@ -132,3 +138,20 @@ def test_a_reader_that_failed_leaves_no_descriptor_behind(tmp_path: Path) -> Non
         with pytest.raises(CorruptError):
             open_checkpoint(prefix)
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize("shape", [(0, 1 << 61), (1 << 40, 0, 1 << 20), (1,) * 65, (1,) * 254], ids=str)
+@pytest.mark.parametrize("dtype", [1, 7])
+def test_shapes_that_numpy_does_not_have_end_no_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], shape: tuple[int, ...], dtype: int
+) -> None:
+    raw, crc = encode_strings([b"x"] * math.prod(shape))
+    if dtype == 1:
+        raw = bytes(4 * math.prod(shape))
+        crc = checksum.masked(raw)
+    prefix = write_bundle(tmp_path, {b"a": entry(shape, dtype=dtype, size=len(raw), crc=crc)}, data=raw)
+    out = str(tmp_path / "out.npz")
+    asked = (["inspect", prefix, "--stats", "--digest"], ["verify", prefix], ["diff", prefix, prefix])
+    for words in (*asked, ["export", prefix, out], ["repair", prefix, "--dry-run"]):
+        assert run([*words, "--json"]) in (0, 1, 7), words
+        assert json.loads(capsys.readouterr().out)
