@@ -28,7 +28,7 @@ from ckpt_tools.runs.metric_lines import Mode, canonical, mode_of
 from ckpt_tools.transactions import Plan, Value, plan_values
 
 if TYPE_CHECKING:
-    from ckpt_tools.operations.backfilling import Options
+    from ckpt_tools.operations.backfill_options import Options
 
 NAME, MEANING = "best_metric", "best_metric_meaning"
 # What a scalar variable of a best may be stored as, and how its little-endian bytes are made.
