@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -15,6 +16,8 @@ from ckpt_tools.format.object_graph import VALUE_SUFFIX
 from ckpt_tools.fs import durable
 from ckpt_tools.lineages import Lineage, identify
 from ckpt_tools.lineages.base import float32
+from ckpt_tools.operations import any_trainer
+from ckpt_tools.operations.backfill_options import Options as Options
 from ckpt_tools.operations.evaluators import Measurement, OnProgress, find_evaluator
 from ckpt_tools.readers import Bundle, open_checkpoint
 from ckpt_tools.runs.experiments import Experiment, resolve
@@ -24,31 +27,6 @@ from ckpt_tools.transactions import Plan
 Agreement = Literal["match", "differs", "no-log"]
 
 _NAME = "best_metric"
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to find the value: given as ``value``, taken from the run's logs, or measured on ``data_dir``.
-
-    ``lock``: whether the directory is locked while it is changed.
-    """
-
-    data_dir: str | None = None
-    top_n: int = 50
-    split: str = "valid"
-    value: float | None = None
-    from_logs: bool = False
-    force: bool = False
-    dry_run: bool = False
-    lock: bool = True
-
-    def __post_init__(self) -> None:
-        if self.value is not None:
-            _require_metric(self.value, "--value")
-            if self.from_logs:
-                raise UsageError("--value and --from-logs exclude each other")
-        if self.top_n < 1:
-            raise UsageError(f"--top-n {self.top_n}: a list needs at least one item")
 
 
 @dataclass(frozen=True)
@@ -68,10 +46,13 @@ class Outcome:
     backup: str | None = None
     findings: tuple[Finding, ...] = ()
     error: CkptError | None = field(default=None, compare=False)
+    metric: Mapping[str, Any] | None = field(default=None, compare=False)
 
     def to_json(self) -> dict[str, Any]:
-        if self.measurement:
-            metric: dict[str, Any] | None = self.measurement.to_json()
+        if self.metric is not None:
+            metric: dict[str, Any] | None = dict(self.metric)
+        elif self.measurement:
+            metric = self.measurement.to_json()
         else:
             metric = None if self.value is None else {"name": "recall", "value": self.value}
         return {
@@ -97,7 +78,7 @@ def backfill(path: str, options: Options, progress: OnProgress | None = None) ->
     Raises:
         UsageError: no data directory, or another value is stored and ``force`` was not given.
         MismatchError: the measured value is in no log, and ``force`` was not given.
-        UnsupportedError: the checkpoint's producer is not known, or nothing installed can evaluate it.
+        UnsupportedError: nothing installed can evaluate it, or the file is of a kind that cannot be written to.
         and what `open_checkpoint` and `rewrite.apply` raise.
     """
     with durable.locking(options.lock):
@@ -114,12 +95,10 @@ def _backfill(path: str, options: Options, progress: OnProgress | None) -> Outco
                 f"a {checkpoint.format} file cannot be written to", path=path, hint=f"ckpt inspect {shlex.quote(path)}"
             )
         lineage = identify(checkpoint)
-        if lineage is None:
-            raise UnsupportedError(
-                "not a ComiRec checkpoint of a known trainer: there is no rule for what its best metric means",
-                path=prefix,
-                hint=f"look at it with: ckpt inspect {shlex.quote(path)}",
-            )
+        if lineage is None or options.means_another_metric:
+            return _of_any_trainer(path, checkpoint, options)
+        if options.value is not None:
+            _require_metric(options.value, "--value")
         stored = lineage.best_metric
         experiment = Experiment.containing(prefix)
         evidence = collect(experiment) if experiment else Evidence()
@@ -173,6 +152,19 @@ def _backfill(path: str, options: Options, progress: OnProgress | None) -> Outco
     applied = transactions.apply(plan)
     sentence = f"best_metric {value:.6f} written {words}"
     return replace(found, sentence=sentence, written=True, backup=applied.backup)
+
+
+def _of_any_trainer(path: str, checkpoint: Bundle, options: Options) -> Outcome:
+    """The same for a run that nothing is known of but what it left."""
+    found = any_trainer.find(checkpoint, options)
+    done = Outcome(path, "", checkpoint.prefix, value=found.value, findings=found.findings, metric=found.meaning)
+    if found.plan is None:
+        return replace(done, sentence=found.sentence)
+    done = replace(done, plan=found.plan)
+    if options.dry_run:
+        return replace(done, sentence=f"would write {found.sentence}")
+    applied = transactions.apply(found.plan)
+    return replace(done, sentence=f"written: {found.sentence}", written=True, backup=applied.backup)
 
 
 def default_data_dir(experiment: Experiment | None, lineage: Lineage) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 from rich.text import Text
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from ckpt_tools.operations.backfilling import Outcome
+    from ckpt_tools.runs.metric_lines import Mode
 
 
 @app.command(
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
         "ckpt backfill best_model/book_ComiRec-DR_b128_lr0.005_d64_len20_test85 --data data/book_data",
         "ckpt backfill best_model/* --data data/book_data --dry-run",
         "ckpt backfill --all /data/experiments --data data/book_data",
+        "ckpt backfill runs/din/model.ckpt-3000 --from-logs --metric auc",
+        "ckpt backfill runs/din --evaluate 'python eval.py --ckpt {prefix}' --pattern 'auc: ([0-9.]+)'",
     )
 )
 def backfill(
@@ -49,6 +52,36 @@ def backfill(
         bool, typer.Option("--from-logs", help="Take the value from the run's own logs instead of evaluating.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Evaluate and print the plan; write nothing.")] = False,
+    metric: Annotated[
+        str | None,
+        typer.Option("--metric", metavar="NAME", help="Of another trainer's run: which metric.", show_default=False),
+    ] = None,
+    mode: Annotated[
+        str | None,
+        typer.Option("--mode", help="min or max: which is better; told by most names.", show_default=False),
+    ] = None,
+    unit: Annotated[
+        str | None, typer.Option("--unit", help="The unit of the metric, for example percent.", show_default=False)
+    ] = None,
+    into: Annotated[
+        str | None,
+        typer.Option("--into", metavar="TENSOR", help="Write into this variable, not best_metric.", show_default=False),
+    ] = None,
+    evaluate: Annotated[
+        str | None,
+        typer.Option(
+            "--evaluate",
+            metavar="COMMAND",
+            help="Measure with this program, which sees a copy ({prefix}, {dir}, {step}), or with module:function.",
+            show_default=False,
+        ),
+    ] = None,
+    pattern: Annotated[
+        str | None,
+        typer.Option("--pattern", metavar="REGEX", help="Its group is the value in the output.", show_default=False),
+    ] = None,
+    repeat: Annotated[int, typer.Option("--repeat", help="Measure so often, and take the mean.")] = 1,
+    timeout: Annotated[float, typer.Option("--timeout", help="Seconds that the program may take.")] = 3600.0,
     force: Annotated[
         bool, typer.Option("--force", help="Evaluate and write even when a value is stored, or the log disagrees.")
     ] = False,
@@ -77,10 +110,30 @@ def backfill(
     def body() -> int:
         # Imported here: the other commands should not wait for what only this one needs.
         from ckpt_tools.operations import backfilling as library
+        from ckpt_tools.operations.command_evaluator import CommandEvaluation
 
         if split not in ("valid", "test"):
             raise UsageError(f"--split {split}: must be valid or test")
-        options = library.Options(data, top_n, split, value, from_logs, force, dry_run, lock=not no_lock)
+        if mode not in (None, "min", "max"):
+            raise UsageError(f"--mode {mode}: must be min or max")
+        if pattern and not evaluate:
+            raise UsageError("--pattern goes with --evaluate")
+        evaluation = CommandEvaluation(evaluate, pattern, repeat, timeout) if evaluate else None
+        options = library.Options(
+            data,
+            top_n,
+            split,
+            value,
+            from_logs,
+            force,
+            dry_run,
+            lock=not no_lock,
+            metric=metric,
+            mode=cast("Mode | None", mode),
+            unit=unit,
+            into=into,
+            evaluation=evaluation,
+        )
         if every:
             from ckpt_tools.cli.commands import backfill_all
 

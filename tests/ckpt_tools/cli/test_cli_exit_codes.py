@@ -82,7 +82,7 @@ def test_busy(copy: Callable[..., Path], ckpt: Callable) -> None:
 
 
 def test_unsupported(prefix: str, ckpt: Callable) -> None:
-    both(ckpt, 7, "unsupported", "backfill", prefix, "--value", "0.5")
+    both(ckpt, 7, "unsupported", "backfill", prefix)  # nothing is known of how it is evaluated
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,11 @@ def test_unsupported(prefix: str, ckpt: Callable) -> None:
         ("inspect", "a", "b"),
         ("inspect", "a", "--nonsense"),
         ("backfill", "a", "--value", "many"),
-        ("backfill", "a", "--value", "1.5"),
+        ("backfill", "a", "--value", "inf"),
+        ("backfill", "a", "--value", "0.5", "--from-logs"),
+        ("backfill", "a", "--mode", "up"),
+        ("backfill", "a", "--evaluate", "true"),
+        ("backfill", "a", "--pattern", "(.)"),
         ("backfill", "a", "--value", "nan"),
         ("backfill", "a", "--top-n", "0"),
         ("backfill", "a", "--split", "train"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -75,9 +76,10 @@ def test_a_dry_run_writes_nothing(sample: Sample, copy: Callable[..., Path]) -> 
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -0.1, 1.1])
-def test_a_recall_lies_between_0_and_1(value: float) -> None:
-    with pytest.raises(UsageError, match="between 0 and 1"):
-        Options(value=value)
+def test_a_recall_lies_between_0_and_1(value: float, copy: Callable[..., Path]) -> None:
+    words = "between 0 and 1" if math.isfinite(value) else "NaN or infinite"
+    with pytest.raises(UsageError, match=words):
+        backfill(str(copy(pick("tf2.21"))), Options(value=value))
 
 
 def test_a_checkpoint_that_has_the_value_is_left_alone(copy: Callable[..., Path]) -> None:

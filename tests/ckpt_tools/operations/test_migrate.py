@@ -176,8 +176,9 @@ def test_undo_finds_the_migration_of_an_experiment_that_has_saved_since(
 
 
 def test_a_migration_names_what_it_drops_and_invents_no_best(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "240")
     output = tmp_path / "new"
     assert run(["migrate", str(pick("tf2.21", "MIND").path), "--output", str(output), "--json"]) == 0
     document = json.loads(capsys.readouterr().out)

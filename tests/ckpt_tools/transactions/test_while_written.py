@@ -172,7 +172,8 @@ READING = {
     "report": ("report", "{path}", "-o", "{out}/x.html"),
     "report of a shelf": ("report", "{root}", "-o", "{out}/shelf.html"),
 }
-WRITING = {"backfill", "migrate", "undo", "guard"}
+# What makes other checkpoints plans them first, and looks again before its commit.
+WRITING = {"average", "backfill", "guard", "migrate", "slim", "undo"}
 IN_A_TERMINAL = {"browse"}
 
 

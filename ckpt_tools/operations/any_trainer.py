@@ -1,0 +1,209 @@
+"""The best metric of a run of any trainer: given, logged, or measured by its own program, with what it means.
+
+Beside ``best_metric`` (float32 scalar) the bundle gets ``best_metric_meaning``, a scalar string of JSON: name, mode,
+unit, step and evidence. TensorFlow restores both as variables; a Saver that does not ask for them never sees them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ckpt_tools.errors import NotFoundError, UnsupportedError, UsageError
+from ckpt_tools.findings import Finding
+from ckpt_tools.format.bundle import OBJECT_GRAPH_KEY
+from ckpt_tools.format.object_graph import VALUE_SUFFIX, add_variable
+from ckpt_tools.lineages.base import BestMetric, float32
+from ckpt_tools.lineages.tensor_names import bare, tell_roles
+from ckpt_tools.lineages.unknown import best_of, step_of
+from ckpt_tools.operations.command_evaluator import measure
+from ckpt_tools.readers import Bundle
+from ckpt_tools.runs.metric_history import Chosen, choose, from_name, read_history, value_of
+from ckpt_tools.runs.metric_lines import Mode, canonical, mode_of
+from ckpt_tools.transactions import Plan, Value, plan_values
+
+if TYPE_CHECKING:
+    from ckpt_tools.operations.backfill_options import Options
+
+NAME, MEANING = "best_metric", "best_metric_meaning"
+# What a scalar variable of a best may be stored as, and how its little-endian bytes are made.
+_PACK = {"float32": "<f", "float64": "<d", "float16": "<e"}
+
+
+@dataclass(frozen=True)
+class Found:
+    """A value with its meaning, and the plan that writes it; no plan where the checkpoint has it already."""
+
+    value: float
+    meaning: Mapping[str, Any]
+    sentence: str
+    plan: Plan | None
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Known:
+    value: float
+    metric: str | None
+    mode: Mode | None
+    reason: str
+    evidence: Mapping[str, Any]
+    findings: tuple[Finding, ...] = ()
+
+
+def find(bundle: Bundle, options: Options) -> Found:
+    """Find the value and plan to write it. Nothing is written here.
+
+    Raises UsageError where it must be said which metric is meant, or another value is stored; NotFoundError where no
+    log tells; what `command_evaluator.measure` raises.
+    """
+    roles = tell_roles(bundle.tensors, bundle.graph)
+    step = step_of(bundle, roles)
+    stored = _stored(bundle, best_of(bundle, roles), options)
+    if stored.status == "present" and not (options.value is not None or options.from_logs or options.evaluation):
+        return _left_alone(stored, stored.value or 0.0, {})
+    known = _known(bundle, options, step)
+    if not math.isfinite(known.value):
+        raise UsageError(f"the value found is {known.value}: no best metric is NaN or infinite", path=bundle.prefix)
+    direction = options.mode or known.mode or (mode_of(known.metric) if known.metric else None)
+    meaning = {
+        "name": known.metric,
+        "mode": direction,
+        "unit": options.unit,
+        "step": step,
+        "value": known.value,
+        "evidence": known.reason,
+    }
+    if stored.value is not None and stored.status == "present":
+        if _same(bundle, stored, known.value):
+            return _left_alone(stored, known.value, meaning)
+        if not options.force:
+            raise UsageError(
+                f"{stored.key} is {stored.value:.6g} already, not {known.value:.6g}",
+                path=bundle.prefix,
+                hint="add --force to replace it (ckpt undo takes it back)",
+            )
+    plan = _plan(bundle, stored.key if options.into or _is_ours(stored.key) else None, known, meaning)
+    what = f"{known.metric} " if known.metric else ""
+    sentence = f"{NAME if plan.changes and not options.into else stored.key} {what}{known.value:.6g}"
+    if direction:
+        sentence += f" ({direction})"
+    sentence += f"; {known.reason}"
+    return Found(known.value, meaning, sentence, plan, known.findings)
+
+
+def _is_ours(key: str | None) -> bool:
+    return key is not None and bare(key) == NAME
+
+
+def _stored(bundle: Bundle, best: BestMetric, options: Options) -> BestMetric:
+    """What is stored where the value is to be written: in ``best_metric``, or in the variable that was named."""
+    if options.into is None:
+        return best if _is_ours(best.key) else BestMetric("absent")
+    fitting = [key for key in bundle.tensors if options.into in (key, bare(key), key.removesuffix(VALUE_SUFFIX))]
+    if not fitting:
+        raise NotFoundError(f"--into {options.into}: there is no such tensor", path=bundle.prefix)
+    key = fitting[0]
+    info = bundle.tensors[key]
+    if info.shape != () or info.dtype not in _PACK:
+        raise UsageError(
+            f"--into {options.into}: a {info.dtype} {list(info.shape)} cannot hold a metric", path=bundle.prefix
+        )
+    value = float(struct.unpack(_PACK[info.dtype], b"".join(bundle.chunks(key)))[0])
+    unset = value == 0 or not math.isfinite(value)
+    return BestMetric("unset" if unset else "present", value, key)
+
+
+def _same(bundle: Bundle, stored: BestMetric, value: float) -> bool:
+    assert stored.key is not None
+    assert stored.value is not None
+    return stored.value == value or (bundle.tensors[stored.key].dtype == "float32" and stored.value == float32(value))
+
+
+def _left_alone(stored: BestMetric, value: float, meaning: Mapping[str, Any]) -> Found:
+    return Found(value, meaning, f"has {bare(stored.key or NAME)} {value:.6g} already: left alone", None)
+
+
+def _known(bundle: Bundle, options: Options, step: int | None) -> _Known:
+    if options.value is not None:
+        findings, chosen = [], None
+        with contextlib.suppress(NotFoundError, UsageError):
+            chosen = choose(read_history(bundle.prefix), options.metric, options.mode)
+        if chosen is not None and not any(each.agrees_with(options.value) for each in chosen.evaluations):
+            best = chosen.best
+            message = f"--value {options.value:g} is in no log of {chosen.name}"
+            message += f" (logged best {best.value:g})" if best else ""
+            findings.append(Finding("not-in-log", "warning", message, bundle.prefix))
+        metric = options.metric or (chosen.name if chosen is not None and not findings else None)
+        return _Known(options.value, metric, options.mode, "given with --value", {}, tuple(findings))
+    if options.evaluation is not None:
+        measured = measure(bundle, options.evaluation, step)
+        reason = "measured with --evaluate"
+        if len(measured.values) > 1:
+            reason += f", the mean of {len(measured.values)} (deviation {measured.deviation:.3g})"
+        return _Known(measured.value, options.metric, options.mode, reason, {"measured": measured.to_json()})
+    if not options.from_logs:
+        raise UnsupportedError(
+            "no rule is known for how this checkpoint is evaluated",
+            path=bundle.prefix,
+            hint="take the value from its logs with --from-logs, measure it with --evaluate COMMAND --pattern REGEX, "
+            "or give it with --value and --metric",
+        )
+    return _logged(bundle, options, step)
+
+
+def _logged(bundle: Bundle, options: Options, step: int | None) -> _Known:
+    history = read_history(bundle.prefix)
+    try:
+        chosen = choose(history, options.metric, options.mode)
+    except NotFoundError:
+        named = from_name(bundle.prefix, options.metric, options.mode)
+        if named is None:
+            raise
+        chosen = named
+    found = value_of(chosen, bundle.prefix, step)
+    findings = list(history.findings)
+    best = chosen.best
+    value = found.evaluation.value
+    if best is not None and not best.agrees_with(value) and _better(chosen, best.value, value):
+        at = f" in epoch {best.epoch}" if best.step is None and best.epoch is not None else ""
+        at = f" at step {best.step}" if best.step is not None else at
+        message = f"the log's best {chosen.name} is {best.value:g}{at}, but this checkpoint is another one's"
+        findings.append(Finding("best-lost", "warning", f"{message} ({value:g})", bundle.prefix))
+    reason = f"{found.reason} ({chosen.reason})"
+    evidence = {"logged": found.evaluation.to_json(), "logged_best": best.to_json() if best else None}
+    return _Known(value, chosen.name, chosen.mode, reason, evidence, tuple(findings))
+
+
+def _better(chosen: Chosen, one: float, other: float) -> bool:
+    return one > other if chosen.mode == "max" else one < other
+
+
+def _plan(bundle: Bundle, key: str | None, known: _Known, meaning: Mapping[str, Any]) -> Plan:
+    """``best_metric`` and what it means; or only the value, in the variable that has it already."""
+    evidence = {**known.evidence, "meaning": dict(meaning)}
+    suffix = VALUE_SUFFIX if bundle.graph is not None else ""
+    own = key or NAME + suffix
+    dtype = bundle.tensors[own].dtype if own in bundle.tensors else "float32"
+    code = _PACK.get(dtype)
+    if code is None:
+        raise UsageError(f"{own} is stored as {dtype}, which cannot hold a metric", path=bundle.prefix)
+    values = {own: Value.of(dtype, (), struct.pack(code, known.value), known.value)}
+    ours = canonical(bare(own)) == NAME
+    if ours:
+        text = json.dumps(dict(meaning), sort_keys=True, ensure_ascii=False, allow_nan=False)
+        values[MEANING + suffix] = Value.of_string(text.encode(), text)
+    graph = bundle.graph
+    if graph is not None:
+        grown = bundle.graph_bytes
+        for name in (NAME, MEANING) if ours else ():
+            if graph.child(name) is None:
+                grown = add_variable(grown, name=name, key=name + suffix)
+        if grown != bundle.graph_bytes:
+            values[OBJECT_GRAPH_KEY] = Value.of_string(grown, f"with {NAME!r} and {MEANING!r}")
+    return plan_values(bundle, values, reason="backfill", evidence=evidence)

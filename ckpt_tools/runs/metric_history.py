@@ -1,0 +1,534 @@
+"""The metrics that any trainer logged beside its checkpoints, and which of them its best model is chosen by.
+
+Looked at are the directory of the checkpoint, those above it up to the run's own (two levels), and what lies directly
+in a folder of logs of theirs. Read are text logs, JSON lines, JSON of Hugging Face's Trainer and of BestExporter, CSV,
+TensorBoard events of any tag, and values in the names of checkpoints. Nothing is executed, and nothing is guessed:
+where more than one metric may be meant, the candidates are what is told.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import json
+import math
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ckpt_tools.errors import CkptError, NotFoundError, UsageError
+from ckpt_tools.findings import Finding
+from ckpt_tools.format import filenames
+from ckpt_tools.format.events import read_scalars
+from ckpt_tools.fs import paths
+from ckpt_tools.runs.metric_lines import (
+    MAX_LINE,
+    Best,
+    Mode,
+    Reading,
+    canonical,
+    is_praised,
+    lines_of,
+    mode_of,
+    read_line,
+    words_of,
+)
+
+MAX_LOG_BYTES = 1 << 28
+# So many files are looked at in one place, so many lines read of one.
+_MOST_FILES, _MOST_LINES = 200, 2_000_000
+_FOLDER = re.compile(
+    r"(tensorboard|tb|logs?|runs?|events?|summar(y|ies)|train|valid(ation)?|eval.*|test|out(put)?s?)", re.I
+)
+_TEXT = re.compile(r".+\.(log|txt|out|err)|nohup\.out|(log|stdout|stderr|output)(\..+)?", re.I)
+_NOT_LOGS = re.compile(r"(vocab|requirements|readme|license|.*_(train|valid|test)|.*map|.*item.*|.*user.*)\.txt", re.I)
+_HELD_OUT = {"val", "valid", "validation", "dev", "eval", "evaluation", "test", "heldout"}
+_TRAINING = {"train", "training", "tr", "batch"}
+# A number with its name in the name of a file: auc-0.71, val_loss=0.42, recall_0.0342; the name may be missing.
+_IN_NAME = re.compile(
+    r"(?:(?P<name>[A-Za-z][A-Za-z_@]*[A-Za-z0-9@])[-_=:]{1,2})?(?P<value>\d{1,4}\.\d{1,12})(?=[-_.]|$)"
+)
+_NUMBERS = re.compile(r"(?<![\d.])(\d{1,12})(?![\d.]*\d)")
+_SIX_DIGITS = 1e-8
+
+
+@dataclass(frozen=True)
+class Logged:
+    """One number of one metric as it was logged. ``unit`` is half of its last printed digit, ``path`` the checkpoint
+    that the line names. ``order`` is its place in its file."""
+
+    name: str
+    value: float
+    step: int | None
+    epoch: int | None
+    source: str
+    order: int
+    percent: bool = False
+    unit: float = 0.0
+    best: bool = False
+    mode: Mode | None = None
+    path: str | None = None
+
+    @property
+    def key(self) -> str:
+        return canonical(self.name)
+
+    def agrees_with(self, value: float) -> bool:
+        return abs(self.value - value) <= self.unit + _SIX_DIGITS + abs(value) * 1e-7
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class MetricHistory:
+    """All that was logged, in the order of the files, and what could not be read."""
+
+    logged: tuple[Logged, ...] = ()
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(each.source for each in self.logged))
+
+    def names(self) -> list[str]:
+        """The metrics that were measured, each once, most often logged first."""
+        counts: dict[str, int] = {}
+        shown: dict[str, str] = {}
+        for each in self.logged:
+            if not is_praised(each.name) and each.name:
+                counts[each.key] = counts.get(each.key, 0) + 1
+                shown.setdefault(each.key, each.name)
+        return [shown[key] for key in sorted(counts, key=lambda key: -counts[key])]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Which metric is the best one, which direction is better, and why that is believed."""
+
+    name: str
+    mode: Mode
+    reason: str
+    evaluations: tuple[Logged, ...]
+
+    @property
+    def best(self) -> Logged | None:
+        """The first of the best values; NaN and infinities are none."""
+        finite = [each for each in self.evaluations if math.isfinite(each.value)]
+        pick: Callable[..., Logged] = max if self.mode == "max" else min
+        return pick(finite, key=lambda each: each.value) if finite else None
+
+    def at(self, *, step: int | None = None, epoch: int | None = None) -> Logged | None:
+        """The one evaluation of a step or an epoch; None when there is none, or several that differ."""
+        found = [
+            each
+            for each in self.evaluations
+            if (step is not None and each.step == step) or (epoch is not None and each.epoch == epoch)
+        ]
+        same = all(each.agrees_with(found[0].value) for each in found)
+        return max(found, key=lambda each: -each.unit) if found and same else None
+
+
+# ------------------------------------------------------------------------------------------------ reading
+
+
+def read_history(prefix: str) -> MetricHistory:
+    """What lies beside a checkpoint. What cannot be read is a finding, never an error."""
+    logged: list[Logged] = []
+    findings: list[Finding] = []
+    for path in _sources(prefix):
+        try:
+            logged += _read(path)
+        except CkptError as error:
+            findings.append(Finding("log-unreadable", "warning", error.message, path, offset=error.offset))
+    return MetricHistory(tuple(logged), tuple(findings))
+
+
+def _sources(prefix: str) -> Iterator[str]:
+    """The files that may be logs: those of the checkpoint's own directory first."""
+    here = prefix if paths.is_directory(prefix) else paths.parent(paths.absolute(prefix)) or os.curdir
+    seen: set[str] = set()
+    for level in range(3):
+        below: list[str] = []
+        for path, directory in _names(here):
+            if not directory and _kind(path) is not None and path not in seen:
+                seen.add(path)
+                yield path
+            elif directory and _FOLDER.fullmatch(os.path.basename(path)):
+                below.append(path)
+        for folder in below:
+            for path, directory in _names(folder):
+                if not directory and _kind(path) is not None and path not in seen:
+                    seen.add(path)
+                    yield path
+        parent = paths.parent(paths.absolute(here))
+        # A shelf of runs is not this run's: above the checkpoint's directory only what looks like a run's is looked at.
+        if parent == here or (level > 0 and sum(directory for _, directory in _names(parent)) > 8):
+            return
+        here = parent
+
+
+def _names(directory: str) -> list[tuple[str, bool]]:
+    try:
+        found = paths.scan(directory)
+    except CkptError:
+        return []
+    return [
+        (os.path.join(directory, name), status.directory) for name, status in itertools.islice(found.items(), 5000)
+    ][: _MOST_FILES * 25]
+
+
+def _kind(path: str) -> Callable[[str], Iterable[Logged]] | None:
+    name = os.path.basename(path)
+    if ".tfevents." in name:
+        return _from_events
+    if name.endswith((".jsonl", ".ndjson")):
+        return _from_text
+    if name.endswith((".csv", ".tsv")):
+        return _from_table
+    if name.endswith(".json"):
+        return _from_document
+    if _TEXT.fullmatch(name) and not _NOT_LOGS.fullmatch(name):
+        return _from_text
+    return None
+
+
+def _read(path: str) -> Iterable[Logged]:
+    reader = _kind(path)
+    return () if reader is None else list(reader(path))
+
+
+def _text(path: str) -> str:
+    return paths.read_file(path, limit=MAX_LOG_BYTES).decode("utf-8", "replace")
+
+
+def _from_text(path: str) -> Iterator[Logged]:
+    """Lines of any trainer. A line without a step has that of the line before it, as multi-line reports do."""
+    step: int | None = None
+    epoch: int | None = None
+    order = 0
+    for line in itertools.islice(lines_of(_text(path)), _MOST_LINES):
+        said = read_line(line)
+        if said.epoch is not None and said.epoch != epoch:
+            epoch, step = said.epoch, said.step
+        step = said.step if said.step is not None else step
+        for reading in said.readings:
+            best = said.best if said.best is not None and said.best.reading.value == reading.value else None
+            yield _of(reading, step, epoch, path, order, best)
+            order += 1
+        if said.best is not None and said.best.reading not in said.readings:
+            yield _of(said.best.reading, step, epoch, path, order, said.best)
+            order += 1
+
+
+def _of(reading: Reading, step: int | None, epoch: int | None, path: str, order: int, best: Best | None) -> Logged:
+    name = best.reading.name if best is not None and best.reading.name else reading.name
+    return Logged(
+        name,
+        reading.value,
+        step,
+        epoch,
+        path,
+        order,
+        reading.percent,
+        reading.unit,
+        best is not None,
+        best.mode if best else None,
+        best.path if best else None,
+    )
+
+
+def _from_events(path: str) -> Iterator[Logged]:
+    for order, (tag, step, value) in enumerate(read_scalars(paths.read_file(path, limit=MAX_LOG_BYTES))):
+        # float32: what was logged rounds to this.
+        folder = os.path.basename(os.path.dirname(path))
+        name = tag if not words_of(folder) or folder.lower() in tag.lower() else _with_folder(tag, folder)
+        yield Logged(name, value, step, None, path, order, unit=abs(value) * 1e-7)
+
+
+def _with_folder(tag: str, folder: str) -> str:
+    """Keras and Estimator write one tag into folders of splits: ``validation/epoch_auc`` is the validation's."""
+    return f"{folder}/{tag}" if {*words_of(folder)} & (_HELD_OUT | _TRAINING) else tag
+
+
+def _from_table(path: str) -> Iterator[Logged]:
+    lines = (line[:MAX_LINE] for line in itertools.islice(lines_of(_text(path)), _MOST_LINES))
+    dialect = "\t" if path.endswith(".tsv") else None
+    text = list(lines)
+    if not text:
+        return
+    separator = dialect or max(",;\t", key=text[0].count)
+    reader = csv.reader(io.StringIO("\n".join(text)), delimiter=separator)
+    header = next(reader, [])
+    counts = {canonical(name): place for place, name in enumerate(header)}
+    order = 0
+    for row in reader:
+        cells = [_number(cell) for cell in row]
+        step = _whole(cells, counts, ("step", "global_step", "iter", "iteration", "steps"))
+        epoch = _whole(cells, counts, ("epoch", "epochs"))
+        for name, value in zip(header, cells, strict=False):
+            if (
+                value is not None
+                and name
+                and canonical(name) not in ("step", "global_step", "iter", "iteration", "epoch", "lr", "time")
+            ):
+                yield Logged(name, value, step, epoch, path, order)
+                order += 1
+
+
+def _whole(cells: list[float | None], places: dict[str, int], names: tuple[str, ...]) -> int | None:
+    for name in names:
+        place = places.get(name)
+        value = cells[place] if place is not None and place < len(cells) else None
+        if value is not None and math.isfinite(value) and value == math.floor(value):
+            return int(value)
+    return None
+
+
+def _number(text: object) -> float | None:
+    if isinstance(text, bool) or not isinstance(text, (str, int, float)):
+        return None
+    try:
+        return float(text.strip().rstrip("%")) if isinstance(text, str) else float(text)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _from_document(path: str) -> Iterator[Logged]:
+    """A whole JSON file: ``log_history`` of Hugging Face's Trainer, info.json of BestExporter, History of Keras."""
+    try:
+        document = json.loads(_text(path))
+    except (ValueError, RecursionError):
+        yield from _from_text(path)
+        return
+    rows: list[Any] = document if isinstance(document, list) else []
+    if isinstance(document, dict):
+        history = document.get("log_history")
+        if isinstance(history, list):
+            rows = history
+        elif document and all(isinstance(column, list) for column in document.values()):
+            length = max(map(len, document.values()))
+            rows = [
+                {
+                    "epoch": number + 1,
+                    **{name: column[number] for name, column in document.items() if number < len(column)},
+                }
+                for number in range(min(length, _MOST_LINES))
+            ]
+        elif "best_ckpt_global_step" in document:
+            rows = [{**document, "step": document["best_ckpt_global_step"]}]
+    order = 0
+    for row in rows[:_MOST_LINES]:
+        if not isinstance(row, dict):
+            continue
+        cells = {canonical(name): _number(value) for name, value in row.items() if isinstance(name, str)}
+        step, epoch = _count(cells, "step", "global_step", "iteration"), _count(cells, "epoch")
+        for name, value in row.items():
+            number = _number(value)
+            skip = canonical(name) in ("step", "global_step", "iteration", "epoch", "learning_rate", "lr")
+            if number is not None and not skip and not isinstance(value, str):
+                yield Logged(str(name), number, step, epoch, path, order)
+                order += 1
+
+
+def _count(cells: dict[str, float | None], *names: str) -> int | None:
+    for name in names:
+        value = cells.get(name)
+        if value is not None and math.isfinite(value) and value == math.floor(value):
+            return int(value)
+    return None
+
+
+# ------------------------------------------------------------------------------------------------ conclusions
+
+
+def choose(history: MetricHistory, metric: str | None = None, mode: Mode | None = None) -> Chosen:
+    """The metric that the best model is chosen by: as asked for, as the trainer's own best lines say, or the only one
+    of held-out data whose name tells a direction.
+
+    Raises NotFoundError when nothing was logged, UsageError with the candidates when it cannot be concluded.
+    """
+    if not history.logged:
+        raise NotFoundError(
+            "no log with a metric lies beside this checkpoint",
+            hint="give the value yourself with --value and --metric, or let a command measure it with --evaluate",
+        )
+    if metric is not None:
+        found = _named(history, metric)
+        direction = mode or mode_of(metric) or next((each.mode for each in found if each.mode), None)
+        if not found:
+            raise _undecided(history, f"no metric {metric!r} was logged")
+        if direction is None:
+            raise UsageError(
+                f"whether a higher or a lower {metric!r} is better, its name does not tell",
+                hint="add --mode min or --mode max",
+            )
+        return Chosen(metric, direction, "as given", found)
+    praised = [each for each in history.logged if each.best]
+    keys = {each.key for each in praised if each.name}
+    if len(keys) == 1:
+        name = next(each.name for each in praised if each.name)
+        values = [each.value for each in praised if math.isfinite(each.value)]
+        told = next((each.mode for each in praised if each.mode), None)
+        direction = mode or told or mode_of(name) or _trend(values)
+        if direction is not None:
+            own = tuple(dict.fromkeys((*_named(history, name), *praised)))
+            how = "as the lines say" if told else "by its name" if mode_of(name) else "as its bests went"
+            return Chosen(name, direction, f"the trainer's own best lines name it; {direction} {how}", own)
+    candidates = [name for name in history.names() if _may_be_best(name)]
+    held_out = [name for name in candidates if {*words_of(name)} & _HELD_OUT]
+    few = held_out or candidates
+    directed = [name for name in few if mode_of(name)]
+    if not praised and len({canonical(name) for name in directed}) == 1 and len(few) == 1:
+        name = directed[0]
+        direction = mode or mode_of(name)
+        assert direction is not None
+        return Chosen(name, direction, "the only metric of held-out data that was logged", _named(history, name))
+    raise _undecided(
+        history,
+        "more than one metric was logged, and no line says which is the best one"
+        if candidates
+        else "no metric can be told in the logs",
+    )
+
+
+def _may_be_best(name: str) -> bool:
+    return not {*words_of(name)} & _TRAINING and bool(words_of(name))
+
+
+def _trend(values: list[float]) -> Mode | None:
+    if len(values) < 2 or values[0] == values[-1]:
+        return None
+    return "max" if values[-1] > values[0] else "min"
+
+
+def _named(history: MetricHistory, metric: str) -> tuple[Logged, ...]:
+    """The readings of exactly this name, else of the one name that contains it as words, held-out data preferred."""
+    asked = canonical(metric)
+    exact = [each for each in history.logged if each.key == asked]
+    if exact:
+        return tuple(exact)
+    words = words_of(metric)
+    found: dict[str, list[Logged]] = {}
+    for each in history.logged:
+        own = words_of(each.name)
+        inside = any(own[i : i + len(words)] == words for i in range(len(own)))
+        if inside and not is_praised(each.name) and not ({*own} & _TRAINING and not {*words} & _TRAINING):
+            found.setdefault(each.key, []).append(each)
+    held_out = {key: each for key, each in found.items() if {*words_of(each[0].name)} & _HELD_OUT}
+    chosen = held_out if len(held_out) == 1 else found
+    if len(chosen) > 1:
+        raise _undecided(
+            history, f"{metric!r} may be any of {', '.join(each[0].name for each in list(chosen.values())[:8])}"
+        )
+    return tuple(next(iter(chosen.values()))) if chosen else ()
+
+
+def _undecided(history: MetricHistory, why: str) -> UsageError:
+    names = [name for name in history.names() if _may_be_best(name)][:8]
+    listed = f"; logged were: {', '.join(names)}" if names else ""
+    first = names[0] if names else "NAME"
+    direction = "" if mode_of(first) else " --mode max"
+    return UsageError(f"{why}{listed}", hint=f"say which with --metric, for example --metric {first!r}{direction}")
+
+
+@dataclass(frozen=True)
+class Attributed:
+    """The logged value that a checkpoint has, and in words how that is known."""
+
+    evaluation: Logged
+    reason: str
+
+
+def value_of(chosen: Chosen, prefix: str, step: int | None) -> Attributed:
+    """Which of the evaluations a checkpoint is: by the line that names its file, by its step, by the number or value in
+    its name, or because only the best is ever written under a name like this.
+
+    Raises NotFoundError when the logs do not tell.
+    """
+    name = os.path.basename(prefix.rstrip("/"))
+    of_file = [each for each in chosen.evaluations if each.path and _same_file(each.path, prefix)]
+    stamped = of_file[-1] if of_file else None
+    if step is not None and (found := chosen.at(step=step)) is not None:
+        return Attributed(found, f"logged for its step, {step}")
+    if step is not None and step > 0 and not any(each.step is not None for each in chosen.evaluations):
+        stamped = stamped or None
+    if stamped is not None:
+        return Attributed(_precise(chosen, stamped), f"the line that names {name} says so")
+    bare = name
+    for ending in filenames.KERAS_ENDINGS:
+        bare = bare.removesuffix(ending)
+    bare = bare.removesuffix(".weights")
+    in_name = _value_in_name(bare)
+    numbers = [int(number) for number in _NUMBERS.findall(_IN_NAME.sub("", bare))]
+    for number in reversed(numbers):
+        found = chosen.at(step=number) or chosen.at(epoch=number)
+        if found is not None and (in_name is None or abs(found.value - in_name[1]) <= in_name[2]):
+            return Attributed(found, f"logged for {number}, the number in its name")
+    if in_name is not None:
+        close = [each for each in chosen.evaluations if abs(each.value - in_name[1]) <= in_name[2]]
+        if len({each.value for each in close}) == 1:
+            return Attributed(close[0], f"the only logged value that rounds to {in_name[1]:g}, the number in its name")
+    best = chosen.best
+    praised = [each for each in chosen.evaluations if each.best]
+    if best is not None and not numbers and ("best" in name.lower() or (praised and step is None)):
+        last = praised[-1] if praised else best
+        if last.agrees_with(best.value):
+            return Attributed(_precise(chosen, best), "only its best was saved under this name, and this was the last")
+    where = f"step {step}" if step is not None else "its step is not known"
+    told = (
+        f"; the best of the log is {best.value:g}" + (f" at step {best.step}" if best.step is not None else "")
+        if best
+        else ""
+    )
+    raise NotFoundError(
+        f"the logs do not tell which value this checkpoint has ({where}){told}",
+        path=prefix,
+        hint="give the value yourself with --value, or let a command measure it with --evaluate",
+    )
+
+
+def _precise(chosen: Chosen, reading: Logged) -> Logged:
+    """The same evaluation with the most digits that any source has of it."""
+    same = [
+        each
+        for each in chosen.evaluations
+        if abs(each.value - reading.value) <= max(each.unit, reading.unit) * 1.0001 + _SIX_DIGITS
+        and (each.step == reading.step or None in (each.step, reading.step))
+        and (each.epoch == reading.epoch or None in (each.epoch, reading.epoch))
+    ]
+    return min(same, key=lambda each: each.unit or math.inf, default=reading) if reading.unit > 1e-6 else reading
+
+
+def _same_file(logged: str, prefix: str) -> bool:
+    name = re.split(r"[\\/]", logged.strip().strip("'\""))[-1]
+    part = filenames.bundle_part(name)
+    return (part.prefix if part else name) == os.path.basename(prefix)
+
+
+def _value_in_name(name: str) -> tuple[str, float, float] | None:
+    """(metric, value, half a unit of its last digit) in the name of a file."""
+    found = [
+        (match["name"] or "", float(match["value"]), 0.5 * 10.0 ** -len(match["value"].partition(".")[2]) + _SIX_DIGITS)
+        for match in _IN_NAME.finditer(name)
+    ]
+    return found[-1] if found else None
+
+
+def from_name(prefix: str, metric: str | None, mode: Mode | None) -> Chosen | None:
+    """A metric and its value as the name of a checkpoint tells them, when no log does; None when it does not."""
+    name = os.path.basename(prefix)
+    for ending in filenames.KERAS_ENDINGS:
+        name = name.removesuffix(ending)
+    found = _value_in_name(name)
+    if found is None or not (metric or found[0]):
+        return None
+    called = metric or found[0]
+    direction = mode or mode_of(called)
+    if direction is None:
+        return None
+    row = Logged(called, found[1], None, None, prefix, 0, unit=found[2], path=prefix)
+    return Chosen(called, direction, "the name of the file tells it", (row,))
