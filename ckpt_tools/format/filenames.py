@@ -17,6 +17,7 @@ What a save leaves when it is killed, by who wrote it:
     FILE.tmp-HEX8                      this project: any file before it is put into place
     PREFIX.index.ckpt-tools            this project: the new index of a rewrite before its commit
     PREFIX.data-….ckpt-tools           this project: a data file of a rewrite before it is whole
+    NAME.h5.ckpt-tools                 this project: a Keras file before it takes the place of the old one
 
 A name is evidence of what a file is meant to be, never of what it holds. Pure: nothing here looks at a disk.
 
@@ -45,7 +46,10 @@ _UNFINISHED_FOLDER = re.compile(r".+_temp(_[0-9a-f]{32})?", re.DOTALL)
 _PART_OF_UNFINISHED = re.compile(
     r"(part-\d{5,}-of-\d{5,}|ckpt-\d+)\.(index|data-\d{5,}-of-\d{5,})(\.tempstate\d+)?|ckpt-\d+_temp", re.DOTALL
 )
-_OWN_UNFINISHED = re.compile(r".+\.tmp-[0-9a-f]{8}|.*\.(index|data-\d{5,}-of-\d{5,})\.ckpt-tools", re.DOTALL)
+_OWN_UNFINISHED = re.compile(
+    r".+\.tmp-[0-9a-f]{8}|.*\.(index|data-\d{5,}-of-\d{5,}|h5|hdf5|keras)\.ckpt-tools", re.DOTALL
+)
+_UNFINISHED_FILE = re.compile(r".+\.(h5|hdf5|keras)\.ckpt-tools", re.DOTALL)
 _UNFINISHED = re.compile(r".+\.tempstate\d+|(?:checkpoint|.*\.meta)\.tmp[0-9a-f]{8,32}", re.DOTALL)
 
 
@@ -114,6 +118,11 @@ def is_unfinished(name: str) -> bool:
 def is_own_unfinished(name: str) -> bool:
     """Whether a file has a name that only this project gives to what is unfinished."""
     return bool(_OWN_UNFINISHED.fullmatch(name))
+
+
+def is_unfinished_keras(name: str) -> bool:
+    """Whether a file has the name of a Keras file that was being written anew."""
+    return bool(_UNFINISHED_FILE.fullmatch(name))
 
 
 def is_unfinished_folder(name: str) -> bool:

@@ -203,6 +203,24 @@ def create_file(path: PathLike, data: bytes, *, like: PathLike | None = None) ->
             raise
 
 
+def write_file(path: PathLike, write: Callable[[BinaryIO], object], *, like: PathLike) -> None:
+    """Let ``write`` fill a file that is not there yet, with the mode and owner of ``like``, and fsync it.
+
+    On any failure the file is removed again.
+    """
+    with translated(path, "write"):
+        descriptor = _create(path, 0o600)
+        try:
+            with os.fdopen(descriptor, "w+b") as file:
+                _give_owner(_status(like), descriptor)
+                write(file)
+                file.flush()
+                os.fsync(descriptor)
+        except BaseException:
+            _unlink(path)
+            raise
+
+
 def _create(path: PathLike, mode: int) -> int:
     """Open a file that is not there yet; a link in its place is one that is there."""
     where, at = _at(path)

@@ -12,10 +12,11 @@ import io
 import math
 import re
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ckpt_tools.errors import CkptError, CorruptError, UnsafeError, UnsupportedError
+from ckpt_tools.format.overlay import Overlay, Patch
 
 if TYPE_CHECKING:
     import h5py
@@ -43,6 +44,10 @@ _LISTS = re.compile(r"(?P<name>layer_names|weight_names)(?P<part>\d*)")
 _TEXTS = ("model_config",)
 # What is longer is no version.
 _MOST_VERSION = 32
+# Under these names the root has the value of its best, and what that means: see `ckpt_tools.operations.keras_values`.
+VALUE, MEANING = "best_metric", "best_metric_meaning"
+# An attribute has less than 64 KiB.
+MOST_MEANING = 32 << 10
 
 
 class Library:
@@ -76,10 +81,35 @@ class Library:
             raise
 
     def outline(self) -> dict[str, Any]:
-        """All datasets; and the version of Keras, where it is kept in the object itself."""
+        """All datasets; and what is kept in the root itself: the version of Keras, a best value and its meaning."""
         with translated():
             version = _short_text(self._file, "keras_version")
-        return {"legacy": self._legacy, "tensors": self._rows, "keras_version": version}
+            value, meaning = _number(self._file, VALUE), _short_text(self._file, MEANING, MOST_MEANING)
+        said = None if value is None else {"value": value, "meaning": meaning}
+        return {"legacy": self._legacy, "tensors": self._rows, "keras_version": version, "best": said}
+
+    def edited(self, edits: Iterable[Mapping[str, Any]]) -> Patch:
+        """What becomes of the file when some small values are set in it; nothing is written.
+
+        Each edit names an ``attribute`` of the root with a ``number`` or a ``text``, or a scalar ``dataset`` with a
+        ``number``.
+        """
+        import h5py
+
+        overlay = Overlay(self._read, self._size)
+        with translated(), h5py.File(overlay, "r+") as file:
+            for edit in edits:
+                if "dataset" in edit:
+                    if str(edit["dataset"]) not in self._datasets:
+                        raise CorruptError(f"no dataset is called {edit['dataset']!r}")
+                    file[str(edit["dataset"])][()] = float(edit["number"])
+                elif "number" in edit:
+                    file.attrs.create(str(edit["attribute"]), float(edit["number"]), dtype="<f8")
+                else:
+                    text = str(edit["text"]).encode()
+                    dtype = h5py.string_dtype("utf-8", max(1, len(text)))
+                    file.attrs.create(str(edit["attribute"]), text, dtype=dtype)
+        return overlay.patch()
 
     def attributes(self) -> dict[str, Any]:
         """What the file itself says that it holds: Keras' lists of names, and the configuration of the model.
@@ -327,7 +357,20 @@ def _dtype_name(dataset: h5py.Dataset) -> str:
     return "bfloat16" if dtype.kind == "V" and dtype.itemsize == 2 and "dtype" in dataset.attrs else "opaque"
 
 
-def _short_text(group: h5py.Group, name: str) -> str | None:
+def _number(group: h5py.Group, name: str) -> float | None:
+    """A finite scalar attribute; None for anything else."""
+    import h5py
+
+    if name not in group.attrs:
+        return None
+    attribute = h5py.h5a.open(group.id, name.encode())
+    if attribute.get_type().get_class() not in (h5py.h5t.FLOAT, h5py.h5t.INTEGER) or attribute.shape:
+        return None
+    value = float(group.attrs[name])
+    return value if math.isfinite(value) else None
+
+
+def _short_text(group: h5py.Group, name: str, most: int = _MOST_VERSION) -> str | None:
     """A short attribute that is kept in the object itself."""
     import h5py
 
@@ -335,7 +378,7 @@ def _short_text(group: h5py.Group, name: str) -> str | None:
         return None
     attribute = h5py.h5a.open(group.id, name.encode())
     kind = attribute.get_type()
-    if kind.get_class() != h5py.h5t.STRING or kind.is_variable_str() or kind.get_size() > _MOST_VERSION:
+    if kind.get_class() != h5py.h5t.STRING or kind.is_variable_str() or kind.get_size() > most:
         return None
     if attribute.shape:
         return None

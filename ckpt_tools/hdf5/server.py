@@ -178,6 +178,10 @@ class Server:
             return None
         if ask == "attributes":
             return library.attributes()
+        if ask == "edit":
+            patch = library.edited(question["edits"])
+            pieces = [[offset, data.hex()] for offset, data in patch.pieces]
+            return {"kept": patch.kept, "size": patch.size, "pieces": pieces}
         name = str(question["name"])
         if ask == "rows":
             write_frame(self._target, b"D", library.rows(name, int(question["first"]), int(question["count"])))

@@ -49,6 +49,11 @@ def as_step(value: int | float | bool) -> int | None:
     return int(value)
 
 
+def is_close(one: float, other: float) -> bool:
+    """Whether two values are the same, or one is the other as a float32 holds it."""
+    return math.isclose(one, other, rel_tol=1e-6)
+
+
 def is_start_value(value: int | float | bool) -> bool:
     """Whether a value is one that variables for a best metric are created with, rather than one that was measured.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ckpt_tools.lineages.base import BestMetric, OtherBest
+from ckpt_tools.lineages.meaning import describe, meaning_beside
 from ckpt_tools.lineages.scalars import as_step, is_number, is_start_value, read_number
 from ckpt_tools.lineages.tensor_names import Roles, bare
 from ckpt_tools.readers.base import Checkpoint
@@ -26,21 +27,28 @@ def step_of(checkpoint: Checkpoint, roles: Roles) -> int | None:
 def best_of(checkpoint: Checkpoint, roles: Roles) -> BestMetric:
     """The best metric, under whatever name; of several none is preferred unless its name says nothing else.
 
+    What is kept beside the tensors of a Keras file goes before them: only a backfill writes it there.
+
     Raises what reading raises.
     """
     keys = [key for key in roles.bests if is_number(checkpoint.tensors[key])][:_MOST]
     values = {key: read_number(checkpoint, key) for key in keys}
     names = {key: _name(key, roles) for key in keys}
     others = tuple(OtherBest(key, float(values[key])) for key in keys if names[key] != "best_metric")
+    beside = checkpoint.best
+    if beside is not None:
+        words = describe(beside.meaning, beside.value) or "what it measures is not recorded"
+        return BestMetric("present", beside.value, beside.key, words, others)
     meant = next((key for key in keys if names[key] in _PLAIN), keys[0] if len(keys) == 1 else None)
     if meant is None:
         return BestMetric("absent", others=others)
     value = float(values[meant])
+    meaning = describe(meaning_beside(checkpoint, meant), value) if names[meant] == "best_metric" else None
     return BestMetric(
         "unset" if is_start_value(values[meant]) else "present",
         value,
         meant,
-        f"a variable named {names[meant]}; what it measures is not recorded",
+        meaning or f"a variable named {names[meant]}; what it measures is not recorded",
         others,
     )
 

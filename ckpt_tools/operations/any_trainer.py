@@ -1,7 +1,8 @@
 """The best metric of a run of any trainer: given, logged, or measured by its own program, with what it means.
 
 Beside ``best_metric`` (float32 scalar) the bundle gets ``best_metric_meaning``, a scalar string of JSON: name, mode,
-unit, step and evidence. TensorFlow restores both as variables; a Saver that does not ask for them never sees them.
+split, top-n, unit, step and evidence. TensorFlow restores both as variables; a Saver that does not ask for them never
+sees them. Where a Keras file has them, `keras_values` tells.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import re
+import shlex
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,10 +25,12 @@ from ckpt_tools.lineages.base import BestMetric, float32
 from ckpt_tools.lineages.tensor_names import bare, tell_roles
 from ckpt_tools.lineages.unknown import best_of, step_of
 from ckpt_tools.operations.command_evaluator import measure
-from ckpt_tools.readers import Bundle
+from ckpt_tools.operations.weight_files import KERAS
+from ckpt_tools.readers import Bundle, Checkpoint
+from ckpt_tools.readers.archives import BEST
 from ckpt_tools.runs.metric_history import Chosen, choose, from_name, read_history, value_of
-from ckpt_tools.runs.metric_lines import Mode, canonical, mode_of
-from ckpt_tools.transactions import Plan, Value, plan_values
+from ckpt_tools.runs.metric_lines import Mode, canonical, mode_of, words_of
+from ckpt_tools.transactions import FilePlan, Plan, Value, plan_values
 
 if TYPE_CHECKING:
     from ckpt_tools.operations.backfill_options import Options
@@ -33,6 +38,8 @@ if TYPE_CHECKING:
 NAME, MEANING = "best_metric", "best_metric_meaning"
 # What a scalar variable of a best may be stored as, and how its little-endian bytes are made.
 _PACK = {"float32": "<f", "float64": "<d", "float16": "<e"}
+_VALIDATION = {"val", "valid", "validation", "dev", "eval"}
+_TOP = re.compile(r"@(\d{1,6})")
 
 
 @dataclass(frozen=True)
@@ -42,7 +49,7 @@ class Found:
     value: float
     meaning: Mapping[str, Any]
     sentence: str
-    plan: Plan | None
+    plan: Plan | FilePlan | None
     findings: tuple[Finding, ...] = ()
 
 
@@ -56,39 +63,47 @@ class _Known:
     findings: tuple[Finding, ...] = ()
 
 
-def find(bundle: Bundle, options: Options) -> Found:
+def find(checkpoint: Checkpoint, options: Options) -> Found:
     """Find the value and plan to write it. Nothing is written here.
 
     Raises UsageError where it must be said which metric is meant, or another value is stored; NotFoundError where no
-    log tells; what `command_evaluator.measure` raises.
+    log tells; UnsupportedError for a format that is not written; what `command_evaluator.measure` raises.
     """
-    roles = tell_roles(bundle.tensors, bundle.graph)
-    step = step_of(bundle, roles)
-    stored = _stored(bundle, best_of(bundle, roles), options)
+    if not isinstance(checkpoint, Bundle) and checkpoint.format not in KERAS:
+        hint = f"ckpt inspect {shlex.quote(checkpoint.prefix)}"
+        raise UnsupportedError(f"a {checkpoint.format} file cannot be written to", path=checkpoint.prefix, hint=hint)
+    roles = tell_roles(checkpoint.tensors, checkpoint.graph)
+    step = step_of(checkpoint, roles)
+    stored = _stored(checkpoint, best_of(checkpoint, roles), options)
     if stored.status == "present" and not (options.value is not None or options.from_logs or options.evaluation):
         return _left_alone(stored, stored.value or 0.0, {})
-    known = _known(bundle, options, step)
+    known = _known(checkpoint, options, step)
     if not math.isfinite(known.value):
-        raise UsageError(f"the value found is {known.value}: no best metric is NaN or infinite", path=bundle.prefix)
+        raise UsageError(f"the value found is {known.value}: no best metric is NaN or infinite", path=checkpoint.prefix)
     direction = options.mode or known.mode or (mode_of(known.metric) if known.metric else None)
     meaning = {
         "name": known.metric,
         "mode": direction,
+        **({} if known.metric is None else _told_by_name(known.metric)),
         "unit": options.unit,
         "step": step,
         "value": known.value,
         "evidence": known.reason,
     }
     if stored.value is not None and stored.status == "present":
-        if _same(bundle, stored, known.value):
+        if _same(checkpoint, stored, known.value):
             return _left_alone(stored, known.value, meaning)
         if not options.force:
             raise UsageError(
                 f"{stored.key} is {stored.value:.6g} already, not {known.value:.6g}",
-                path=bundle.prefix,
+                path=checkpoint.prefix,
                 hint="add --force to replace it (ckpt undo takes it back)",
             )
-    plan = _plan(bundle, stored.key if options.into or _is_ours(stored.key) else None, known, meaning)
+    key = stored.key if options.into or _is_ours(stored.key) else None
+    if isinstance(checkpoint, Bundle):
+        plan: Plan | FilePlan = _plan(checkpoint, key, known, meaning)
+    else:
+        plan = _plan_of_keras(checkpoint, key if options.into else None, known, meaning)
     what = f"{known.metric} " if known.metric else ""
     sentence = f"{NAME if plan.changes and not options.into else stored.key} {what}{known.value:.6g}"
     if direction:
@@ -98,51 +113,51 @@ def find(bundle: Bundle, options: Options) -> Found:
 
 
 def _is_ours(key: str | None) -> bool:
-    return key is not None and bare(key) == NAME
+    return key is not None and bare(key) in (NAME, BEST)
 
 
-def _stored(bundle: Bundle, best: BestMetric, options: Options) -> BestMetric:
+def _stored(checkpoint: Checkpoint, best: BestMetric, options: Options) -> BestMetric:
     """What is stored where the value is to be written: in ``best_metric``, or in the variable that was named."""
     if options.into is None:
         return best if _is_ours(best.key) else BestMetric("absent")
-    fitting = [key for key in bundle.tensors if options.into in (key, bare(key), key.removesuffix(VALUE_SUFFIX))]
+    fitting = [key for key in checkpoint.tensors if options.into in (key, bare(key), key.removesuffix(VALUE_SUFFIX))]
     if not fitting:
-        raise NotFoundError(f"--into {options.into}: there is no such tensor", path=bundle.prefix)
+        raise NotFoundError(f"--into {options.into}: there is no such tensor", path=checkpoint.prefix)
     key = fitting[0]
-    info = bundle.tensors[key]
+    info = checkpoint.tensors[key]
     if info.shape != () or info.dtype not in _PACK:
         raise UsageError(
-            f"--into {options.into}: a {info.dtype} {list(info.shape)} cannot hold a metric", path=bundle.prefix
+            f"--into {options.into}: a {info.dtype} {list(info.shape)} cannot hold a metric", path=checkpoint.prefix
         )
-    value = float(struct.unpack(_PACK[info.dtype], b"".join(bundle.chunks(key)))[0])
+    value = float(struct.unpack(_PACK[info.dtype], b"".join(checkpoint.chunks(key)))[0])
     unset = value == 0 or not math.isfinite(value)
     return BestMetric("unset" if unset else "present", value, key)
 
 
-def _same(bundle: Bundle, stored: BestMetric, value: float) -> bool:
+def _same(checkpoint: Checkpoint, stored: BestMetric, value: float) -> bool:
     assert stored.key is not None
-    assert stored.value is not None
-    return stored.value == value or (bundle.tensors[stored.key].dtype == "float32" and stored.value == float32(value))
+    info = checkpoint.tensors.get(stored.key)
+    return stored.value == value or (info is not None and info.dtype == "float32" and stored.value == float32(value))
 
 
 def _left_alone(stored: BestMetric, value: float, meaning: Mapping[str, Any]) -> Found:
     return Found(value, meaning, f"has {bare(stored.key or NAME)} {value:.6g} already: left alone", None)
 
 
-def _known(bundle: Bundle, options: Options, step: int | None) -> _Known:
+def _known(checkpoint: Checkpoint, options: Options, step: int | None) -> _Known:
     if options.value is not None:
         findings, chosen = [], None
         with contextlib.suppress(NotFoundError, UsageError):
-            chosen = choose(read_history(bundle.prefix), options.metric, options.mode)
+            chosen = choose(read_history(checkpoint.prefix), options.metric, options.mode)
         if chosen is not None and not any(each.agrees_with(options.value) for each in chosen.evaluations):
             best = chosen.best
             message = f"--value {options.value:g} is in no log of {chosen.name}"
             message += f" (logged best {best.value:g})" if best else ""
-            findings.append(Finding("not-in-log", "warning", message, bundle.prefix))
+            findings.append(Finding("not-in-log", "warning", message, checkpoint.prefix))
         metric = options.metric or (chosen.name if chosen is not None and not findings else None)
         return _Known(options.value, metric, options.mode, "given with --value", {}, tuple(findings))
     if options.evaluation is not None:
-        measured = measure(bundle, options.evaluation, step)
+        measured = measure(checkpoint, options.evaluation, step)
         reason = "measured with --evaluate"
         if len(measured.values) > 1:
             reason += f", the mean of {len(measured.values)} (deviation {measured.deviation:.3g})"
@@ -150,23 +165,23 @@ def _known(bundle: Bundle, options: Options, step: int | None) -> _Known:
     if not options.from_logs:
         raise UnsupportedError(
             "no rule is known for how this checkpoint is evaluated",
-            path=bundle.prefix,
+            path=checkpoint.prefix,
             hint="take the value from its logs with --from-logs, measure it with --evaluate COMMAND --pattern REGEX, "
             "or give it with --value and --metric",
         )
-    return _logged(bundle, options, step)
+    return _logged(checkpoint, options, step)
 
 
-def _logged(bundle: Bundle, options: Options, step: int | None) -> _Known:
-    history = read_history(bundle.prefix)
+def _logged(checkpoint: Checkpoint, options: Options, step: int | None) -> _Known:
+    history = read_history(checkpoint.prefix)
     try:
         chosen = choose(history, options.metric, options.mode)
     except NotFoundError:
-        named = from_name(bundle.prefix, options.metric, options.mode)
+        named = from_name(checkpoint.prefix, options.metric, options.mode)
         if named is None:
             raise
         chosen = named
-    found = value_of(chosen, bundle.prefix, step)
+    found = value_of(chosen, checkpoint.prefix, step)
     findings = list(history.findings)
     best = chosen.best
     value = found.evaluation.value
@@ -174,7 +189,7 @@ def _logged(bundle: Bundle, options: Options, step: int | None) -> _Known:
         at = f" in epoch {best.epoch}" if best.step is None and best.epoch is not None else ""
         at = f" at step {best.step}" if best.step is not None else at
         message = f"the log's best {chosen.name} is {best.value:g}{at}, but this checkpoint is another one's"
-        findings.append(Finding("best-lost", "warning", f"{message} ({value:g})", bundle.prefix))
+        findings.append(Finding("best-lost", "warning", f"{message} ({value:g})", checkpoint.prefix))
     reason = f"{found.reason} ({chosen.reason})"
     evidence = {"logged": found.evaluation.to_json(), "logged_best": best.to_json() if best else None}
     return _Known(value, chosen.name, chosen.mode, reason, evidence, tuple(findings))
@@ -182,6 +197,30 @@ def _logged(bundle: Bundle, options: Options, step: int | None) -> _Known:
 
 def _better(chosen: Chosen, one: float, other: float) -> bool:
     return one > other if chosen.mode == "max" else one < other
+
+
+def _plan_of_keras(checkpoint: Checkpoint, into: str | None, known: _Known, meaning: Mapping[str, Any]) -> FilePlan:
+    """The value beside the weights, with what it means; or only in the variable ``into``."""
+    from ckpt_tools.operations.keras_values import plan_value  # bundles need no HDF5
+
+    # A variable of that name, as this project's callback writes one, must not tell another value.
+    own = NAME if NAME in checkpoint.tensors and checkpoint.tensors[NAME].dtype in _PACK else None
+    return plan_value(
+        checkpoint,  # type: ignore[arg-type]  # its format says so
+        known.value,
+        None if into else meaning,
+        dataset=into or own,
+        reason="backfill",
+        evidence={**known.evidence, "meaning": dict(meaning)},
+    )
+
+
+def _told_by_name(metric: str) -> dict[str, Any]:
+    """Which split and which length of lists the name of a metric tells: ``valid_recall@50``."""
+    words = {*words_of(metric)}
+    split = "valid" if words & _VALIDATION else "test" if "test" in words else None
+    at = _TOP.search(metric)
+    return {"split": split, "top_n": int(at[1]) if at else None}
 
 
 def _plan(bundle: Bundle, key: str | None, known: _Known, meaning: Mapping[str, Any]) -> Plan:

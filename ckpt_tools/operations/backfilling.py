@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 import os
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from ckpt_tools import transactions
-from ckpt_tools.errors import CkptError, MismatchError, NotFoundError, UnsupportedError, UsageError
+from ckpt_tools.errors import CkptError, MismatchError, NotFoundError, UsageError
 from ckpt_tools.findings import Finding
 from ckpt_tools.format.object_graph import VALUE_SUFFIX
 from ckpt_tools.fs import durable
@@ -19,10 +18,10 @@ from ckpt_tools.lineages.base import float32
 from ckpt_tools.operations import any_trainer
 from ckpt_tools.operations.backfill_options import Options as Options
 from ckpt_tools.operations.evaluators import Measurement, OnProgress, find_evaluator
-from ckpt_tools.readers import Bundle, open_checkpoint
+from ckpt_tools.readers import Bundle, Checkpoint, open_checkpoint
 from ckpt_tools.runs.experiments import Experiment, resolve
 from ckpt_tools.runs.logs import Evidence, LoggedEvaluation, collect
-from ckpt_tools.transactions import Plan
+from ckpt_tools.transactions import FilePlan, Plan
 
 Agreement = Literal["match", "differs", "no-log"]
 
@@ -41,7 +40,7 @@ class Outcome:
     value: float | None = None
     logged_best: LoggedEvaluation | None = None
     agreement: Agreement | None = None
-    plan: Plan | None = None
+    plan: Plan | FilePlan | None = None
     written: bool = False
     backup: str | None = None
     findings: tuple[Finding, ...] = ()
@@ -90,12 +89,8 @@ def _backfill(path: str, options: Options, progress: OnProgress | None) -> Outco
     if not options.dry_run:
         transactions.recover(prefix)
     with open_checkpoint(prefix) as checkpoint:
-        if not isinstance(checkpoint, Bundle):
-            raise UnsupportedError(
-                f"a {checkpoint.format} file cannot be written to", path=path, hint=f"ckpt inspect {shlex.quote(path)}"
-            )
         lineage = identify(checkpoint)
-        if lineage is None or options.means_another_metric:
+        if lineage is None or options.means_another_metric or not isinstance(checkpoint, Bundle):
             return _of_any_trainer(path, checkpoint, options)
         if options.value is not None:
             _require_metric(options.value, "--value")
@@ -154,7 +149,7 @@ def _backfill(path: str, options: Options, progress: OnProgress | None) -> Outco
     return replace(found, sentence=sentence, written=True, backup=applied.backup)
 
 
-def _of_any_trainer(path: str, checkpoint: Bundle, options: Options) -> Outcome:
+def _of_any_trainer(path: str, checkpoint: Checkpoint, options: Options) -> Outcome:
     """The same for a run that nothing is known of but what it left."""
     found = any_trainer.find(checkpoint, options)
     done = Outcome(path, "", checkpoint.prefix, value=found.value, findings=found.findings, metric=found.meaning)
@@ -163,7 +158,10 @@ def _of_any_trainer(path: str, checkpoint: Bundle, options: Options) -> Outcome:
     done = replace(done, plan=found.plan)
     if options.dry_run:
         return replace(done, sentence=f"would write {found.sentence}")
-    applied = transactions.apply(found.plan)
+    if isinstance(found.plan, Plan):
+        applied = transactions.apply(found.plan)
+    else:
+        applied = transactions.replace_file(found.plan)
     return replace(done, sentence=f"written: {found.sentence}", written=True, backup=applied.backup)
 
 

@@ -14,6 +14,8 @@ from ckpt_tools.readers.window import Stream
 
 WEIGHTS = "model.weights.h5"
 WEIGHT_MAP = "model.weights.json"
+# The best value that a backfill puts beside the weights.
+BEST = "best_metric.json"
 
 _INDEX = re.compile(r"(?P<prefix>.+)\.index", re.DOTALL)
 

@@ -29,6 +29,18 @@ class TensorInfo:
     nbytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class StoredBest:
+    """A best value that is no tensor: an attribute of an HDF5 file, or a member of an archive, called ``key``.
+
+    ``meaning`` is the JSON that tells what it is (see `ckpt_tools.lineages.meaning`), None where nothing does.
+    """
+
+    value: float
+    key: str
+    meaning: str | None
+
+
 class Progress(NamedTuple):
     """One step of `Checkpoint.examine`: so many more bytes read; a tensor done with; what is wrong with it."""
 
@@ -58,6 +70,11 @@ class Checkpoint(Protocol):
     @property
     def graph(self) -> ObjectGraph | None:
         """The object graph, or None for a format without one."""
+        ...
+
+    @property
+    def best(self) -> StoredBest | None:
+        """A best value that is stored beside the tensors, and not as one of them; None without one."""
         ...
 
     def read(self, name: str) -> np.ndarray:

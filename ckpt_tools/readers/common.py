@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from ckpt_tools.errors import CkptError, CorruptError, NotFoundError, UnsupportedError
 from ckpt_tools.findings import Finding, Severity
 from ckpt_tools.format.graph import ObjectGraph
-from ckpt_tools.readers.base import Progress, TensorInfo
+from ckpt_tools.readers.base import Progress, StoredBest, TensorInfo
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,6 +67,10 @@ class Reader(ABC):
 
     @property
     def graph(self) -> ObjectGraph | None:
+        return None
+
+    @property
+    def best(self) -> StoredBest | None:
         return None
 
     @abstractmethod

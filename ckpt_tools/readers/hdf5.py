@@ -6,14 +6,15 @@ Nearly all values of Keras do: then the library has only to say where. It decode
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ckpt_tools.errors import CorruptError, UnsupportedError
+from ckpt_tools.format.overlay import MAX_BYTES, Patch
 from ckpt_tools.hdf5 import client
-from ckpt_tools.hdf5.library import MAX_EXPANSION, MAX_EXPANSION_FREE
-from ckpt_tools.readers.base import TensorInfo
+from ckpt_tools.hdf5.library import MAX_EXPANSION, MAX_EXPANSION_FREE, VALUE
+from ckpt_tools.readers.base import StoredBest, TensorInfo
 from ckpt_tools.readers.common import CHUNK, error_context
 from ckpt_tools.readers.window import Bytes
 
@@ -47,7 +48,7 @@ class Hdf5File:
     """An open HDF5 file; ``tensors`` are all its datasets, by path without the leading slash, sorted.
 
     ``unwritten`` are the datasets for which no bytes were ever written; ``legacy`` is the format of Keras 1 and 2,
-    ``keras_version`` what the file says of its writer.
+    ``keras_version`` what the file says of its writer, ``best`` the value that an attribute of the root has.
 
     Raises:
         CorruptError: the library cannot make sense of the file, crashes or hangs on it.
@@ -83,6 +84,10 @@ class Hdf5File:
         self.unwritten = tuple(unwritten)
         version = outline["keras_version"]
         self.keras_version = version if isinstance(version, str) and version.isprintable() else None
+        said, self.best = outline["best"], None
+        if said is not None:
+            meaning = said["meaning"]
+            self.best = StoredBest(float(said["value"]), VALUE, None if meaning is None else str(meaning))
 
     def attributes(self) -> tuple[tuple[Listed, ...], dict[str, str]]:
         """Keras' lists of what the file should hold, and the configuration of its model where it has one.
@@ -98,6 +103,22 @@ class Hdf5File:
             return lists, {str(name): str(text) for name, text in answer["texts"].items()}
         except (KeyError, TypeError, ValueError) as error:
             raise CorruptError(f"the HDF5 library tells nonsense of this file: {error!r}", path=self.path) from error
+
+    def edited(self, edits: Sequence[Mapping[str, Any]]) -> Patch:
+        """What becomes of the file when some small values are set in it (see `Library.edited`); nothing is written.
+
+        Raises CorruptError or UnsafeError when the library cannot do it, or would change more than that.
+        """
+        answer = self._ask("edit", None, edits=list(edits))
+        try:
+            pieces = tuple((int(offset), bytes.fromhex(data)) for offset, data in answer["pieces"])
+            patch = Patch(int(answer["kept"]), int(answer["size"]), pieces)
+        except (KeyError, TypeError, ValueError) as error:
+            raise CorruptError(f"the HDF5 library tells nonsense of this file: {error!r}", path=self.path) from error
+        size, ends = self._source.size, [offset + len(data) for offset, data in pieces]
+        if not (0 <= patch.kept <= size and patch.size <= size + MAX_BYTES and max(ends, default=0) <= patch.size):
+            raise CorruptError("the HDF5 library would make another file of it", path=self.path)
+        return patch
 
     def read(self, name: str) -> np.ndarray:
         """The value; strings as an object array of bytes. Raises UnsupportedError for types that are no numbers."""
@@ -166,7 +187,7 @@ class Hdf5File:
             at += length
         return found
 
-    def _ask(self, ask: str, name: str | None, **more: float) -> Any:
+    def _ask(self, ask: str, name: str | None, **more: Any) -> Any:
         nbytes = 0 if name is None else self.tensors[name].nbytes
         while True:
             if not self._child.usable:

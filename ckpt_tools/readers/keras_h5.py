@@ -13,14 +13,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ckpt_tools.errors import CkptError, CorruptError, NotFoundError, UnsafeError
 from ckpt_tools.findings import Finding
+from ckpt_tools.format.overlay import Patch
 from ckpt_tools.fs import paths, witness
-from ckpt_tools.readers.base import Progress, TensorInfo
+from ckpt_tools.readers.base import Progress, StoredBest, TensorInfo
 from ckpt_tools.readers.common import Reader, damage, error_context
 from ckpt_tools.readers.hdf5 import Hdf5File
 from ckpt_tools.readers.keras_contents import MAX_CONFIG_BYTES, problems
@@ -90,6 +91,15 @@ class Hdf5Checkpoint(Reader):
     @property
     def tensors(self) -> Mapping[str, TensorInfo]:
         return self._tensors
+
+    @property
+    def best(self) -> StoredBest | None:
+        return self._opened[0].best if len(self._opened) == 1 else None
+
+    def edited(self, edits: Sequence[Mapping[str, Any]]) -> Patch:
+        """What becomes of a single file when some small values are set in it; see `Hdf5File.edited`."""
+        (file,) = self._opened
+        return file.edited(edits)
 
     def read(self, name: str) -> np.ndarray:
         self.info(name)

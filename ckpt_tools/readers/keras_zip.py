@@ -3,12 +3,16 @@
     metadata.json  config.json  model.weights.h5          or, sharded,
     metadata.json  config.json  model.weights.json  model_00000.weights.h5 ...
 
+A backfill adds best_metric.json, the value of its best and what that means, which Keras passes over.
+
 Nothing is extracted: a stored member is read in place, a compressed one is unpacked in memory, within limits. The
 configuration is never followed, for Keras would run what it names: its layers are counted and their sizes compared.
 """
 
 from __future__ import annotations
 
+import json
+import math
 import stat
 import struct
 import zipfile
@@ -17,9 +21,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ckpt_tools.errors import CorruptError, NotFoundError, UnsafeError, UnsupportedError
+from ckpt_tools.format.overlay import Overlay, Patch
 from ckpt_tools.fs import paths
-from ckpt_tools.readers.archives import WEIGHT_MAP, WEIGHTS
-from ckpt_tools.readers.base import Progress
+from ckpt_tools.readers.archives import BEST, WEIGHT_MAP, WEIGHTS
+from ckpt_tools.readers.base import Progress, StoredBest
 from ckpt_tools.readers.common import CHUNK, damage, error_context
 from ckpt_tools.readers.hdf5 import MAX_EXPANSION, MAX_EXPANSION_FREE
 from ckpt_tools.readers.keras_contents import MAX_CONFIG_BYTES
@@ -27,6 +32,7 @@ from ckpt_tools.readers.keras_h5 import CONFIG, MAX_MAP_BYTES, Hdf5Checkpoint, S
 from ckpt_tools.readers.window import Bytes, Memory, Stream, Window
 
 MAX_MEMBERS = 10_000
+_MAX_BEST_BYTES = 1 << 16
 
 _LOCAL_HEADER = struct.Struct("<4s5H3I2H")
 _LOCAL_MAGIC = b"PK\x03\x04"
@@ -143,6 +149,36 @@ class KerasZip(Hdf5Checkpoint):
         except BaseException:
             self._archive.close()
             raise
+
+    @property
+    def best(self) -> StoredBest | None:
+        """What the member `BEST` says; None without one, or where it says no finite value."""
+        member = self._archive.members.get(BEST)
+        if member is None or member.size > _MAX_BEST_BYTES:
+            return None
+        source = self._archive.open(BEST)
+        text = source.read(0, source.size).decode("utf-8", "replace")
+        try:
+            value = float(json.loads(text)["value"])
+        except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
+            return None
+        return StoredBest(value, BEST, text) if math.isfinite(value) else None
+
+    def with_member(self, name: str, content: bytes) -> Patch:
+        """What becomes of the archive when it gets another member, or another content of one; nothing is written.
+
+        All other members stay where they are, byte for byte.
+        """
+        source = self._archive.file
+        overlay = Overlay(source.read, source.size)
+        try:
+            with zipfile.ZipFile(overlay, "a") as archive:
+                if (before := archive.NameToInfo.pop(name, None)) is not None:
+                    archive.filelist.remove(before)
+                archive.writestr(zipfile.ZipInfo(name), content)
+        except (zipfile.BadZipFile, ValueError, OSError, EOFError, struct.error, NotImplementedError) as error:
+            raise CorruptError(f"damaged zip archive: {error}", path=self.prefix) from error
+        return overlay.patch()
 
     def examine(self) -> Iterator[Progress]:
         for member in self._archive.members.values():

@@ -19,10 +19,11 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypedDict
 
 from ckpt_tools.errors import CkptError, CorruptError, UnsafeError, UnsupportedError
 from ckpt_tools.format.filenames import (
+    KERAS_ENDINGS,
     STATE_DIRECTORY,
     STATE_FILE,
     bundle_part,
@@ -86,6 +87,8 @@ class RewriteEntry(Entry):
     ``added`` are the data files of the new index, in its order; ``moves`` tells that the originals of the links went
     to the backup, and ``retired`` are data files of the old index that went there, too, and that the new one leaves
     out. ``displaced`` are those names of the new ones that a file of another save had: it went to the backup, too.
+    ``single_file``: the checkpoint is one file (of Keras) that was replaced as a whole; what is said here of an index
+    is then said of that file.
     """
 
     kind = "rewrite"
@@ -99,10 +102,12 @@ class RewriteEntry(Entry):
     added: tuple[Added, ...] = ()
     displaced: tuple[str, ...] = ()
     retired: tuple[str, ...] = ()
+    single_file: bool = False
 
     @property
     def index(self) -> str:
-        return index_name(self.checkpoint)
+        """The name of the file that commits the change by being renamed."""
+        return self.checkpoint if self.single_file else index_name(self.checkpoint)
 
     @property
     def created(self) -> tuple[str, ...]:
@@ -165,7 +170,16 @@ def _tool() -> str:
     return f"ckpt-tools {__version__}"
 
 
-def head(taken: set[str], action: str, after: bytes) -> dict[str, str]:
+class Head(TypedDict):
+    """The fields that every `Entry` has."""
+
+    id: str
+    time: str
+    tool: str
+    action: str
+
+
+def head(taken: set[str], action: str, after: bytes) -> Head:
     """The fields of a new `Entry`; its id is made of the time and of what the change leads to, and is not ``taken``."""
     now = datetime.now(timezone.utc)
     identity = f"{now:%Y%m%dT%H%M%S}-{hashlib.sha256(after).hexdigest()[:8]}"
@@ -235,6 +249,7 @@ def _decode(stored: dict[str, Any]) -> Entry:
         added=added,
         displaced=_names(stored, "displaced"),
         retired=_names(stored, "retired") if "retired" in stored else (),
+        single_file=stored.get("single_file") is True,
     )
 
 
@@ -302,6 +317,8 @@ def _require_ours(entry: Entry) -> None:
     for digest in (entry.index_before, entry.index_after, *(added.sha256 for added in entry.added)):
         if digest is not None and not _DIGEST.fullmatch(digest):
             raise CorruptError("an entry with a digest that is none")
+    if entry.single_file and (entry.created or entry.retired or not entry.checkpoint.endswith(KERAS_ENDINGS)):
+        raise UnsafeError(f"an entry names {entry.checkpoint!r}, which is no file that is replaced as a whole")
     count = len(entry.created)
     expected = [data_name(entry.checkpoint, number, count) for number in range(count)]
     moved = [data_name(entry.checkpoint, number, len(entry.moved)) for number in range(len(entry.moved))]

@@ -1,12 +1,13 @@
-"""Changing a tensor bundle: a plan, one commit point, a backup, and the way back; and the files beside it.
+"""Changing a checkpoint: a plan, one commit point, a backup, and the way back; and the files beside it.
 
-    plan       what shall be changed, and why; pure
-    applying   making it so, with one rename as the commit point
-    tidying    changing the files beside the bundles
-    undoing    the way back of both
-    journal    what is under way, and how a killed change is recovered
-    endings    the parts behind the commit point, or instead of it; each can be done again
-    workplace  the directory under its lock, with what is kept for it held open
+    plan         what shall be changed, and why; pure
+    commit       making it so, with one rename as the commit point
+    single_file  the same for a Keras file, which is replaced as a whole
+    tidying      changing the files beside the bundles
+    rollback     the way back of all
+    journal      what is under way, and how a killed change is recovered
+    completion   the parts behind the commit point, or instead of it; each can be done again
+    workplace   the directory under its lock, with what is kept for it held open
 
 What was changed, and where the originals are, is in the ledger of the directory (`ckpt_tools.runs.ledger`).
 """
@@ -15,12 +16,14 @@ from ckpt_tools.transactions.commit import Applied, apply, apply_to
 from ckpt_tools.transactions.journal import Ended, pending, recover
 from ckpt_tools.transactions.plan import Change, Plan, Value, plan_index, plan_part, plan_scalar, plan_values
 from ckpt_tools.transactions.rollback import drop_backups, has_backup, undo, written_names
+from ckpt_tools.transactions.single_file import FilePlan, patched, replace_file
 from ckpt_tools.transactions.tidying import Tidying, apply_tidying
 
 __all__ = [
     "Applied",
     "Change",
     "Ended",
+    "FilePlan",
     "Plan",
     "Tidying",
     "Value",
@@ -29,12 +32,14 @@ __all__ = [
     "apply_to",
     "drop_backups",
     "has_backup",
+    "patched",
     "pending",
     "plan_index",
     "plan_part",
     "plan_scalar",
     "plan_values",
     "recover",
+    "replace_file",
     "undo",
     "written_names",
 ]

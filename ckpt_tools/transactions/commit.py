@@ -26,6 +26,7 @@ only writes an index. They go through the same steps, with nothing to move.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ckpt_tools.errors import BusyError, CorruptError, StorageError, UsageError
@@ -63,16 +64,31 @@ def apply(plan: Plan) -> Applied:
         recover_in(place)
         _require_unchanged(plan)
         entry = _entry(plan, place)
-        _require_allowed(place, entry)
-        pending = Pending(entry, undoing=False, old_index=plan.old_index)
-        with announced(place, pending) as change:
-            _prepare(plan, place, entry)
-            durable.sync_directory(place.directory)
-            _require_unchanged(plan)
-            change.committing = True
-            durable.rename(unfinished_name(index_name(plan.target)), index_name(plan.target))
-        conclude(place, pending)
-        return Applied(entry.id, place.backup_path(entry))
+        return commit(
+            place,
+            Pending(entry, undoing=False, old_index=plan.old_index),
+            prepare=lambda: _prepare(plan, place, entry),
+            look_again=lambda: _require_unchanged(plan),
+        )
+
+
+def commit(
+    place: Workplace, pending: Pending, *, prepare: Callable[[], None], look_again: Callable[[], None]
+) -> Applied:
+    """A change from its journal to its end: all that it needs is prepared, then one rename makes it.
+
+    Raises what `apply` raises; nothing is begun when something behind the commit would be refused.
+    """
+    entry = pending.entry
+    _require_allowed(place, entry)
+    with announced(place, pending) as change:
+        prepare()
+        durable.sync_directory(place.directory)
+        look_again()
+        change.committing = True
+        durable.rename(unfinished_name(place.path(entry.index)), place.path(entry.index))
+    conclude(place, pending)
+    return Applied(entry.id, place.backup_path(entry))
 
 
 def apply_to(plan: Plan, prefix: str) -> str:

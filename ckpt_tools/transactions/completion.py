@@ -39,7 +39,8 @@ class Pending:
     """A change of a checkpoint that is under way, or was interrupted; ``undoing``: it was being taken back.
 
     ``old_index`` are the bytes of the index from before it. They are in the backup too, but under another name of the
-    same file, and TensorFlow overwrites an index in place. None where there was none, or a very large one.
+    same file, and TensorFlow overwrites an index in place. None where there was none, or a very large one, and of a
+    Keras file, which may be as large as a disk.
     """
 
     entry: RewriteEntry
@@ -204,12 +205,13 @@ def _remove_unfinished(place: Workplace, entry: RewriteEntry) -> None:
 def remove_backup(place: Workplace, entry: RewriteEntry) -> None:
     """Remove a backup: the files that it may hold and, when nothing else is in them, its directories.
 
-    What has the place of the old index and is not that is none of ours, and stays.
+    What has the place of the old index and is neither that nor what stands is none of ours, and stays.
     """
     backup = place.backup(entry)
     if backup is not None:
         for name in entry.kept:
-            ours = name != entry.index or digest_if_there(backup / name) in (None, entry.index_before)
+            ours = name != entry.index or is_same(backup / name, place.path(name))
+            ours = ours or digest_if_there(backup / name) in (None, entry.index_before)
             if ours:
                 durable.remove(backup / name)
         for name in entry.kept:
@@ -245,12 +247,20 @@ def stopped(place: Workplace, pending: Pending, why: str) -> CorruptError:
 
 def _can_go_back(place: Workplace, pending: Pending) -> bool:
     """Whether all of the checkpoint from before a change is there, in the directory or in the backup."""
-    if pending.entry.index_before is not None and _old_index(place, pending) is None:
+    if pending.entry.index_before is not None and not _has_old_index(place, pending):
         return False
     return all(
         local.is_there(original.own) or _other_name(place, pending.entry, original) is not None
         for original in _originals(place, pending.entry)
     )
+
+
+def _has_old_index(place: Workplace, pending: Pending) -> bool:
+    entry = pending.entry
+    if not entry.single_file:
+        return _old_index(place, pending) is not None
+    backup = place.backup(entry)
+    return backup is not None and digest_if_there(backup / entry.index) == entry.index_before
 
 
 def _old_index(place: Workplace, pending: Pending) -> bytes | None:
@@ -275,7 +285,6 @@ def take_back(place: Workplace, pending: Pending) -> bool:
         _give_up(place, pending)
         return False
     entry = pending.entry
-    content = _old_index(place, pending)
     if not _can_go_back(place, pending):
         message = "what is kept from before the change is damaged or not complete"
         raise CorruptError(message, path=place.backup_path(entry))
@@ -291,15 +300,25 @@ def take_back(place: Workplace, pending: Pending) -> bool:
         put_back(holder, own)
     index = place.path(entry.index)
     there = local.is_there(index)
-    if content is not None:
-        durable.create_file(unfinished_name(index), content, like=index if there else None)
+    if entry.index_before is not None:
+        _make_old_index(place, pending, like=index if there else None)
     if there:
         _set_aside(place, entry, entry.index)
     durable.sync_directory(place.directory)
-    if content is not None:
+    if entry.index_before is not None:
         durable.rename(unfinished_name(index), index)
     end_before(place, pending)
     return True
+
+
+def _make_old_index(place: Workplace, pending: Pending, *, like: str | None) -> None:
+    """Write the old index under its unfinished name; a Keras file has another name in the backup."""
+    entry, unfinished = pending.entry, unfinished_name(place.path(pending.entry.index))
+    backup = place.backup(entry)
+    if entry.single_file and backup is not None:
+        durable.link_or_copy(backup / entry.index, unfinished)
+    elif (content := _old_index(place, pending)) is not None:
+        durable.create_file(unfinished, content, like=like)
 
 
 def _give_up(place: Workplace, pending: Pending) -> None:
@@ -328,7 +347,7 @@ def _set_aside(place: Workplace, entry: RewriteEntry, name: str) -> None:
 
 
 def verify_kept(place: Workplace, entry: RewriteEntry) -> bytes | None:
-    """The old index from the backup of a change that shall be taken back, None where there was none.
+    """The old index from the backup of a change that shall be taken back, None where there was none, or a Keras file.
 
     Raises NotFoundError for a file that the backup lacks, BusyError when the name of one is taken, CorruptError when
     the index is not the one that was kept, or a data file neither the one that the checkpoint still uses nor what the
@@ -342,7 +361,8 @@ def verify_kept(place: Workplace, entry: RewriteEntry) -> bytes | None:
             raise NotFoundError(message, path=place.backup_path(entry))
         if file_digest(backup / entry.index) != entry.index_before:
             raise CorruptError("the backup of the index is damaged", path=backup / entry.index)
-        content = local.read_file(backup / entry.index, limit=MAX_INDEX_BYTES)
+        if not entry.single_file:
+            content = local.read_file(backup / entry.index, limit=MAX_INDEX_BYTES)
     for original in _originals(place, entry):
         if original.kept is None or not original.is_kept():
             path = os.path.join(place.backup_path(entry), original.name)

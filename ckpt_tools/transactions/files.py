@@ -15,6 +15,7 @@ from ckpt_tools.format.filenames import bundle_part, index_name
 from ckpt_tools.format.table import read_table
 from ckpt_tools.fs import durable, local
 from ckpt_tools.fs.local import PathLike
+from ckpt_tools.readers import open_checkpoint
 from ckpt_tools.readers.bundle import MAX_INDEX_BYTES, Bundle
 from ckpt_tools.transactions.workplace import Workplace
 
@@ -67,9 +68,13 @@ def begins_with(path: str, content: bytes) -> bool:
 
 
 def is_whole(prefix: str) -> bool:
-    """Whether a checkpoint is one: its index can be read, and every byte of its data is what the index says."""
+    """Whether a checkpoint is one: its index can be read, and every byte of its data is what the index says.
+
+    ``prefix`` may be the path of a Keras file: then all that can be checked of it.
+    """
     try:
-        with Bundle(prefix) as bundle:
+        single = not local.is_there(index_name(prefix)) and local.is_file(prefix, follow=True)
+        with open_checkpoint(prefix) if single else Bundle(prefix) as bundle:
             return all(finding.severity == "note" for finding in bundle.verify())
     except (CorruptError, NotFoundError, UnsafeError, UnsupportedError):
         return False

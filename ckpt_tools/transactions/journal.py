@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ckpt_tools.errors import CkptError, CorruptError, StorageError
+from ckpt_tools.format.filenames import is_unfinished_keras
 from ckpt_tools.fs import durable, local
 from ckpt_tools.fs.local import Folder
 from ckpt_tools.runs import ledger
@@ -265,9 +266,15 @@ def _bytes(stored: Any) -> bytes | None:
 
 
 def _sweep(place: Workplace) -> None:
-    """Remove journals that were killed before they had their name: nothing had been done yet."""
+    """Remove journals that were killed before they had their name, and Keras files that were before their journal:
+    nothing had been done yet."""
+    journal = None
     if place.state is not None:
         for name in place.state.names():
             if _UNFINISHED.fullmatch(name):
                 durable.remove(place.state / name)
+        journal = local.look(place.state / PENDING)
         place.remove_if_empty()
+    if journal is None:
+        for name in filter(is_unfinished_keras, local.list_directory(place.directory)):
+            durable.remove(place.path(name))

@@ -117,7 +117,7 @@ def _undo_one(place: Workplace, entry: RewriteEntry) -> None:
         if backup is not None:
             for name in entry.moved:
                 put_back(backup / name, place.path(name))
-            if content is not None:
+            if entry.index_before is not None:
                 durable.link_or_copy(backup / entry.index, unfinished_name(index))
         durable.sync_directory(place.directory)
         # A trainer takes no lock: with files that it has written in the meantime the old index must not be joined.
@@ -126,7 +126,7 @@ def _undo_one(place: Workplace, entry: RewriteEntry) -> None:
             if backup is None or not is_same(backup / name, place.path(name)):
                 raise taken(place.path(name))
         change.committing = True
-        if content is not None:
+        if entry.index_before is not None:
             durable.rename(unfinished_name(index), index)
         else:
             durable.remove(index)

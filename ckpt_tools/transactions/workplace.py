@@ -17,7 +17,7 @@ from ckpt_tools.fs import durable, local
 from ckpt_tools.fs.local import Folder
 from ckpt_tools.redaction import redacted
 from ckpt_tools.runs import ledger
-from ckpt_tools.runs.ledger import BACKUP, LEDGER, Entry
+from ckpt_tools.runs.ledger import BACKUP, LEDGER, Entry, Head
 
 
 class Workplace:
@@ -56,7 +56,7 @@ class Workplace:
         durable.append_line(state / LEDGER, json.dumps(redacted(entry.to_json())))
         durable.sync_directory(state)
 
-    def new_head(self, action: str, after: bytes) -> dict[str, str]:
+    def new_head(self, action: str, after: bytes) -> Head:
         """The head of a new entry, with an id that nothing here has."""
         return ledger.head({entry.id for entry in self.entries()} | set(self.backup_names()), action, after)
 

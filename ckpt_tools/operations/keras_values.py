@@ -1,0 +1,96 @@
+"""Putting a best value into a Keras file, where Keras passes over it.
+
+    .h5, .weights.h5   attributes of the root: best_metric (float64), best_metric_meaning (JSON)
+    .keras             the member best_metric.json, with both in it
+
+Or into a scalar dataset of a file that has one already (``BestCheckpoint`` writes one). Everything else in the file
+stays as it is, byte for byte: attributes need a few words in its metadata, a member a new list of members.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from ckpt_tools.errors import CorruptError, UnsupportedError, UsageError
+from ckpt_tools.fs import local
+from ckpt_tools.hdf5.library import MEANING, MOST_MEANING, VALUE
+from ckpt_tools.readers import Checkpoint, open_checkpoint
+from ckpt_tools.readers.archives import BEST
+from ckpt_tools.readers.keras_h5 import Hdf5Checkpoint
+from ckpt_tools.readers.keras_zip import KerasZip
+from ckpt_tools.transactions import FilePlan, patched
+from ckpt_tools.transactions.plan import Change
+
+
+def plan_value(
+    checkpoint: Hdf5Checkpoint,
+    value: float,
+    meaning: Mapping[str, Any] | None,
+    *,
+    dataset: str | None = None,
+    reason: str,
+    evidence: Mapping[str, Any],
+) -> FilePlan:
+    """Plan to put a value and its meaning into a Keras file.
+
+    ``dataset`` shall have the value too; or, without a ``meaning``, it alone.
+
+    Raises UnsupportedError for a file in which there is no place for it, UsageError for a meaning that is too long,
+    CorruptError or UnsafeError where the file does not bear it.
+    """
+    path = checkpoint.prefix
+    if path.endswith(".json"):
+        raise UnsupportedError("weights in several files with a map are not written", path=path)
+    text = json.dumps({**(meaning or {}), "value": value}, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    if len(text.encode()) > MOST_MEANING:
+        raise UsageError("what the value means is too long to be stored", path=path, hint="give a shorter --metric")
+    source = local.fingerprint(path)
+    archive = checkpoint if isinstance(checkpoint, KerasZip) else None
+    if archive is not None:
+        if dataset is not None:
+            raise UnsupportedError("a variable in a .keras archive is not changed in place", path=path, key=dataset)
+        patch = archive.with_member(BEST, text.encode())
+        changes = [Change(BEST, _action(checkpoint), "float64", (), value)]
+    else:
+        edits: list[dict[str, Any]] = []
+        changes = []
+        if meaning is not None:
+            edits += [{"attribute": VALUE, "number": value}, {"attribute": MEANING, "text": text}]
+            changes += [Change(VALUE, _action(checkpoint), "float64", (), value)]
+            changes += [Change(MEANING, _action(checkpoint), "string", (), text)]
+        if dataset is not None:
+            edits += [{"dataset": dataset, "number": value}]
+            changes += [Change(dataset, "replace", checkpoint.tensors[dataset].dtype, (), value)]
+        patch = checkpoint.edited(edits)
+
+    def check(new: str) -> None:
+        with open_checkpoint(path) as before, open_checkpoint(new) as after:
+            _require_same_but(before, after, dataset)
+            if meaning is not None and (after.best is None or after.best.value != value):
+                raise CorruptError("reads back without the value", path=new)
+            # A variable may have fewer digits than the value.
+            if dataset is not None and not math.isclose(float(after.read(dataset)), value, rel_tol=1e-3):
+                raise CorruptError("reads back with another value", path=new, key=dataset)
+
+    return FilePlan(path, reason, evidence, tuple(changes), source, patched(path, patch), check, patch.nbytes)
+
+
+def _action(checkpoint: Checkpoint) -> str:
+    return "add" if checkpoint.best is None else "replace"
+
+
+def _require_same_but(before: Checkpoint, after: Checkpoint, key: str | None) -> None:
+    """Raise CorruptError unless all tensors are equal, but for one, and nothing is missing that was there."""
+    if dict(before.tensors) != dict(after.tensors):
+        raise CorruptError("reads back with other tensors", path=after.prefix)
+    for name, info in before.tensors.items():
+        if name == key or info.dtype in ("variant", "resource"):
+            continue
+        if before.digest(name) != after.digest(name):
+            raise CorruptError("reads back differently", path=after.prefix, key=name)
+    old, new = ({finding.message for finding in each.outline()} for each in (before, after))
+    if new - old:
+        raise CorruptError(f"reads back with damage: {min(new - old)}", path=after.prefix)
