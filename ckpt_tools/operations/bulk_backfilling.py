@@ -12,6 +12,8 @@ from typing import Any, Literal
 from ckpt_tools.errors import CkptError, UsageError
 from ckpt_tools.findings import Finding
 from ckpt_tools.lineages import identify
+from ckpt_tools.lineages.tensor_names import bare, tell_roles
+from ckpt_tools.lineages.unknown import best_of
 from ckpt_tools.operations.backfilling import Options, Outcome, backfill, failed
 from ckpt_tools.operations.workers import OnProgress, Report, Workers
 from ckpt_tools.readers import open_checkpoint
@@ -77,7 +79,7 @@ def backfill_all(root: str, options: Options, workers: Workers, listener: Listen
     listener = listener or Listener()
     discovery = Discovery(root)
     # The workers of a cluster have another working directory.
-    runs = [replace(run, path=os.path.abspath(run.path)) for run in discovery.runs() if _is_target(run)]
+    runs = [replace(run, path=os.path.abspath(run.path)) for run in discovery.runs() if _is_target(run, options)]
     rows = {run.path: settled for run in runs if (settled := _settled(run, options)) is not None}
     # The largest first, so that the last one to finish is a small one.
     paths = [run.path for run in sorted(runs, key=lambda run: (-run.nbytes, run.path)) if run.path not in rows]
@@ -108,9 +110,13 @@ def _unwritten(options: Options) -> Status:
     return "would-write" if options.dry_run else "had-it"
 
 
-def _is_target(run: Run) -> bool:
-    """Experiments, and checkpoints that lie in none: an older one beside a best has a log that is not about it."""
-    return run.kind == "experiment" or (run.kind == "checkpoint" and Experiment.containing(run.path) is None)
+def _is_target(run: Run, options: Options) -> bool:
+    """Experiments, and checkpoints that lie in none: an older one beside a best has a log that is not about it.
+
+    Keras files are such checkpoints when it is said how the value of another trainer's run is found.
+    """
+    kinds = ("checkpoint", "keras") if options.from_logs or options.evaluation else ("checkpoint",)
+    return run.kind == "experiment" or (run.kind in kinds and Experiment.containing(run.path) is None)
 
 
 def _settled(run: Run, options: Options) -> Row | None:
@@ -121,8 +127,17 @@ def _settled(run: Run, options: Options) -> Row | None:
     try:
         with open_checkpoint(resolve(run.path)) as checkpoint:
             lineage = identify(checkpoint)
-        if lineage is None:
-            return Row("skipped", Outcome(run.path, "not a checkpoint of a known trainer: left alone", run.prefix))
+            told = (
+                None if lineage is not None else best_of(checkpoint, tell_roles(checkpoint.tensors, checkpoint.graph))
+            )
+        if told is not None:
+            if not (options.from_logs or options.evaluation):
+                return Row("skipped", Outcome(run.path, "not a checkpoint of a known trainer: left alone", run.prefix))
+            if told.status == "present" and not options.force:
+                sentence = f"has {bare(told.key or 'best_metric')} {told.value:.6g} already: left alone"
+                return Row("had-it", Outcome(run.path, sentence, run.prefix, value=told.value))
+            return None
+        assert lineage is not None
         if lineage.best_metric.status == "present" and not options.force:
             return Row("had-it", backfill(run.path, options))
     except CkptError as error:

@@ -22,7 +22,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ckpt_tools.errors import CkptError, LostWorkerError, MismatchError, UnsafeError, UsageError
@@ -52,12 +52,16 @@ _LONGEST_LINE = 65_536
 
 @dataclass(frozen=True)
 class CommandEvaluation:
-    """``command`` is a line with its placeholders, or ``package.module:function``; ``seconds`` its time limit."""
+    """``command`` is a line with its placeholders, or ``package.module:function``; ``seconds`` its time limit.
+
+    It is run, or its module looked for, in ``directory``: the one where it was asked for, on workers elsewhere too.
+    """
 
     command: str
     pattern: str | None = None
     repeat: int = 1
     seconds: float = 3600.0
+    directory: str = field(default_factory=os.getcwd)
 
     def __post_init__(self) -> None:
         if self.repeat < 1:
@@ -120,14 +124,14 @@ def measure(checkpoint: Checkpoint, evaluation: CommandEvaluation, step: int | N
         UnsafeError: it printed more than is read, or the pattern does not end.
     """
     if evaluation.is_function:
-        values = tuple(_called(checkpoint, evaluation.command) for _ in range(evaluation.repeat))
+        values = tuple(_called(checkpoint, evaluation) for _ in range(evaluation.repeat))
         return CommandMeasurement(values, (evaluation.command,), None)
     digest = hashlib.sha256()
     found = []
     with staged(checkpoint) as prefix:
         arguments = _filled(evaluation.command, prefix, step)
         for _ in range(evaluation.repeat):
-            output = _output_of(arguments, evaluation.seconds)
+            output = _output_of(arguments, evaluation)
             digest.update(output)
             found.append(_value_in(output, evaluation.pattern or ""))
     shown = tuple(_filled(evaluation.command, "{prefix}", step))
@@ -184,11 +188,12 @@ def _files_of(checkpoint: Checkpoint) -> dict[str, str]:
     return {prefix: os.path.basename(prefix)}
 
 
-def _output_of(arguments: list[str], seconds: float) -> bytes:
+def _output_of(arguments: list[str], evaluation: CommandEvaluation) -> bytes:
     """What a program prints, on both streams. It is ended with all that it started when its time is over."""
     try:
         process = subprocess.Popen(
             arguments,
+            cwd=evaluation.directory,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -202,7 +207,7 @@ def _output_of(arguments: list[str], seconds: float) -> bytes:
         late.set()
         _kill(process)
 
-    timer = threading.Timer(seconds, end)
+    timer = threading.Timer(evaluation.seconds, end)
     timer.start()
     parts: list[bytes] = []
     size = 0
@@ -220,7 +225,7 @@ def _output_of(arguments: list[str], seconds: float) -> bytes:
         process.wait()
     if late.is_set():
         raise LostWorkerError(
-            f"the evaluation did not end within {seconds:g} seconds: nothing written",
+            f"the evaluation did not end within {evaluation.seconds:g} seconds: nothing written",
             hint="allow more with --timeout SECONDS",
         )
     output = b"".join(parts)
@@ -270,10 +275,11 @@ def _value_in(output: bytes, pattern: str) -> float:
     return _finite(values.pop())
 
 
-def _called(checkpoint: Checkpoint, name: str) -> float:
+def _called(checkpoint: Checkpoint, evaluation: CommandEvaluation) -> float:
+    name = evaluation.command
     module, _, function = name.partition(":")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+    if evaluation.directory not in sys.path:
+        sys.path.insert(0, evaluation.directory)
     try:
         found = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from ckpt_tools.errors import CorruptError, UnsupportedError, UsageError
@@ -66,16 +67,19 @@ def plan_value(
             changes += [Change(dataset, "replace", checkpoint.tensors[dataset].dtype, (), value)]
         patch = checkpoint.edited(edits)
 
-    def check(new: str) -> None:
-        with open_checkpoint(path) as before, open_checkpoint(new) as after:
-            _require_same_but(before, after, dataset)
-            if meaning is not None and (after.best is None or after.best.value != value):
-                raise CorruptError("reads back without the value", path=new)
-            # A variable may have fewer digits than the value.
-            if dataset is not None and not math.isclose(float(after.read(dataset)), value, rel_tol=1e-3):
-                raise CorruptError("reads back with another value", path=new, key=dataset)
-
+    check = partial(_check, path, value, dataset, meaning is not None)
     return FilePlan(path, reason, evidence, tuple(changes), source, patched(path, patch), check, patch.nbytes)
+
+
+def _check(path: str, value: float, dataset: str | None, beside: bool, new: str) -> None:
+    """Raise CorruptError unless the file ``new`` is the one at ``path`` with the value."""
+    with open_checkpoint(path) as before, open_checkpoint(new) as after:
+        _require_same_but(before, after, dataset)
+        if beside and (after.best is None or after.best.value != value):
+            raise CorruptError("reads back without the value", path=new)
+        # A variable may have fewer digits than the value.
+        if dataset is not None and not math.isclose(float(after.read(dataset)), value, rel_tol=1e-3):
+            raise CorruptError("reads back with another value", path=new, key=dataset)
 
 
 def _action(checkpoint: Checkpoint) -> str:

@@ -17,6 +17,7 @@ import contextlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, BinaryIO
 
 from ckpt_tools.errors import BusyError, CkptError, UnsupportedError
@@ -37,7 +38,8 @@ class FilePlan:
     """A change of a single file, computed but not yet made.
 
     ``source`` is the file as it was read. ``write`` writes the whole new one, ``check`` raises CorruptError unless the
-    file at a path is what was meant. ``nbytes`` are those of it that are not copied as they are.
+    file at a path is what was meant; both can be pickled, for workers return their plans. ``nbytes`` are those of
+    it that are not copied as they are.
     """
 
     path: str
@@ -62,17 +64,17 @@ class FilePlan:
 
 def patched(path: str, patch: Patch) -> Callable[[BinaryIO], None]:
     """What writes a file with a patch over it."""
+    return partial(_write_patched, path, patch)
 
-    def write(target: BinaryIO) -> None:
-        with local.RandomAccessFile(path) as source:
-            source.copy_to(target.fileno())
-        os.ftruncate(target.fileno(), patch.kept)
-        os.ftruncate(target.fileno(), patch.size)
-        for offset, data in patch.pieces:
-            target.seek(offset)
-            target.write(data)
 
-    return write
+def _write_patched(path: str, patch: Patch, target: BinaryIO) -> None:
+    with local.RandomAccessFile(path) as source:
+        source.copy_to(target.fileno())
+    os.ftruncate(target.fileno(), patch.kept)
+    os.ftruncate(target.fileno(), patch.size)
+    for offset, data in patch.pieces:
+        target.seek(offset)
+        target.write(data)
 
 
 def replace_file(plan: FilePlan) -> Applied:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -14,15 +15,18 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from checkpoints import EXPERIMENTS, FIXTURES, build_bundle, pick, snapshot
 
+from ckpt_tools.analysis.inspection import inspect
 from ckpt_tools.analysis.run_audit import audit
 from ckpt_tools.cli import run
 from ckpt_tools.errors import MismatchError, NotFoundError, StorageError, UsageError
 from ckpt_tools.operations.backfilling import Options, backfill
 from ckpt_tools.operations.bulk_backfilling import Listener, Row, Summary, backfill_all
+from ckpt_tools.operations.command_evaluator import CommandEvaluation
 from ckpt_tools.operations.workers import Cluster, Processes, Report, available_cores
 from trainer.evaluation import evaluator
 
@@ -318,8 +322,62 @@ def until(true: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
+MEASURE = """
+import os, sys
+print("auc:", 0.5 + len(os.path.basename(sys.argv[1])) / 100)
+"""
+
+
+@pytest.fixture
+def foreign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two runs of an unknown trainer, one of them a Keras file, and the program beside them that evaluates both."""
+    root = tmp_path / "root"
+    for name in ("one", "two"):
+        (root / name).mkdir(parents=True)
+    build_bundle(root / "one" / "model", {"dense/kernel": np.ones((2, 3), np.float32)})
+    with h5py.File(root / "two" / "weights.h5", "w") as file:
+        file["dense/kernel"] = np.ones((2, 3), np.float32)
+    place = tmp_path / "place"
+    place.mkdir()
+    (place / "measure.py").write_text(MEASURE)
+    (place / "measuring.py").write_text("def auc(checkpoint):\n    return 0.5 + len(checkpoint.tensors) / 10\n")
+    monkeypatch.chdir(place)
+    return root
+
+
+def of_a_command() -> Options:
+    command = f"{shlex.quote(sys.executable)} measure.py {{prefix}}"
+    return Options(evaluation=CommandEvaluation(command, "auc: ([0-9.]+)", repeat=2), metric="auc", mode="max")
+
+
+def require_measured(root: Path, found: Summary, values: Sequence[float]) -> None:
+    assert statuses(found) == {"one/model": "written", "two/weights.h5": "written"}
+    for path, value in zip((root / "one" / "model", root / "two" / "weights.h5"), values, strict=True):
+        best = inspect(str(path)).best_metric
+        assert best.value == pytest.approx(value)
+        assert best.meaning.startswith("auc (max); measured with --evaluate")
+
+
+@pytest.mark.parametrize("options", [of_a_command, lambda: Options(evaluation=CommandEvaluation("measuring:auc"))])
+def test_runs_of_any_trainer_are_evaluated_by_its_program(foreign: Path, options: Callable[[], Options]) -> None:
+    found = backfill_all(str(foreign), options(), Processes(2))
+    assert statuses(found) == {"one/model": "written", "two/weights.h5": "written"}
+    again = backfill_all(str(foreign), options(), Processes(2))
+    assert statuses(again) == {"one/model": "had-it", "two/weights.h5": "had-it"}
+
+
+def test_without_a_way_to_find_a_value_they_are_left_alone(foreign: Path) -> None:
+    assert statuses(backfill_all(str(foreign), Options(), Processes(1))) == {"one/model": "skipped"}
+
+
 @pytest.mark.xdist_group("cluster")
 class TestCluster:
+    def test_an_evaluation_on_workers_that_started_elsewhere(self, address: str, foreign: Path) -> None:
+        found = backfill_all(str(foreign), of_a_command(), Cluster(address))
+        require_measured(foreign, found, (0.55, 0.6))
+        ledger = [json.loads(line) for line in (foreign / "one" / ".ckpt-tools" / "ledger.jsonl").open()]
+        assert ledger[0]["evidence"]["measured"]["values"] == [0.55, 0.55]
+
     def test_every_run_gets_the_logged_recall(self, address: str, shelf: Path) -> None:
         listener = Record()
         found = backfill_all(str(shelf), Options(DATA), Cluster(address), listener)
