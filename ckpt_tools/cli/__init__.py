@@ -31,6 +31,7 @@ COMMANDS = (
     "why",
     "explain",
     "guard",
+    "lineage",
     "audit",
     "report",
     "browse",
