@@ -51,7 +51,8 @@ class DeclarationCheck:
 def check_declaration(path: str) -> DeclarationCheck:
     """What the ``ckpt.toml`` above a run, or the preset that tells it, says of it, held against what lies there.
 
-    Raises what `lookup.declared_above` raises for a file that is not of the grammar, NotFoundError without a checkpoint.
+    Raises what `lookup.declared_above` raises for a file that is not of the grammar, NotFoundError where nothing is
+    declared.
     """
     prefix = resolve(path)
     with open_checkpoint(prefix) as checkpoint:

@@ -59,7 +59,7 @@ def outlook(path: str, checkpoint: Checkpoint, run: DeclaredRun) -> DeclaredOutl
     keeps, how = _best_survives(run, stored if stored is not None else best)
     verdict, sentence = _judged(run, source, keeps, how, _step_words(checkpoint, run, source))
     fix = None
-    if verdict != "safe" and rule.best == "checkpoint" and source and not keeps:
+    if verdict != "safe" and rule.best == "checkpoint" and source == checkpoint.prefix and not keeps:
         fix = f"ckpt backfill {shlex.quote(path)} --from-logs"
     if verdict != "safe":
         findings.insert(0, Finding("own-trainer-loses", "error", sentence, path, fix=fix))
