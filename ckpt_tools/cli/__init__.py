@@ -32,6 +32,7 @@ COMMANDS = (
     "explain",
     "guard",
     "audit",
+    "keep",
     "report",
     "browse",
 )
