@@ -27,6 +27,7 @@ COMMANDS = (
     "export",
     "slim",
     "average",
+    "grow",
     "undo",
     "why",
     "explain",

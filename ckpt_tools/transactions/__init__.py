@@ -12,7 +12,7 @@
 What was changed, and where the originals are, is in the ledger of the directory (`ckpt_tools.runs.ledger`).
 """
 
-from ckpt_tools.transactions.commit import Applied, apply, apply_to
+from ckpt_tools.transactions.commit import Applied, apply, apply_to, is_interrupted
 from ckpt_tools.transactions.journal import Ended, pending, recover
 from ckpt_tools.transactions.plan import Change, Plan, Value, plan_index, plan_part, plan_scalar, plan_values
 from ckpt_tools.transactions.removal import Removal, announce, interrupted, remove
@@ -34,6 +34,7 @@ __all__ = [
     "drop_backups",
     "has_backup",
     "interrupted",
+    "is_interrupted",
     "pending",
     "plan_index",
     "plan_part",
