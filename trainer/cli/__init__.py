@@ -25,6 +25,7 @@ from ckpt_tools.errors import (
 )
 from ckpt_tools.findings import Finding
 from ckpt_tools.fs.durable import require_writable
+from ckpt_tools.operations.growing import read_item_map
 from ckpt_tools.redaction import remember, without_secrets
 from ckpt_tools.runs.experiments import Experiment
 from ckpt_tools.runs.logs import collect
@@ -450,6 +451,10 @@ def prepare(
         str | None, typer.Option(metavar="DIR", help="Where to write to.", show_default="data/DATASET_data")
     ] = None,
     seed: Annotated[int, typer.Option(metavar="N", help="Decides which users are for training.")] = 1230,
+    grow: Annotated[
+        str | None,
+        typer.Option("--grow", metavar="MAP", help="The item map of older data: say which items stay, for ckpt grow."),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Write over a data set of this name.")] = False,
     as_json: _Json = False,
     quiet: _Quiet = False,
@@ -462,6 +467,14 @@ def prepare(
         if fewest < 1:
             raise UsageError(f"--fewest has to be at least 1, not {fewest}", hint="leave it out for 5")
         directory = data_dir or default_data_dir(".", dataset)
+        old = None if grow is None else read_item_map(grow)
+        new_map = os.path.join(directory, f"{dataset}_item_map.txt")
+        if grow is not None and os.path.exists(new_map) and os.path.samefile(grow, new_map):
+            raise UsageError(
+                "the map of the older data would be written over, and no checkpoint could be moved any more",
+                path=grow,
+                hint="choose another --dataset or --data-dir",
+            )
         done = write_dataset(
             source,
             kind,
@@ -488,11 +501,18 @@ def prepare(
             )
         if done.categories is not None:
             console.line(f"{done.categories} of {done.items} items have a category")
+        catalogue = None
+        if grow is not None and old is not None:
+            stay = old.keys() & read_item_map(new_map).keys()
+            catalogue = {"kept": len(stay), "added": done.items - len(stay), "gone": len(old) - len(stay)}
+            console.line(", ".join(f"{number} items {what}" for what, number in catalogue.items()))
+            maps = f"{shlex.quote(grow)} {shlex.quote(new_map)}"
+            console.line(f"a checkpoint is moved to these items with: ckpt grow CHECKPOINT OUT --map {maps}")
         following = f"trainer train --dataset {shlex.quote(dataset)} --model-type ComiRec-DR --exp-name first"
         if data_dir is not None:
             following += f" --data-dir {shlex.quote(data_dir)}"
         console.line(f"next: {following}")
-        console.document(source, {"findings": [], **asdict(done), "next": following})
+        console.document(source, {"findings": [], **asdict(done), "catalogue": catalogue, "next": following})
         return EXIT_OK
 
     _finish(console, source, body)
