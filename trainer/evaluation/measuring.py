@@ -94,7 +94,7 @@ def rank(
     require_ids_below(split, len(items))
     cuts = first_true(split)
     truths = split.lengths - cuts
-    owner, wanted, occurrences, places = _truth(split, cuts)
+    owner, wanted, occurrences, places = truth(split, cuts)
     catalogue = Catalogue.of(items)
     ranks = np.zeros(len(wanted), np.int64)
     crowded: dict[int, tuple[np.ndarray, np.ndarray]] = {}
@@ -146,11 +146,11 @@ def evaluate(
 
 def true_pairs(split: Interactions, cuts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Each user's different true items: (owner, wanted), both [P], by user and then by item."""
-    owner, wanted, _, _ = _truth(split, cuts)
+    owner, wanted, _, _ = truth(split, cuts)
     return owner, wanted
 
 
-def _truth(split: Interactions, cuts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def truth(split: Interactions, cuts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Owner and wanted [P] of the different true items, and of all [T] the pair and the number among the user's."""
     user = np.repeat(np.arange(len(cuts)), split.lengths)
     place = np.arange(len(split.items)) - split.offsets[user] - cuts[user]
