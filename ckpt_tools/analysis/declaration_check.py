@@ -16,10 +16,9 @@ from ckpt_tools.lineages.declared.trust import is_trusted
 from ckpt_tools.lineages.tensor_names import bare
 from ckpt_tools.lineages.unknown import best_of, step_of
 from ckpt_tools.readers import Checkpoint, open_checkpoint
-from ckpt_tools.runs.declared_history import choose_declared, history_of
+from ckpt_tools.runs.declared_history import choose_declared, history_of, value_declared
 from ckpt_tools.runs.declared_run import DeclaredRun
 from ckpt_tools.runs.experiments import resolve
-from ckpt_tools.runs.metric_history import value_of
 
 _MOST_SHOWN = 50
 
@@ -109,7 +108,7 @@ def _look_at_logs(checkpoint: Checkpoint, run: DeclaredRun, facts: list[tuple[st
         facts.append(("best logged", f"{best.value:g}{where}, of {len(chosen.evaluations)} values"))
     try:
         roles = roles_of(checkpoint.tensors, checkpoint.graph, said)
-        held = value_of(chosen, checkpoint.prefix, step_of(checkpoint, roles))
+        held = value_declared(chosen, run, checkpoint.prefix, step_of(checkpoint, roles))
         facts.append(("this checkpoint", f"{held.evaluation.value:g}: {held.reason}"))
     except CkptError as error:
         unknown.append(error.message)

@@ -22,9 +22,8 @@ from ckpt_tools.lineages.declared.roles import key_of, roles_of, untold
 from ckpt_tools.lineages.tensor_names import bare
 from ckpt_tools.lineages.unknown import best_of, step_of
 from ckpt_tools.readers import Checkpoint, open_checkpoint
-from ckpt_tools.runs.declared_history import logged_best
+from ckpt_tools.runs.declared_history import logged_best, value_declared
 from ckpt_tools.runs.declared_run import DeclaredRun
-from ckpt_tools.runs.metric_history import value_of
 
 Verdict = Literal["safe", "at-risk", "blocked"]
 _OVERWRITES = "the first evaluation WILL overwrite the best model, whatever it scores"
@@ -150,7 +149,7 @@ def _lost(checkpoint: Checkpoint, run: DeclaredRun, roles_step: int | None) -> I
     if chosen is None or best is None:
         return
     try:
-        held = value_of(chosen, checkpoint.prefix, roles_step).evaluation
+        held = value_declared(chosen, run, checkpoint.prefix, roles_step).evaluation
     except CkptError:
         return
     if not best.agrees_with(held.value):

@@ -26,12 +26,11 @@ from ckpt_tools.fs.witness import Witness, watching
 from ckpt_tools.readers import open_checkpoint
 from ckpt_tools.readers.keras_names import MAPS
 from ckpt_tools.readers.saved_model import VARIABLES, is_saved_model
-from ckpt_tools.runs.declared_history import logged_best
+from ckpt_tools.runs.declared_history import logged_best, value_declared
 from ckpt_tools.runs.declared_run import DeclaredRun
 from ckpt_tools.runs.discovery import Discovery, Kind, Run
 from ckpt_tools.runs.experiments import Experiment
 from ckpt_tools.runs.logs import Best, Evidence, collect
-from ckpt_tools.runs.metric_history import value_of
 
 # ``missing``: there is no checkpoint. ``unsupported``: whole or not, this version does not read it. ``unreadable``:
 # whole or not, this user or this machine cannot read it now.
@@ -293,7 +292,7 @@ def _declared(row: Row, run: DeclaredRun, found: Inspection) -> Row:
         return row
     held = row.best_stored
     with contextlib.suppress(CkptError):
-        held = value_of(chosen, found.prefix, found.step).evaluation.value
+        held = value_declared(chosen, run, found.prefix, found.step).evaluation.value
     if held is None:
         return replace(row, best_logged=best.value)
     # Of other checkpoints than the best it says nothing that they do not hold it.

@@ -26,9 +26,9 @@ from ckpt_tools.lineages.tensor_names import bare
 from ckpt_tools.lineages.unknown import best_of, step_of
 from ckpt_tools.operations.command_evaluator import CommandEvaluation, measure
 from ckpt_tools.readers import Bundle
-from ckpt_tools.runs.declared_history import choose_declared, history_of
+from ckpt_tools.runs.declared_history import choose_declared, history_of, value_declared
 from ckpt_tools.runs.declared_run import DeclaredRun
-from ckpt_tools.runs.metric_history import Chosen, from_name, value_of
+from ckpt_tools.runs.metric_history import Chosen, from_name
 from ckpt_tools.runs.metric_lines import Mode, canonical, mode_of
 from ckpt_tools.transactions import Plan, Value, plan_values
 
@@ -191,7 +191,7 @@ def _logged(bundle: Bundle, options: Options, step: int | None, run: DeclaredRun
         if named is None:
             raise
         chosen = named
-    found = value_of(chosen, bundle.prefix, step)
+    found = value_declared(chosen, run, bundle.prefix, step)
     findings = list(history.findings)
     best = chosen.best
     value = found.evaluation.value

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator
 from dataclasses import replace
 
-from ckpt_tools.errors import CkptError, MismatchError, UsageError
+from ckpt_tools.errors import CkptError, MismatchError, NotFoundError, UsageError
 from ckpt_tools.lineages.declared.grammar import MetricRule
 from ckpt_tools.runs.bounded_match import find_all
 from ckpt_tools.runs.declared_run import DeclaredRun
-from ckpt_tools.runs.metric_history import Chosen, Logged, MetricHistory, choose, read_history, text_lines
+from ckpt_tools.runs.metric_history import (
+    Attributed,
+    Chosen,
+    Logged,
+    MetricHistory,
+    choose,
+    read_history,
+    text_lines,
+    value_of,
+)
 from ckpt_tools.runs.metric_lines import Mode, mode_of, plain, read_line
 
 # A pattern that is not done with a log by then is not one for logs.
@@ -49,6 +59,44 @@ def choose_declared(
         return choose(history, metric, mode)  # a run of the family whose user changed what is logged
     reason = f"declared in {os.path.basename(run.declaration.path or '')}" if own else f"as {run.declaration.id} does"
     return replace(_scaled(chosen, rule, None), reason=reason)
+
+
+def value_declared(chosen: Chosen, run: DeclaredRun | None, prefix: str, step: int | None) -> Attributed:
+    """As `value_of`; a checkpoint that lies where the best is declared to be, under one name, holds the best.
+
+    A trainer that keeps its best in memory begins anew at each start: then it is the best since the last one.
+
+    Raises what `value_of` raises.
+    """
+    try:
+        return value_of(chosen, prefix, step)
+    except NotFoundError:
+        rule = run.declaration.resume if run is not None else None
+        if run is None or rule is None or not rule.overwrites or not run.is_best(prefix):
+            raise
+        since = _since_last_start(chosen) if rule.best == "memory" else chosen
+        best = since.best
+        if best is None:
+            raise
+        return Attributed(
+            best, "the best is kept under this name" + (", since the last start" if since is not chosen else "")
+        )
+
+
+def _since_last_start(chosen: Chosen) -> Chosen:
+    """The evaluations of the last start in a log that goes on: where a count falls, the trainer began again."""
+    last = max((each for each in chosen.evaluations), key=lambda each: each.order, default=None)
+    rows = [each for each in chosen.evaluations if last is not None and each.source == last.source]
+    starts = [
+        number
+        for number, (before, after) in enumerate(itertools.pairwise(rows), start=1)
+        if _falls(before.step, after.step) or (before.step is None and _falls(before.epoch, after.epoch))
+    ]
+    return replace(chosen, evaluations=tuple(rows[starts[-1] :])) if starts else chosen
+
+
+def _falls(before: int | None, after: int | None) -> bool:
+    return before is not None and after is not None and after < before
 
 
 def logged_best(prefix: str, run: DeclaredRun | None) -> Chosen | None:
