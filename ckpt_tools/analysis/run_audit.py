@@ -21,10 +21,10 @@ from ckpt_tools.analysis.selection import matcher, ordered
 from ckpt_tools.analysis.stability import PAUSES, let_rest, steady
 from ckpt_tools.errors import BusyError, CkptError, NotFoundError, StorageError, UnsupportedError
 from ckpt_tools.findings import Finding, Severity
+from ckpt_tools.format.filenames import KERAS_MAPS, index_name, is_data
 from ckpt_tools.fs import paths
 from ckpt_tools.fs.witness import Witness, watching
 from ckpt_tools.readers import open_checkpoint
-from ckpt_tools.readers.keras_names import MAPS
 from ckpt_tools.readers.saved_model import VARIABLES, is_saved_model
 from ckpt_tools.runs.declared_history import logged_best, value_declared
 from ckpt_tools.runs.declared_run import DeclaredRun
@@ -241,7 +241,7 @@ def _relative(path: str, root: str) -> str:
 def _is_gone(prefix: str, error: CkptError) -> bool:
     """Whether nothing is left of what was there a moment ago, as when its trainer made room for the next."""
     with contextlib.suppress(CkptError):
-        return isinstance(error, NotFoundError) and not any(map(paths.has_file, (prefix, f"{prefix}.index")))
+        return isinstance(error, NotFoundError) and not any(map(paths.has_file, (prefix, index_name(prefix))))
     return False
 
 
@@ -323,8 +323,8 @@ def _hopeless(row: Row, error: CkptError, health: Health, *, only_named_wrongly:
 def _digest(prefix: str, *, verify: bool) -> str | None:
     """Of the index; of what has none every byte is read, so that it has one only then."""
     digest = hashlib.sha256()
-    if paths.is_file(f"{prefix}.index"):
-        digest.update(paths.read_file(f"{prefix}.index", limit=_MAX_INDEX_BYTES))
+    if paths.is_file(index_name(prefix)):
+        digest.update(paths.read_file(index_name(prefix), limit=_MAX_INDEX_BYTES))
         return digest.hexdigest()
     files = _files_of(prefix) if verify else {}
     for name, path in sorted(files.items()):
@@ -340,9 +340,9 @@ def _files_of(prefix: str) -> dict[str, str]:
     """The files that tell one checkpoint without an index from another, by what they are to it."""
     if is_saved_model(prefix):
         # The bundle's index holds the checksums of its data.
-        data = os.path.join(prefix, f"{VARIABLES}.data-")
-        return {paths.relative(path, prefix): path for path in paths.files_below(prefix) if not path.startswith(data)}
-    if prefix.endswith(MAPS):
+        found = {paths.relative(path, prefix): path for path in paths.files_below(prefix)}
+        return {name: path for name, path in found.items() if not (name.startswith(VARIABLES) and is_data(name))}
+    if prefix.endswith(KERAS_MAPS):
         from ckpt_tools.readers.keras_h5 import shards_of_map  # HDF5 is loaded only for its files
 
         return {"": prefix, **{os.path.basename(path): path for path in shards_of_map(prefix)}}

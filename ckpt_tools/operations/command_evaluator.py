@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ckpt_tools.errors import CkptError, LostWorkerError, MismatchError, UnsafeError, UsageError
-from ckpt_tools.format.filenames import STATE_FILE, index_name
+from ckpt_tools.format.filenames import STATE_FILE, index_name, meta_name
 from ckpt_tools.format.state import encode_state
 from ckpt_tools.fs import durable, local
 from ckpt_tools.readers import Bundle, Checkpoint
@@ -168,8 +168,8 @@ def _files_of(checkpoint: Checkpoint) -> dict[str, str]:
             path: name + os.path.basename(path).removeprefix(os.path.basename(prefix))
             for path in checkpoint.shard_paths
         }
-        meta = f"{prefix}.meta"
-        return own | ({meta: f"{name}.meta"} if local.is_file(meta, follow=True) else {})
+        meta = meta_name(prefix)
+        return own | ({meta: meta_name(name)} if local.is_file(meta, follow=True) else {})
     return {prefix: os.path.basename(prefix)}
 
 

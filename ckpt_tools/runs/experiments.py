@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ckpt_tools.errors import CkptError, NotFoundError, StorageError
-from ckpt_tools.format.state import FILE_NAME
+from ckpt_tools.format.filenames import STATE_FILE
 from ckpt_tools.fs import paths
 from ckpt_tools.fs.nearby import did_you_mean
 from ckpt_tools.lineages.experiment_name import parse_name
@@ -115,7 +115,7 @@ def is_experiment(directory: str) -> bool:
 
 def _holds_checkpoint(directory: str) -> bool:
     return paths.is_directory(directory) and (
-        paths.has_file(os.path.join(directory, FILE_NAME)) or bool(prefixes_in(directory))
+        paths.has_file(os.path.join(directory, STATE_FILE)) or bool(prefixes_in(directory))
     )
 
 
