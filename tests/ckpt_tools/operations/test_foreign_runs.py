@@ -1,5 +1,4 @@
-"""Runs of trainers that nobody told of, with the odd habits that people's logs have: each either gets the right value, or
-none and the reason. Nothing is ever written that is not the value of that very checkpoint."""
+"""Runs of trainers that nobody told of, with the odd habits that people's logs have: each gets the right value."""
 
 from __future__ import annotations
 
@@ -67,7 +66,8 @@ RUNS = {
     "best line before": Foreign(
         "ckpt_best",
         {
-            "log/train_log.txt": "*** new best! dev map = 0.2210\nepoch 1 done\n*** new best! dev map = 0.2511\nepoch 2 done\n"
+            "log/train_log.txt": "*** new best! dev map = 0.2210\nepoch 1 done\n"
+            "*** new best! dev map = 0.2511\nepoch 2 done\n"
         },
         0.2511,
     ),
@@ -126,7 +126,8 @@ RUNS = {
     "keras": Foreign(
         "weights.02",
         {
-            "nohup.out": "Epoch 1/3\n10/10 [====] - 1s 99ms/step - loss: 0.9 - auc: 0.5 - val_loss: 0.80 - val_auc: 0.60\n"
+            "nohup.out": "Epoch 1/3\n"
+            "10/10 [====] - 1s 99ms/step - loss: 0.9 - auc: 0.5 - val_loss: 0.80 - val_auc: 0.60\n"
             "\nEpoch 00001: val_loss improved from inf to 0.80000, saving model to weights.01\nEpoch 2/3\n"
             "10/10 [====] - 1s 99ms/step - loss: 0.8 - auc: 0.6 - val_loss: 0.7123 - val_auc: 0.66\n"
             "\nEpoch 00002: val_loss improved from 0.80000 to 0.71230, saving model to weights.02\n"
@@ -179,8 +180,8 @@ RUNS = {
     "verbs": Foreign(
         "best",
         {
-            "trainer.log": "2020-01-01 10:00:00,001 [INFO] root: Validation NLL decreased (inf --> 3.21e+01). Saving model\n"
-            "2020-01-01 11:00:00,001 [INFO] root: Validation NLL decreased (3.21e+01 --> 2.95e+01). Saving model\n"
+            "trainer.log": "2020-01-01 10:00:00 [INFO] Validation NLL decreased (inf --> 3.21e+01). Saving model\n"
+            "2020-01-01 11:00:00 [INFO] Validation NLL decreased (3.21e+01 --> 2.95e+01). Saving model\n"
         },
         29.5,
     ),
