@@ -1,5 +1,6 @@
 """What public trainers print, in their own forms: the best value is found, or candidates are told and none guessed."""
 
+# ruff: noqa: E501 (lines as they are printed)
 from __future__ import annotations
 
 from pathlib import Path
