@@ -495,7 +495,7 @@ def test_every_place_that_advises_a_command_was_led_to() -> None:
 
 def test_whatever_is_put_into_a_command_is_quoted() -> None:
     # What is put in otherwise is a command's own word, or was quoted where it was made.
-    words = {"name", "_elsewhere(start, target)"}
+    words = {"name", "_elsewhere(start, target)", "__version__"}
     for source in [*SOURCES.rglob("*.py"), *(SOURCES.parent / "trainer").rglob("*.py")]:
         for node in ast.walk(ast.parse(source.read_text())):
             if isinstance(node, ast.JoinedStr) and re.match(_COMMAND, ast.unparse(node)):
