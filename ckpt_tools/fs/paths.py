@@ -1,7 +1,7 @@
 """Where things lie that are read: a path of this machine, or a URL (``s3://``, ``gs://``, ``https://`` and others).
 
-Readers and questions ask here, and do not know which it is. Local paths go to `ckpt_tools.fs.local` as they are; what is needed
-for URLs is imported when there is one.
+Readers and questions ask here, and do not know which it is. Local paths go to `ckpt_tools.fs.local` as they are; what
+is needed for URLs is imported when there is one.
 """
 
 from __future__ import annotations
