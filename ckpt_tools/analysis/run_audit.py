@@ -15,7 +15,7 @@ from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
-from ckpt_tools.analysis.inspection import inspect
+from ckpt_tools.analysis.inspection import Inspection, inspect
 from ckpt_tools.analysis.resume_forecast import Verdict, forecast
 from ckpt_tools.analysis.selection import matcher, ordered
 from ckpt_tools.analysis.stability import PAUSES, let_rest, steady
@@ -26,6 +26,8 @@ from ckpt_tools.fs import paths
 from ckpt_tools.fs.witness import Witness, watching
 from ckpt_tools.readers import open_checkpoint
 from ckpt_tools.readers.saved_model import VARIABLES, is_saved_model
+from ckpt_tools.runs.declared_history import logged_best, value_declared
+from ckpt_tools.runs.declared_run import DeclaredRun
 from ckpt_tools.runs.discovery import Discovery, Kind, Run
 from ckpt_tools.runs.experiments import Experiment
 from ckpt_tools.runs.logs import Best, Evidence, collect
@@ -261,8 +263,11 @@ def _opened(row: Row, run: Run, verify: bool, evidence: Evidence) -> Row:
     best = evidence.best_in(stored=stored, step=found.step)
     row = replace(row, format=found.format, step=found.step, digest=digest, best=best, best_stored=stored)
     damage = [finding for finding in found.findings if finding.severity == "damage"]
-    if found.lineage is not None:
-        row = replace(row, lineage=found.lineage.id, model=found.lineage.model_type)
+    if found.declared is not None:
+        row = _declared(row, found.declared, found)
+    if found.lineage is not None or found.declared is not None:
+        if found.lineage is not None:
+            row = replace(row, lineage=found.lineage.id, model=found.lineage.model_type)
         outlook = forecast(target, thorough=verify)
         row = replace(row, verdict=outlook.verdict, sentence=outlook.sentence)
         row = replace(row, fix=next((finding.fix for finding in outlook.findings if finding.fix), None))
@@ -276,6 +281,23 @@ def _opened(row: Row, run: Run, verify: bool, evidence: Evidence) -> Row:
         error = CkptError(first.message, path=first.path, key=first.key, offset=first.offset, hint=first.fix)
         row = _hopeless(row, error, "damaged")
     return row
+
+
+def _declared(row: Row, run: DeclaredRun, found: Inspection) -> Row:
+    """A run as its declaration describes it: which metric its logs tell, and whether this checkpoint holds the best."""
+    chosen = logged_best(found.prefix, run)
+    best = chosen.best if chosen else None
+    row = replace(row, lineage=run.declaration.id)
+    if chosen is None or best is None:
+        return row
+    held = row.best_stored
+    with contextlib.suppress(CkptError):
+        held = value_declared(chosen, run, found.prefix, found.step).evaluation.value
+    if held is None:
+        return replace(row, best_logged=best.value)
+    # Of other checkpoints than the best it says nothing that they do not hold it.
+    state: Best = "kept" if best.agrees_with(held) else "lost" if run.is_best(found.prefix) else "unknown"
+    return replace(row, best_logged=best.value, best=state)
 
 
 def _health(error: CkptError) -> Health:
