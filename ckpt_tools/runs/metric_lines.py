@@ -169,6 +169,11 @@ class MetricLine:
     best: Best | None = None
 
 
+# The words of a name that tell which data a metric was measured on.
+TRAINING = frozenset({"train", "training", "tr", "batch"})
+HELD_OUT = frozenset({"val", "valid", "validation", "dev", "eval", "evaluation", "test", "heldout"})
+
+
 def canonical(name: str) -> str:
     """A name as it is compared: ``Valid Recall``, ``valid-recall`` and ``valid_recall`` are one."""
     return re.sub(r"[^\w@.+/]+|_+", "_", name.strip().lower()).strip("_")
@@ -189,6 +194,11 @@ def mode_of(name: str) -> Mode | None:
         return None
     small, large = bool(bare & _SMALL), bool(bare & _LARGE)
     return None if small == large else "min" if small else "max"
+
+
+def better(mode: Mode | None, value: float, than: float) -> bool:
+    """Whether a value is better than another one; where no direction is known, the smaller one is."""
+    return value > than if mode == "max" else value < than
 
 
 def lines_of(text: str) -> list[str]:
