@@ -192,9 +192,7 @@ RUNS = {
 RUNS |= {
     "a table of blanks": Foreign(
         "ckpt-2",
-        {
-            "train.out": "epoch   train_loss   val_acc\n    1     0.90      0.61\n    2     0.70      0.71\n    3  0.60  0.70\n"
-        },
+        {"train.out": "epoch   train_loss   val_acc\n  1   0.90    0.61\n  2   0.70   0.71\n  3  0.60  0.70\n"},
         0.71,
         metric="val_acc",
     ),
