@@ -24,10 +24,11 @@ def step_of(checkpoint: Checkpoint, roles: Roles) -> int | None:
     return None
 
 
-def best_of(checkpoint: Checkpoint, roles: Roles) -> BestMetric:
+def best_of(checkpoint: Checkpoint, roles: Roles, declared: str | None = None) -> BestMetric:
     """The best metric, under whatever name; of several none is preferred unless its name says nothing else.
 
-    What is kept beside the tensors of a Keras file goes before them: only a backfill writes it there.
+    What is kept beside the tensors of a Keras file goes before them: only a backfill writes it there. ``declared`` is
+    the key of the one that is meant, where somebody wrote that down.
 
     Raises what reading raises.
     """
@@ -40,6 +41,7 @@ def best_of(checkpoint: Checkpoint, roles: Roles) -> BestMetric:
         words = describe(beside.meaning, beside.value) or "what it measures is not recorded"
         return BestMetric("present", beside.value, beside.key, words, others)
     meant = next((key for key in keys if names[key] in _PLAIN), keys[0] if len(keys) == 1 else None)
+    meant = declared if declared in keys else meant
     if meant is None:
         return BestMetric("absent", others=others)
     value = float(values[meant])

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import json
 import math
 import os
 import re
@@ -26,28 +25,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ckpt_tools.errors import CkptError, LostWorkerError, MismatchError, UnsafeError, UsageError
-from ckpt_tools.format.filenames import STATE_FILE, index_name
+from ckpt_tools.format.filenames import STATE_FILE, index_name, meta_name
 from ckpt_tools.format.state import encode_state
 from ckpt_tools.fs import durable, local
 from ckpt_tools.readers import Bundle, Checkpoint
+from ckpt_tools.runs.bounded_match import find_all
 
 MAX_OUTPUT_BYTES = 1 << 26
 # A pattern that would go on for ever is given up after so many seconds.
-_MATCH_SECONDS = 20
-# In a process of its own, so that it can be ended.
-_MATCH = """
-import json, re, sys
-pattern, limit = sys.argv[1], int(sys.argv[2])
-text = sys.stdin.buffer.read().decode("utf-8", "replace")
-found = []
-for line in re.split(r"[\\r\\n]+", re.sub(r"\\x1b\\[[0-9;?]{0,32}[ -/]{0,4}[@-~]", "", text)):
-    for match in re.finditer(pattern, line[:limit]):
-        group = match.groupdict().get("value") or match[1]
-        if group is not None and len(found) < 10000:
-            found.append(group[:100])
-json.dump(found, sys.stdout)
-"""
-_LONGEST_LINE = 65_536
+_MATCH_SECONDS = 20.0
+_ESCAPES = re.compile(r"\x1b\[[0-9;?]{0,32}[ -/]{0,4}[@-~]")
 
 
 @dataclass(frozen=True)
@@ -183,8 +170,8 @@ def _files_of(checkpoint: Checkpoint) -> dict[str, str]:
             path: name + os.path.basename(path).removeprefix(os.path.basename(prefix))
             for path in checkpoint.shard_paths
         }
-        meta = f"{prefix}.meta"
-        return own | ({meta: f"{name}.meta"} if local.is_file(meta, follow=True) else {})
+        meta = meta_name(prefix)
+        return own | ({meta: meta_name(name)} if local.is_file(meta, follow=True) else {})
     return {prefix: os.path.basename(prefix)}
 
 
@@ -243,21 +230,9 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
 
 
 def _value_in(output: bytes, pattern: str) -> float:
-    try:
-        done = subprocess.run(
-            [sys.executable, "-I", "-c", _MATCH, pattern, str(_LONGEST_LINE)],
-            input=output,
-            capture_output=True,
-            timeout=_MATCH_SECONDS,
-            check=True,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise UnsafeError(
-            f"--pattern did not end within {_MATCH_SECONDS} seconds on the output: nothing written"
-        ) from error
-    except subprocess.CalledProcessError as error:
-        raise UsageError("--pattern cannot be used on the output") from error
-    texts = [str(text) for text in json.loads(done.stdout)]
+    text = _ESCAPES.sub("", output.decode("utf-8", "replace"))
+    lines = re.split(r"[\r\n]+", text)
+    texts = [match.value for match in find_all(pattern, lines, what="--pattern", seconds=_MATCH_SECONDS)]
     values = set()
     for text in texts:
         try:

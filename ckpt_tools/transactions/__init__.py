@@ -5,16 +5,18 @@
     single_file  the same for a Keras file, which is replaced as a whole
     tidying      changing the files beside the bundles
     rollback     the way back of all
+    removal      deleting checkpoints, which has no way back
     journal      what is under way, and how a killed change is recovered
     completion   the parts behind the commit point, or instead of it; each can be done again
-    workplace   the directory under its lock, with what is kept for it held open
+    workplace    the directory under its lock, with what is kept for it held open
 
 What was changed, and where the originals are, is in the ledger of the directory (`ckpt_tools.runs.ledger`).
 """
 
-from ckpt_tools.transactions.commit import Applied, apply, apply_to
+from ckpt_tools.transactions.commit import Applied, apply, apply_to, is_interrupted
 from ckpt_tools.transactions.journal import Ended, pending, recover
 from ckpt_tools.transactions.plan import Change, Plan, Value, plan_index, plan_part, plan_scalar, plan_values
+from ckpt_tools.transactions.removal import Removal, announce, interrupted, remove
 from ckpt_tools.transactions.rollback import drop_backups, has_backup, undo, written_names
 from ckpt_tools.transactions.single_file import FilePlan, patched, replace_file
 from ckpt_tools.transactions.tidying import Tidying, apply_tidying
@@ -25,13 +27,17 @@ __all__ = [
     "Ended",
     "FilePlan",
     "Plan",
+    "Removal",
     "Tidying",
     "Value",
+    "announce",
     "apply",
     "apply_tidying",
     "apply_to",
     "drop_backups",
     "has_backup",
+    "interrupted",
+    "is_interrupted",
     "patched",
     "pending",
     "plan_index",
@@ -39,6 +45,7 @@ __all__ = [
     "plan_scalar",
     "plan_values",
     "recover",
+    "remove",
     "replace_file",
     "undo",
     "written_names",
