@@ -1,4 +1,4 @@
-"""What both programs say, and how they end: one console, so one test for each habit, asked of ``ckpt`` and ``trainer``."""
+"""What both programs say, and how they end: one console, so one test for each habit, asked of both."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from ckpt_tools import cli as ckpt
+from ckpt_tools import errors
 from trainer import cli as trainer
 
 
@@ -110,7 +111,11 @@ def test_a_usage_error(program: Program, option: str, capsys: Any) -> None:
 
 @pytest.mark.parametrize(
     ("failure", "code", "words"),
-    [(RuntimeError("o\u202eops"), 70, "RuntimeError: o"), (KeyboardInterrupt(), 130, "")],
+    [
+        (RuntimeError("o\u202eops"), 70, "RuntimeError: o\\u202eops"),
+        (RuntimeError("\x1b[31m"), 70, "This is a bug in ckpt-tools: please report it"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+    ],
 )
 def test_bugs_and_interruptions(
     program: Program, failure: BaseException, code: int, words: str, monkeypatch: pytest.MonkeyPatch, capsys: Any
@@ -125,6 +130,18 @@ def test_bugs_and_interruptions(
         assert text.out == ""
         assert words in text.err
         assert ("Traceback" in text.err) == (code == 70)
+        assert "\x1b" not in text.err
+
+
+def test_too_little_memory(program: Program, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(program.place, fail)
+    assert program.run([program.command, "somewhere", "--json"]) == 4
+    text = capsys.readouterr()
+    assert text.err.startswith("error: this machine has not enough memory for that\n  next: ")
+    assert json.loads(text.out)["error"]["id"] == "unsafe"
 
 
 def ended(program: Program, words: str, streams: str) -> subprocess.CompletedProcess[str]:
@@ -141,3 +158,34 @@ def test_a_reader_that_leaves_before_the_first_word(program: Program, words: str
     )
     os.close(inner)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+# For ckpt see test_cli_process.py; here that the trainer does likewise.
+FULL = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux alone has a device that is always full")
+
+
+@FULL
+@pytest.mark.parametrize("stdout", [">/dev/full", ">&-"])
+@pytest.mark.parametrize("words", ["{command} /nowhere --json", "--version", "{command} --help"])
+def test_an_answer_that_cannot_be_written_is_an_error_of_storage(words: str, stdout: str) -> None:
+    found = ended(PROGRAMS[1], words, stdout)
+    assert found.returncode == 5
+    assert "bug" not in found.stderr
+
+
+@FULL
+@pytest.mark.parametrize(
+    ("words", "code", "stderr"), [("{command} /nowhere", 3, "2>/dev/full"), ("train", 2, "2>&- <&-")]
+)
+def test_errors_that_nobody_hears_leave_the_exit_code(words: str, code: int, stderr: str) -> None:
+    assert ended(PROGRAMS[1], words, stderr).returncode == code
+
+
+def test_the_table_of_exit_codes_is_complete(program: Program, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    classes = [found for found in vars(errors).values() if isinstance(found, type) and hasattr(found, "exit_code")]
+    given = {found.exit_code for found in classes} | {errors.EXIT_OK, errors.EXIT_INTERRUPTED}
+    assert given == set(errors.EXIT_CODES)
+    monkeypatch.setenv("COLUMNS", "80")
+    assert program.run(["--help"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert " · ".join(f"{code} {words}" for code, words in errors.EXIT_CODES.items()) in shown
