@@ -94,6 +94,12 @@ class Output:
         self.document(document)
         self.lines(text, wrong=wrong)
 
+    def script(self, lines: Iterable[str]) -> None:
+        """Lines for another program, as they are."""
+        with while_read():
+            for line in lines:
+                print(line)
+
     def csv(self, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
         """A table for spreadsheets; lists become numbers of things."""
         import csv  # only when it is asked for

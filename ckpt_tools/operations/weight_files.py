@@ -15,10 +15,10 @@ from typing import IO, TYPE_CHECKING, Any
 from ckpt_tools import transactions
 from ckpt_tools.errors import CorruptError, UnsupportedError, UsageError
 from ckpt_tools.format.bundle import OBJECT_GRAPH_KEY
+from ckpt_tools.format.filenames import index_name
 from ckpt_tools.format.object_graph import pruned
 from ckpt_tools.fs import durable, local, paths
 from ckpt_tools.readers import Bundle, Checkpoint, open_checkpoint
-from ckpt_tools.readers.bundle import index_name
 from ckpt_tools.transactions import Plan, Value
 
 if TYPE_CHECKING:
@@ -76,12 +76,14 @@ def plan_bundle(
 def make_bundle(plan: Plan) -> str | None:
     """Make a planned checkpoint; the backup's directory for one in place.
 
-    In a directory of its own it gets a state file too; beside others it is recorded, and can be undone.
+    In a directory of its own it gets a state file too; beside others it is recorded, and can be undone. What the same
+    command left there when it was killed is made anew.
     """
     directory = os.path.dirname(plan.target) or os.curdir
     if plan.in_place:
         return transactions.apply(plan).backup
-    if not local.is_there(directory) or not local.list_directory(directory):
+    empty = not local.is_there(directory) or not local.list_directory(directory)
+    if empty or transactions.is_interrupted(plan):
         transactions.apply_to(plan, plan.target)
     else:
         transactions.apply(plan)

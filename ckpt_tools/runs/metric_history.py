@@ -19,13 +19,15 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ckpt_tools.errors import CkptError, NotFoundError, UsageError
+from ckpt_tools.errors import CkptError, NotFoundError, UnsafeError, UsageError
 from ckpt_tools.findings import Finding
 from ckpt_tools.format import filenames
 from ckpt_tools.format.events import read_scalars
 from ckpt_tools.fs import paths
 from ckpt_tools.runs.metric_lines import (
+    HELD_OUT,
     MAX_LINE,
+    TRAINING,
     Best,
     Mode,
     Reading,
@@ -45,8 +47,6 @@ _FOLDER = re.compile(
 )
 _TEXT = re.compile(r".+\.(log|txt|out|err)|nohup\.out|(log|stdout|stderr|output)(\..+)?", re.I)
 _NOT_LOGS = re.compile(r"(vocab|requirements|readme|license|.*_(train|valid|test)|.*map|.*item.*|.*user.*)\.txt", re.I)
-_HELD_OUT = {"val", "valid", "validation", "dev", "eval", "evaluation", "test", "heldout"}
-_TRAINING = {"train", "training", "tr", "batch"}
 # A number with its name in the name of a file: auc-0.71, val_loss=0.42, recall_0.0342; the name may be missing.
 _IN_NAME = re.compile(
     r"(?:(?P<name>[A-Za-z][A-Za-z_@]*[A-Za-z0-9@])[-_=:]{1,2})?(?P<value>\d{1,4}\.\d{1,12})(?=[-_.]|$)"
@@ -135,14 +135,22 @@ class Chosen:
 # ------------------------------------------------------------------------------------------------ reading
 
 
-def read_history(prefix: str) -> MetricHistory:
-    """What lies beside a checkpoint. What cannot be read is a finding, never an error."""
+def read_history(
+    prefix: str, files: Iterable[str] | None = None, line: Callable[[str], Iterable[Logged]] | None = None
+) -> MetricHistory:
+    """What lies beside a checkpoint, or in ``files``. What cannot be read is a finding, never an error.
+
+    ``line`` reads a text log in another way than by the grammar of `metric_lines`.
+    """
     logged: list[Logged] = []
     findings: list[Finding] = []
-    for path in _sources(prefix):
+    for path in _sources(prefix) if files is None else files:
+        read = _kind(path) or _from_text
         try:
-            logged += _read(path)
+            logged += (line if line is not None and read is _from_text else read)(path)
         except CkptError as error:
+            if line is not None and isinstance(error, UnsafeError):
+                raise  # a pattern without end, or more than it may be used on
             findings.append(Finding("log-unreadable", "warning", error.message, path, offset=error.offset))
     return MetricHistory(tuple(logged), tuple(findings))
 
@@ -196,9 +204,9 @@ def _kind(path: str) -> Callable[[str], Iterable[Logged]] | None:
     return None
 
 
-def _read(path: str) -> Iterable[Logged]:
-    reader = _kind(path)
-    return () if reader is None else list(reader(path))
+def text_lines(path: str) -> list[str]:
+    """The lines of a text log, no more than are looked at. Raises UnsafeError for a log that is too large."""
+    return list(itertools.islice(lines_of(_text(path)), _MOST_LINES))
 
 
 def _text(path: str) -> str:
@@ -251,7 +259,7 @@ def _from_events(path: str) -> Iterator[Logged]:
 
 def _with_folder(tag: str, folder: str) -> str:
     """Keras and Estimator write one tag into folders of splits: ``validation/epoch_auc`` is the validation's."""
-    return f"{folder}/{tag}" if {*words_of(folder)} & (_HELD_OUT | _TRAINING) else tag
+    return f"{folder}/{tag}" if {*words_of(folder)} & (HELD_OUT | TRAINING) else tag
 
 
 def _from_table(path: str) -> Iterator[Logged]:
@@ -379,7 +387,7 @@ def choose(history: MetricHistory, metric: str | None = None, mode: Mode | None 
             how = "as the lines say" if told else "by its name" if mode_of(name) else "as its bests went"
             return Chosen(name, direction, f"the trainer's own best lines name it; {direction} {how}", own)
     candidates = [name for name in history.names() if _may_be_best(name)]
-    held_out = [name for name in candidates if {*words_of(name)} & _HELD_OUT]
+    held_out = [name for name in candidates if {*words_of(name)} & HELD_OUT]
     few = held_out or candidates
     directed = [name for name in few if mode_of(name)]
     if not praised and len({canonical(name) for name in directed}) == 1 and len(few) == 1:
@@ -396,7 +404,7 @@ def choose(history: MetricHistory, metric: str | None = None, mode: Mode | None 
 
 
 def _may_be_best(name: str) -> bool:
-    return not {*words_of(name)} & _TRAINING and bool(words_of(name))
+    return not {*words_of(name)} & TRAINING and bool(words_of(name))
 
 
 def _trend(values: list[float]) -> Mode | None:
@@ -416,9 +424,9 @@ def _named(history: MetricHistory, metric: str) -> tuple[Logged, ...]:
     for each in history.logged:
         own = words_of(each.name)
         inside = any(own[i : i + len(words)] == words for i in range(len(own)))
-        if inside and not is_praised(each.name) and not ({*own} & _TRAINING and not {*words} & _TRAINING):
+        if inside and not is_praised(each.name) and not ({*own} & TRAINING and not {*words} & TRAINING):
             found.setdefault(each.key, []).append(each)
-    held_out = {key: each for key, each in found.items() if {*words_of(each[0].name)} & _HELD_OUT}
+    held_out = {key: each for key, each in found.items() if {*words_of(each[0].name)} & HELD_OUT}
     chosen = held_out if len(held_out) == 1 else found
     if len(chosen) > 1:
         raise _undecided(

@@ -37,6 +37,17 @@ _BEFORE = re.compile(
     rf"(?P<name>(?:{_WORD})(?: (?:\((?:{_WORD})\)|{_WORD})){{0,5}})['\"\])]?"
     r"(?P<sep>\s*(?:[:=|]|-{1,2}>|=>)\s*['\"]?(?:[\[({]|[\w.]{1,20}\()?\s*|\s+(?:is|of|was|with)\s+|\s*[\[(]|\s+)$"
 )
+# ``valid (NDCG@10: 0.5, HR@10: 0.7), test (...)`` and ``Train: loss 0.5 | Valid: loss 0.4``: a word that all up to the
+# closing bracket, or up to the next such word, belong to.
+_SPLIT = re.compile(
+    r"(?<![\w/@.])(?P<split>train(?:ing)?|val(?:id(?:ation)?)?|dev|eval(?:uation)?|test)(?: (?:set|results?|metrics?))?"
+    r"(?:\s?(?P<bracket>[(\[{])|\s?(?::|->|=>|\|)\s?(?=[^\W\d_]))",
+    re.IGNORECASE,
+)
+_CLOSING = {"(": ")", "[": "]", "{": "}"}
+_SPLIT_WORDS = {
+    *("train", "training", "val", "valid", "validation", "dev", "eval", "evaluation", "test"),
+}
 _FILLER = re.compile(r" (?:is|of|was|with|at|to|from|the|a)$", re.IGNORECASE)
 
 _IMPROVED = re.compile(
@@ -139,6 +150,11 @@ class MetricLine:
     best: Best | None = None
 
 
+# The words of a name that tell which data a metric was measured on.
+TRAINING = frozenset({"train", "training", "tr", "batch"})
+HELD_OUT = frozenset({"val", "valid", "validation", "dev", "eval", "evaluation", "test", "heldout"})
+
+
 def canonical(name: str) -> str:
     """A name as it is compared: ``Valid Recall``, ``valid-recall`` and ``valid_recall`` are one."""
     return re.sub(r"[^\w@.+/]+|_+", "_", name.strip().lower()).strip("_")
@@ -159,6 +175,11 @@ def mode_of(name: str) -> Mode | None:
         return None
     small, large = bool(bare & _SMALL), bool(bare & _LARGE)
     return None if small == large else "min" if small else "max"
+
+
+def better(mode: Mode | None, value: float, than: float) -> bool:
+    """Whether a value is better than another one; where no direction is known, the smaller one is."""
+    return value > than if mode == "max" else value < than
 
 
 def lines_of(text: str) -> list[str]:
@@ -210,8 +231,23 @@ def _of_document(document: Mapping[str, Any], prefix: str = "", depth: int = 0) 
             yield Reading(path, float(value))
 
 
+def _splits(text: str) -> list[tuple[int, int, str]]:
+    """The parts of a line that one word names the data of: begin, end, word."""
+    found: list[tuple[int, int, str]] = []
+    for match in _SPLIT.finditer(text):
+        if found and match.start() < found[-1][1]:
+            begin, _, word = found.pop()
+            found.append((begin, match.start(), word))
+        bracket = match["bracket"]
+        end = text.find(_CLOSING[bracket], match.end()) if bracket else len(text)
+        found.append((match.end(), end if end >= 0 else len(text), match["split"]))
+    return found
+
+
 def _of_text(text: str) -> Iterator[Reading]:
     end = 0
+    splits = _splits(text)
+    split = 0
     for match in _VALUE.finditer(text):
         before = _BEFORE.search(text, max(end, match.start() - _NEAR), match.start())
         follows = text[match.end() : match.end() + 2]
@@ -221,7 +257,18 @@ def _of_text(text: str) -> Iterator[Reading]:
         name = before["name"]
         while (shorter := _FILLER.sub("", name)) != name:
             name = shorter
+        while split < len(splits) and splits[split][1] <= match.start():
+            split += 1
+        inside = split < len(splits) and splits[split][0] <= match.start()
+        if inside and not _is_of_data(name) and before.start("name") >= splits[split][0]:
+            name = f"{splits[split][2]} {name}"
         yield Reading(name, float(match[0]), follows.lstrip().startswith("%"), _unit(match[0]))
+
+
+def _is_of_data(name: str) -> bool:
+    """Whether a name says of which data it is, or is a count, which is of none."""
+    words = words_of(name)
+    return bool({*words} & _SPLIT_WORDS) or canonical(name) in _STEPS | _EPOCHS | _OTHER
 
 
 def _unit(number: str) -> float:
