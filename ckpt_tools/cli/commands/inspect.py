@@ -111,15 +111,10 @@ def _text(found: Inspection, *, tree: bool) -> Iterator[RenderableType]:
 
 
 def _history(found: Inspection) -> str:
-    """The recalls that the run's logs tell, the best with its step."""
+    """The curve that the run's logs tell."""
     from ckpt_tools.runs.logs import collect
 
-    evidence = found.evidence or (collect(found.experiment) if found.experiment else None)
-    if evidence is None or evidence.best is None:
-        return ""
-    best = evidence.best
-    where = f" at step {best.step}" if best.step else ""
-    return f"{render.sparkline([e.recall for e in evidence.history])}  best logged {best.recall:.6f}{where}"
+    return render.history(found.evidence or (collect(found.experiment) if found.experiment else None))
 
 
 def _format(found: Inspection) -> str:

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ckpt_tools.analysis.stability import steady
+from ckpt_tools.cli import render
 from ckpt_tools.cli.app import Json, PathArgument, Quiet, app, epilog, finish
 from ckpt_tools.console.output import Output, safe
 from ckpt_tools.errors import EXIT_OK
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from ckpt_tools.runs.ledger import RewriteEntry
+    from ckpt_tools.runs.logs import Evidence
 
 
 @app.command(epilog=epilog("ckpt why best_model/book_DNN_b128_lr0.005_d64_len20_test85"))
@@ -27,8 +29,10 @@ def why(path: PathArgument, json: Json = False, quiet: Quiet = False) -> None:
 
     def body() -> int:
         prefix, entries = _changes(path)
+        evidence = _logs(prefix)
         rows = [entry.to_json() for entry in entries]
-        output.result({"prefix": prefix, "changes": rows, "findings": []}, lambda: _text(prefix, entries))
+        document = {"prefix": prefix, "changes": rows, "history": evidence.curve.to_json(), "findings": []}
+        output.result(document, lambda: _text(prefix, entries, evidence))
         return EXIT_OK
 
     finish(output, body)
@@ -44,8 +48,19 @@ def _changes(path: str) -> tuple[str, list[RewriteEntry]]:
     return prefix, ledger.rewrites(prefix)
 
 
-def _text(prefix: str, entries: list[RewriteEntry]) -> Iterator[RenderableType]:
+def _logs(prefix: str) -> Evidence:
+    """What the run of a checkpoint logged."""
+    from ckpt_tools.runs.experiments import Experiment
+    from ckpt_tools.runs.logs import Evidence, collect
+
+    experiment = Experiment.containing(prefix)
+    return collect(experiment) if experiment else Evidence()
+
+
+def _text(prefix: str, entries: list[RewriteEntry], evidence: Evidence) -> Iterator[RenderableType]:
     yield Text(safe(prefix), style="bold")
+    if history := render.history(evidence):
+        yield Text(f"  recall  {history}")
     if not entries:
         yield Text("  as its trainer wrote it: no change is recorded")
     for entry in entries:
