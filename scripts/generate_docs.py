@@ -27,6 +27,7 @@ _BLOCK = re.compile(r"<!-- (?P<kind>run|hidden): (?P<command>.*?) -->\n(?:```tex
 _VOLATILE = (
     (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00"), "2026-01-31T12:00:00+00:00"),
     (re.compile(r"\d{8}T\d{6}-"), "20260131T120000-"),
+    (re.compile(r"--delete [0-9a-f]{64}"), "--delete DIGEST"),
     (re.compile(r'time="\d+\.\d{3}"'), 'time="0.010"'),
 )
 

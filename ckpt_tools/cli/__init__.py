@@ -27,11 +27,13 @@ COMMANDS = (
     "export",
     "slim",
     "average",
+    "grow",
     "undo",
     "why",
     "explain",
     "guard",
     "audit",
+    "keep",
     "report",
     "browse",
 )

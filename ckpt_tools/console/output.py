@@ -139,6 +139,12 @@ class Output:
         if not self._json and (wrong or not self._quiet):
             _print(text())
 
+    def script(self, lines: Iterable[str]) -> None:
+        """Lines for another program, as they are."""
+        with while_read():
+            for line in lines:
+                print(line)
+
     def csv(self, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
         """A table for spreadsheets; lists become numbers of things."""
         import csv  # only when it is asked for

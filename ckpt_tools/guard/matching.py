@@ -142,10 +142,12 @@ class Matcher:
     def _matched(self, claim: Evaluated, saves: list[Saved], order: Order) -> list[Match]:
         """The nearest save on one side that can be the evaluation's, and is no other's."""
         fitting = self._fitting(saves, claim)
-        chosen = [save for save in fitting if save.called_best] or fitting
-        if not chosen:
+        if not fitting:
             return []
-        save = chosen[-1] if order == "before" else chosen[0]
+        nearest = fitting[-1] if order == "before" else fitting[0]
+        # A save called best with training between it and the nearest is of another evaluation.
+        called = [save for save in fitting if save.called_best and _gap(save, nearest) < _LATE_SECONDS]
+        save = nearest if not called else called[-1] if order == "before" else called[0]
         self._taken = {*sorted(self._taken)[-1000:], save.number}
         return [Match(claim.number, save.number)]
 
@@ -210,6 +212,11 @@ class Matcher:
 def _is_clear(one: float, other: float) -> bool:
     near, far = sorted((max(one, 0.0), max(other, 0.0)))
     return far - near >= _CLEAR_SECONDS and far >= _CLEAR_RATIO * near
+
+
+def _gap(one: Saved, other: Saved) -> float:
+    """Seconds from the end of the earlier to the begin of the later; negative where they overlap."""
+    return max(one.begun, other.begun) - min(one.ended, other.ended)
 
 
 def _of(save: Saved, claim: Evaluated) -> bool:

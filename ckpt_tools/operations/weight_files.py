@@ -76,12 +76,14 @@ def plan_bundle(
 def make_bundle(plan: Plan) -> str | None:
     """Make a planned checkpoint; the backup's directory for one in place.
 
-    In a directory of its own it gets a state file too; beside others it is recorded, and can be undone.
+    In a directory of its own it gets a state file too; beside others it is recorded, and can be undone. What the same
+    command left there when it was killed is made anew.
     """
     directory = os.path.dirname(plan.target) or os.curdir
     if plan.in_place:
         return transactions.apply(plan).backup
-    if not local.is_there(directory) or not local.list_directory(directory):
+    empty = not local.is_there(directory) or not local.list_directory(directory)
+    if empty or transactions.is_interrupted(plan):
         transactions.apply_to(plan, plan.target)
     else:
         transactions.apply(plan)

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 MAX_INDEX_BYTES = 1 << 30
 # So many bytes are worth a second thread, which takes a batch of so many at a time.
 _LARGE, _BATCH = 64 << 20, 8 << 20
+# So many shards that hold no tensor are looked at, for bytes that belong to none.
+_MAX_EMPTY = 1000
 
 
 def index_name(prefix: str) -> str:
@@ -138,7 +140,7 @@ class Bundle(Reader):
         with error_context(self.path, OBJECT_GRAPH_KEY):
             return self._strings(entry)[0]
 
-    @property
+    @cached_property
     def shard_paths(self) -> list[str]:
         return [self._shard_path(shard) for shard in range(self.header.num_shards)]
 
@@ -209,13 +211,15 @@ class Bundle(Reader):
 
     def outline(self) -> Iterator[Finding]:
         named: set[int] = set()
-        held: dict[int, list[str]] | None = None
+        held = self._held()
+        # A shard without a tensor need not be there; an index may claim 10^5 of them, and a look is not free.
+        empty = 0
         for number, end in self.ends().items():
             if number in named:
                 continue
-            if not end and not paths.has_file(self._shard_path(number)):
-                held = held or self._held()
-                if number not in held:
+            if number not in held:
+                empty += 1
+                if empty > _MAX_EMPTY or not paths.has_file(self._shard_path(number)):
                     continue
             try:
                 shard = self.shard(number)
@@ -227,7 +231,6 @@ class Bundle(Reader):
             if shard.size < end:
                 kind = sniff(shard)
                 what = f"{kind.sentence}, not the data" if kind else "cut off"
-                held = held or self._held()
                 lost = [name for name in held[number] if self._reaches_beyond(name, number, shard.size)]
                 message = f"{what}: has {shard.size} bytes of the {end} that its tensors need; {_naming(lost)} lost"
                 yield Finding("corrupt", "damage", message, shard.path, None, shard.size, kind.hint if kind else None)

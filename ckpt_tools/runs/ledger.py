@@ -3,8 +3,9 @@
     DIRECTORY/.ckpt-tools/ledger.jsonl   one JSON object for each change and each undo
     DIRECTORY/.ckpt-tools/backup/ID/     the original files, under their own names
 
-There are three kinds of entries: a checkpoint was rewritten (`RewriteEntry`), what lies beside the checkpoints was
-tidied (`TidyEntry`), or one of these was taken back (`UndoEntry`). The files that an entry is about are named in it,
+There are four kinds of entries: a checkpoint was rewritten (`RewriteEntry`), what lies beside the checkpoints was
+tidied (`TidyEntry`), one of these was taken back (`UndoEntry`), or checkpoints were deleted (`RemovalEntry`), which
+nothing takes back. The files that an entry is about are named in it,
 each with what it is to the change; a directory may come from anywhere, so that an entry with names that no change of
 ours gives is refused. Entries without a ``kind`` are of version 1, which told the files by their places in lists.
 """
@@ -23,6 +24,7 @@ from typing import Any, ClassVar
 
 from ckpt_tools.errors import CkptError, CorruptError, UnsafeError, UnsupportedError
 from ckpt_tools.format.filenames import (
+    KERAS_ENDINGS,
     STATE_DIRECTORY,
     STATE_FILE,
     bundle_part,
@@ -154,6 +156,32 @@ class UndoEntry(Entry):
         return UndoEntry(f"undo-{entry.id}", _now(), _tool(), "undo", entry.id)
 
 
+@dataclass(frozen=True)
+class RemovedFile:
+    """A file that was to be deleted, as it was then."""
+
+    name: str
+    size: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True)
+class Removed:
+    """A checkpoint that was to be deleted, by its name in the directory, and its files."""
+
+    checkpoint: str
+    files: tuple[RemovedFile, ...]
+
+
+@dataclass(frozen=True)
+class RemovalEntry(Entry):
+    """Checkpoints were to be deleted, as the list with the SHA-256 ``digest`` says; recorded before the first is."""
+
+    kind = "removal"
+    digest: str
+    removed: tuple[Removed, ...]
+
+
 ChangeEntry = RewriteEntry | TidyEntry
 
 
@@ -222,6 +250,10 @@ def _decode(stored: dict[str, Any]) -> Entry:
             state_file=_text(stored, "state_file", STATE_FILE),
             directory=_text(stored, "directory", ""),
         )
+    if "removed" in stored:
+        rows = _rows(stored, "removed")
+        removed = tuple(Removed(_text(row, "checkpoint"), tuple(map(_removed, _rows(row, "files")))) for row in rows)
+        return RemovalEntry(**common, digest=_text(stored, "digest"), removed=removed)
     links, added, moves = _files(stored)
     return RewriteEntry(
         **common,
@@ -247,6 +279,13 @@ def _files(stored: dict[str, Any]) -> tuple[tuple[Link, ...], tuple[Added, ...],
     moved, created = _names(stored, "moved"), _names(stored, "created")
     links = tuple(Link(name, original) for original, name in zip(moved, created, strict=False))
     return links, tuple(Added(name, None) for name in created[len(links) :]), bool(moved)
+
+
+def _removed(row: Mapping[str, Any]) -> RemovedFile:
+    size, time = row.get("size"), row.get("mtime_ns")
+    if not isinstance(size, int) or not isinstance(time, int):
+        raise CorruptError("an entry without the sizes and times of its files")
+    return RemovedFile(_text(row, "name"), size, time)
 
 
 def _text(stored: Mapping[str, Any], name: str, default: str | None = None) -> str:
@@ -294,6 +333,14 @@ def _require_ours(entry: Entry) -> None:
         for name in entry.aside:
             if not (is_unfinished(name) or is_unfinished_folder(name) or name in (STATE_FILE, entry.state_file)):
                 raise UnsafeError(f"an entry names {name!r}, which no repair moves away")
+        return
+    if isinstance(entry, RemovalEntry):
+        for removed in entry.removed:
+            for file in removed.files:
+                part = bundle_part(file.name)
+                own = part.prefix if part else file.name if file.name.endswith(KERAS_ENDINGS) else None
+                if own != removed.checkpoint or not local.is_plain(file.name):
+                    raise UnsafeError(f"an entry names {file.name!r}, which is no file of its checkpoint")
         return
     assert isinstance(entry, RewriteEntry)
     for name in (*entry.created, *entry.moved, *entry.displaced, entry.index):

@@ -4,6 +4,7 @@
     applying   making it so, with one rename as the commit point
     tidying    changing the files beside the bundles
     undoing    the way back of both
+    removal    deleting checkpoints, which has no way back
     journal    what is under way, and how a killed change is recovered
     endings    the parts behind the commit point, or instead of it; each can be done again
     workplace  the directory under its lock, with what is kept for it held open
@@ -11,9 +12,10 @@
 What was changed, and where the originals are, is in the ledger of the directory (`ckpt_tools.runs.ledger`).
 """
 
-from ckpt_tools.transactions.commit import Applied, apply, apply_to
+from ckpt_tools.transactions.commit import Applied, apply, apply_to, is_interrupted
 from ckpt_tools.transactions.journal import Ended, pending, recover
 from ckpt_tools.transactions.plan import Change, Plan, Value, plan_index, plan_part, plan_scalar, plan_values
+from ckpt_tools.transactions.removal import Removal, announce, interrupted, remove
 from ckpt_tools.transactions.rollback import drop_backups, has_backup, undo, written_names
 from ckpt_tools.transactions.tidying import Tidying, apply_tidying
 
@@ -22,19 +24,24 @@ __all__ = [
     "Change",
     "Ended",
     "Plan",
+    "Removal",
     "Tidying",
     "Value",
+    "announce",
     "apply",
     "apply_tidying",
     "apply_to",
     "drop_backups",
     "has_backup",
+    "interrupted",
+    "is_interrupted",
     "pending",
     "plan_index",
     "plan_part",
     "plan_scalar",
     "plan_values",
     "recover",
+    "remove",
     "undo",
     "written_names",
 ]

@@ -107,6 +107,11 @@ def apply_to(plan: Plan, prefix: str) -> str:
     return prefix
 
 
+def is_interrupted(plan: Plan) -> bool:
+    """Whether all that the directory of the target holds was left there by this plan, when it was killed."""
+    return bool(_unfinished(plan, plan.target))
+
+
 def _unfinished(plan: Plan, prefix: str) -> list[str]:
     """The files at ``prefix`` when all there is begins as this plan's would, and is not complete; the index first."""
     directory, name = os.path.split(prefix)

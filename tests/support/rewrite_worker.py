@@ -1,10 +1,11 @@
 """One change of a checkpoint in a process of its own, to be killed: imports no more than it needs.
 
     python rewrite_worker.py rewrite PREFIX VALUE | migrate PREFIX [OUTPUT] | repair PREFIX | undo PREFIX |
-                             undo-beside PREFIX | slim PREFIX
+                             undo-beside PREFIX | slim PREFIX | keep PREFIX
 
 Where VALUE is stored already, where there is nothing to undo, where the layout is the trainer's already, and where no
-optimizer state is left, it does nothing, as the commands do.
+optimizer state is left, it does nothing, as the commands do. ``keep`` keeps the last two of the prefix's directory: it
+ends what was interrupted, then deletes what the list says, as a user would who reads and types.
 """
 
 from __future__ import annotations
@@ -49,6 +50,16 @@ def main(command: str, prefix: str, *rest: str) -> int:
 
             with suppress(UsageError):
                 slim(prefix, None, in_place=True)
+            return 0
+        if command == "keep":
+            from ckpt_tools.analysis.retention import Policies
+            from ckpt_tools.operations.keeping import keep
+
+            root, policies = os.path.dirname(prefix), Policies(last=2)
+            seen = keep(root, policies)
+            left = [found.fix.rpartition(" ")[2] for found in seen.findings if found.id == "deletion-interrupted"]
+            for digest in [*left, *([seen.digest] if seen.may_go else [])]:
+                keep(root, policies, delete=digest)
             return 0
         value = float(rest[0])
         recover(prefix)

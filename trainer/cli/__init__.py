@@ -25,6 +25,7 @@ from ckpt_tools.errors import (
 )
 from ckpt_tools.findings import Finding
 from ckpt_tools.fs.durable import require_writable
+from ckpt_tools.operations.growing import read_item_map
 from ckpt_tools.redaction import remember, without_secrets
 from ckpt_tools.runs.experiments import Experiment
 from ckpt_tools.runs.logs import collect
@@ -32,14 +33,23 @@ from ckpt_tools.version import __version__
 from trainer.cli.console import Console
 from trainer.cli.native import held_stderr
 from trainer.config import MODEL_TYPES, UNKNOWN_ITEM_COUNT, default_config, override
-from trainer.data.interactions import default_data_dir, read_categories, read_split
+from trainer.data.interactions import (
+    default_data_dir,
+    items_needed,
+    read_categories,
+    read_split,
+    require_ids_below,
+    split_path,
+)
 from trainer.data.preparation import FEWEST
 from trainer.data.preparation import prepare as write_dataset
 from trainer.data.raw import Format, ItemField
+from trainer.evaluation import baselines
 from trainer.evaluation.closing import Closing, Extent, closing_report
 from trainer.evaluation.exporting import export as write_vectors
 from trainer.evaluation.full_report import report
 from trainer.evaluation.opening import open_model
+from trainer.evaluation.standing import Measured, keep, recalls
 from trainer.extras import INSTALL, installed, require
 from trainer.monitoring.curve import draw
 from trainer.naming import existing_experiment, new_experiment
@@ -441,6 +451,10 @@ def prepare(
         str | None, typer.Option(metavar="DIR", help="Where to write to.", show_default="data/DATASET_data")
     ] = None,
     seed: Annotated[int, typer.Option(metavar="N", help="Decides which users are for training.")] = 1230,
+    grow: Annotated[
+        str | None,
+        typer.Option("--grow", metavar="MAP", help="The item map of older data: say which items stay, for ckpt grow."),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Write over a data set of this name.")] = False,
     as_json: _Json = False,
     quiet: _Quiet = False,
@@ -453,6 +467,14 @@ def prepare(
         if fewest < 1:
             raise UsageError(f"--fewest has to be at least 1, not {fewest}", hint="leave it out for 5")
         directory = data_dir or default_data_dir(".", dataset)
+        old = None if grow is None else read_item_map(grow)
+        new_map = os.path.join(directory, f"{dataset}_item_map.txt")
+        if grow is not None and os.path.exists(new_map) and os.path.samefile(grow, new_map):
+            raise UsageError(
+                "the map of the older data would be written over, and no checkpoint could be moved any more",
+                path=grow,
+                hint="choose another --dataset or --data-dir",
+            )
         done = write_dataset(
             source,
             kind,
@@ -479,14 +501,97 @@ def prepare(
             )
         if done.categories is not None:
             console.line(f"{done.categories} of {done.items} items have a category")
+        catalogue = None
+        if grow is not None and old is not None:
+            stay = old.keys() & read_item_map(new_map).keys()
+            catalogue = {"kept": len(stay), "added": done.items - len(stay), "gone": len(old) - len(stay)}
+            console.line(", ".join(f"{number} items {what}" for what, number in catalogue.items()))
+            maps = f"{shlex.quote(grow)} {shlex.quote(new_map)}"
+            console.line(f"a checkpoint is moved to these items with: ckpt grow CHECKPOINT OUT --map {maps}")
         following = f"trainer train --dataset {shlex.quote(dataset)} --model-type ComiRec-DR --exp-name first"
         if data_dir is not None:
             following += f" --data-dir {shlex.quote(data_dir)}"
         console.line(f"next: {following}")
-        console.document(source, {"findings": [], **asdict(done), "next": following})
+        console.document(source, {"findings": [], **asdict(done), "catalogue": catalogue, "next": following})
         return EXIT_OK
 
     _finish(console, source, body)
+
+
+@app.command(epilog="Example: trainer baseline --dataset book\n\n" + _EXIT_CODES)
+def baseline(
+    dataset: Annotated[str, typer.Option(metavar="NAME", help="Names the data files.")] = "book",
+    method: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="popularity, item-knn or ease; repeat.", show_default="what memory allows"),
+    ] = None,
+    top_n: Annotated[int, typer.Option(metavar="N", min=1, help="Recall is measured at N.")] = 50,
+    neighbors: Annotated[int, typer.Option(metavar="N", min=1, help="item-knn: of each item.")] = 100,
+    shrink: Annotated[float, typer.Option(metavar="X", min=0, help="item-knn: added to the denominator.")] = 30.0,
+    regularization: Annotated[float, typer.Option(metavar="X", min=0, help="ease: its lambda.")] = 300.0,
+    memory: Annotated[float, typer.Option(metavar="GB", min=0, help="What a method may need.")] = 4.0,
+    data_dir: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Holds the data files.", show_default="ROOT/data/DATASET_data")
+    ] = None,
+    root: Annotated[str, typer.Option(metavar="DIR", help="Holds baselines/, where figures are kept.")] = ".",
+    as_json: _Json = False,
+    quiet: _Quiet = False,
+) -> None:
+    """What a model has to beat: popularity, item-kNN and EASE on the same data, by the same metrics."""
+    console = Console("baseline", as_json=as_json, quiet=quiet)
+
+    def body() -> int:
+        require("a baseline", "scipy")
+        directory = data_dir or default_data_dir(root, dataset)
+        train = read_split(directory, dataset, "train")
+        splits = {
+            split: read_split(directory, dataset, split)
+            for split in ("valid", "test")
+            if split == "valid" or os.path.isfile(split_path(directory, dataset, split))
+        }
+        count = items_needed(train, *splits.values())
+        for part in (train, *splits.values()):
+            require_ids_below(part, count, error=UsageError)
+        settings = baselines.Settings(neighbors, shrink, regularization)
+        limit = int(memory * 2**30)
+        findings, figures, path = [], [], None
+        for name in baselines.methods(method):
+            try:
+                baselines.require_memory(name, count, settings, limit)
+            except UnsafeError as error:
+                if method:
+                    raise
+                findings.append(Finding("left-out", "warning", f"left out: {error}; {error.hint}"))
+                console.findings(findings[-1:])
+                continue
+            needed = baselines.memory_needed(name, count, settings) / 2**30
+            console.line(f"{name}: {count} items, at most {needed:.2f} GB of memory")
+            scores = baselines.fit(name, train, count, settings)
+            for split, users in splits.items():
+                ranking = baselines.rank_by(scores, users, count, limit=top_n, progress=console.measured)
+                console.end_progress()
+                found = Measured(name, settings.of(name), train.digest, split, users.digest, top_n, ranking.at(top_n))
+                path = keep(root, dataset, found)
+                figures.append(found)
+                console.line(
+                    f"  {split} @{top_n}  recall {found.metrics.recall:.6f}  ndcg {found.metrics.ndcg_hits_ideal:.6f}  "
+                    f"hitrate {found.metrics.hitrate:.6f}"
+                )
+            del scores
+        if path is not None:
+            console.line(f"kept in {path}; a run on this data ends with them beside its own figures")
+        console.document(
+            directory,
+            {
+                "findings": [finding.to_json() for finding in findings],
+                "items": count,
+                "kept": path,
+                "baselines": [found.to_json() for found in figures],
+            },
+        )
+        return EXIT_OK
+
+    _finish(console, data_dir or dataset, body)
 
 
 @dataclass(frozen=True)
@@ -591,6 +696,7 @@ def _run(
     chief = task is None or task.is_chief
     wanted = chief and run_state.has_best and closing != "none" and outcome.reason != "interrupted" and not there
     figures = _closing(start, target, closing, console) if wanted and closing != "none" else []
+    beside = _beside(start, target, figures, console)
     first = {key: getattr(outcome.first, key) for key in ("step", "recall", "ndcg", "hitrate")}
     console.document(
         target.path,
@@ -609,6 +715,7 @@ def _run(
             "stopped": outcome.reason,
             "picture": picture,
             "report": {found.split: found.line.to_json() for found in figures},
+            "baselines": beside,
         },
     )
     return EXIT_INTERRUPTED if outcome.reason == "interrupted" else EXIT_OK
@@ -638,6 +745,31 @@ def _closing(start: StartingPoint, target: Experiment, extent: Extent, console: 
     for found in figures:
         console.line(str(found))
     return figures
+
+
+def _beside(
+    start: StartingPoint, target: Experiment, figures: list[Closing], console: Console
+) -> dict[str, dict[str, float]]:
+    """Where the run stands: the recall of the baselines that were measured on the same data, by split and method."""
+    config = start.config
+    try:
+        found = {
+            one.split: recalls(target.root, config.dataset, start.sampler.digest, one.digest, config.top_n)
+            for one in figures
+        }
+    except CkptError as error:
+        console.findings([Finding("no-baselines", "warning", f"the baselines cannot be read: {error}")])
+        return {}
+    found = {split: by_method for split, by_method in found.items() if by_method}
+    for split, by_method in found.items():
+        shown = ", ".join(f"{method} {recall:.6f}" for method, recall in by_method.items())
+        console.line(f"{split} recall of baselines on the same data: {shown}")
+    if figures and not found:
+        command = f"trainer baseline --dataset {shlex.quote(config.dataset)} --top-n {config.top_n}"
+        if os.path.abspath(target.root) != os.path.abspath("."):
+            command += f" --root {shlex.quote(target.root)}"
+        console.line(f"to see where this run stands: {command}{_elsewhere(start, target)}")
+    return found
 
 
 def _already_there(start: StartingPoint, target: Experiment, max_steps: int) -> Iterator[Finding]:

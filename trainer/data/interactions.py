@@ -114,6 +114,11 @@ def find_dataset(data_dir: str | os.PathLike[str]) -> str:
     )
 
 
+def items_needed(*splits: Interactions) -> int:
+    """The largest id and one more: the rows of an item table for these splits."""
+    return max(int(split.items.max()) for split in splits) + 1
+
+
 def require_ids_below(split: Interactions, item_count: int, *, error: type[CkptError] = MismatchError) -> None:
     """Raise ``error``, naming the line, for an item id without a row in a table of ``item_count`` rows."""
     outside = (split.items < 0) | (split.items >= item_count)

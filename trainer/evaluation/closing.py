@@ -25,10 +25,11 @@ _QUICK_FROM = 10**12
 
 @dataclass(frozen=True)
 class Closing:
-    """The figures of the best model on one split, and how they are printed."""
+    """The figures of the best model on one split, and how they are printed. ``digest`` is the split's."""
 
     split: str
     line: Line
+    digest: str
 
     def __str__(self) -> str:
         """As the older trainers print them: ``valid recall: 0.123456, valid ndcg: ...``."""
@@ -73,7 +74,7 @@ def closing_report(
         (line,) = report(
             model, users, maxlen=config.maxlen, top_n=[config.top_n], categories=categories, progress=progress
         )
-        found.append(Closing(split, line))
+        found.append(Closing(split, line, users.digest))
     return found
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from trainer.config import TrainConfig
 from trainer.data.interactions import Interactions, require_ids_below
-from trainer.evaluation.ranking_metrics import Metrics, Published, metrics_at, published_at
+from trainer.evaluation.ranking_metrics import Metrics, Published, metrics_at, published_at, recall_of_users
 from trainer.evaluation.retrieval import Catalogue, fetched, merged, ranks_of
 from trainer.models.arrays import NumpyArrays
 from trainer.models.recommenders import Recommender, model_class
@@ -45,6 +45,10 @@ class Ranking:
 
     def at(self, top_n: int) -> Metrics:
         return metrics_at(self.ranks_at(top_n), self.owner, self.truths, top_n)
+
+    def recalls_at(self, top_n: int) -> np.ndarray:
+        """float64 [U]: each user's recall."""
+        return recall_of_users(self.ranks_at(top_n), self.owner, self.truths, top_n)
 
     def as_published(self, top_n: int) -> Published:
         """Recall and NDCG by the definitions of the paper's own figures."""
@@ -90,7 +94,7 @@ def rank(
     require_ids_below(split, len(items))
     cuts = first_true(split)
     truths = split.lengths - cuts
-    owner, wanted, occurrences, places = _truth(split, cuts)
+    owner, wanted, occurrences, places = truth(split, cuts)
     catalogue = Catalogue.of(items)
     ranks = np.zeros(len(wanted), np.int64)
     crowded: dict[int, tuple[np.ndarray, np.ndarray]] = {}
@@ -142,11 +146,11 @@ def evaluate(
 
 def true_pairs(split: Interactions, cuts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Each user's different true items: (owner, wanted), both [P], by user and then by item."""
-    owner, wanted, _, _ = _truth(split, cuts)
+    owner, wanted, _, _ = truth(split, cuts)
     return owner, wanted
 
 
-def _truth(split: Interactions, cuts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def truth(split: Interactions, cuts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Owner and wanted [P] of the different true items, and of all [T] the pair and the number among the user's."""
     user = np.repeat(np.arange(len(cuts)), split.lengths)
     place = np.arange(len(split.items)) - split.offsets[user] - cuts[user]

@@ -62,7 +62,14 @@ from trainer.checkpoints.retention import held_best
 from trainer.checkpoints.run_state import RunState
 from trainer.checkpoints.saved_state import Line, SavedState, newest_run_state, read_saved_state
 from trainer.config import LARGEST_SEED, UNKNOWN_ITEM_COUNT, TrainConfig, validate
-from trainer.data.interactions import Interactions, default_data_dir, read_split, require_ids_below, split_path
+from trainer.data.interactions import (
+    Interactions,
+    default_data_dir,
+    items_needed,
+    read_split,
+    require_ids_below,
+    split_path,
+)
 from trainer.data.sampling import FIRST_CUT, BatchSampler
 from trainer.evaluation.measuring import METRIC, OnProgress, evaluate, first_true, numpy_model
 from trainer.evaluation.ranking_metrics import Metrics
@@ -560,7 +567,7 @@ def _items_needed(data_dir: str, config: TrainConfig, *splits: Interactions) -> 
     """The largest id of the data and one more; the test split counts where it is there."""
     if os.path.isfile(split_path(data_dir, config.dataset, "test")):
         splits = (*splits, read_split(data_dir, config.dataset, "test"))
-    return max(int(split.items.max()) for split in splits) + 1
+    return items_needed(*splits)
 
 
 def _require_room(config: TrainConfig, *splits: Interactions) -> None:

@@ -120,3 +120,20 @@ def test_of_two_saves_the_one_that_is_called_best_is_taken() -> None:
     matcher.saved(Saved(1, 1.0, 1.1, "run/latest"))
     matcher.saved(Saved(2, 1.1, 1.2, "run/best"))
     assert matcher.ended() == [Match(1, 2)]
+
+
+def test_a_save_called_best_of_an_evaluation_before_is_not_taken_again() -> None:
+    matcher = Matcher("before")
+    matcher.saved(Saved(1, 9.98, 9.99, "run/newest"))
+    assert matcher.evaluated(Evaluated(1, 10.0, wanted=True)) == [Match(1, 1)]
+    matcher.saved(Saved(2, 10.01, 10.02, "run/best/newest"))  # the copy that the first evaluation led to
+    matcher.saved(Saved(3, 11.0, 11.01, "run/newest"))
+    assert matcher.evaluated(Evaluated(2, 11.02, wanted=True)) == [Match(2, 3)]
+
+
+def test_a_save_called_best_of_the_next_evaluation_is_not_taken() -> None:
+    matcher = Matcher("after")
+    assert matcher.evaluated(Evaluated(1, 1.0, wanted=True)) == []
+    matcher.saved(Saved(1, 1.0, 1.01, "run/newest"))
+    matcher.saved(Saved(2, 3.0, 3.01, "run/best/newest"))  # its line is read late
+    assert matcher.ended() == [Match(1, 1)]

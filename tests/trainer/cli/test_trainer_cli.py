@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import shlex
 import shutil
 import signal
 import struct
@@ -56,6 +57,9 @@ def test_a_run_and_its_resume_in_words_and_json(tmp_path: Path, data_dir: str) -
         assert re.search(figures, result.stdout), "as the older trainers end"
     assert sorted(path.name for path in (tmp_path / "best_model" / NAME).iterdir()) == ["keras_ckpt", "latest"]
 
+    (to_see,) = re.findall(r"to see where this run stands: trainer (.*)", result.stdout)
+    assert CliRunner().invoke(cli.app, shlex.split(to_see)).exit_code == 0, "as typed"
+
     result = trainer(tmp_path / "best_model" / NAME, "--resume", "--from", "latest", "--max-steps", "+10", "--json",
                      "--data-dir", data_dir)  # fmt: skip
     assert result.exit_code == 0, result.output
@@ -77,7 +81,8 @@ def test_a_run_and_its_resume_in_words_and_json(tmp_path: Path, data_dir: str) -
     assert document["picture"] == str(logs / "recall.png")
     assert (logs / "recall.png").read_bytes().startswith(b"\x89PNG")
 
-    assert set(document["report"]) == {"valid", "test"}
+    assert set(document["report"]) == set(document["baselines"]) == {"valid", "test"}
+    assert set(document["baselines"]["valid"]) == {"popularity", "item-knn", "ease"}
     assert 0 < document["report"]["valid"]["recall"] == pytest.approx(document["best_metric"])
     assert document["report"]["test"]["coverage"] > 0
 

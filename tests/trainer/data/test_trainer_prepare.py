@@ -352,3 +352,18 @@ def test_a_data_set_is_not_written_over_unless_asked_and_the_next_step_is_said(t
     (out / "d_item_cate.txt").write_text("1,2\n")  # of another numbering of the items
     assert CliRunner().invoke(cli.app, [*command, "--seed", "5", "--overwrite"]).exit_code == 0
     assert not (out / "d_item_cate.txt").exists()
+
+
+def test_what_became_of_the_items_of_older_data_is_told(tmp_path: Path) -> None:
+    source = tmp_path / "old.csv"
+    source.write_text(SOURCES["csv"])
+    old = str(tmp_path / "old" / "d_item_map.txt")
+    prepare(str(source), "csv", str(tmp_path / "old"), "d")
+    newer = tmp_path / "new.csv"
+    newer.write_text(SOURCES["csv"].replace("i01", "j01"))
+    options = ["prepare", str(newer), "--dataset", "d", "--grow", old, "--json", "--data-dir"]
+    done = CliRunner().invoke(cli.app, [*options, str(tmp_path / "new")])
+    assert json.loads(done.stdout)["catalogue"] == {"kept": 9, "added": 1, "gone": 1}
+    before = Path(old).read_bytes()
+    done = CliRunner().invoke(cli.app, [*options, str(tmp_path / "old"), "--overwrite"])
+    assert (done.exit_code, Path(old).read_bytes()) == (2, before)
