@@ -11,6 +11,7 @@ from typing import Any
 from ckpt_tools.best.line import Line
 from ckpt_tools.best.state import BestState, direction, resumed, value_of, write_state
 from ckpt_tools.errors import MismatchError, NotFoundError, UsageError
+from ckpt_tools.format.filenames import index_name
 
 _NAME = "best_metric"
 
@@ -76,7 +77,7 @@ class BestCheckpointManager:
         prefix = self.best_checkpoint if best else self.latest_checkpoint or self.best_checkpoint
         if prefix is None:
             return None
-        if not os.path.exists(f"{prefix}.index"):
+        if not os.path.exists(index_name(prefix)):
             raise NotFoundError("best.json names a checkpoint that is not there", path=prefix)
         status = self.checkpoint.read(prefix)
         try:

@@ -11,6 +11,7 @@ from typing import Any
 from ckpt_tools.best.line import Line
 from ckpt_tools.best.state import BestState, direction, resumed, value_of, write_state
 from ckpt_tools.errors import NotFoundError, UsageError
+from ckpt_tools.format.filenames import index_name
 from ckpt_tools.readers import open_checkpoint
 
 _NAME = "best_metric"
@@ -87,7 +88,7 @@ class BestSaver:
         prefix = prefix or (self.best_checkpoint if best else self.latest_checkpoint or self.best_checkpoint)
         if prefix is None:
             return None
-        if not os.path.exists(f"{prefix}.index"):
+        if not os.path.exists(index_name(prefix)):
             raise NotFoundError("no checkpoint with this prefix (no .index file)", path=prefix)
         with open_checkpoint(prefix) as checkpoint:
             knows = _NAME in checkpoint.tensors

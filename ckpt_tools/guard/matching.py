@@ -15,6 +15,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
+from ckpt_tools.format.filenames import INDEX
+
 Order = Literal["before", "after"]
 
 # How much closer one side must be to tell something, in seconds and as a ratio.
@@ -224,4 +226,4 @@ def _of(save: Saved, claim: Evaluated) -> bool:
     if claim.path is None:
         return True
     base = claim.path.rstrip("/").rsplit("/", 1)[-1]
-    return save.name.rsplit("/", 1)[-1] in (base, base.removesuffix(".index"))
+    return save.name.rsplit("/", 1)[-1] in (base, base.removesuffix(INDEX))

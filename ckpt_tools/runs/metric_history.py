@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ckpt_tools.errors import CkptError, NotFoundError, UsageError
+from ckpt_tools.errors import CkptError, NotFoundError, UnsafeError, UsageError
 from ckpt_tools.findings import Finding
 from ckpt_tools.format import filenames
 from ckpt_tools.format.events import read_scalars
@@ -135,14 +135,22 @@ class Chosen:
 # ------------------------------------------------------------------------------------------------ reading
 
 
-def read_history(prefix: str) -> MetricHistory:
-    """What lies beside a checkpoint. What cannot be read is a finding, never an error."""
+def read_history(
+    prefix: str, files: Iterable[str] | None = None, line: Callable[[str], Iterable[Logged]] | None = None
+) -> MetricHistory:
+    """What lies beside a checkpoint, or in ``files``. What cannot be read is a finding, never an error.
+
+    ``line`` reads a text log in another way than by the grammar of `metric_lines`.
+    """
     logged: list[Logged] = []
     findings: list[Finding] = []
-    for path in _sources(prefix):
+    for path in _sources(prefix) if files is None else files:
+        read = _kind(path) or _from_text
         try:
-            logged += _read(path)
+            logged += (line if line is not None and read is _from_text else read)(path)
         except CkptError as error:
+            if line is not None and isinstance(error, UnsafeError):
+                raise  # a pattern without end, or more than it may be used on
             findings.append(Finding("log-unreadable", "warning", error.message, path, offset=error.offset))
     return MetricHistory(tuple(logged), tuple(findings))
 
@@ -196,9 +204,9 @@ def _kind(path: str) -> Callable[[str], Iterable[Logged]] | None:
     return None
 
 
-def _read(path: str) -> Iterable[Logged]:
-    reader = _kind(path)
-    return () if reader is None else list(reader(path))
+def text_lines(path: str) -> list[str]:
+    """The lines of a text log, no more than are looked at. Raises UnsafeError for a log that is too large."""
+    return list(itertools.islice(lines_of(_text(path)), _MOST_LINES))
 
 
 def _text(path: str) -> str:

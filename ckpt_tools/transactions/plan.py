@@ -15,12 +15,13 @@ from ckpt_tools.errors import CorruptError, UnsafeError
 from ckpt_tools.format import checksum
 from ckpt_tools.format.bundle import HEADER_KEY, OBJECT_GRAPH_KEY, Entry
 from ckpt_tools.format.dtypes import BY_NAME
+from ckpt_tools.format.filenames import data_name, index_name
 from ckpt_tools.format.object_graph import add_variable
 from ckpt_tools.format.slices import Slice
 from ckpt_tools.format.strings import encode_strings
 from ckpt_tools.format.table import read_table, write_table
 from ckpt_tools.fs import local
-from ckpt_tools.readers.bundle import MAX_INDEX_BYTES, Bundle, index_name, shard_name
+from ckpt_tools.readers.bundle import MAX_INDEX_BYTES, Bundle
 
 # What is copied is held in memory until it is written.
 MAX_COPIED_BYTES = 16 << 30
@@ -71,7 +72,7 @@ class Plan:
         if self.shard is None and self.in_place:
             return []
         count = len(self.shards) + (self.shard is not None) + self.empty
-        return [shard_name(target, number, count) for number in range(count)]
+        return [data_name(target, number, count) for number in range(count)]
 
     def to_json(self) -> dict[str, Any]:
         return {
