@@ -9,7 +9,6 @@ any other      a digest for each file of the checkpoint, as ``sha256sum`` writes
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -23,7 +22,6 @@ from ckpt_tools.findings import Finding
 from ckpt_tools.format.filenames import KERAS_MAPS, bundle_part, meta_name
 from ckpt_tools.fs import paths
 from ckpt_tools.readers import Bundle, Checkpoint, open_checkpoint
-from ckpt_tools.readers.common import CHUNK
 from ckpt_tools.readers.v1_names import shard_names
 from ckpt_tools.runs.experiments import resolve
 
@@ -150,11 +148,8 @@ def _paths(checkpoint: Checkpoint) -> list[str]:
 
 
 def _digest(path: str) -> str:
-    digest = hashlib.sha256()
     with paths.open_file(path) as file:
-        for offset in range(0, file.size, CHUNK):
-            digest.update(file.read(offset, min(CHUNK, file.size - offset)))
-    return digest.hexdigest()
+        return paths.sha256_of(file)
 
 
 # --------------------------------------------------------------------------------------- the two formats

@@ -28,8 +28,8 @@ from ckpt_tools.operations.command_evaluator import CommandEvaluation, measure
 from ckpt_tools.readers import Bundle
 from ckpt_tools.runs.declared_history import choose_declared, history_of, value_declared
 from ckpt_tools.runs.declared_run import DeclaredRun
-from ckpt_tools.runs.metric_history import Chosen, from_name
-from ckpt_tools.runs.metric_lines import Mode, canonical, mode_of
+from ckpt_tools.runs.metric_history import from_name
+from ckpt_tools.runs.metric_lines import Mode, better, mode_of
 from ckpt_tools.transactions import Plan, Value, plan_values
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ def _logged(bundle: Bundle, options: Options, step: int | None, run: DeclaredRun
     findings = list(history.findings)
     best = chosen.best
     value = found.evaluation.value
-    if best is not None and not best.agrees_with(value) and _better(chosen, best.value, value):
+    if best is not None and not best.agrees_with(value) and better(chosen.mode, best.value, value):
         at = f" in epoch {best.epoch}" if best.step is None and best.epoch is not None else ""
         at = f" at step {best.step}" if best.step is not None else at
         message = f"the log's best {chosen.name} is {best.value:g}{at}, but this checkpoint is another one's"
@@ -203,10 +203,6 @@ def _logged(bundle: Bundle, options: Options, step: int | None, run: DeclaredRun
     reason = f"{found.reason} ({chosen.reason})"
     evidence = {"logged": found.evaluation.to_json(), "logged_best": best.to_json() if best else None}
     return _Known(value, chosen.name, chosen.mode, reason, evidence, tuple(findings))
-
-
-def _better(chosen: Chosen, one: float, other: float) -> bool:
-    return one > other if chosen.mode == "max" else one < other
 
 
 def _plan(bundle: Bundle, key: str | None, known: _Known, meaning: Mapping[str, Any]) -> Plan:
@@ -219,7 +215,7 @@ def _plan(bundle: Bundle, key: str | None, known: _Known, meaning: Mapping[str, 
     if code is None:
         raise UsageError(f"{own} is stored as {dtype}, which cannot hold a metric", path=bundle.prefix)
     values = {own: Value.of(dtype, (), struct.pack(code, known.value), known.value)}
-    ours = canonical(bare(own)) == NAME
+    ours = own == NAME + suffix  # one that is spelt nearly so is another trainer's
     if ours:
         text = json.dumps(dict(meaning), sort_keys=True, ensure_ascii=False, allow_nan=False)
         values[MEANING + suffix] = Value.of_string(text.encode(), text)

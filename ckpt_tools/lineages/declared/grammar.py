@@ -104,10 +104,11 @@ class ResumeRule:
 @dataclass(frozen=True)
 class Recognition:
     """How a preset is told: every pattern of ``tensors`` fits a stored name, and one of ``files`` a checkpoint's path
-    or what lies beside it."""
+    or what lies beside it. A ``general`` one is only asked when no other is."""
 
     tensors: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
+    general: bool = False
 
 
 @dataclass(frozen=True)
@@ -372,7 +373,7 @@ def _one(*words: str) -> _Check:
     return lambda parser, section, key, value: parser._one_of(section, key, value, words)
 
 
-_RECOGNISE: Mapping[str, _Check] = {"tensors": _Parser._texts, "files": _Parser._texts}
+_RECOGNISE: Mapping[str, _Check] = {"tensors": _Parser._texts, "files": _Parser._texts, "general": _Parser._truth}
 _SECTIONS: Mapping[str, Mapping[str, _Check]] = {
     "layout": {"best": _Parser._paths, "latest": _Parser._paths, "logs": _Parser._paths},
     "metric": {

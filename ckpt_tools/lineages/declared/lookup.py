@@ -92,6 +92,7 @@ def recognised(checkpoint: Checkpoint) -> Declaration | None:
                 continue
         if rule.tensors or rule.files:
             found.append(each)
+    found = [each for each in found if not each.recognition.general] or found
     # Who is told by names and by files is told by more than who is told by one of them.
     best = max((_weight(each) for each in found), default=0)
     first = [each for each in found if _weight(each) == best]
