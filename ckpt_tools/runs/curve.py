@@ -10,10 +10,9 @@ import itertools
 from bisect import bisect_left
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-if TYPE_CHECKING:
-    from ckpt_tools.runs.logs import LoggedEvaluation
+from ckpt_tools.runs.evaluations import LoggedEvaluation
 
 Axis = Literal["step", "evaluation"]
 

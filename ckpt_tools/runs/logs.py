@@ -22,7 +22,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from ckpt_tools.errors import CkptError, CorruptError
@@ -31,11 +31,10 @@ from ckpt_tools.format.events import read_scalars
 from ckpt_tools.format.filenames import INDEX
 from ckpt_tools.fs import paths
 from ckpt_tools.runs.curve import Curve, join
+from ckpt_tools.runs.evaluations import SIX_DIGITS, LoggedEvaluation
 from ckpt_tools.runs.experiments import Experiment
 
 MAX_LOG_BYTES = 1 << 30
-# Half a unit of the last digit that the old trainers print, and the rounding of float32 on top of it.
-SIX_DIGITS = 0.5e-6 + 1e-8
 # And half a unit of the two digits that names of files usually have.
 _ROUNDED_NAME = 0.005
 
@@ -48,29 +47,6 @@ _IN_NAME = re.compile(r"(?P<step>\d+)?[^0-9]*?(?:val_)?recall[-_=:]?(?P<recall>[
 
 
 Best = Literal["kept", "lost", "unknown"]
-
-
-@dataclass(frozen=True, slots=True)
-class LoggedEvaluation:
-    """One evaluation as a source has it; ``step`` counts what that source counts, 0 when it does not say.
-
-    ``resumed``: made before the first step of a resumed run, of the model that it went on from.
-    """
-
-    step: int
-    loss: float | None
-    recall: float
-    ndcg: float | None
-    hitrate: float | None
-    source: str
-    resumed: bool = False
-
-    def agrees_with(self, recall: float) -> bool:
-        """Whether a value is the logged one, to the six digits that logs print."""
-        return abs(self.recall - recall) <= SIX_DIGITS
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 @dataclass(frozen=True)

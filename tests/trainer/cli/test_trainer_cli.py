@@ -22,7 +22,7 @@ from toys import ITEMS, tree
 from typer.testing import CliRunner, Result
 
 from ckpt_tools.runs.curve import Curve
-from ckpt_tools.runs.logs import LoggedEvaluation
+from ckpt_tools.runs.evaluations import LoggedEvaluation
 from trainer import cli
 from trainer.cli.console import Console
 from trainer.monitoring.curve import draw
