@@ -1,13 +1,14 @@
 """Where things lie that are read: a path of this machine, or a URL (``s3://``, ``gs://``, ``https://`` and others).
 
-Readers and questions ask here, and do not know which it is. Local paths go to `storage` as they are; what is needed
-for URLs is imported when there is one.
+Readers and questions ask here, and do not know which it is. Local paths go to `ckpt_tools.fs.local` as they are; what
+is needed for URLs is imported when there is one.
 """
 
 from __future__ import annotations
 
 import contextlib
 import contextvars
+import hashlib
 import os
 import posixpath
 import re
@@ -20,6 +21,8 @@ from ckpt_tools.fs.local import Fingerprint, PathLike, Status
 
 _glances: contextvars.ContextVar[dict[str, Status | None] | None] = contextvars.ContextVar("glances", default=None)
 _URL = re.compile(r"(?P<host>[A-Za-z][A-Za-z0-9+.:-]*://[^/]*)(?P<path>.*)", re.DOTALL)
+# So many bytes are read at once to make a digest.
+_PIECE = 1 << 22
 
 
 class File(Protocol):
@@ -151,6 +154,14 @@ def read_many(files: Sequence[tuple[str, int]], at_once: int) -> Iterator[bytes 
     from ckpt_tools.fs import remote
 
     yield from remote.read_many(files, at_once)
+
+
+def sha256_of(file: File) -> str:
+    """The digest of all bytes of an open file, in hexadecimal digits."""
+    digest = hashlib.sha256()
+    for offset in range(0, file.size, _PIECE):
+        digest.update(file.read(offset, min(_PIECE, file.size - offset)))
+    return digest.hexdigest()
 
 
 def list_directory(path: PathLike) -> list[str]:
