@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from ckpt_tools.analysis.declared_forecast import outlook
 from ckpt_tools.analysis.stability import steady
 from ckpt_tools.errors import CkptError, UsageError
 from ckpt_tools.findings import Finding
@@ -20,6 +21,7 @@ from ckpt_tools.lineages import BestMetric, Lineage, identify
 from ckpt_tools.lineages.base import LEARNING_RATE, STEP, required_variables
 from ckpt_tools.lineages.comirec import keras2_slots, keras2_vars, tf1, trainer
 from ckpt_tools.readers import Checkpoint, open_checkpoint
+from ckpt_tools.runs.declared_run import DeclaredRun
 from ckpt_tools.runs.experiments import BEST_LINE, Experiment, resolve
 from ckpt_tools.runs.logs import collect, suspect_direction
 
@@ -53,6 +55,7 @@ class Forecast:
     survives: dict[str, bool] = field(default_factory=dict)
     latest: str | None = None
     findings: tuple[Finding, ...] = ()
+    declared: DeclaredRun | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -60,7 +63,7 @@ class Forecast:
             "trainer": self.trainer,
             "verdict": self.verdict,
             "sentence": self.sentence,
-            "lineage": self.lineage.to_json() if self.lineage else None,
+            "lineage": described.to_json() if (described := self.lineage or self.declared) else None,
             "best_metric": {"status": self.best_metric.status, "value": self.best_metric.value},
             "restored": list(self.restored),
             "converted": list(self.converted),
@@ -103,11 +106,33 @@ def forecast(path: str, *, trainer: str = "trainer", keras: int = 3, thorough: b
             )
         lineage = identify(checkpoint)
         if lineage is None:
+            declared = DeclaredRun.of(checkpoint) if trainer == "trainer" else None
+            if declared is not None:
+                return _of_declared(path, checkpoint, declared)
             sentence = "blocked: not a checkpoint of a known ComiRec trainer"
             return Forecast(path, prefix, trainer, "blocked", sentence)
         if trainer == "trainer":
             return _with_trainer(path, checkpoint, lineage, thorough)
         return _with_old(path, checkpoint, lineage, trainer, keras)
+
+
+def _of_declared(path: str, checkpoint: Checkpoint, run: DeclaredRun) -> Forecast:
+    """What the run's own trainer would do: ours has no model for it."""
+    found = outlook(path, checkpoint, run)
+    return Forecast(
+        path=path,
+        prefix=checkpoint.prefix,
+        trainer=f"its own trainer ({run.declaration.id})",
+        verdict=found.verdict,
+        sentence=found.sentence,
+        best_metric=found.best_metric,
+        restored=found.names,
+        unused=found.unused,
+        survives=found.survives,
+        latest=found.latest,
+        findings=found.findings,
+        declared=run,
+    )
 
 
 def _damage(checkpoint: Checkpoint, thorough: bool) -> tuple[Finding, ...]:

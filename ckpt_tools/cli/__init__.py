@@ -32,6 +32,7 @@ COMMANDS = (
     "why",
     "explain",
     "guard",
+    "lineage",
     "audit",
     "keep",
     "report",

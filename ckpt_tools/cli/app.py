@@ -77,6 +77,12 @@ app = _App(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+
+def group(help: str) -> typer.Typer:
+    """A command of several: each takes what all commands take."""
+    return _App(help=help, no_args_is_help=True, pretty_exceptions_enable=False)
+
+
 PathArgument = Annotated[
     str,
     typer.Argument(

@@ -1,7 +1,7 @@
 """Where things lie that are read: a path of this machine, or a URL (``s3://``, ``gs://``, ``https://`` and others).
 
-Readers and questions ask here, and do not know which it is. Local paths go to `storage` as they are; what is needed
-for URLs is imported when there is one.
+Readers and questions ask here, and do not know which it is. Local paths go to `ckpt_tools.fs.local` as they are; what
+is needed for URLs is imported when there is one.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import errno
+import hashlib
 import os
 import posixpath
 import re
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Protocol
 
 from ckpt_tools.errors import CkptError, NotFoundError, UnsafeError
@@ -21,6 +22,8 @@ from ckpt_tools.fs.local import Fingerprint, PathLike, Status
 
 _glances: contextvars.ContextVar[dict[str, Status | None] | None] = contextvars.ContextVar("glances", default=None)
 _URL = re.compile(r"(?P<host>[A-Za-z][A-Za-z0-9+.:-]*://[^/]*)(?P<path>.*)", re.DOTALL)
+# So many bytes are read at once to make a digest.
+_PIECE = 1 << 22
 
 
 class File(Protocol):
@@ -137,6 +140,29 @@ def read_file(path: PathLike, *, limit: int) -> bytes:
         if file.size > limit:
             raise UnsafeError(f"{file.size} bytes are more than the limit of {limit}", path=path)
         return file.read(0, file.size)
+
+
+def read_many(files: Sequence[tuple[str, int]], at_once: int) -> Iterator[bytes | CkptError]:
+    """The bytes of many small files, each with its size as it was listed, in their order; of one that cannot be read
+    the error. From a store ``at_once`` of them are asked for at the same time."""
+    if not files or not is_url(files[0][0]):
+        for path, size in files:
+            try:
+                yield read_file(path, limit=size)
+            except CkptError as error:
+                yield error
+        return
+    from ckpt_tools.fs import remote
+
+    yield from remote.read_many(files, at_once)
+
+
+def sha256_of(file: File) -> str:
+    """The digest of all bytes of an open file, in hexadecimal digits."""
+    digest = hashlib.sha256()
+    for offset in range(0, file.size, _PIECE):
+        digest.update(file.read(offset, min(_PIECE, file.size - offset)))
+    return digest.hexdigest()
 
 
 def list_directory(path: PathLike) -> list[str]:

@@ -24,11 +24,12 @@ from typing import Any
 from ckpt_tools import transactions
 from ckpt_tools.analysis.verification import verify
 from ckpt_tools.errors import CkptError, CorruptError, StorageError
+from ckpt_tools.format.filenames import STATE_FILE, meta_name, temporary_of
 from ckpt_tools.format.object_graph import VALUE_SUFFIX
-from ckpt_tools.format.state import FILE_NAME, encode_state
+from ckpt_tools.format.state import encode_state
 from ckpt_tools.fs import durable, local
 from ckpt_tools.guard.metric import Identity, better
-from ckpt_tools.guard.saves import META, Kind, Save, why_not_whole
+from ckpt_tools.guard.saves import Kind, Save, why_not_whole
 from ckpt_tools.lineages.base import float32
 from ckpt_tools.readers import Bundle, open_checkpoint
 from ckpt_tools.transactions.h5_values import add_float32
@@ -210,7 +211,7 @@ class Pins:
             path = os.path.join(self.directory, name)
             if _TRASH.fullmatch(name):
                 durable.remove_below(path)
-            elif re.fullmatch(r"(?:guard\.json|pin\.json)\.tmp-[0-9a-f]{8}", name):
+            elif temporary_of(name) in ("guard.json", "pin.json"):
                 durable.remove(path)
         for pin in self.all():
             if pin.kind == "bundle":
@@ -324,7 +325,7 @@ class Pins:
                 pin = replace(pin, stored=_store(pin, value, identity))
         if pin.kind == "bundle":
             # So that what restores the newest of a directory finds it.
-            durable.write_atomic(os.path.join(pin.directory, FILE_NAME), encode_state(pin.name, [pin.name]))
+            durable.write_atomic(os.path.join(pin.directory, STATE_FILE), encode_state(pin.name, [pin.name]))
         _write_json(pin.directory, pin)
         for folder, _, _ in os.walk(pin.directory):
             durable.sync_directory(folder)
@@ -335,11 +336,11 @@ class Pins:
 
     def _take_graph(self, held: Pin) -> None:
         """Copy the graph that TensorFlow 1 writes behind a checkpoint, for those who restore by it."""
-        graph = os.path.join(self.run, held.source + META)
-        if held.kind == "bundle" and os.path.isfile(graph) and not os.path.lexists(held.path + META):
+        graph = os.path.join(self.run, meta_name(held.source))
+        if held.kind == "bundle" and os.path.isfile(graph) and not os.path.lexists(meta_name(held.path)):
             with contextlib.suppress(CkptError):
-                durable.copy(graph, held.path + META)
-                durable.sync_file(held.path + META)
+                durable.copy(graph, meta_name(held.path))
+                durable.sync_file(meta_name(held.path))
 
     def drop(self, pins: Iterable[Pin]) -> None:
         """Remove pins or what is held; killed half-way, the next `open` ends it."""

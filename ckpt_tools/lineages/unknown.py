@@ -23,8 +23,10 @@ def step_of(checkpoint: Checkpoint, roles: Roles) -> int | None:
     return None
 
 
-def best_of(checkpoint: Checkpoint, roles: Roles) -> BestMetric:
+def best_of(checkpoint: Checkpoint, roles: Roles, declared: str | None = None) -> BestMetric:
     """The best metric, under whatever name; of several none is preferred unless its name says nothing else.
+
+    ``declared`` is the key of the one that is meant, where somebody wrote that down.
 
     Raises what reading raises.
     """
@@ -33,6 +35,7 @@ def best_of(checkpoint: Checkpoint, roles: Roles) -> BestMetric:
     names = {key: _name(key, roles) for key in keys}
     others = tuple(OtherBest(key, float(values[key])) for key in keys if names[key] != "best_metric")
     meant = next((key for key in keys if names[key] in _PLAIN), keys[0] if len(keys) == 1 else None)
+    meant = declared if declared in keys else meant
     if meant is None:
         return BestMetric("absent", others=others)
     value = float(values[meant])

@@ -11,7 +11,7 @@ import json
 import math
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ckpt_tools.errors import NotFoundError, UnsupportedError, UsageError
@@ -19,12 +19,17 @@ from ckpt_tools.findings import Finding
 from ckpt_tools.format.bundle import OBJECT_GRAPH_KEY
 from ckpt_tools.format.object_graph import VALUE_SUFFIX, add_variable
 from ckpt_tools.lineages.base import BestMetric, float32
-from ckpt_tools.lineages.tensor_names import bare, tell_roles
+from ckpt_tools.lineages.declared.roles import key_of, roles_of
+from ckpt_tools.lineages.declared.trust import require_trust
+from ckpt_tools.lineages.scalars import is_start_value
+from ckpt_tools.lineages.tensor_names import bare
 from ckpt_tools.lineages.unknown import best_of, step_of
-from ckpt_tools.operations.command_evaluator import measure
+from ckpt_tools.operations.command_evaluator import CommandEvaluation, measure
 from ckpt_tools.readers import Bundle
-from ckpt_tools.runs.metric_history import Chosen, choose, from_name, read_history, value_of
-from ckpt_tools.runs.metric_lines import Mode, canonical, mode_of
+from ckpt_tools.runs.declared_history import choose_declared, history_of, value_declared
+from ckpt_tools.runs.declared_run import DeclaredRun
+from ckpt_tools.runs.metric_history import from_name
+from ckpt_tools.runs.metric_lines import Mode, better, mode_of
 from ckpt_tools.transactions import Plan, Value, plan_values
 
 if TYPE_CHECKING:
@@ -62,12 +67,14 @@ def find(bundle: Bundle, options: Options) -> Found:
     Raises UsageError where it must be said which metric is meant, or another value is stored; NotFoundError where no
     log tells; what `command_evaluator.measure` raises.
     """
-    roles = tell_roles(bundle.tensors, bundle.graph)
+    run = DeclaredRun.of(bundle)
+    options = _as_declared(bundle, options, run)
+    roles = roles_of(bundle.tensors, bundle.graph, run.declaration if run else None)
     step = step_of(bundle, roles)
     stored = _stored(bundle, best_of(bundle, roles), options)
     if stored.status == "present" and not (options.value is not None or options.from_logs or options.evaluation):
         return _left_alone(stored, stored.value or 0.0, {})
-    known = _known(bundle, options, step)
+    known = _known(bundle, options, step, run)
     if not math.isfinite(known.value):
         raise UsageError(f"the value found is {known.value}: no best metric is NaN or infinite", path=bundle.prefix)
     direction = options.mode or known.mode or (mode_of(known.metric) if known.metric else None)
@@ -97,6 +104,24 @@ def find(bundle: Bundle, options: Options) -> Found:
     return Found(known.value, meaning, sentence, plan, known.findings)
 
 
+def _as_declared(bundle: Bundle, options: Options, run: DeclaredRun | None) -> Options:
+    """What was not asked for as the declaration has it: the variable of the best, the unit, the evaluation.
+
+    Raises UnsafeError when the declaration names a command and is not trusted.
+    """
+    if run is None:
+        return options
+    said = run.declaration
+    into = options.into or (said.variables.best if key_of(said.variables.best, bundle.tensors) else None)
+    options = replace(options, into=into, unit=options.unit or said.metric.unit)
+    if said.evaluate is None or options.value is not None or options.from_logs or options.evaluation is not None:
+        return options
+    require_trust(said)
+    evaluation = CommandEvaluation(said.evaluate.command, said.evaluate.pattern, directory=said.directory)
+    metric, mode = options.metric or said.metric.name, options.mode or said.metric.mode
+    return replace(options, evaluation=evaluation, metric=metric, mode=mode)
+
+
 def _is_ours(key: str | None) -> bool:
     return key is not None and bare(key) == NAME
 
@@ -115,7 +140,7 @@ def _stored(bundle: Bundle, best: BestMetric, options: Options) -> BestMetric:
             f"--into {options.into}: a {info.dtype} {list(info.shape)} cannot hold a metric", path=bundle.prefix
         )
     value = float(struct.unpack(_PACK[info.dtype], b"".join(bundle.chunks(key)))[0])
-    unset = value == 0 or not math.isfinite(value)
+    unset = is_start_value(value)
     return BestMetric("unset" if unset else "present", value, key)
 
 
@@ -129,11 +154,11 @@ def _left_alone(stored: BestMetric, value: float, meaning: Mapping[str, Any]) ->
     return Found(value, meaning, f"has {bare(stored.key or NAME)} {value:.6g} already: left alone", None)
 
 
-def _known(bundle: Bundle, options: Options, step: int | None) -> _Known:
+def _known(bundle: Bundle, options: Options, step: int | None, run: DeclaredRun | None) -> _Known:
     if options.value is not None:
         findings, chosen = [], None
         with contextlib.suppress(NotFoundError, UsageError):
-            chosen = choose(read_history(bundle.prefix), options.metric, options.mode)
+            chosen = choose_declared(history_of(bundle.prefix, run), run, options.metric, options.mode)
         if chosen is not None and not any(each.agrees_with(options.value) for each in chosen.evaluations):
             best = chosen.best
             message = f"--value {options.value:g} is in no log of {chosen.name}"
@@ -154,25 +179,25 @@ def _known(bundle: Bundle, options: Options, step: int | None) -> _Known:
             hint="take the value from its logs with --from-logs, measure it with --evaluate COMMAND --pattern REGEX, "
             "or give it with --value and --metric",
         )
-    return _logged(bundle, options, step)
+    return _logged(bundle, options, step, run)
 
 
-def _logged(bundle: Bundle, options: Options, step: int | None) -> _Known:
-    history = read_history(bundle.prefix)
+def _logged(bundle: Bundle, options: Options, step: int | None, run: DeclaredRun | None) -> _Known:
+    history = history_of(bundle.prefix, run)
     if history.unread is not None:
         raise history.unread
     try:
-        chosen = choose(history, options.metric, options.mode)
+        chosen = choose_declared(history, run, options.metric, options.mode)
     except NotFoundError:
         named = from_name(bundle.prefix, options.metric, options.mode)
         if named is None:
             raise
         chosen = named
-    found = value_of(chosen, bundle.prefix, step)
+    found = value_declared(chosen, run, bundle.prefix, step)
     findings = list(history.findings)
     best = chosen.best
     value = found.evaluation.value
-    if best is not None and not best.agrees_with(value) and _better(chosen, best.value, value):
+    if best is not None and not best.agrees_with(value) and better(chosen.mode, best.value, value):
         at = f" in epoch {best.epoch}" if best.step is None and best.epoch is not None else ""
         at = f" at step {best.step}" if best.step is not None else at
         message = f"the log's best {chosen.name} is {best.value:g}{at}, but this checkpoint is another one's"
@@ -180,10 +205,6 @@ def _logged(bundle: Bundle, options: Options, step: int | None) -> _Known:
     reason = f"{found.reason} ({chosen.reason})"
     evidence = {"logged": found.evaluation.to_json(), "logged_best": best.to_json() if best else None}
     return _Known(value, chosen.name, chosen.mode, reason, evidence, tuple(findings))
-
-
-def _better(chosen: Chosen, one: float, other: float) -> bool:
-    return one > other if chosen.mode == "max" else one < other
 
 
 def _plan(bundle: Bundle, key: str | None, known: _Known, meaning: Mapping[str, Any]) -> Plan:
@@ -199,7 +220,7 @@ def _plan(bundle: Bundle, key: str | None, known: _Known, meaning: Mapping[str, 
         values = {own: Value.of(dtype, (), struct.pack(code, known.value), known.value)}
     except OverflowError:
         raise UsageError(f"{known.value:g} does not fit into {dtype}, as {own} is stored", path=bundle.prefix) from None
-    ours = canonical(bare(own)) == NAME
+    ours = own == NAME + suffix  # one that is spelt nearly so is another trainer's
     if ours:
         text = json.dumps(dict(meaning), sort_keys=True, ensure_ascii=False, allow_nan=False)
         values[MEANING + suffix] = Value.of_string(text.encode(), text)

@@ -116,7 +116,7 @@ def grow(path: str, old_map: str, new_map: str, out: str, *, dry_run: bool = Fal
         UnsupportedError: not a tensor bundle of a known ComiRec trainer, or one of a SavedModel.
         MismatchError: the old map has ids that the table has no rows for, or no item is in both maps.
         UsageError: there is such a checkpoint already.
-        and what `open_checkpoint`, reading and `transactions.apply` raise.
+        and what `open_checkpoint`, reading and `ckpt_tools.transactions.apply` raise.
     """
     old, new = read_item_map(old_map), read_item_map(new_map)
     prefix = resolve(path)

@@ -16,6 +16,7 @@ from ckpt_tools.errors import BusyError, CkptError, CorruptError, NotFoundError,
 from ckpt_tools.findings import Finding
 from ckpt_tools.format import checksum, dtypes
 from ckpt_tools.format.bundle import HEADER_KEY, OBJECT_GRAPH_KEY, Entry, Header
+from ckpt_tools.format.filenames import data_name, index_name
 from ckpt_tools.format.graph import ObjectGraph
 from ckpt_tools.format.object_graph import without_keys
 from ckpt_tools.format.slices import Box, Slice, require_apart
@@ -40,14 +41,6 @@ MAX_INDEX_BYTES = 1 << 30
 _LARGE, _BATCH = 64 << 20, 8 << 20
 # So many shards that hold no tensor are looked at, for bytes that belong to none.
 _MAX_EMPTY = 1000
-
-
-def index_name(prefix: str) -> str:
-    return f"{prefix}.index"
-
-
-def shard_name(prefix: str, shard: int, num_shards: int) -> str:
-    return f"{prefix}.data-{shard:05d}-of-{num_shards:05d}"
 
 
 class Part(NamedTuple):
@@ -310,7 +303,7 @@ class Bundle(Reader):
                     yield from map(len, self._chunks(entry))
 
     def _shard_path(self, number: int) -> str:
-        return shard_name(self.prefix, number, self.header.num_shards)
+        return data_name(self.prefix, number, self.header.num_shards)
 
     @cached_property
     def missing(self) -> list[int]:

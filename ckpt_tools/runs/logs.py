@@ -28,6 +28,7 @@ from typing import Any, Literal
 from ckpt_tools.errors import CkptError, CorruptError, StorageError, UnsafeError
 from ckpt_tools.findings import Finding
 from ckpt_tools.format.events import read_scalars
+from ckpt_tools.format.filenames import INDEX
 from ckpt_tools.fs import paths
 from ckpt_tools.runs.experiments import Experiment
 
@@ -341,7 +342,7 @@ _READERS: tuple[tuple[Callable[[str], bool], _Reader], ...] = (
     (lambda name: name.endswith(".csv"), _from_csv),
     (lambda name: name == "trainer_state.json", _from_trainer_state),
     (lambda name: name == "info.json", _from_info),
-    (lambda name: name.endswith((".index", ".h5", ".keras")), _from_name),
+    (lambda name: name.endswith((INDEX, ".h5", ".keras")), _from_name),
 )
 
 

@@ -78,6 +78,13 @@ def _text(found: Forecast, *, several: bool) -> Iterator[RenderableType]:
     table.add_row("with", found.trainer)
     if found.prefix:
         table.add_row("checkpoint", Text(safe(found.prefix)))
+    if found.declared:
+        table.add_row("written by", Text(safe(found.declared.declaration.title)))
+        table.add_row("restored", _names(found.restored))
+        if found.unused:
+            table.add_row("not used", _names(found.unused))
+        for name, survives in found.survives.items():
+            table.add_row(name.replace("_", " "), "survives" if survives else "starts anew")
     if found.lineage:
         table.add_row("written by", Text(safe(found.lineage.producer)))
         table.add_row("restored", _names(found.restored))
