@@ -175,12 +175,16 @@ def _sources(prefix: str, problems: list[CkptError]) -> Iterator[str]:
                 yield path
             elif directory and _FOLDER.fullmatch(os.path.basename(path)):
                 below.append(path)
-            if line is not None and isinstance(error, UnsafeError):
-                raise  # a pattern without end, or more than it may be used on
-            if error.path is None:
-                error.path = path
-            problems.append(error)
-    return MetricHistory(tuple(logged), tuple(map(unreadable, problems)), next(filter(not_read, problems), None))
+        # TensorBoard's writers make one folder for each split in that of the logs.
+        deeper: list[str] = []
+        for depth, folders in enumerate((below, deeper)):
+            for folder in folders:
+                for path, directory in _names(folder, problems):
+                    if directory and depth == 0 and _FOLDER.fullmatch(os.path.basename(path)):
+                        deeper.append(path)
+                    elif not directory and _kind(path) is not None and path not in seen:
+                        seen.add(path)
+                        yield path
         parent = paths.parent(paths.absolute(here))
         # A shelf of runs is not this run's: above the checkpoint's directory only what looks like a run's is looked at.
         if parent == here or (level > 0 and sum(directory for _, directory in _names(parent, problems)) > 8):
