@@ -196,7 +196,7 @@ def _names(directory: str, problems: list[CkptError]) -> list[tuple[str, bool]]:
     try:
         found = paths.scan(directory)
     except CkptError as error:
-        if not_read(error) and error.message not in {known.message for known in problems}:
+        if not_read(error) and str(error) not in set(map(str, problems)):
             problems.append(error)
         return []
     return [
