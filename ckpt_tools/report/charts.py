@@ -121,7 +121,11 @@ def positions(history: Sequence[LoggedEvaluation]) -> tuple[str, list[int]]:
 
 
 def curve(
-    history: Sequence[LoggedEvaluation], name: str, best: LoggedEvaluation | None, resumed: Sequence[int]
+    history: Sequence[LoggedEvaluation],
+    name: str,
+    best: LoggedEvaluation | None,
+    resumed: Sequence[int],
+    label: str | None = None,
 ) -> str | None:
     """Recall or loss over the run, the best evaluation and the resumes marked; None when there are no values."""
     axis, exact = positions(history)
@@ -134,13 +138,14 @@ def curve(
     chart = pygal.XY(
         **_options(x_title=axis, dots_size=3 if len(points) < 40 else 1.5, value_formatter=lambda value: f"{value:.4g}")
     )
-    chart.add(name, [{"value": (places[n], y), "label": f"{axis} {exact[n]}: {name} {y:.6f}"} for n, y in points])
+    called = label or name
+    chart.add(called, [{"value": (places[n], y), "label": f"{axis} {exact[n]}: {called} {y:.6f}"} for n, y in points])
     marks = [n for n, e in enumerate(history) if best is not None and e.agrees_with(best.recall)][:1]
-    for label, numbers in (("best", marks), ("resumed", resumed)):
+    for mark, numbers in (("best", marks), ("resumed", resumed)):
         shown = [n for n in numbers if values[n] is not None]
         if shown:
-            dots = [{"value": (places[n], values[n]), "label": f"{label}: {axis} {exact[n]}"} for n in shown]
-            chart.add(label, dots, stroke=False, dots_size=7)
+            dots = [{"value": (places[n], values[n]), "label": f"{mark}: {axis} {exact[n]}"} for n in shown]
+            chart.add(mark, dots, stroke=False, dots_size=7)
     return _svg(chart)
 
 

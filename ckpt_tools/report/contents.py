@@ -19,8 +19,10 @@ from ckpt_tools.format.object_graph import VALUE_SUFFIX
 from ckpt_tools.lineages.base import ITEM_EMBEDDING
 from ckpt_tools.readers import Checkpoint, TensorInfo, open_checkpoint
 from ckpt_tools.readers.common import damage
+from ckpt_tools.runs.declared_history import logged_best
 from ckpt_tools.runs.experiments import Experiment
 from ckpt_tools.runs.logs import Evidence, LoggedEvaluation, collect, logged_objects, step_number
+from ckpt_tools.runs.metric_history import Logged
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,6 +68,7 @@ class RunContents:
     histograms: tuple[Histogram, ...]
     norms: tuple[NormBand, ...]
     findings: tuple[Finding, ...]
+    metric: str = "recall"
 
     @property
     def history(self) -> tuple[LoggedEvaluation, ...]:
@@ -94,12 +97,17 @@ def run_contents(path: str) -> RunContents:
     found = inspect(path)
     findings = list(found.findings)
     outlook = None
-    if found.lineage is not None:
+    if found.lineage is not None or found.declared is not None:
         outlook = forecast(path)
         # Advice on the missing best is in both; the forecast says more.
         known = {finding.id for finding in outlook.findings}
         findings = [*map(_as_told, outlook.findings), *(finding for finding in findings if finding.id not in known)]
     evidence = collect(found.experiment) if found.experiment else Evidence()
+    metric = "recall"
+    chosen = logged_best(found.prefix, found.declared) if found.declared else None
+    if chosen is not None:
+        rows = [_as_evaluation(each) for each in chosen.evaluations if math.isfinite(each.value)]
+        metric, evidence = chosen.name, Evidence(tuple(rows), lowest=chosen.mode == "min")
     findings += evidence.findings
     histograms: list[Histogram] = []
     norms: tuple[NormBand, ...] = ()
@@ -123,7 +131,13 @@ def run_contents(path: str) -> RunContents:
         histograms=tuple(histograms),
         norms=norms,
         findings=tuple(dict.fromkeys(findings)),
+        metric=metric,
     )
+
+
+def _as_evaluation(logged: Logged) -> LoggedEvaluation:
+    """A value of any metric in the place of the recall."""
+    return LoggedEvaluation(logged.step or logged.epoch or 0, None, logged.value, None, None, logged.source)
 
 
 def _as_told(finding: Finding) -> Finding:

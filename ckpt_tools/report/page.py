@@ -71,7 +71,8 @@ def _visible(page: str) -> str:
 def run_page(found: RunContents) -> str:
     """The page about one run."""
     best = found.evidence.best
-    curves = [(name, charts.curve(found.history, name, best, found.resumed)) for name in ("recall", "loss")]
+    called = {"recall": found.metric, "loss": "loss"}
+    curves = [(label, charts.curve(found.history, name, best, found.resumed, label)) for name, label in called.items()]
     return _page(
         "run.html.j2",
         "",

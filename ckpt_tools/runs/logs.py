@@ -79,10 +79,14 @@ class Replay:
 
 @dataclass(frozen=True)
 class Evidence:
-    """All logged evaluations, the most trustworthy source first, and what could not be read."""
+    """All logged evaluations, the most trustworthy source first, and what could not be read.
+
+    ``lowest``: the value of another metric stands in the place of the recall, and the lowest is its best.
+    """
 
     evaluations: tuple[LoggedEvaluation, ...] = ()
     findings: tuple[Finding, ...] = field(default=())
+    lowest: bool = False
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -96,7 +100,8 @@ class Evidence:
     @property
     def best(self) -> LoggedEvaluation | None:
         """The first evaluation with the highest recall; None without logs."""
-        return max(self.evaluations, key=lambda evaluation: evaluation.recall, default=None)
+        pick = min if self.lowest else max
+        return pick(self.evaluations, key=lambda evaluation: evaluation.recall, default=None)
 
     def matching(self, recall: float) -> LoggedEvaluation | None:
         """The logged evaluation that a value agrees with, None when there is none."""
