@@ -278,5 +278,5 @@ def test_the_report_shows_the_metric_that_is_declared(described: Path) -> None:
         TOML.replace('"max"', '"min"').replace("[exp", "title = 'My trainer'\n[exp")
     )
     page = run_page(run_contents(str(described)))
-    for words in ("My trainer, dataset book, model din", "test hr, best 0.200000 at step 20", "at risk: model-30"):
+    for words in ("My trainer, dataset book, model din", "test hr 0.2 at step 20", "at risk: model-30"):
         assert words in page
