@@ -186,6 +186,7 @@ def _table(rows: Sequence[Row], width: int, title: str | None = None) -> Table:
     table.add_column("step", justify="right", no_wrap=True)
     if not narrow:
         table.add_column("stored", justify="right", no_wrap=True)
+        table.add_column("recall", no_wrap=True)
     table.add_column("logged", justify="right", no_wrap=True)
     table.add_column("best", no_wrap=True)
     table.add_column("state", no_wrap=True)
@@ -201,7 +202,7 @@ def _table(rows: Sequence[Row], width: int, title: str | None = None) -> Table:
         cells: list[RenderableType] = [Text(safe(shown))]
         cells += [] if narrow else [row.lineage or row.format or "-"]
         cells += [row.model or "-", "-" if row.step is None else str(row.step)]
-        cells += [] if narrow else [_metric(row.best_stored)]
+        cells += [] if narrow else [_metric(row.best_stored), render.sparkline(row.curve.recalls, width=12)]
         cells += [_metric(row.best_logged), Text(row.best, style=_BEST[row.best])]
         cells += [Text(row.health, style=_HEALTH[row.health]), Text(row.verdict or "-")]
         cells += [] if tight else [render.size(row.nbytes)]
