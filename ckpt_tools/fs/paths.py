@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import errno
 import hashlib
 import os
 import posixpath
 import re
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Protocol
 
 from ckpt_tools.errors import CkptError, NotFoundError, UnsafeError
@@ -111,14 +112,14 @@ def fingerprint(path: PathLike) -> Fingerprint:
 
 
 def identity(directory: PathLike) -> Hashable:
-    """The same for two paths of one directory; None when there is none. A URL has no links, and is its own."""
+    """The same for two paths of one directory; None when there is none. A URL has no links, and is its own.
+
+    Raises StorageError when the system does not say.
+    """
     if is_url(directory):
         return normal(directory)
-    try:
-        status = os.stat(directory)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
+    status = local.look(directory, follow=True)
+    return None if status is None else (status.st_dev, status.st_ino)
 
 
 # ---------------------------------------------------------------------------------------------- reading
@@ -139,6 +140,21 @@ def read_file(path: PathLike, *, limit: int) -> bytes:
         if file.size > limit:
             raise UnsafeError(f"{file.size} bytes are more than the limit of {limit}", path=path)
         return file.read(0, file.size)
+
+
+def read_many(files: Sequence[tuple[str, int]], at_once: int) -> Iterator[bytes | CkptError]:
+    """The bytes of many small files, each with its size as it was listed, in their order; of one that cannot be read
+    the error. From a store ``at_once`` of them are asked for at the same time."""
+    if not files or not is_url(files[0][0]):
+        for path, size in files:
+            try:
+                yield read_file(path, limit=size)
+            except CkptError as error:
+                yield error
+        return
+    from ckpt_tools.fs import remote
+
+    yield from remote.read_many(files, at_once)
 
 
 def sha256_of(file: File) -> str:
@@ -163,15 +179,21 @@ def list_files(directory: PathLike, ending: str = "") -> list[str]:
 
 
 def scan(directory: PathLike) -> dict[str, Status]:
-    """The names in a directory, sorted, and what they are; links to nowhere are left out."""
+    """The names in a directory, sorted, and what they are; links to nowhere, or to where one may not look, are left
+    out. Raises NotFoundError, and StorageError when the system does not say what a name is (EIO, ESTALE)."""
     if is_url(directory):
         return _scan(directory)
     found = {}
     for name in local.list_directory(directory):
+        path = os.path.join(directory, name)
         try:
-            found[name] = Status.of(os.stat(os.path.join(directory, name)))
-        except OSError:
-            continue  # a link to nowhere, or a file that was just removed
+            found[name] = Status.of(os.stat(path))
+        except (FileNotFoundError, NotADirectoryError, PermissionError):
+            continue
+        except OSError as error:
+            if error.errno != errno.ELOOP:
+                with local.translated(path, "look at"):
+                    raise
     return found
 
 

@@ -19,8 +19,9 @@ from ckpt_tools.operations import any_trainer
 from ckpt_tools.operations.backfill_options import Options as Options
 from ckpt_tools.operations.evaluators import Measurement, OnProgress, find_evaluator
 from ckpt_tools.readers import Bundle, Checkpoint, open_checkpoint
+from ckpt_tools.runs.evaluations import LoggedEvaluation
 from ckpt_tools.runs.experiments import Experiment, resolve
-from ckpt_tools.runs.logs import Evidence, LoggedEvaluation, collect
+from ckpt_tools.runs.logs import Evidence, collect
 from ckpt_tools.transactions import FilePlan, Plan
 
 Agreement = Literal["match", "differs", "no-log"]
@@ -77,6 +78,7 @@ def backfill(path: str, options: Options, progress: OnProgress | None = None) ->
     Raises:
         UsageError: no data directory, or another value is stored and ``force`` was not given.
         MismatchError: the measured value is in no log, and ``force`` was not given.
+        StorageError, UnsafeError: a log is there and cannot be read, and no value was given.
         UnsupportedError: nothing installed can evaluate it, or the file is of a kind that cannot be written to.
         and what `open_checkpoint` and `rewrite.apply` raise.
     """
@@ -105,6 +107,9 @@ def _backfill(path: str, options: Options, progress: OnProgress | None) -> Outco
 
         measurement = None
         value = options.value
+        # With a log unread, another value could be the best; the one that was given depends on no log.
+        if evidence.unread is not None and value is None and (options.from_logs or not options.force):
+            raise evidence.unread
         if options.from_logs:
             value = _logged_value(evidence, lineage, prefix)
         elif value is None:

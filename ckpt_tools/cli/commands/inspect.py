@@ -16,10 +16,12 @@ from rich.tree import Tree
 
 from ckpt_tools.analysis.inspection import Inspection, Tensor
 from ckpt_tools.analysis.inspection import inspect as ask
-from ckpt_tools.cli import render
-from ckpt_tools.cli.app import Json, PathArgument, Quiet, app, epilog, finish
+from ckpt_tools.cli.app import PathArgument, app
 from ckpt_tools.cli.completion import complete_tensor
-from ckpt_tools.console.output import Output, safe
+from ckpt_tools.console import render
+from ckpt_tools.console.escapes import safe
+from ckpt_tools.console.output import Output
+from ckpt_tools.console.program import Json, Quiet, epilog, finish
 from ckpt_tools.findings import exit_code
 from ckpt_tools.format.object_graph import VALUE_SUFFIX
 from ckpt_tools.lineages import Lineage
@@ -120,12 +122,7 @@ def _history(found: Inspection) -> tuple[str, str]:
 
     if found.declared is not None:
         return _declared_history(found)
-    evidence = found.evidence or (collect(found.experiment) if found.experiment else None)
-    if evidence is None or evidence.best is None:
-        return "recall", ""
-    best = evidence.best
-    where = f" at step {best.step}" if best.step else ""
-    return "recall", f"{render.sparkline([e.recall for e in evidence.history])}  best logged {best.recall:.6f}{where}"
+    return "recall", render.history(found.evidence or (collect(found.experiment) if found.experiment else None))
 
 
 def _declared_history(found: Inspection) -> tuple[str, str]:
