@@ -16,6 +16,7 @@ from ckpt_tools.format.object_graph import VALUE_SUFFIX
 from ckpt_tools.fs import durable
 from ckpt_tools.lineages import Lineage, identify
 from ckpt_tools.lineages.base import float32
+from ckpt_tools.lineages.names import BEST_METRIC
 from ckpt_tools.operations import any_trainer
 from ckpt_tools.operations.backfill_options import Options as Options
 from ckpt_tools.operations.evaluators import Measurement, OnProgress, find_evaluator
@@ -25,8 +26,6 @@ from ckpt_tools.runs.logs import Evidence, LoggedEvaluation, collect
 from ckpt_tools.transactions import Plan
 
 Agreement = Literal["match", "differs", "no-log"]
-
-_NAME = "best_metric"
 
 
 @dataclass(frozen=True)
@@ -139,8 +138,8 @@ def _backfill(path: str, options: Options, progress: OnProgress | None) -> Outco
             findings.append(_judge(evidence, value, measurement, options, prefix))
         plan = transactions.plan_scalar(
             checkpoint,
-            key=stored.key or (_NAME + VALUE_SUFFIX if checkpoint.graph else _NAME),
-            name=_NAME,
+            key=stored.key or (BEST_METRIC + VALUE_SUFFIX if checkpoint.graph else BEST_METRIC),
+            name=BEST_METRIC,
             value=float32(value),
             reason="backfill",
             evidence=_evidence_json(measurement, evidence, agreement),

@@ -25,6 +25,7 @@ from ckpt_tools.errors import (
 )
 from ckpt_tools.findings import Finding
 from ckpt_tools.fs.durable import require_writable
+from ckpt_tools.lineages.names import BEST_METRIC
 from ckpt_tools.operations.growing import read_item_map
 from ckpt_tools.redaction import remember, without_secrets
 from ckpt_tools.runs.experiments import Experiment
@@ -708,7 +709,7 @@ def _run(
             "sources": dict(start.sources),
             "routing_noise": None if start.spread is None else asdict(start.spread),
             "first_evaluation": first,
-            "best_metric": run_state.best_metric,
+            BEST_METRIC: run_state.best_metric,
             "best_step": run_state.best_step,
             "step": run_state.step,
             "trials": run_state.trials,
