@@ -24,8 +24,8 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
+from ckpt_tools.lineages.comirec.models import ITEM_EMBEDDING
 from ckpt_tools.lineages.names import LEARNING_RATE, STEP, moment_name
-from trainer.models.recommenders import ITEM_EMBEDDING
 
 BETA_1 = 0.9
 BETA_2 = 0.999

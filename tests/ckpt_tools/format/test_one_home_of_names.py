@@ -30,13 +30,10 @@ def texts(tree: ast.Module) -> Iterator[tuple[int, str]]:
     parts = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
     for node in ast.walk(tree):
         if isinstance(node, ast.JoinedStr):
-            yield (
-                node.lineno,
-                "".join(str(part.value) if isinstance(part, ast.Constant) else "{}" for part in node.values),
-            )
-        elif isinstance(node, ast.Constant) and id(node) not in prose | parts:
-            if isinstance(node.value, str):
-                yield node.lineno, node.value
+            pieces = (str(part.value) if isinstance(part, ast.Constant) else "{}" for part in node.values)
+            yield node.lineno, "".join(pieces)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in prose | parts:
+            yield node.lineno, node.value
 
 
 def elsewhere(pattern: str, home: str) -> list[str]:
