@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -21,7 +20,7 @@ from ckpt_tools.operations import any_trainer
 from ckpt_tools.operations.backfill_options import Options as Options
 from ckpt_tools.operations.evaluators import Measurement, OnProgress, find_evaluator
 from ckpt_tools.readers import Bundle, open_checkpoint
-from ckpt_tools.runs.experiments import Experiment, resolve
+from ckpt_tools.runs.experiments import Experiment, data_directory, resolve
 from ckpt_tools.runs.logs import Evidence, LoggedEvaluation, collect
 from ckpt_tools.transactions import Plan
 
@@ -170,10 +169,9 @@ def default_data_dir(experiment: Experiment | None, lineage: Lineage) -> str:
     """The data directory that the old trainers used beside ``best_model``. Raises UsageError when there is none."""
     dataset = lineage.hyper.get("dataset")
     if experiment is not None and dataset:
-        for place in (f"data/{dataset}_data", "data", f"{dataset}_data", ""):
-            directory = os.path.join(experiment.root, place)
-            if os.path.isfile(os.path.join(directory, f"{dataset}_valid.txt")):
-                return directory
+        directory = data_directory(experiment.root, dataset)
+        if directory is not None:
+            return directory
     name = f"{dataset or 'DATASET'}_valid.txt"
     raise UsageError(
         f"no data to evaluate on: {name} is not beside the experiment",

@@ -28,7 +28,7 @@ from ckpt_tools.fs.durable import require_writable
 from ckpt_tools.lineages.names import BEST_METRIC
 from ckpt_tools.operations.growing import read_item_map
 from ckpt_tools.redaction import remember, without_secrets
-from ckpt_tools.runs.experiments import Experiment
+from ckpt_tools.runs.experiments import Experiment, usual_data_directory
 from ckpt_tools.runs.logs import collect
 from ckpt_tools.version import __version__
 from trainer.cli.console import Console
@@ -467,7 +467,7 @@ def prepare(
         require("preparing data", "polars")
         if fewest < 1:
             raise UsageError(f"--fewest has to be at least 1, not {fewest}", hint="leave it out for 5")
-        directory = data_dir or default_data_dir(".", dataset)
+        directory = data_dir or usual_data_directory(".", dataset)
         old = None if grow is None else read_item_map(grow)
         new_map = os.path.join(directory, f"{dataset}_item_map.txt")
         if grow is not None and os.path.exists(new_map) and os.path.samefile(grow, new_map):
@@ -543,7 +543,7 @@ def baseline(
 
     def body() -> int:
         require("a baseline", "scipy")
-        directory = data_dir or default_data_dir(root, dataset)
+        directory = data_dir or usual_data_directory(root, dataset)
         train = read_split(directory, dataset, "train")
         splits = {
             split: read_split(directory, dataset, split)
