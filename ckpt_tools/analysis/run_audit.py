@@ -12,7 +12,7 @@ import shlex
 import time
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 from ckpt_tools.analysis.inspection import Inspection, inspect
@@ -26,6 +26,7 @@ from ckpt_tools.fs import paths
 from ckpt_tools.fs.witness import Witness, watching
 from ckpt_tools.readers import open_checkpoint
 from ckpt_tools.readers.saved_model import VARIABLES, is_saved_model
+from ckpt_tools.runs.curve import Curve
 from ckpt_tools.runs.declared_history import logged_best, value_declared
 from ckpt_tools.runs.declared_run import DeclaredRun
 from ckpt_tools.runs.discovery import Discovery, Kind, Run
@@ -50,7 +51,7 @@ class Row:
     checkpoint, ``best_logged`` the one in its logs. ``age_days`` counts from its newest file. ``digest`` is the SHA-256
     of the index, which holds the checksum of every tensor, or (when every byte is read) of a single file: equal digests
     are ``duplicates``. ``safe_to_delete`` says which run holds all that this one does; None when it may be the only
-    holder of a best.
+    holder of a best. ``curve`` is the history that its logs tell.
     """
 
     path: str
@@ -75,9 +76,12 @@ class Row:
     location: str = ""
     prefix: str | None = None
     fix: str | None = None
+    curve: Curve = field(default_factory=Curve, compare=False)
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "orphans": list(self.orphans), "duplicates": list(self.duplicates)}
+        row = {name: getattr(self, name) for name in COLUMNS}
+        lists = {"orphans": list(self.orphans), "duplicates": list(self.duplicates)}
+        return {**row, **lists, "recalls": self.curve.recalls, "resumes": list(self.curve.resumes)}
 
 
 @dataclass(frozen=True)
@@ -112,7 +116,8 @@ class Audit:
         }
 
 
-COLUMNS = tuple(field.name for field in fields(Row))
+# What rows are chosen and ordered by; a curve is neither more nor less than another.
+COLUMNS = tuple(each.name for each in fields(Row) if each.name != "curve")
 
 
 def selector(expressions: Iterable[str] = (), sort: str | None = None) -> Callable[[Audit], Audit]:
@@ -217,7 +222,7 @@ def _describe(run: Run, root: str, *, verify: bool = False) -> Row:
     experiment = Experiment(run.path) if run.kind == "experiment" else None
     evidence = collect(experiment) if experiment else Evidence()
     logged = evidence.best
-    row = replace(row, best_logged=logged.recall if logged else None)
+    row = replace(row, best_logged=logged.recall if logged else None, curve=evidence.curve)
     if run.prefix is None:
         error = run.problem or NotFoundError("there is no checkpoint", path=run.path)
         best: Best = "lost" if logged and isinstance(error, NotFoundError) else "unknown"

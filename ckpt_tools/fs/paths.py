@@ -12,7 +12,7 @@ import hashlib
 import os
 import posixpath
 import re
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Protocol
 
 from ckpt_tools.errors import CkptError, NotFoundError, UnsafeError
@@ -139,6 +139,21 @@ def read_file(path: PathLike, *, limit: int) -> bytes:
         if file.size > limit:
             raise UnsafeError(f"{file.size} bytes are more than the limit of {limit}", path=path)
         return file.read(0, file.size)
+
+
+def read_many(files: Sequence[tuple[str, int]], at_once: int) -> Iterator[bytes | CkptError]:
+    """The bytes of many small files, each with its size as it was listed, in their order; of one that cannot be read
+    the error. From a store ``at_once`` of them are asked for at the same time."""
+    if not files or not is_url(files[0][0]):
+        for path, size in files:
+            try:
+                yield read_file(path, limit=size)
+            except CkptError as error:
+                yield error
+        return
+    from ckpt_tools.fs import remote
+
+    yield from remote.read_many(files, at_once)
 
 
 def sha256_of(file: File) -> str:

@@ -20,8 +20,9 @@ from ckpt_tools.operations import any_trainer
 from ckpt_tools.operations.backfill_options import Options as Options
 from ckpt_tools.operations.evaluators import Measurement, OnProgress, find_evaluator
 from ckpt_tools.readers import Bundle, open_checkpoint
+from ckpt_tools.runs.evaluations import LoggedEvaluation
 from ckpt_tools.runs.experiments import Experiment, data_directory, resolve
-from ckpt_tools.runs.logs import Evidence, LoggedEvaluation, collect
+from ckpt_tools.runs.logs import Evidence, collect
 from ckpt_tools.transactions import Plan
 
 Agreement = Literal["match", "differs", "no-log"]

@@ -209,7 +209,7 @@ def latest_in(directory: str) -> str:
             _refuse(path)  # what it is instead
     below = [os.path.join(directory, name) for name in names[:_MOST_FILES]]
     below = [path for path in below if paths.is_directory(path)]
-    hint = f"see what lies below it: ckpt audit {shlex.quote(directory)}" if below else None
+    hint = f"ckpt audit {shlex.quote(directory)}" if below else None
     inner = [os.path.join(path, name) for path in below[:_MOST_BELOW] for name in prefixes_in(path)]
     if inner:
         hint = f"there is: {', '.join(inner[:4])}"
@@ -247,7 +247,7 @@ def named_by(directory: str, name: str) -> str:
     try:
         return _existing(prefix, named_by_state=True)
     except NotFoundError as error:
-        error.hint = error.hint or f"see what is here: ckpt audit {shlex.quote(directory)}"
+        error.hint = error.hint or f"ckpt audit {shlex.quote(directory)}"
         if name != STATE_FILE:
             error.message = f"this is a 'checkpoint' file, and it names {state.latest}: {error.message}"
         raise

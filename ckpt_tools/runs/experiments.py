@@ -167,8 +167,8 @@ def resolve(path: str | os.PathLike[str]) -> str:
         newest = os.path.join(path, LATEST_LINE)
         if not paths.is_lone(path) and _holds_checkpoint(newest):
             # A run of this project's trainer before its first best, or one that has lost it.
-            error.hint = f"it has no best; to go on from its newest state: trainer train {shlex.quote(path)} --resume "
-            error.hint += "--from latest"
+            error.message = f"the run has no best: {error.message}"
+            error.hint = f"trainer train {shlex.quote(path)} --resume --from latest"
         raise
 
 

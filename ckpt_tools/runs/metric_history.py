@@ -32,10 +32,13 @@ from ckpt_tools.runs.metric_lines import (
     Mode,
     Reading,
     canonical,
+    header_of,
     is_praised,
     lines_of,
     mode_of,
+    plain,
     read_line,
+    row_of,
     words_of,
 )
 
@@ -49,7 +52,7 @@ _TEXT = re.compile(r".+\.(log|txt|out|err)|nohup\.out|(log|stdout|stderr|output)
 _NOT_LOGS = re.compile(r"(vocab|requirements|readme|license|.*_(train|valid|test)|.*map|.*item.*|.*user.*)\.txt", re.I)
 # A number with its name in the name of a file: auc-0.71, val_loss=0.42, recall_0.0342; the name may be missing.
 _IN_NAME = re.compile(
-    r"(?:(?P<name>[A-Za-z][A-Za-z_@]*[A-Za-z0-9@])[-_=:]{1,2})?(?P<value>\d{1,4}\.\d{1,12})(?=[-_.]|$)"
+    r"(?:(?P<name>[A-Za-z][A-Za-z_@]*[A-Za-z0-9@])[-_=:]{0,2})?(?P<value>\d{1,4}\.\d{1,12})(?=[-_.]|$)"
 )
 _NUMBERS = re.compile(r"(?<![\d.])(\d{1,12})(?![\d.]*\d)")
 _SIX_DIGITS = 1e-8
@@ -167,11 +170,16 @@ def _sources(prefix: str) -> Iterator[str]:
                 yield path
             elif directory and _FOLDER.fullmatch(os.path.basename(path)):
                 below.append(path)
-        for folder in below:
-            for path, directory in _names(folder):
-                if not directory and _kind(path) is not None and path not in seen:
-                    seen.add(path)
-                    yield path
+        # TensorBoard's writers make one folder for each split in that of the logs.
+        deeper: list[str] = []
+        for depth, folders in enumerate((below, deeper)):
+            for folder in folders:
+                for path, directory in _names(folder):
+                    if directory and depth == 0 and _FOLDER.fullmatch(os.path.basename(path)):
+                        deeper.append(path)
+                    elif not directory and _kind(path) is not None and path not in seen:
+                        seen.add(path)
+                        yield path
         parent = paths.parent(paths.absolute(here))
         # A shelf of runs is not this run's: above the checkpoint's directory only what looks like a run's is looked at.
         if parent == here or (level > 0 and sum(directory for _, directory in _names(parent)) > 8):
@@ -218,8 +226,10 @@ def _from_text(path: str) -> Iterator[Logged]:
     step: int | None = None
     epoch: int | None = None
     order = 0
+    columns: list[str] | None = None
     for line in itertools.islice(lines_of(_text(path)), _MOST_LINES):
-        said = read_line(line)
+        columns = header_of(line) or columns
+        said = (row_of(columns, plain(line)) if columns else None) or read_line(line)
         if said.epoch is not None and said.epoch != epoch:
             epoch, step = said.epoch, said.step
         step = said.step if said.step is not None else step
@@ -534,6 +544,8 @@ def from_name(prefix: str, metric: str | None, mode: Mode | None) -> Chosen | No
     found = _value_in_name(name)
     if found is None or not (metric or found[0]):
         return None
+    if metric and found[0] and not {*words_of(metric)} & {*words_of(found[0])}:
+        return None  # the number of something else
     called = metric or found[0]
     direction = mode or mode_of(called)
     if direction is None:

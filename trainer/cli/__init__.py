@@ -691,9 +691,9 @@ def _run(
         console.line(f"everything is saved; to go on: {going_on}")
     picture = None
     if task is None or task.is_chief:
-        picture = draw(collect(target).history, target.name, target.runs)
+        picture = draw(collect(target).curve, target.name, target.runs)
     if picture is not None:
-        console.line(f"the recall of all evaluations: {picture}")
+        console.line(f"the whole history of the run: {picture}")
     chief = task is None or task.is_chief
     wanted = chief and run_state.has_best and closing != "none" and outcome.reason != "interrupted" and not there
     figures = _closing(start, target, closing, console) if wanted and closing != "none" else []

@@ -15,6 +15,7 @@ from ckpt_tools.errors import EXIT_FINDINGS, EXIT_OK
 from ckpt_tools.operations.backfilling import Options
 from ckpt_tools.operations.bulk_backfilling import Listener, Row, Summary, backfill_all
 from ckpt_tools.operations.workers import Cluster, Processes, Workers
+from ckpt_tools.runs.sharding import WHOLE, parse_shard
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -28,14 +29,17 @@ _MARKS = {
 }
 
 
-def run(output: Output, root: str, options: Options, *, workers: int | None, scheduler: str | None) -> int:
+def run(
+    output: Output, root: str, options: Options, *, workers: int | None, scheduler: str | None, shard: str | None = None
+) -> int:
     """Do it and show it; returns the exit code."""
     crew: Workers = Processes(workers)
     if scheduler:
         words = f"the scheduler at {safe(scheduler)} has no workers yet: waiting for them"
         crew = Cluster(scheduler, lambda: output.line(words))
     with output.bars() as bars:
-        found = backfill_all(root, options, crew, _Screen(output, root, bars))
+        share = WHOLE if shard is None else parse_shard(shard)
+        found = backfill_all(root, options, crew, _Screen(output, root, bars), shard=share)
     output.result(found.to_json(), lambda: _text(found))
     return EXIT_FINDINGS if "failed" in found.totals else EXIT_OK
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated
 
@@ -92,7 +93,7 @@ def guard(
             output.result({**found.to_json(), "findings": []}, lambda: _status(found))
             return EXIT_OK
         if not command:
-            raise UsageError("no command to run", hint=f"ckpt guard {run} -- python train.py")
+            raise UsageError("no command to run", hint=f"ckpt guard {shlex.quote(run)} -- python train.py")
         if mode not in (None, "min", "max"):
             raise UsageError(f"--mode {mode}: must be min or max")
         if saved not in (None, "before", "after"):

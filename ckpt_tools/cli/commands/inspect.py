@@ -121,12 +121,7 @@ def _history(found: Inspection) -> tuple[str, str]:
 
     if found.declared is not None:
         return _declared_history(found)
-    evidence = found.evidence or (collect(found.experiment) if found.experiment else None)
-    if evidence is None or evidence.best is None:
-        return "recall", ""
-    best = evidence.best
-    where = f" at step {best.step}" if best.step else ""
-    return "recall", f"{render.sparkline([e.recall for e in evidence.history])}  best logged {best.recall:.6f}{where}"
+    return "recall", render.history(found.evidence or (collect(found.experiment) if found.experiment else None))
 
 
 def _declared_history(found: Inspection) -> tuple[str, str]:

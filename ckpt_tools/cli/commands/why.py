@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from ckpt_tools.operations.significance import Significance
     from ckpt_tools.runs.ledger import RewriteEntry
+    from ckpt_tools.runs.logs import Evidence
 
 
 @app.command(
@@ -52,10 +53,16 @@ def why(
 
     def body() -> int:
         prefix, entries = _changes(path)
+        evidence = _logs(prefix)
         rows = [entry.to_json() for entry in entries]
-        document: dict[str, Any] = {"prefix": prefix, "changes": rows, "findings": []}
+        document: dict[str, Any] = {
+            "prefix": prefix,
+            "changes": rows,
+            "history": evidence.curve.to_json(),
+            "findings": [],
+        }
         if not compare:
-            output.result(document, lambda: _text(prefix, entries))
+            output.result(document, lambda: _text(prefix, entries, evidence))
             return EXIT_OK
         from ckpt_tools.operations.significance import significance
 
@@ -65,7 +72,7 @@ def why(
             found = significance(path, data_dir=data, split=split, top_n=top_n, progress=progress)
         document["significance"] = found.to_json()
         document["findings"] = [finding.to_json() for finding in found.findings]
-        output.result(document, lambda: (*_text(prefix, entries), *_compared(found)))
+        output.result(document, lambda: (*_text(prefix, entries, evidence), *_compared(found)))
         return exit_code(found.findings)
 
     finish(output, body)
@@ -90,8 +97,19 @@ def _changes(path: str) -> tuple[str, list[RewriteEntry]]:
     return prefix, ledger.rewrites(prefix)
 
 
-def _text(prefix: str, entries: list[RewriteEntry]) -> Iterator[RenderableType]:
+def _logs(prefix: str) -> Evidence:
+    """What the run of a checkpoint logged."""
+    from ckpt_tools.runs.experiments import Experiment
+    from ckpt_tools.runs.logs import Evidence, collect
+
+    experiment = Experiment.containing(prefix)
+    return collect(experiment) if experiment else Evidence()
+
+
+def _text(prefix: str, entries: list[RewriteEntry], evidence: Evidence) -> Iterator[RenderableType]:
     yield Text(safe(prefix), style="bold")
+    if history := render.history(evidence):
+        yield Text(f"  recall  {history}")
     if not entries:
         yield Text("  as its trainer wrote it: no change is recorded")
     for entry in entries:

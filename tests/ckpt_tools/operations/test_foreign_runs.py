@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from checkpoints import build_bundle
 
+from ckpt_tools.errors import NotFoundError
 from ckpt_tools.format import checksum
 from ckpt_tools.format.wire import bytes_field, varint_field
 from ckpt_tools.operations.backfilling import Options, backfill
@@ -186,6 +187,54 @@ RUNS = {
         29.5,
     ),
 }
+
+# Habits that were once misread, or not read.
+RUNS |= {
+    "a table of blanks": Foreign(
+        "ckpt-2",
+        {"train.out": "epoch   train_loss   val_acc\n  1   0.90    0.61\n  2   0.70   0.71\n  3  0.60  0.70\n"},
+        0.71,
+        metric="val_acc",
+    ),
+    "thousands": Foreign(
+        "model.ckpt-12000", {"log": "step 10,000: dev bleu = 21.1\nstep 12,000: dev bleu = 23.4\n"}, 23.4, step=12000
+    ),
+    "a step of so many": Foreign(
+        "model.ckpt-120",
+        {"train.log": "[120/200] lr 0.1 | Val: loss 0.41 auc 0.73\n[140/200] lr 0.1 | Val: loss 0.40 auc 0.74\n"},
+        0.73,
+        step=120,
+        metric="auc",
+    ),
+    "names and values without a separator": Foreign("ep012-loss0.345-val_loss0.401", {}, 0.401),
+    "a folder of each split": Foreign(
+        "model.ckpt-20",
+        {
+            "tb/valid/events.out.tfevents.1.h": event(10, auc=0.5) + event(20, auc=0.625),
+            "tb/train/events.out.tfevents.1.h": event(10, auc=0.9) + event(20, auc=0.95),
+        },
+        0.625,
+        step=20,
+    ),
+    "an arrow": Foreign(
+        "best", {"x.out": "Val F1 improved: 0.61 -> 0.64, saving\nVal F1 improved: 0.64 -> 0.68, saving\n"}, 0.68
+    ),
+    "begun again": Foreign(
+        "dnn_best_model/ckpt_noshuffDIEN3",
+        {
+            "t.log": "iter: 100 ----> train_loss: 1.2\n test_auc: 0.81 ----test_loss: 1.0\n"
+            "iter: 200 ----> train_loss: 1.1\n test_auc: 0.84 ----test_loss: 0.9\n"
+            "iter: 100 ----> train_loss: 1.2\n test_auc: 0.80 ----test_loss: 1.0\n"
+        },
+        0.80,
+    ),
+}
+
+
+def test_the_number_of_something_else_in_a_name_is_not_the_metric(tmp_path: Path) -> None:
+    prefix = lay(tmp_path, Foreign("net-lr0.001", {}, 0))
+    with pytest.raises(NotFoundError):
+        backfill(prefix, Options(from_logs=True, metric="auc"))
 
 
 def lay(place: Path, run: Foreign) -> str:

@@ -21,7 +21,8 @@ import pytest
 from toys import ITEMS, tree
 from typer.testing import CliRunner, Result
 
-from ckpt_tools.runs.logs import LoggedEvaluation
+from ckpt_tools.runs.curve import Curve
+from ckpt_tools.runs.evaluations import LoggedEvaluation
 from trainer import cli
 from trainer.cli.console import Console
 from trainer.monitoring.curve import draw
@@ -225,7 +226,7 @@ def test_json_has_null_for_what_is_no_number(capsys: Any) -> None:
 
 
 def test_a_curve_whose_name_no_font_can_write_is_drawn_without_a_word(tmp_path: Path) -> None:
-    found = [LoggedEvaluation(step, None, step / 10, None, None, "log") for step in (1, 2)]
+    found = Curve(tuple(LoggedEvaluation(step, None, step / 10, None, None, "log") for step in (1, 2)))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert draw(found, "图书_$x_ComiRec", str(tmp_path)) is not None
