@@ -37,6 +37,7 @@ COMMANDS = (
     "keep",
     "report",
     "browse",
+    "demo",
 )
 
 # typer carries its own copy of click in some versions: the common base of its usage errors is this.
