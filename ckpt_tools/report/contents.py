@@ -17,6 +17,7 @@ from ckpt_tools.lineages.base import ITEM_EMBEDDING
 from ckpt_tools.readers import Checkpoint, TensorInfo, open_checkpoint
 from ckpt_tools.readers.common import damage
 from ckpt_tools.runs.curve import Curve
+from ckpt_tools.runs.declared_history import logged_best
 from ckpt_tools.runs.logs import Evidence, collect
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ class RunContents:
     histograms: tuple[Histogram, ...]
     norms: tuple[NormBand, ...]
     findings: tuple[Finding, ...]
+    declared_best: str | None = None
 
     @property
     def curve(self) -> Curve:
@@ -86,7 +88,7 @@ def run_contents(path: str) -> RunContents:
     found = inspect(path)
     findings = list(found.findings)
     outlook = None
-    if found.lineage is not None:
+    if found.lineage is not None or found.declared is not None:
         outlook = forecast(path)
         # Advice on the missing best is in both; the forecast says more.
         known = {finding.id for finding in outlook.findings}
@@ -114,7 +116,18 @@ def run_contents(path: str) -> RunContents:
         histograms=tuple(histograms),
         norms=norms,
         findings=tuple(dict.fromkeys(findings)),
+        declared_best=_declared_best(found),
     )
+
+
+def _declared_best(found: Inspection) -> str | None:
+    """The best of the log of a run that is declared, in words."""
+    chosen = logged_best(found.prefix, found.declared) if found.declared else None
+    best = chosen.best if chosen else None
+    if chosen is None or best is None:
+        return None
+    where = f" at step {best.step}" if best.step is not None else f" in epoch {best.epoch}" if best.epoch else ""
+    return f"{chosen.name} {best.value:g}{where}"
 
 
 def _as_told(finding: Finding) -> Finding:

@@ -266,3 +266,17 @@ def test_a_preset_is_the_ground_that_a_file_builds_on(tmp_path: Path, capsys: py
     first, *others = json.loads(capsys.readouterr().out)["lineages"]
     assert (first["id"], first["metric"], first["trusted"]) == ("keras-model-checkpoint", "val_auc", False)
     assert len(others) == len(presets())
+
+
+def test_the_report_shows_the_metric_that_is_declared(described: Path) -> None:
+    pytest.importorskip("pygal")
+    from ckpt_tools.report.contents import run_contents
+    from ckpt_tools.report.page import run_page
+
+    (described / "log.txt").write_text("step 10 test hr 0.4\nstep 20 test hr 0.2\nstep 30 test hr 0.3\n")
+    (described.parent / "ckpt.toml").write_text(
+        TOML.replace('"max"', '"min"').replace("[exp", "title = 'My trainer'\n[exp")
+    )
+    page = run_page(run_contents(str(described)))
+    for words in ("My trainer, dataset book, model din", "test hr 0.2 at step 20", "at risk: model-30"):
+        assert words in page
