@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ckpt_tools.cli import render
-from ckpt_tools.cli.app import EXIT_CODES, Json, PathArgument, Quiet, app, epilog, finish, group
+from ckpt_tools.cli.app import Json, PathArgument, Quiet, app, epilog, finish, group
 from ckpt_tools.console.output import Output, safe
 from ckpt_tools.errors import EXIT_FINDINGS, EXIT_OK
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ckpt_tools.operations.declaring import Draft
 
 lineage = group(help="Describe another trainer's runs in a ckpt.toml, and see what is understood of them.")
-app.add_typer(lineage, name="lineage", epilog=EXIT_CODES)
+app.add_typer(lineage, name="lineage", epilog=epilog("ckpt lineage list"))
 
 
 @lineage.command("list", epilog=epilog("ckpt lineage list", "ckpt lineage list runs/din"))
