@@ -32,6 +32,7 @@ COMMANDS = (
     "keep",
     "report",
     "browse",
+    "demo",
 )
 
 

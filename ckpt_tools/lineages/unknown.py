@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from ckpt_tools.lineages.base import BestMetric, OtherBest
 from ckpt_tools.lineages.meaning import describe, meaning_beside
+from ckpt_tools.lineages.names import BEST_METRIC
 from ckpt_tools.lineages.scalars import as_step, is_number, is_start_value, read_number
 from ckpt_tools.lineages.tensor_names import Roles, bare
 from ckpt_tools.readers.base import Checkpoint
 
 # A best is the one that is meant when it is called so, or when there is no other.
-_PLAIN = ("best_metric", "best_value", "best_score", "best")
+_PLAIN = (BEST_METRIC, "best_value", "best_score", "best")
 # More than any trainer keeps, and no more than can be shown.
 _MOST = 32
 
@@ -35,7 +36,7 @@ def best_of(checkpoint: Checkpoint, roles: Roles, declared: str | None = None) -
     keys = [key for key in roles.bests if is_number(checkpoint.tensors[key])][:_MOST]
     values = {key: read_number(checkpoint, key) for key in keys}
     names = {key: _name(key, roles) for key in keys}
-    others = tuple(OtherBest(key, float(values[key])) for key in keys if names[key] != "best_metric")
+    others = tuple(OtherBest(key, float(values[key])) for key in keys if names[key] != BEST_METRIC)
     beside = checkpoint.best
     if beside is not None:
         words = describe(beside.meaning, beside.value) or "what it measures is not recorded"

@@ -24,8 +24,9 @@ from ckpt_tools.errors import (
 )
 from ckpt_tools.findings import Finding
 from ckpt_tools.fs.durable import require_writable
+from ckpt_tools.lineages.names import BEST_METRIC
 from ckpt_tools.operations.growing import read_item_map
-from ckpt_tools.runs.experiments import Experiment
+from ckpt_tools.runs.experiments import Experiment, usual_data_directory
 from ckpt_tools.runs.logs import collect
 from trainer.cli.console import Console
 from trainer.cli.native import held_stderr
@@ -440,7 +441,7 @@ def prepare(
         require("preparing data", "polars")
         if fewest < 1:
             raise UsageError(f"--fewest has to be at least 1, not {fewest}", hint="leave it out for 5")
-        directory = data_dir or default_data_dir(".", dataset)
+        directory = data_dir or usual_data_directory(".", dataset)
         old = None if grow is None else read_item_map(grow)
         new_map = os.path.join(directory, f"{dataset}_item_map.txt")
         if grow is not None and os.path.exists(new_map) and os.path.samefile(grow, new_map):
@@ -515,7 +516,7 @@ def baseline(
 
     def body() -> int:
         require("a baseline", "scipy")
-        directory = data_dir or default_data_dir(root, dataset)
+        directory = data_dir or usual_data_directory(root, dataset)
         train = read_split(directory, dataset, "train")
         splits = {
             split: read_split(directory, dataset, split)
@@ -678,7 +679,7 @@ def _run(
             "sources": dict(start.sources),
             "routing_noise": None if start.spread is None else asdict(start.spread),
             "first_evaluation": first,
-            "best_metric": run_state.best_metric,
+            BEST_METRIC: run_state.best_metric,
             "best_step": run_state.best_step,
             "step": run_state.step,
             "trials": run_state.trials,

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ckpt_tools.operations.declaring import Draft
 
 lineage = group(help="Describe another trainer's runs in a ckpt.toml, and see what is understood of them.")
-app.add_typer(lineage, name="lineage", epilog=epilog())
+app.add_typer(lineage, name="lineage", epilog=epilog("ckpt lineage list"))
 
 
 @lineage.command("list", epilog=epilog("ckpt lineage list", "ckpt lineage list runs/din"))
