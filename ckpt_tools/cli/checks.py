@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ckpt_tools.cli.check import Check
-from ckpt_tools.console.output import Output, require_document, write_text
+from ckpt_tools.console.documents import require_document, write_text
+from ckpt_tools.console.output import Output
 from ckpt_tools.errors import EXIT_FINDINGS, EXIT_OK, CkptError, UsageError
 from ckpt_tools.findings import Finding
 from ckpt_tools.format.filenames import index_name

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import errno
 import hashlib
 import os
 import posixpath
@@ -111,14 +112,14 @@ def fingerprint(path: PathLike) -> Fingerprint:
 
 
 def identity(directory: PathLike) -> Hashable:
-    """The same for two paths of one directory; None when there is none. A URL has no links, and is its own."""
+    """The same for two paths of one directory; None when there is none. A URL has no links, and is its own.
+
+    Raises StorageError when the system does not say.
+    """
     if is_url(directory):
         return normal(directory)
-    try:
-        status = os.stat(directory)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
+    status = local.look(directory, follow=True)
+    return None if status is None else (status.st_dev, status.st_ino)
 
 
 # ---------------------------------------------------------------------------------------------- reading
@@ -178,15 +179,21 @@ def list_files(directory: PathLike, ending: str = "") -> list[str]:
 
 
 def scan(directory: PathLike) -> dict[str, Status]:
-    """The names in a directory, sorted, and what they are; links to nowhere are left out."""
+    """The names in a directory, sorted, and what they are; links to nowhere, or to where one may not look, are left
+    out. Raises NotFoundError, and StorageError when the system does not say what a name is (EIO, ESTALE)."""
     if is_url(directory):
         return _scan(directory)
     found = {}
     for name in local.list_directory(directory):
+        path = os.path.join(directory, name)
         try:
-            found[name] = Status.of(os.stat(os.path.join(directory, name)))
-        except OSError:
-            continue  # a link to nowhere, or a file that was just removed
+            found[name] = Status.of(os.stat(path))
+        except (FileNotFoundError, NotADirectoryError, PermissionError):
+            continue
+        except OSError as error:
+            if error.errno != errno.ELOOP:
+                with local.translated(path, "look at"):
+                    raise
     return found
 
 

@@ -228,8 +228,11 @@ def read_step(checkpoint: Checkpoint, key: str) -> int | None:
 
 
 def float32(value: float) -> float:
-    """The value as float32 holds it."""
-    rounded: float = _FLOAT32.unpack(_FLOAT32.pack(value))[0]
+    """The value as float32 holds it: infinite above its largest one, as IEEE 754 rounds."""
+    try:
+        rounded: float = _FLOAT32.unpack(_FLOAT32.pack(value))[0]
+    except OverflowError:
+        return math.copysign(math.inf, value)
     return rounded
 
 

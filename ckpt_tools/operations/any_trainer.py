@@ -184,6 +184,8 @@ def _known(bundle: Bundle, options: Options, step: int | None, run: DeclaredRun 
 
 def _logged(bundle: Bundle, options: Options, step: int | None, run: DeclaredRun | None) -> _Known:
     history = history_of(bundle.prefix, run)
+    if history.unread is not None:
+        raise history.unread
     try:
         chosen = choose_declared(history, run, options.metric, options.mode)
     except NotFoundError:
@@ -214,7 +216,10 @@ def _plan(bundle: Bundle, key: str | None, known: _Known, meaning: Mapping[str, 
     code = _PACK.get(dtype)
     if code is None:
         raise UsageError(f"{own} is stored as {dtype}, which cannot hold a metric", path=bundle.prefix)
-    values = {own: Value.of(dtype, (), struct.pack(code, known.value), known.value)}
+    try:
+        values = {own: Value.of(dtype, (), struct.pack(code, known.value), known.value)}
+    except OverflowError:
+        raise UsageError(f"{known.value:g} does not fit into {dtype}, as {own} is stored", path=bundle.prefix) from None
     ours = own == NAME + suffix  # one that is spelt nearly so is another trainer's
     if ours:
         text = json.dumps(dict(meaning), sort_keys=True, ensure_ascii=False, allow_nan=False)

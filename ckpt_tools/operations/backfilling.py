@@ -79,6 +79,7 @@ def backfill(path: str, options: Options, progress: OnProgress | None = None) ->
     Raises:
         UsageError: no data directory, or another value is stored and ``force`` was not given.
         MismatchError: the measured value is in no log, and ``force`` was not given.
+        StorageError, UnsafeError: a log is there and cannot be read, and no value was given.
         UnsupportedError: nothing installed can evaluate it, or the file is of a kind that cannot be written to.
         and what `open_checkpoint` and `rewrite.apply` raise.
     """
@@ -111,6 +112,9 @@ def _backfill(path: str, options: Options, progress: OnProgress | None) -> Outco
 
         measurement = None
         value = options.value
+        # With a log unread, another value could be the best; the one that was given depends on no log.
+        if evidence.unread is not None and value is None and (options.from_logs or not options.force):
+            raise evidence.unread
         if options.from_logs:
             value = _logged_value(evidence, lineage, prefix)
         elif value is None:

@@ -44,7 +44,7 @@ def draft(experiment: str, *, write: bool = True, force: bool = False) -> Draft:
     directory = experiment if paths.is_directory(experiment) else paths.parent(paths.absolute(experiment))
     path = os.path.join(directory, FILE_NAME)
     if write and not force and paths.exists(path):
-        raise UsageError(f"there is a {FILE_NAME} already", path=path, hint="ckpt lineage test, or add --force")
+        raise UsageError(f"there is a {FILE_NAME} already", path=path, hint="add --force to replace it")
     saves = list(_saves(directory))
     best = [save for save in saves if _BEST.search(os.path.relpath(save, directory))]
     prefix = (best or saves or [locate(experiment)])[-1]

@@ -20,7 +20,7 @@ from ckpt_tools.errors import NotFoundError, UnsupportedError, UsageError
 from ckpt_tools.format.bundle import OBJECT_GRAPH_KEY
 from ckpt_tools.format.object_graph import build_graph
 from ckpt_tools.lineages import Lineage, identify
-from ckpt_tools.lineages.base import LEARNING_RATE, STEP, UNKNOWN_STEP, required_variables
+from ckpt_tools.lineages.base import LEARNING_RATE, STEP, UNKNOWN_STEP, float32, required_variables
 from ckpt_tools.lineages.comirec import trainer
 from ckpt_tools.readers import Bundle, open_checkpoint
 from ckpt_tools.runs.experiments import resolve
@@ -187,7 +187,7 @@ def _integer(value: int) -> Value:
 
 
 def _float32(value: float, shown: float | str | None = None) -> Value:
-    return Value.of("float32", (), struct.pack("<f", value), value if shown is None else shown)
+    return Value.of("float32", (), struct.pack("<f", float32(value)), value if shown is None else shown)
 
 
 def _json(document: dict[str, Any]) -> Value:

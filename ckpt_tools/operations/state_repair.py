@@ -188,13 +188,12 @@ def _relative(prefix: str, directory: str) -> str:
 
 
 def _leads_to(path: str, prefix: str) -> bool:
-    """Whether TensorFlow, which takes a path as it is written, comes to this prefix."""
-    if os.path.basename(path) != os.path.basename(prefix):
+    """Whether TensorFlow, which takes a path as it is written, comes to this prefix. Raises StorageError when the
+    system does not say: a state file is not written anew for that."""
+    if os.path.basename(path) != os.path.basename(prefix) or "://" in path:  # a store is another place
         return False
-    try:
-        return os.path.samefile(os.path.dirname(path) or os.curdir, os.path.dirname(prefix) or os.curdir)
-    except OSError:
-        return False
+    here = paths.identity(os.path.dirname(path) or os.curdir)
+    return here is not None and here == paths.identity(os.path.dirname(prefix) or os.curdir)
 
 
 def _can_be_written(name: str) -> bool:

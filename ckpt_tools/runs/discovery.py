@@ -301,7 +301,11 @@ class Discovery:
 
     def _enter(self, directory: str) -> bool:
         """Whether a directory is new: links may lead to it a second time, or round in a circle."""
-        key = paths.identity(directory)
+        try:
+            key = paths.identity(directory)
+        except CkptError as error:
+            self.problems.append(error)
+            return False
         new = key is not None and key not in self._seen
         self._seen.add(key)
         return new

@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from ckpt_tools.errors import CkptError, CorruptError
+from ckpt_tools.errors import CkptError, CorruptError, StorageError, UnsafeError
 from ckpt_tools.findings import Finding
 from ckpt_tools.format.events import read_scalars
 from ckpt_tools.format.filenames import INDEX
@@ -62,11 +62,14 @@ class Replay:
 class Evidence:
     """What the logs tell, the most trustworthy source first, and what could not be read.
 
-    ``rows`` are all evaluations, with those that this project's trainer made of what it went on from.
+    ``rows`` are all evaluations, with those that this project's trainer made of what it went on from. ``unread`` is
+    why a log that is there was not read at all, None when every one was: its evaluations are missing here, so that
+    nothing may be written that depends on which is the best.
     """
 
     rows: tuple[LoggedEvaluation, ...] = ()
     findings: tuple[Finding, ...] = field(default=())
+    unread: CkptError | None = None
 
     @functools.cached_property
     def evaluations(self) -> tuple[LoggedEvaluation, ...]:
@@ -134,17 +137,30 @@ class Evidence:
 def collect(experiment: Experiment) -> Evidence:
     """Read everything that an experiment left. What is damaged is a finding, never an error."""
     rows: list[LoggedEvaluation] = []
-    findings: list[Finding] = []
-    for path in sorted(filter(_is_source, _files(experiment)), key=_rank):
+    problems: list[CkptError] = []
+    for path in sorted(filter(_is_source, _files(experiment, problems)), key=_rank):
         read = _READERS[_rank(path)][1]
         try:
             rows += [evaluation for evaluation in read(path) if math.isfinite(evaluation.recall)]
         except CkptError as error:
-            findings.append(Finding("log-unreadable", "warning", error.message, path, offset=error.offset))
-    evidence = Evidence(tuple(rows))
-    evidence = replace(evidence, findings=(*findings, *_disagreements(evidence.evaluations)))
+            if error.path is None:
+                error.path = path
+            problems.append(error)
+    evidence = Evidence(tuple(rows), unread=next(filter(not_read, problems), None))
+    said = map(unreadable, problems)
+    evidence = replace(evidence, findings=(*said, *_disagreements(evidence.evaluations)))
     suspect = suspect_direction(evidence)
     return replace(evidence, findings=(*evidence.findings, suspect)) if suspect else evidence
+
+
+def unreadable(error: CkptError) -> Finding:
+    """What is said of a log, or a directory of logs, that could not be read."""
+    return Finding("log-unreadable", "warning", error.message, error.path, offset=error.offset)
+
+
+def not_read(error: CkptError) -> bool:
+    """Whether a log is there and was not read: refused by the system, or over a limit. A damaged one was read."""
+    return isinstance(error, (StorageError, UnsafeError))
 
 
 def suspect_direction(evidence: Evidence, step: int | None = None) -> Finding | None:
@@ -180,11 +196,14 @@ def suspect_direction(evidence: Evidence, step: int | None = None) -> Finding | 
     return Finding("direction-suspect", "warning", message, kept.source, fix=fix)
 
 
-def _files(experiment: Experiment) -> Iterator[str]:
+def _files(experiment: Experiment, problems: list[CkptError]) -> Iterator[str]:
+    """The files that may be logs; directories that cannot be listed go to ``problems``."""
     for directory in (experiment.runs, experiment.path):
         try:
             names = paths.scan(directory)
-        except CkptError:
+        except CkptError as error:
+            if not_read(error):
+                problems.append(error)
             continue
         yield from (os.path.join(directory, name) for name, status in names.items() if not status.directory)
 

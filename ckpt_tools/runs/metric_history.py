@@ -24,6 +24,7 @@ from ckpt_tools.findings import Finding
 from ckpt_tools.format import filenames
 from ckpt_tools.format.events import read_scalars
 from ckpt_tools.fs import paths
+from ckpt_tools.runs.logs import not_read, unreadable
 from ckpt_tools.runs.metric_lines import (
     HELD_OUT,
     MAX_LINE,
@@ -92,6 +93,7 @@ class MetricHistory:
 
     logged: tuple[Logged, ...] = ()
     findings: tuple[Finding, ...] = ()
+    unread: CkptError | None = None
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -146,25 +148,28 @@ def read_history(
     ``line`` reads a text log in another way than by the grammar of `metric_lines`.
     """
     logged: list[Logged] = []
-    findings: list[Finding] = []
-    for path in _sources(prefix) if files is None else files:
+    problems: list[CkptError] = []
+    for path in _sources(prefix, problems) if files is None else files:
         read = _kind(path) or _from_text
         try:
             logged += (line if line is not None and read is _from_text else read)(path)
         except CkptError as error:
             if line is not None and isinstance(error, UnsafeError):
                 raise  # a pattern without end, or more than it may be used on
-            findings.append(Finding("log-unreadable", "warning", error.message, path, offset=error.offset))
-    return MetricHistory(tuple(logged), tuple(findings))
+            if error.path is None:
+                error.path = path
+            problems.append(error)
+    return MetricHistory(tuple(logged), tuple(map(unreadable, problems)), next(filter(not_read, problems), None))
 
 
-def _sources(prefix: str) -> Iterator[str]:
-    """The files that may be logs: those of the checkpoint's own directory first."""
+def _sources(prefix: str, problems: list[CkptError]) -> Iterator[str]:
+    """The files that may be logs: those of the checkpoint's own directory first. Directories that cannot be listed
+    go to ``problems``."""
     here = prefix if paths.is_directory(prefix) else paths.parent(paths.absolute(prefix)) or os.curdir
     seen: set[str] = set()
     for level in range(3):
         below: list[str] = []
-        for path, directory in _names(here):
+        for path, directory in _names(here, problems):
             if not directory and _kind(path) is not None and path not in seen:
                 seen.add(path)
                 yield path
@@ -174,7 +179,7 @@ def _sources(prefix: str) -> Iterator[str]:
         deeper: list[str] = []
         for depth, folders in enumerate((below, deeper)):
             for folder in folders:
-                for path, directory in _names(folder):
+                for path, directory in _names(folder, problems):
                     if directory and depth == 0 and _FOLDER.fullmatch(os.path.basename(path)):
                         deeper.append(path)
                     elif not directory and _kind(path) is not None and path not in seen:
@@ -182,15 +187,17 @@ def _sources(prefix: str) -> Iterator[str]:
                         yield path
         parent = paths.parent(paths.absolute(here))
         # A shelf of runs is not this run's: above the checkpoint's directory only what looks like a run's is looked at.
-        if parent == here or (level > 0 and sum(directory for _, directory in _names(parent)) > 8):
+        if parent == here or (level > 0 and sum(directory for _, directory in _names(parent, problems)) > 8):
             return
         here = parent
 
 
-def _names(directory: str) -> list[tuple[str, bool]]:
+def _names(directory: str, problems: list[CkptError]) -> list[tuple[str, bool]]:
     try:
         found = paths.scan(directory)
-    except CkptError:
+    except CkptError as error:
+        if not_read(error) and str(error) not in set(map(str, problems)):
+            problems.append(error)
         return []
     return [
         (os.path.join(directory, name), status.directory) for name, status in itertools.islice(found.items(), 5000)

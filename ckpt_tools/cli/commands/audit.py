@@ -12,12 +12,14 @@ from rich.table import Table
 from rich.text import Text
 
 from ckpt_tools.analysis.inventory import DEFAULT_SCHEMA
-from ckpt_tools.cli import render
-from ckpt_tools.cli.app import Json, Quiet, RootArgument, app, epilog, finish
+from ckpt_tools.cli.app import RootArgument, app
 from ckpt_tools.cli.check import Check
 from ckpt_tools.cli.checks import Junit, Sarif, file_of, write
 from ckpt_tools.cli.commands import audit_inventory
-from ckpt_tools.console.output import Output, safe
+from ckpt_tools.console import render
+from ckpt_tools.console.escapes import safe
+from ckpt_tools.console.output import Output
+from ckpt_tools.console.program import Json, Quiet, epilog, finish
 from ckpt_tools.errors import UsageError
 from ckpt_tools.findings import Finding, exit_code
 

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from ckpt_tools.cli import render
-from ckpt_tools.console.output import Bars, Output, safe
+from ckpt_tools.console import render
+from ckpt_tools.console.escapes import safe
+from ckpt_tools.console.output import Output
+from ckpt_tools.console.progress import Bars
 from ckpt_tools.errors import EXIT_FINDINGS, EXIT_OK
 from ckpt_tools.operations.backfilling import Options
 from ckpt_tools.operations.bulk_backfilling import Listener, Row, Summary, backfill_all

@@ -16,10 +16,12 @@ from rich.tree import Tree
 
 from ckpt_tools.analysis.inspection import Inspection, Tensor
 from ckpt_tools.analysis.inspection import inspect as ask
-from ckpt_tools.cli import render
-from ckpt_tools.cli.app import Json, PathArgument, Quiet, app, epilog, finish
+from ckpt_tools.cli.app import PathArgument, app
 from ckpt_tools.cli.completion import complete_tensor
-from ckpt_tools.console.output import Output, safe
+from ckpt_tools.console import render
+from ckpt_tools.console.escapes import safe
+from ckpt_tools.console.output import Output
+from ckpt_tools.console.program import Json, Quiet, epilog, finish
 from ckpt_tools.findings import exit_code
 from ckpt_tools.format.object_graph import VALUE_SUFFIX
 from ckpt_tools.lineages import Lineage

@@ -9,9 +9,11 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from ckpt_tools.cli import render
-from ckpt_tools.cli.app import EXIT_CODES, Json, PathArgument, Quiet, app, epilog, finish, group
-from ckpt_tools.console.output import Output, safe
+from ckpt_tools.cli.app import PathArgument, app, group
+from ckpt_tools.console import render
+from ckpt_tools.console.escapes import safe
+from ckpt_tools.console.output import Output
+from ckpt_tools.console.program import Json, Quiet, epilog, finish
 from ckpt_tools.errors import EXIT_FINDINGS, EXIT_OK
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from ckpt_tools.operations.declaring import Draft
 
 lineage = group(help="Describe another trainer's runs in a ckpt.toml, and see what is understood of them.")
-app.add_typer(lineage, name="lineage", epilog=EXIT_CODES)
+app.add_typer(lineage, name="lineage", epilog=epilog("ckpt lineage list"))
 
 
 @lineage.command("list", epilog=epilog("ckpt lineage list", "ckpt lineage list runs/din"))

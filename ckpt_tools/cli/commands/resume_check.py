@@ -10,10 +10,12 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from ckpt_tools.cli import render
-from ckpt_tools.cli.app import Json, PathsArgument, Quiet, app, epilog, finish
+from ckpt_tools.cli.app import PathsArgument, app
 from ckpt_tools.cli.checks import Answer, Junit, Sarif, run
-from ckpt_tools.console.output import Output, safe
+from ckpt_tools.console import render
+from ckpt_tools.console.escapes import safe
+from ckpt_tools.console.output import Output
+from ckpt_tools.console.program import Json, Quiet, epilog, finish
 from ckpt_tools.findings import Finding, exit_code
 
 if TYPE_CHECKING:

@@ -11,9 +11,11 @@ from rich.table import Table
 from rich.text import Text
 
 from ckpt_tools.analysis.stability import steady
-from ckpt_tools.cli import render
-from ckpt_tools.cli.app import Json, PathArgument, Quiet, app, epilog, finish
-from ckpt_tools.console.output import Output, safe
+from ckpt_tools.cli.app import PathArgument, app
+from ckpt_tools.console import render
+from ckpt_tools.console.escapes import safe
+from ckpt_tools.console.output import Output
+from ckpt_tools.console.program import Json, Quiet, epilog, finish
 from ckpt_tools.errors import EXIT_OK, UsageError
 from ckpt_tools.findings import exit_code
 

@@ -220,7 +220,7 @@ def test_a_terminal_escape_in_a_name_is_shown_and_never_obeyed(tmp_path: Path, c
 
 
 def test_json_has_null_for_what_is_no_number(capsys: Any) -> None:
-    Console("train", as_json=True).document(None, {"recall": float("nan"), "rows": [{"loss": float("inf")}]})
+    Console("train", None, json=True, quiet=False).document({"recall": float("nan"), "rows": [{"loss": float("inf")}]})
     document = json.loads(capsys.readouterr().out, parse_constant=lambda name: pytest.fail(name))
     assert (document["recall"], document["rows"]) == (None, [{"loss": None}])
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from ckpt_tools.console.output import safe
+from ckpt_tools.console.escapes import safe
 from ckpt_tools.findings import Finding
 
 if TYPE_CHECKING:
