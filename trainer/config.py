@@ -19,8 +19,8 @@ MODEL_TYPES = ("DNN", "GRU4REC", "MIND", "ComiRec-DR", "ComiRec-SA")
 READOUTS = ("target", "padding", "soft-target", "soft-padding", "mean", "first", "max")
 # How the first versions of this trainer called two of them.
 OLD_READOUTS = {"hard": "target", "soft": "soft-target"}
-# How a new run begins: with the best that was found on two data sets (docs/reference/recipes.md), or as one of the
-# older trainers does. The variant that each defines its models by.
+# How a new run begins: with the best that was found (docs/reference/recipes.md), or as one of the older trainers
+# does. The variant that each defines its models by.
 RECIPES = {"best": "paper", "paper": "paper", "port": "keras"}
 BEST: dict[str, Any] = {"readout": "max", "min_history": 1, "history_dropout": 0.3, "learning_rate": 0.004}
 # The fewest items before a target in both older trainers (src/data_iterator.py).
