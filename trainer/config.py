@@ -22,6 +22,7 @@ OLD_READOUTS = {"hard": "target", "soft": "soft-target"}
 # How a new run begins: with the best that was found (docs/reference/recipes.md), or as one of the older trainers
 # does. The variant that each defines its models by.
 RECIPES = {"best": "paper", "paper": "paper", "port": "keras"}
+MEASURED = ("ComiRec-SA",)
 BEST: dict[str, Any] = {"readout": "max", "min_history": 1, "history_dropout": 0.3, "learning_rate": 0.004}
 # The fewest items before a target in both older trainers (src/data_iterator.py).
 MIN_HISTORY = 4
@@ -163,10 +164,11 @@ def default_config(dataset: str, model_type: str, item_count: int, variant: str 
 
 
 def new_config(recipe: str | None, variant: str | None, dataset: str, model_type: str, item_count: int) -> TrainConfig:
-    """The defaults of a new run by one of ``RECIPES``. Without one it is ``best``, or the older trainer whose
-    ``variant`` was asked for."""
+    """The defaults of a new run by one of ``RECIPES``. Without one it is the older trainer whose ``variant`` was asked
+    for, else ``best`` for a model that it has been measured on, else ``paper``."""
     if recipe is None:
-        recipe = next((name for name in ("paper", "port") if RECIPES[name] == variant), "best")
+        usual = "best" if model_type in MEASURED else "paper"
+        recipe = next((name for name in ("paper", "port") if RECIPES[name] == variant), usual)
     config = default_config(dataset, model_type, item_count, variant or RECIPES.get(recipe, recipe))
     return override(config, BEST) if recipe == "best" else config
 

@@ -138,7 +138,7 @@ def train(
             "How a new run trains: best, as the paper's trainer (paper), or as its Keras port (port).",
             "MODEL",
             "NAME",
-            "best; with --variant that variant's",
+            "best for ComiRec-SA, else paper",
         ),
     ] = None,
     model_type: Annotated[
@@ -157,7 +157,7 @@ def train(
         bool | None,
         _option("MIND: end in a dense layer.", "MODEL", None, "dataset book", "--relu-projection/--no-relu"),
     ] = None,
-    learning_rate: Annotated[float | None, _option("Adam's.", "TRAINING", "RATE", "0.004; older 0.001")] = None,
+    learning_rate: Annotated[float | None, _option("Adam's.", "TRAINING", "RATE", "0.001; best 0.004")] = None,
     batch_size: Annotated[int | None, _option("Users in a step.", "TRAINING", "N", "128; taobao 256")] = None,
     neg_num: Annotated[int | None, _option("Negatives for each user.", "TRAINING", "N", "10")] = None,
     readout: Annotated[
@@ -167,7 +167,7 @@ def train(
             "it), soft-target, soft-padding, mean or first.",
             "TRAINING",
             "NAME",
-            "max; else as the older trainer",
+            "as the recipe",
         ),
     ] = None,
     adam_epsilon: Annotated[float | None, _option("Adam's epsilon.", "TRAINING", "E", "1e-8; keras 1e-7")] = None,
@@ -180,9 +180,9 @@ def train(
             "summed; keras apart",
         ),
     ] = None,
-    min_history: Annotated[int | None, _option("Fewest items before a target.", "TRAINING", "N", "1; older 4")] = None,
+    min_history: Annotated[int | None, _option("Fewest items before a target.", "TRAINING", "N", "4; best 1")] = None,
     history_dropout: Annotated[
-        float | None, _option("Chance of an item of a history to be left out.", "TRAINING", "P", "0.3; older 0")
+        float | None, _option("Chance of an item of a history to be left out.", "TRAINING", "P", "0; best 0.3")
     ] = None,
     seed: Annotated[int | None, _option("Decides every random draw.", "TRAINING", "N", "19")] = None,
     distribute: Annotated[

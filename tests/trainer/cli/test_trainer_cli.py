@@ -25,7 +25,7 @@ from typer.testing import CliRunner, Result
 from ckpt_tools.runs.logs import LoggedEvaluation
 from trainer import cli
 from trainer.cli.console import Console
-from trainer.config import new_config
+from trainer.config import default_config, new_config
 from trainer.monitoring.curve import draw
 
 SMALL = [
@@ -46,7 +46,7 @@ def new(root: Path, data_dir: str, *arguments: Any) -> Result:
 
 BEST_RECIPE = {"variant": "paper", "readout": "max", "min_history": 1, "history_dropout": 0.3, "learning_rate": 0.004}
 PAPER = {"variant": "paper", "readout": "target", "min_history": 4, "history_dropout": 0.0, "learning_rate": 0.001}
-PORT = {"variant": "keras", "readout": "padding", "min_history": 4, "patience": 100, "history_dropout": 0.0}
+PORT = {"variant": "keras", "readout": "soft-padding", "min_history": 4, "patience": 100, "history_dropout": 0.0}
 
 
 @pytest.mark.parametrize(
@@ -63,13 +63,17 @@ PORT = {"variant": "keras", "readout": "padding", "min_history": 4, "patience": 
 def test_a_new_run_is_of_the_best_recipe_unless_another_is_asked_for(
     recipe: str | None, variant: str | None, expected: dict[str, Any]
 ) -> None:
-    config = asdict(new_config(recipe, variant, "toys", "ComiRec-DR", ITEMS))
+    config = asdict(new_config(recipe, variant, "toys", "ComiRec-SA", ITEMS))
     assert {name: config[name] for name in expected} == expected
+
+
+def test_models_that_the_best_recipe_was_not_measured_on_begin_as_in_the_paper() -> None:
+    assert new_config(None, None, "toys", "ComiRec-DR", ITEMS) == default_config("toys", "ComiRec-DR", ITEMS, "paper")
 
 
 @pytest.mark.tensorflow
 def test_flags_go_over_the_recipe_which_a_resume_does_not_take(tmp_path: Path, data_dir: str) -> None:
-    result = new(tmp_path, data_dir, "--readout", "mean", "--max-steps", 0, "--json")
+    result = new(tmp_path, data_dir, "--recipe", "best", "--readout", "mean", "--max-steps", 0, "--json")
     assert result.exit_code == 0, result.output
     config = json.loads(result.stdout)["config"]
     expected = BEST_RECIPE | {"readout": "mean", "learning_rate": 0.01}
@@ -280,10 +284,10 @@ def test_an_id_that_no_memory_has_room_for_is_refused(tmp_path: Path, data_dir: 
 
 def test_a_training_file_without_long_users_says_so(tmp_path: Path, data_dir: str) -> None:
     shutil.copytree(data_dir, tmp_path / "data")
-    (tmp_path / "data" / "toys_train.txt").write_text("1,2,3\n2,3,4\n")
+    (tmp_path / "data" / "toys_train.txt").write_text("1,2,3\n1,3,4\n")
     result = new(tmp_path / "root", str(tmp_path / "data"))
     assert result.exit_code == 2
-    assert "no training user has 2 items or more" in result.stderr
+    assert "no training user has 5 items or more" in result.stderr
     assert "or less" not in result.stderr
 
 
