@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test test-slow lint check format bench fuzz docs constraints clean
+.PHONY: help demo test test-slow lint check format bench fuzz property docs constraints clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -62,6 +62,11 @@ KINDS ?= bundle v1 h5 zip any
 JOBS ?= 2
 fuzz: $(STAMP)
 	PYTHONPATH=tests/support:tests/fuzz $(BIN)/python -m fuzz_formats --cases $(CASES) --kinds $(KINDS) --jobs $(JOBS)
+
+# make property  every command on a million odd directories: no bug, no wrong output; CASES=N, JOBS=N
+PROPERTY_KINDS ?= bundles runs ledgers fixtures keras others
+property: $(STAMP)
+	PYTHONPATH=tests/support:tests/fuzz $(BIN)/python -m fuzz_commands --cases $(CASES) --kinds $(PROPERTY_KINDS) --jobs $(JOBS)
 
 # make docs   the documentation as a site, in site/
 docs: $(STAMP)

@@ -8,6 +8,7 @@ next thing to do, preferably a command to run.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import ClassVar
 
 from ckpt_tools.redaction import without_secrets
@@ -16,6 +17,20 @@ EXIT_OK = 0
 EXIT_FINDINGS = 1
 EXIT_BUG = 70
 EXIT_INTERRUPTED = 130
+
+# The one table of them, as both programs' help and the documentation show it.
+EXIT_CODES: Mapping[int, str] = {
+    EXIT_OK: "fine",
+    EXIT_FINDINGS: "findings (damage, difference, at risk)",
+    2: "usage",
+    3: "not found",
+    4: "unsafe or over a limit",
+    5: "storage",
+    6: "busy",
+    7: "unsupported",
+    EXIT_BUG: "bug",
+    EXIT_INTERRUPTED: "interrupted",
+}
 
 
 class CkptError(Exception):

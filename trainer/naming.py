@@ -57,8 +57,7 @@ def require_unused(experiment: Experiment) -> None:
         raise UsageError(
             "this experiment exists",
             path=experiment.path,
-            hint=f"to go on with it: trainer train {shlex.quote(experiment.path)} --resume; "
-            "or choose another --exp-name",
+            hint=f"trainer train {shlex.quote(experiment.path)} --resume; or choose another --exp-name",
         )
     if os.path.isdir(experiment.runs) and os.listdir(experiment.runs):
         raise UsageError(

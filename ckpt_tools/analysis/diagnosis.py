@@ -18,10 +18,9 @@ from ckpt_tools.errors import CkptError
 from ckpt_tools.findings import Finding
 from ckpt_tools.format import checksum
 from ckpt_tools.format.bundle import Entry
-from ckpt_tools.format.filenames import bundle_part
+from ckpt_tools.format.filenames import bundle_part, index_name
 from ckpt_tools.fs import paths, witness
 from ckpt_tools.readers import Bundle, Checkpoint, open_checkpoint
-from ckpt_tools.readers.bundle import index_name
 from ckpt_tools.readers.location import prefixes_in
 from ckpt_tools.readers.renamed import holds
 

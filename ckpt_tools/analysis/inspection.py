@@ -15,10 +15,13 @@ from ckpt_tools.findings import Finding
 from ckpt_tools.format.filenames import STATE_DIRECTORY
 from ckpt_tools.lineages import BestMetric, Lineage, identify
 from ckpt_tools.lineages.comirec import trainer
-from ckpt_tools.lineages.tensor_names import Group, Role, Roles, bare, tell_roles
+from ckpt_tools.lineages.declared.roles import key_of, roles_of
+from ckpt_tools.lineages.names import BEST_METRIC
+from ckpt_tools.lineages.tensor_names import Group, Role, Roles, bare
 from ckpt_tools.lineages.unknown import best_of, step_of, stopping_of
 from ckpt_tools.readers import Checkpoint, open_checkpoint
 from ckpt_tools.readers.common import damage
+from ckpt_tools.runs.declared_run import DeclaredRun
 from ckpt_tools.runs.experiments import BEST_LINE, LATEST_LINE, Experiment, resolve
 from ckpt_tools.runs.ledger import PENDING
 from ckpt_tools.runs.leftovers import leftovers_in, orphans_in
@@ -83,7 +86,8 @@ class Inspection:
     """The answer of ``ckpt inspect``.
 
     ``optimizers`` are the names of the optimizers that wrote slots, where they can be told; ``stopping`` is what an
-    early stopping keeps beside the best, by key; ``keras_version`` what an HDF5 file says of its writer.
+    early stopping keeps beside the best, by key; ``keras_version`` what an HDF5 file says of its writer. ``declared``
+    is the run as a ``ckpt.toml`` or a preset describes it, where no lineage of ComiRec does.
     """
 
     path: str
@@ -99,6 +103,7 @@ class Inspection:
     optimizers: tuple[str, ...] = ()
     stopping: Mapping[str, int | float | bool] = field(default_factory=dict)
     keras_version: str | None = None
+    declared: DeclaredRun | None = None
 
     @property
     def totals(self) -> dict[str, int]:
@@ -111,8 +116,8 @@ class Inspection:
             "path": self.path,
             "format": self.format,
             "prefix": self.prefix,
-            "lineage": self.lineage.to_json() if self.lineage else None,
-            "best_metric": asdict(self.best_metric),
+            "lineage": described.to_json() if (described := self.lineage or self.declared) else None,
+            BEST_METRIC: asdict(self.best_metric),
             "step": self.step,
             "optimizers": list(self.optimizers),
             "stopping": dict(self.stopping),
@@ -141,8 +146,9 @@ def inspect(path: str, *, digest: bool = False, stats: bool = False, filter: str
         findings += [found for found in outline or () if found.severity != "note"]
         lineage = _try(lambda: identify(checkpoint), findings)
         graph = _try(lambda: checkpoint.graph, findings)
-        roles = tell_roles(checkpoint.tensors, graph)
-        best = _best(checkpoint, lineage, roles, findings)
+        declared = None if lineage else declared_or_told(checkpoint, findings)
+        roles = roles_of(checkpoint.tensors, graph, declared.declaration if declared else None)
+        best = _best(checkpoint, lineage, roles, declared, findings)
         stopping = {} if lineage else _try(lambda: stopping_of(checkpoint, roles), findings) or {}
         canonical = {key: name for name, source in (lineage.tensors if lineage else {}).items() for key in source.keys}
         tensors = []
@@ -176,7 +182,17 @@ def inspect(path: str, *, digest: bool = False, stats: bool = False, filter: str
             optimizers=roles.optimizers,
             stopping=stopping,
             keras_version=getattr(checkpoint, "keras_version", None),
+            declared=declared,
         )
+
+
+def declared_or_told(checkpoint: Checkpoint, findings: list[Finding]) -> DeclaredRun | None:
+    """The run as it is declared; what is wrong with a ``ckpt.toml`` is a finding, for the checkpoint is not."""
+    try:
+        return DeclaredRun.of(checkpoint)
+    except CkptError as error:
+        findings.append(Finding("declaration", "warning", f"{error}: not used", error.path, fix=error.hint))
+        return None
 
 
 def _try(question: Any, findings: list[Finding]) -> Any:
@@ -229,9 +245,16 @@ def _group(canonical: str | None, role: Role) -> Role:
     return replace(role, group=group)
 
 
-def _best(checkpoint: Checkpoint, lineage: Lineage | None, roles: Roles, findings: list[Finding]) -> BestMetric:
+def _best(
+    checkpoint: Checkpoint,
+    lineage: Lineage | None,
+    roles: Roles,
+    declared: DeclaredRun | None,
+    findings: list[Finding],
+) -> BestMetric:
     """The best metric as its lineage keeps it, or as names tell it; in both cases also what else is called a best."""
-    told: BestMetric | None = _try(lambda: best_of(checkpoint, roles), findings)
+    key = key_of(declared.declaration.variables.best, checkpoint.tensors) if declared else None
+    told: BestMetric | None = _try(lambda: best_of(checkpoint, roles, key), findings)
     if lineage is None:
         return told or BestMetric("absent")
     return replace(lineage.best_metric, others=told.others if told else ())

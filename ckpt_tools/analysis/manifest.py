@@ -9,7 +9,6 @@ any other      a digest for each file of the checkpoint, as ``sha256sum`` writes
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -20,10 +19,9 @@ from typing import Any
 from ckpt_tools.analysis.stability import steady
 from ckpt_tools.errors import CorruptError, UnsupportedError
 from ckpt_tools.findings import Finding
+from ckpt_tools.format.filenames import KERAS_MAPS, bundle_part, meta_name
 from ckpt_tools.fs import paths
 from ckpt_tools.readers import Bundle, Checkpoint, open_checkpoint
-from ckpt_tools.readers.common import CHUNK
-from ckpt_tools.readers.keras_names import MAPS
 from ckpt_tools.readers.v1_names import shard_names
 from ckpt_tools.runs.experiments import resolve
 
@@ -31,7 +29,6 @@ SCHEMA_VERSION = 1
 MAX_BYTES = 1 << 28
 
 _LINE = re.compile(r"(?P<escaped>\\?)(?P<digest>[0-9a-fA-F]{64}) [ *](?P<name>.+)", re.DOTALL)
-_PART = re.compile(r"\.(?:index|meta|data-\d{5}-of-\d{5})")
 _UNESCAPED = {"\\\\": "\\", "\\n": "\n", "\\r": "\r"}
 
 Row = Mapping[str, Any]
@@ -115,7 +112,7 @@ def _of_checkpoint(known: Mapping[str, Row], found: Collection[str], stem: str) 
     rows: dict[str, Row] = {}
     for path, row in known.items():
         name = os.path.basename(path)
-        if name in found or (name.startswith(stem) and _PART.fullmatch(name[len(stem) :])):
+        if name in found or ((part := bundle_part(name)) is not None and part.prefix == stem):
             if rows.setdefault(name, row) != row and path not in found:
                 raise NoManifestError(
                     f"names several files {name!r} with different digests", hint="make one beside the files"
@@ -141,9 +138,9 @@ def _files(checkpoint: Checkpoint) -> dict[str, str]:
 
 def _paths(checkpoint: Checkpoint) -> list[str]:
     if isinstance(checkpoint, Bundle):
-        graph = f"{checkpoint.prefix}.meta"  # TensorFlow 1 keeps one beside each checkpoint
+        graph = meta_name(checkpoint.prefix)  # TensorFlow 1 keeps one beside each checkpoint
         return [checkpoint.path, *checkpoint.shard_paths, *([graph] if paths.exists(graph) else [])]
-    if checkpoint.prefix.endswith(MAPS):
+    if checkpoint.prefix.endswith(KERAS_MAPS):
         from ckpt_tools.readers.keras_h5 import shards_of_map  # HDF5 is loaded only for its files
 
         return [checkpoint.prefix, *shards_of_map(checkpoint.prefix)]
@@ -151,11 +148,8 @@ def _paths(checkpoint: Checkpoint) -> list[str]:
 
 
 def _digest(path: str) -> str:
-    digest = hashlib.sha256()
     with paths.open_file(path) as file:
-        for offset in range(0, file.size, CHUNK):
-            digest.update(file.read(offset, min(CHUNK, file.size - offset)))
-    return digest.hexdigest()
+        return paths.sha256_of(file)
 
 
 # --------------------------------------------------------------------------------------- the two formats

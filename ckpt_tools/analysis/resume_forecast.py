@@ -13,13 +13,16 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from ckpt_tools.analysis.declared_forecast import outlook
 from ckpt_tools.analysis.stability import steady
 from ckpt_tools.errors import CkptError, UsageError
 from ckpt_tools.findings import Finding
 from ckpt_tools.lineages import BestMetric, Lineage, identify
-from ckpt_tools.lineages.base import LEARNING_RATE, STEP, required_variables
 from ckpt_tools.lineages.comirec import keras2_slots, keras2_vars, tf1, trainer
+from ckpt_tools.lineages.comirec.models import required_variables
+from ckpt_tools.lineages.names import BEST_METRIC, LEARNING_RATE, STEP
 from ckpt_tools.readers import Checkpoint, open_checkpoint
+from ckpt_tools.runs.declared_run import DeclaredRun
 from ckpt_tools.runs.experiments import BEST_LINE, Experiment, resolve
 from ckpt_tools.runs.logs import collect, suspect_direction
 
@@ -53,6 +56,7 @@ class Forecast:
     survives: dict[str, bool] = field(default_factory=dict)
     latest: str | None = None
     findings: tuple[Finding, ...] = ()
+    declared: DeclaredRun | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -60,8 +64,8 @@ class Forecast:
             "trainer": self.trainer,
             "verdict": self.verdict,
             "sentence": self.sentence,
-            "lineage": self.lineage.to_json() if self.lineage else None,
-            "best_metric": {"status": self.best_metric.status, "value": self.best_metric.value},
+            "lineage": described.to_json() if (described := self.lineage or self.declared) else None,
+            BEST_METRIC: {"status": self.best_metric.status, "value": self.best_metric.value},
             "restored": list(self.restored),
             "converted": list(self.converted),
             "missing": list(self.missing),
@@ -103,11 +107,33 @@ def forecast(path: str, *, trainer: str = "trainer", keras: int = 3, thorough: b
             )
         lineage = identify(checkpoint)
         if lineage is None:
+            declared = DeclaredRun.of(checkpoint) if trainer == "trainer" else None
+            if declared is not None:
+                return _of_declared(path, checkpoint, declared)
             sentence = "blocked: not a checkpoint of a known ComiRec trainer"
             return Forecast(path, prefix, trainer, "blocked", sentence)
         if trainer == "trainer":
             return _with_trainer(path, checkpoint, lineage, thorough)
         return _with_old(path, checkpoint, lineage, trainer, keras)
+
+
+def _of_declared(path: str, checkpoint: Checkpoint, run: DeclaredRun) -> Forecast:
+    """What the run's own trainer would do: ours has no model for it."""
+    found = outlook(path, checkpoint, run)
+    return Forecast(
+        path=path,
+        prefix=checkpoint.prefix,
+        trainer=f"its own trainer ({run.declaration.id})",
+        verdict=found.verdict,
+        sentence=found.sentence,
+        best_metric=found.best_metric,
+        restored=found.names,
+        unused=found.unused,
+        survives=found.survives,
+        latest=found.latest,
+        findings=found.findings,
+        declared=run,
+    )
 
 
 def _damage(checkpoint: Checkpoint, thorough: bool) -> tuple[Finding, ...]:
@@ -164,7 +190,7 @@ def _with_trainer(path: str, checkpoint: Checkpoint, lineage: Lineage, thorough:
         left=left,
         unused=tuple(_unused(checkpoint, lineage, left)),
         survives={
-            "best_metric": best.status == "present",
+            BEST_METRIC: best.status == "present",
             "patience": "state/trials" in lineage.tensors,
             "optimizer": not any(name.startswith("optimizer/") for name in missing),
         },
@@ -243,7 +269,7 @@ def _with_old(path: str, checkpoint: Checkpoint, lineage: Lineage, name: str, ke
         restored=tuple(restored),
         missing=tuple(n for n in needed if n not in restored),
         left=tuple(n for n in _left(lineage, restored) if n not in needed),
-        survives={"best_metric": best, "patience": False, "optimizer": optimizer},
+        survives={BEST_METRIC: best, "patience": False, "optimizer": optimizer},
         findings=() if verdict == "safe" else (finding,),
     )
 

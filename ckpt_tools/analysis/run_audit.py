@@ -12,20 +12,23 @@ import shlex
 import time
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
-from ckpt_tools.analysis.inspection import inspect
+from ckpt_tools.analysis.inspection import Inspection, inspect
 from ckpt_tools.analysis.resume_forecast import Verdict, forecast
 from ckpt_tools.analysis.selection import matcher, ordered
 from ckpt_tools.analysis.stability import PAUSES, let_rest, steady
 from ckpt_tools.errors import BusyError, CkptError, NotFoundError, StorageError, UnsupportedError
 from ckpt_tools.findings import Finding, Severity
+from ckpt_tools.format.filenames import KERAS_MAPS, index_name, is_data
 from ckpt_tools.fs import paths
 from ckpt_tools.fs.witness import Witness, watching
 from ckpt_tools.readers import open_checkpoint
-from ckpt_tools.readers.keras_names import MAPS
 from ckpt_tools.readers.saved_model import VARIABLES, is_saved_model
+from ckpt_tools.runs.curve import Curve
+from ckpt_tools.runs.declared_history import logged_best, value_declared
+from ckpt_tools.runs.declared_run import DeclaredRun
 from ckpt_tools.runs.discovery import Discovery, Kind, Run
 from ckpt_tools.runs.experiments import Experiment
 from ckpt_tools.runs.logs import Best, Evidence, collect
@@ -48,7 +51,7 @@ class Row:
     checkpoint, ``best_logged`` the one in its logs. ``age_days`` counts from its newest file. ``digest`` is the SHA-256
     of the index, which holds the checksum of every tensor, or (when every byte is read) of a single file: equal digests
     are ``duplicates``. ``safe_to_delete`` says which run holds all that this one does; None when it may be the only
-    holder of a best.
+    holder of a best. ``curve`` is the history that its logs tell.
     """
 
     path: str
@@ -73,9 +76,12 @@ class Row:
     location: str = ""
     prefix: str | None = None
     fix: str | None = None
+    curve: Curve = field(default_factory=Curve, compare=False)
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "orphans": list(self.orphans), "duplicates": list(self.duplicates)}
+        row = {name: getattr(self, name) for name in COLUMNS}
+        lists = {"orphans": list(self.orphans), "duplicates": list(self.duplicates)}
+        return {**row, **lists, "recalls": self.curve.recalls, "resumes": list(self.curve.resumes)}
 
 
 @dataclass(frozen=True)
@@ -110,7 +116,8 @@ class Audit:
         }
 
 
-COLUMNS = tuple(field.name for field in fields(Row))
+# What rows are chosen and ordered by; a curve is neither more nor less than another.
+COLUMNS = tuple(each.name for each in fields(Row) if each.name != "curve")
 
 
 def selector(expressions: Iterable[str] = (), sort: str | None = None) -> Callable[[Audit], Audit]:
@@ -215,7 +222,7 @@ def _describe(run: Run, root: str, *, verify: bool = False) -> Row:
     experiment = Experiment(run.path) if run.kind == "experiment" else None
     evidence = collect(experiment) if experiment else Evidence()
     logged = evidence.best
-    row = replace(row, best_logged=logged.recall if logged else None)
+    row = replace(row, best_logged=logged.recall if logged else None, curve=evidence.curve)
     if run.prefix is None:
         error = run.problem or NotFoundError("there is no checkpoint", path=run.path)
         best: Best = "lost" if logged and isinstance(error, NotFoundError) else "unknown"
@@ -239,7 +246,7 @@ def _relative(path: str, root: str) -> str:
 def _is_gone(prefix: str, error: CkptError) -> bool:
     """Whether nothing is left of what was there a moment ago, as when its trainer made room for the next."""
     with contextlib.suppress(CkptError):
-        return isinstance(error, NotFoundError) and not any(map(paths.has_file, (prefix, f"{prefix}.index")))
+        return isinstance(error, NotFoundError) and not any(map(paths.has_file, (prefix, index_name(prefix))))
     return False
 
 
@@ -261,8 +268,11 @@ def _opened(row: Row, run: Run, verify: bool, evidence: Evidence) -> Row:
     best = evidence.best_in(stored=stored, step=found.step)
     row = replace(row, format=found.format, step=found.step, digest=digest, best=best, best_stored=stored)
     damage = [finding for finding in found.findings if finding.severity == "damage"]
-    if found.lineage is not None:
-        row = replace(row, lineage=found.lineage.id, model=found.lineage.model_type)
+    if found.declared is not None:
+        row = _declared(row, found.declared, found)
+    if found.lineage is not None or found.declared is not None:
+        if found.lineage is not None:
+            row = replace(row, lineage=found.lineage.id, model=found.lineage.model_type)
         outlook = forecast(target, thorough=verify)
         row = replace(row, verdict=outlook.verdict, sentence=outlook.sentence)
         row = replace(row, fix=next((finding.fix for finding in outlook.findings if finding.fix), None))
@@ -276,6 +286,23 @@ def _opened(row: Row, run: Run, verify: bool, evidence: Evidence) -> Row:
         error = CkptError(first.message, path=first.path, key=first.key, offset=first.offset, hint=first.fix)
         row = _hopeless(row, error, "damaged")
     return row
+
+
+def _declared(row: Row, run: DeclaredRun, found: Inspection) -> Row:
+    """A run as its declaration describes it: which metric its logs tell, and whether this checkpoint holds the best."""
+    chosen = logged_best(found.prefix, run)
+    best = chosen.best if chosen else None
+    row = replace(row, lineage=run.declaration.id)
+    if chosen is None or best is None:
+        return row
+    held = row.best_stored
+    with contextlib.suppress(CkptError):
+        held = value_declared(chosen, run, found.prefix, found.step).evaluation.value
+    if held is None:
+        return replace(row, best_logged=best.value)
+    # Of other checkpoints than the best it says nothing that they do not hold it.
+    state: Best = "kept" if best.agrees_with(held) else "lost" if run.is_best(found.prefix) else "unknown"
+    return replace(row, best_logged=best.value, best=state)
 
 
 def _health(error: CkptError) -> Health:
@@ -301,8 +328,8 @@ def _hopeless(row: Row, error: CkptError, health: Health, *, only_named_wrongly:
 def _digest(prefix: str, *, verify: bool) -> str | None:
     """Of the index; of what has none every byte is read, so that it has one only then."""
     digest = hashlib.sha256()
-    if paths.is_file(f"{prefix}.index"):
-        digest.update(paths.read_file(f"{prefix}.index", limit=_MAX_INDEX_BYTES))
+    if paths.is_file(index_name(prefix)):
+        digest.update(paths.read_file(index_name(prefix), limit=_MAX_INDEX_BYTES))
         return digest.hexdigest()
     files = _files_of(prefix) if verify else {}
     for name, path in sorted(files.items()):
@@ -318,9 +345,9 @@ def _files_of(prefix: str) -> dict[str, str]:
     """The files that tell one checkpoint without an index from another, by what they are to it."""
     if is_saved_model(prefix):
         # The bundle's index holds the checksums of its data.
-        data = os.path.join(prefix, f"{VARIABLES}.data-")
-        return {paths.relative(path, prefix): path for path in paths.files_below(prefix) if not path.startswith(data)}
-    if prefix.endswith(MAPS):
+        found = {paths.relative(path, prefix): path for path in paths.files_below(prefix)}
+        return {name: path for name, path in found.items() if not (name.startswith(VARIABLES) and is_data(name))}
+    if prefix.endswith(KERAS_MAPS):
         from ckpt_tools.readers.keras_h5 import shards_of_map  # HDF5 is loaded only for its files
 
         return {"": prefix, **{os.path.basename(path): path for path in shards_of_map(prefix)}}

@@ -8,11 +8,9 @@ from collections.abc import Callable, Sequence
 
 from ckpt_tools.analysis.verification import verify
 from ckpt_tools.errors import CkptError, StorageError
-from ckpt_tools.format.state import FILE_NAME, encode_state
+from ckpt_tools.format.filenames import INDEX, STATE_FILE, UNFINISHED_SAVE
+from ckpt_tools.format.state import encode_state
 from ckpt_tools.fs import durable, local
-
-UNFINISHED = "unfinished_temp"
-_INDEX = ".index"
 
 
 class Line:
@@ -30,7 +28,7 @@ class Line:
         For a bundle ``write`` takes a prefix. Raises StorageError when it cannot be saved or read back: what was saved
         before is untouched.
         """
-        unfinished = os.path.join(self.directory, UNFINISHED)
+        unfinished = os.path.join(self.directory, UNFINISHED_SAVE)
         durable.make_directory(self.directory)
         durable.sync_directory(os.path.dirname(os.path.abspath(self.directory)))
         self.tidy()
@@ -42,7 +40,7 @@ class Line:
                 write(draft)
             except OSError as error:
                 raise StorageError(f"cannot save: {error.strerror or error}", path=draft) from error
-            files = sorted(os.listdir(unfinished), key=lambda file: file.endswith(_INDEX))
+            files = sorted(os.listdir(unfinished), key=lambda file: file.endswith(INDEX))
             for file in files:
                 durable.sync_file(os.path.join(unfinished, file))
             found = verify(draft)
@@ -64,7 +62,7 @@ class Line:
         """Name a bundle in the directory's ``checkpoint`` file, for what restores the newest of a directory."""
         if not self._suffix:
             name = os.path.basename(path)
-            durable.write_atomic(os.path.join(self.directory, FILE_NAME), encode_state(name, [name]))
+            durable.write_atomic(os.path.join(self.directory, STATE_FILE), encode_state(name, [name]))
 
     def retire(self, stay: Sequence[str]) -> None:
         """Remove this line's checkpoints but some; an index goes first, so that none names data that is gone."""
@@ -77,13 +75,13 @@ class Line:
 
     def tidy(self) -> None:
         """Remove what a save that was killed left."""
-        unfinished = os.path.join(self.directory, UNFINISHED)
+        unfinished = os.path.join(self.directory, UNFINISHED_SAVE)
         if os.path.isdir(unfinished):
             durable.remove_below(unfinished)
 
     def _files(self) -> list[str]:
         files = [name for name in local.list_directory(self.directory) if self._file.fullmatch(name)]
-        return sorted(files, key=lambda file: not file.endswith(_INDEX))
+        return sorted(files, key=lambda file: not file.endswith(INDEX))
 
     def _next_number(self) -> int:
         """One that no file has, whoever wrote it."""

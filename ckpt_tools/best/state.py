@@ -11,7 +11,7 @@ from typing import Any
 
 from ckpt_tools.errors import CorruptError, UsageError
 from ckpt_tools.fs import durable, local
-from ckpt_tools.runs.metric_lines import Mode, mode_of
+from ckpt_tools.runs.metric_lines import Mode, better, mode_of
 
 FILE = "best.json"
 SCHEMA_VERSION = 1
@@ -46,7 +46,8 @@ class BestState:
             return False
         if self.best is None:
             return True
-        return value > self.best + min_delta if self.mode == "max" else value < self.best - min_delta
+        by = min_delta if self.mode == "max" else -min_delta
+        return better(self.mode, value, self.best + by)
 
     def after(self, value: float, *, step: int, epoch: int = -1, min_delta: float = 0.0) -> BestState:
         """The state after an evaluation: a new best, or one more trial."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ckpt_tools.analysis import manifest as lists
-from ckpt_tools.console.output import write_text
+from ckpt_tools.console.documents import write_text
 from ckpt_tools.errors import CkptError, UsageError
 from ckpt_tools.findings import Finding
 from ckpt_tools.fs import paths

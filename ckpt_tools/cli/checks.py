@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ckpt_tools.cli.check import Check
-from ckpt_tools.console.output import Output, require_document, write_text
+from ckpt_tools.console.documents import require_document, write_text
+from ckpt_tools.console.output import Output
 from ckpt_tools.errors import EXIT_FINDINGS, EXIT_OK, CkptError, UsageError
 from ckpt_tools.findings import Finding
+from ckpt_tools.format.filenames import index_name
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -101,7 +103,7 @@ def write(checks: Sequence[Check], command: str, *, junit: str | None, sarif: st
 
 def file_of(path: str, prefix: str | None) -> str:
     """The file that stands for a checkpoint: a code host shows nothing at a prefix or a directory."""
-    candidates = [f"{prefix}.index", prefix] if prefix else []
+    candidates = [index_name(prefix), prefix] if prefix else []
     return next((name for name in (*candidates, path) if name and os.path.isfile(name)), path)
 
 

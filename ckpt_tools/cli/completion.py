@@ -8,8 +8,7 @@ import re
 import typer
 
 from ckpt_tools.errors import CkptError
-
-_KERAS = (".h5", ".hdf5", ".keras", ".weights.json")
+from ckpt_tools.format.filenames import KERAS_ENDINGS, KERAS_MAPS
 
 
 def complete_path(incomplete: str) -> list[str]:
@@ -57,7 +56,7 @@ def _matching(incomplete: str) -> list[str]:
         for entry in os.scandir(place):
             if entry.is_dir():
                 names.add(f"{entry.name}{os.sep}")
-            elif entry.name.endswith(_KERAS):
+            elif entry.name.endswith((*KERAS_ENDINGS, *KERAS_MAPS)):
                 names.add(entry.name)
     except OSError:
         return []

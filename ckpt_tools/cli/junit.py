@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from xml.etree import ElementTree
 
 from ckpt_tools.cli.check import Check, failing
-from ckpt_tools.console.output import safe
+from ckpt_tools.console.escapes import safe
 from ckpt_tools.findings import Finding
 
 

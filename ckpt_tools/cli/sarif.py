@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ckpt_tools.cli.check import Check
-from ckpt_tools.console.output import safe
+from ckpt_tools.console.escapes import safe
 from ckpt_tools.findings import Finding
 from ckpt_tools.redaction import redacted
 from ckpt_tools.version import __version__

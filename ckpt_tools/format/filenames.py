@@ -36,17 +36,33 @@ INDEX, META = ".index", ".meta"
 STATE_DIRECTORY = ".ckpt-tools"
 UNFINISHED_SAVE = "unfinished_temp"
 KERAS_ENDINGS = (".h5", ".hdf5", ".keras")
+# The maps of weights that are spread over several HDF5 files: of Keras 3, of transformers.
+KERAS_MAPS = (".weights.json", ".h5.index.json")
+
 # Data files and shards of version 1 are numbered with five digits; TensorFlow writes more where they do not do.
-_NUMBERED = r"(?P<shard>\d{5,})-of-(?P<count>\d{5,})"
+_DIGITS = r"\d{5,}"
+_NUMBERED = rf"(?P<shard>{_DIGITS})-of-(?P<count>{_DIGITS})"
+_DATA = rf"data-{_DIGITS}-of-{_DIGITS}"
+# The end of a data file's name, for expressions that look for one in a text.
+DATA_ENDING = rf"\.{_DATA}"
 
 _PART = re.compile(rf"(?P<prefix>.*)\.(?:(?P<part>index|meta)|data-{_NUMBERED})", re.DOTALL)
-_V1_SHARD = re.compile(r"(?P<prefix>.+)-(?:\d{5,}|\?{5,})-of-(?P<count>\d{5,})", re.DOTALL)
+_V1_SHARD = re.compile(rf"(?P<prefix>.+)-(?P<shard>{_DIGITS}|\?{{5,}})-of-(?P<count>{_DIGITS})", re.DOTALL)
+_V1_ANY_SET = re.compile(r"(?P<prefix>.+)-\?{5}-of-\?{5}", re.DOTALL)
+_KERAS_SHARDS = {
+    ".weights.json": re.compile(rf"(?P<name>.+)_{_DIGITS}\.weights\.h5", re.DOTALL),
+    ".h5.index.json": re.compile(rf"(?P<name>.+)-{_DIGITS}-of-{_DIGITS}\.h5", re.DOTALL),
+}
 _UNFINISHED_FOLDER = re.compile(r".+_temp(_[0-9a-f]{32})?", re.DOTALL)
-_PART_OF_UNFINISHED = re.compile(
-    r"(part-\d{5,}-of-\d{5,}|ckpt-\d+)\.(index|data-\d{5,}-of-\d{5,})(\.tempstate\d+)?|ckpt-\d+_temp", re.DOTALL
+_PART_OF_UNFINISHED = re.compile(rf"part-{_DIGITS}-of-{_DIGITS}\.(index|{_DATA})(\.tempstate\d+)?", re.DOTALL)
+_PART_OF_OWN_SAVE = re.compile(
+    rf".+-\d+(\.(index|{_DATA})(\.tempstate\d+)?|\.weights\.h5|\.keras|_temp(_[0-9a-f]{{32}})?)", re.DOTALL
 )
-_OWN_UNFINISHED = re.compile(r".+\.tmp-[0-9a-f]{8}|.*\.(index|data-\d{5,}-of-\d{5,})\.ckpt-tools", re.DOTALL)
+_TEMPORARY = re.compile(r"(?P<name>.+)\.tmp-[0-9a-f]{8}", re.DOTALL)
+_OWN_UNFINISHED = re.compile(rf"{_TEMPORARY.pattern}|.*\.(index|{_DATA}){re.escape(STATE_DIRECTORY)}", re.DOTALL)
 _UNFINISHED = re.compile(r".+\.tempstate\d+|(?:checkpoint|.*\.meta)\.tmp[0-9a-f]{8,32}", re.DOTALL)
+# Of savers of others, too: no proof that nobody needs it, but that it is no checkpoint yet.
+_DRAFT = re.compile(r".*(_temp(_[0-9a-f]{32})?|-tmp|\.tmp|\.tempstate\d*|\.orbax-checkpoint-tmp.*)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -62,6 +78,26 @@ class BundlePart:
     count: int | None = None
 
 
+@dataclass(frozen=True)
+class ShardOfV1:
+    """A file of a sharded checkpoint of version 1, or (``shard`` None) the pattern that stands for all of them.
+
+    ``count`` is text: a set is known by the digits in its name.
+    """
+
+    prefix: str
+    shard: int | None
+    count: str
+
+    @property
+    def pattern(self) -> str:
+        """What TensorFlow calls the set: ``PREFIX-?????-of-N``."""
+        return f"{self.prefix}-?????-of-{self.count}"
+
+
+# ------------------------------------------------------------------------------------------------ making
+
+
 def index_name(prefix: str) -> str:
     return f"{prefix}{INDEX}"
 
@@ -75,9 +111,9 @@ def data_name(prefix: str, shard: int, count: int) -> str:
     return f"{prefix}.data-{shard:05d}-of-{count:05d}"
 
 
-def temporary_index_name(prefix: str) -> str:
-    """The index of a rewrite before it is committed."""
-    return unfinished_name(index_name(prefix))
+def v1_shard_name(prefix: str, shard: int, count: int) -> str:
+    """The name of one shard of a checkpoint of version 1; ``shard`` counts from 0."""
+    return f"{prefix}-{shard:05d}-of-{count:05d}"
 
 
 def unfinished_name(path: str) -> str:
@@ -90,6 +126,9 @@ def temporary_name(path: str, token: str) -> str:
     return f"{path}.tmp-{token}"
 
 
+# ------------------------------------------------------------------------------------------------ telling
+
+
 def bundle_part(name: str) -> BundlePart | None:
     """What a file is to a bundle by its name, or None."""
     match = _PART.fullmatch(name)
@@ -100,10 +139,51 @@ def bundle_part(name: str) -> BundlePart | None:
     return BundlePart(match["prefix"], "data", int(match["shard"]), int(match["count"]))
 
 
+def is_data(name: str) -> bool:
+    """Whether a name is that of a bundle's data file."""
+    part = bundle_part(name)
+    return part is not None and part.part == "data"
+
+
+def shard_of_v1(path: str) -> ShardOfV1 | None:
+    """What a path is to a sharded checkpoint of version 1: one of its files, or the pattern of the set; or None."""
+    match = _V1_SHARD.fullmatch(path)
+    if match is None:
+        return None
+    shard = None if match["shard"].startswith("?") else int(match["shard"])
+    return ShardOfV1(match["prefix"], shard, match["count"])
+
+
 def v1_set(path: str) -> str | None:
     """``PREFIX-?????-of-N`` for that pattern itself and for the name of any shard of it; None for other names."""
-    match = _V1_SHARD.fullmatch(path)
-    return f"{match['prefix']}-?????-of-{match['count']}" if match else None
+    shard = shard_of_v1(path)
+    return shard.pattern if shard else None
+
+
+def v1_any_set(path: str) -> str | None:
+    """The prefix of ``PREFIX-?????-of-?????``, as TensorFlow's own pattern for a set is; None for other names."""
+    match = _V1_ANY_SET.fullmatch(path)
+    return match["prefix"] if match else None
+
+
+def keras_map_of(path: str) -> str | None:
+    """Where the map is of which a file would be a shard, by its name; None for a name that no shard has."""
+    for ending, shard in _KERAS_SHARDS.items():
+        if match := shard.fullmatch(path):
+            return f"{match['name']}{ending}"
+    return None
+
+
+def keras_map_beside(path: str) -> str | None:
+    """Where the map is when ``NAME.weights.h5`` is spread over several files; None for other names."""
+    name = path.removesuffix(".weights.h5")
+    return f"{name}.weights.json" if name != path else None
+
+
+def temporary_of(name: str) -> str | None:
+    """The name that a file would have got which this project had not yet put into place; None for other names."""
+    match = _TEMPORARY.fullmatch(name)
+    return match["name"] if match else None
 
 
 def is_unfinished(name: str) -> bool:
@@ -121,6 +201,12 @@ def is_unfinished_folder(name: str) -> bool:
     return bool(_UNFINISHED_FOLDER.fullmatch(name))
 
 
-def is_part_of_unfinished(name: str) -> bool:
-    """Whether a name is one that a save gives to what it puts into such a directory."""
-    return bool(_PART_OF_UNFINISHED.fullmatch(name))
+def is_part_of_unfinished(name: str, folder: str) -> bool:
+    """Whether a name is one that a save gives to what it puts into a directory of that name."""
+    parts = _PART_OF_OWN_SAVE if folder == UNFINISHED_SAVE else _PART_OF_UNFINISHED
+    return bool(parts.fullmatch(name))
+
+
+def is_draft(name: str) -> bool:
+    """Whether a file or directory is called as what some saver, known here or not, has not finished."""
+    return bool(_DRAFT.fullmatch(name))

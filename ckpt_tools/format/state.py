@@ -22,7 +22,6 @@ from dataclasses import dataclass
 
 from ckpt_tools.errors import CorruptError
 
-FILE_NAME = "checkpoint"
 MAX_BYTES = 1 << 20
 
 _LATEST, _ALL = "model_checkpoint_path", "all_model_checkpoint_paths"

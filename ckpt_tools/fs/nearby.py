@@ -6,6 +6,7 @@ import os
 import shlex
 from difflib import SequenceMatcher, get_close_matches
 
+from ckpt_tools.format.filenames import INDEX, index_name
 from ckpt_tools.fs import paths
 
 _MOST_NAMES = 2_000
@@ -32,12 +33,12 @@ def nearby(path: str | os.PathLike[str]) -> list[str]:
     except OSError:
         return []
     # A prefix is no file, but the beginning of the names of several.
-    prefixes = [name.removesuffix(".index") for name in names if name.endswith(".index")]
+    prefixes = [name.removesuffix(INDEX) for name in names if name.endswith(INDEX)]
     likely = get_close_matches(parts[0], dict.fromkeys([*prefixes, *sorted(names)]), n=3, cutoff=0.7)
     if likely and SequenceMatcher(None, parts[0], likely[0]).ratio() >= _SURE:
         likely = likely[:1]
     found = [os.path.join(here, name, *parts[1:]) for name in likely]
-    return [each for each in found if os.path.lexists(each) or os.path.isfile(f"{each}.index")]
+    return [each for each in found if os.path.lexists(each) or os.path.isfile(index_name(each))]
 
 
 def did_you_mean(path: str | os.PathLike[str]) -> str | None:

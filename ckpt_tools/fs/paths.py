@@ -1,17 +1,19 @@
 """Where things lie that are read: a path of this machine, or a URL (``s3://``, ``gs://``, ``https://`` and others).
 
-Readers and questions ask here, and do not know which it is. Local paths go to `storage` as they are; what is needed
-for URLs is imported when there is one.
+Readers and questions ask here, and do not know which it is. Local paths go to `ckpt_tools.fs.local` as they are; what
+is needed for URLs is imported when there is one.
 """
 
 from __future__ import annotations
 
 import contextlib
 import contextvars
+import errno
+import hashlib
 import os
 import posixpath
 import re
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Protocol
 
 from ckpt_tools.errors import CkptError, NotFoundError, UnsafeError
@@ -20,6 +22,8 @@ from ckpt_tools.fs.local import Fingerprint, PathLike, Status
 
 _glances: contextvars.ContextVar[dict[str, Status | None] | None] = contextvars.ContextVar("glances", default=None)
 _URL = re.compile(r"(?P<host>[A-Za-z][A-Za-z0-9+.:-]*://[^/]*)(?P<path>.*)", re.DOTALL)
+# So many bytes are read at once to make a digest.
+_PIECE = 1 << 22
 
 
 class File(Protocol):
@@ -108,14 +112,14 @@ def fingerprint(path: PathLike) -> Fingerprint:
 
 
 def identity(directory: PathLike) -> Hashable:
-    """The same for two paths of one directory; None when there is none. A URL has no links, and is its own."""
+    """The same for two paths of one directory; None when there is none. A URL has no links, and is its own.
+
+    Raises StorageError when the system does not say.
+    """
     if is_url(directory):
         return normal(directory)
-    try:
-        status = os.stat(directory)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
+    status = local.look(directory, follow=True)
+    return None if status is None else (status.st_dev, status.st_ino)
 
 
 # ---------------------------------------------------------------------------------------------- reading
@@ -138,6 +142,29 @@ def read_file(path: PathLike, *, limit: int) -> bytes:
         return file.read(0, file.size)
 
 
+def read_many(files: Sequence[tuple[str, int]], at_once: int) -> Iterator[bytes | CkptError]:
+    """The bytes of many small files, each with its size as it was listed, in their order; of one that cannot be read
+    the error. From a store ``at_once`` of them are asked for at the same time."""
+    if not files or not is_url(files[0][0]):
+        for path, size in files:
+            try:
+                yield read_file(path, limit=size)
+            except CkptError as error:
+                yield error
+        return
+    from ckpt_tools.fs import remote
+
+    yield from remote.read_many(files, at_once)
+
+
+def sha256_of(file: File) -> str:
+    """The digest of all bytes of an open file, in hexadecimal digits."""
+    digest = hashlib.sha256()
+    for offset in range(0, file.size, _PIECE):
+        digest.update(file.read(offset, min(_PIECE, file.size - offset)))
+    return digest.hexdigest()
+
+
 def list_directory(path: PathLike) -> list[str]:
     """The names in a directory, sorted."""
     return list(_scan(path)) if is_url(path) else local.list_directory(path)
@@ -152,15 +179,21 @@ def list_files(directory: PathLike, ending: str = "") -> list[str]:
 
 
 def scan(directory: PathLike) -> dict[str, Status]:
-    """The names in a directory, sorted, and what they are; links to nowhere are left out."""
+    """The names in a directory, sorted, and what they are; links to nowhere, or to where one may not look, are left
+    out. Raises NotFoundError, and StorageError when the system does not say what a name is (EIO, ESTALE)."""
     if is_url(directory):
         return _scan(directory)
     found = {}
     for name in local.list_directory(directory):
+        path = os.path.join(directory, name)
         try:
-            found[name] = Status.of(os.stat(os.path.join(directory, name)))
-        except OSError:
-            continue  # a link to nowhere, or a file that was just removed
+            found[name] = Status.of(os.stat(path))
+        except (FileNotFoundError, NotADirectoryError, PermissionError):
+            continue
+        except OSError as error:
+            if error.errno != errno.ELOOP:
+                with local.translated(path, "look at"):
+                    raise
     return found
 
 

@@ -11,7 +11,7 @@ import contextlib
 import os
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
@@ -165,6 +165,27 @@ class RemoteFile:
             )
         self._whole = bytes(sync(loop, web.fetch_beginning, self._store, self._place, self.size, self._headers))
         return self._whole[start:end]
+
+
+def read_many(files: Sequence[tuple[str, int]], at_once: int) -> Iterator[bytes | CkptError]:
+    """The bytes of many files of one store, each with the size that is expected, ``at_once`` of them in flight.
+
+    A file of another size is a BusyError: it was replaced since it was listed. Raises what reaching the store raises.
+    """
+    for start in range(0, len(files), 16 * at_once):
+        part = files[start : start + 16 * at_once]
+        store, _ = _store(part[0][0])
+        places = [url.partition("://")[2] if _scheme(url) not in _WEB else url for url, _ in part]
+        # One byte more than is listed: a file that has grown must not be taken for the one that was listed.
+        ends = [size + 1 for _, size in part]
+        found = store.cat_ranges(places, [0] * len(part), ends, batch_size=at_once, on_error="return")
+        for (url, size), content in zip(part, found, strict=True):
+            if isinstance(content, Exception):
+                yield _explained(url, "read", content)
+            elif len(content) != size:
+                yield BusyError(f"has not the {size} bytes that are listed", path=url)
+            else:
+                yield bytes(content)
 
 
 def look(url: str) -> Status | None:

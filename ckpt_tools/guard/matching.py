@@ -15,6 +15,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
+from ckpt_tools.format.filenames import INDEX
+
 Order = Literal["before", "after"]
 
 # How much closer one side must be to tell something, in seconds and as a ratio.
@@ -79,10 +81,12 @@ class Matcher:
             self._first = "before" if self._previous else "after"
         self._measure(event)
         if event.wanted:
-            ready = self._matched(event, self._previous, "before") if self._order_of(event) == "before" else []
+            before = self._order_of(event) == "before"
+            own = [save for save in self._previous if not (before and self._is_of_last(save, event))]
+            ready = self._matched(event, own, "before") if before else []
             matches += ready
             if not ready:
-                self._claim, self._before_claim = event, list(self._previous)
+                self._claim, self._before_claim = event, own
         self._last = event
         self._previous = late
         return matches
@@ -145,11 +149,24 @@ class Matcher:
         if not fitting:
             return []
         nearest = fitting[-1] if order == "before" else fitting[0]
-        # A save called best with training between it and the nearest is of another evaluation.
-        called = [save for save in fitting if save.called_best and _gap(save, nearest) < _LATE_SECONDS]
+        called = [save for save in fitting if save.called_best and self._is_beside(save, nearest, order)]
         save = nearest if not called else called[-1] if order == "before" else called[0]
         self._taken = {*sorted(self._taken)[-1000:], save.number}
         return [Match(claim.number, save.number)]
+
+    def _is_beside(self, save: Saved, nearest: Saved, order: Order) -> bool:
+        """Whether no training lies between two saves: it takes longer than what a trainer does at an evaluation."""
+        pause = max(save.begun, nearest.begun) - min(save.ended, nearest.ended)
+        if order == "before" and self._last is not None and save is not nearest:
+            return pause < min(_LATE_SECONDS, save.begun - self._last.time)
+        return pause < _LATE_SECONDS
+
+    def _is_of_last(self, save: Saved, event: Evaluated) -> bool:
+        """Whether what was saved after the last line was led to by it: the training lies between it and this line."""
+        if self._last is None:
+            return False
+        behind = max(0.0, save.begun - self._last.time)
+        return behind < _LATE_SECONDS and _CLEAR_RATIO * behind + _CLEAR_SECONDS < event.time - save.ended
 
     def _fitting(self, saves: list[Saved], claim: Evaluated) -> list[Saved]:
         return [save for save in saves if _of(save, claim) and save.number not in self._taken]
@@ -214,14 +231,9 @@ def _is_clear(one: float, other: float) -> bool:
     return far - near >= _CLEAR_SECONDS and far >= _CLEAR_RATIO * near
 
 
-def _gap(one: Saved, other: Saved) -> float:
-    """Seconds from the end of the earlier to the begin of the later; negative where they overlap."""
-    return max(one.begun, other.begun) - min(one.ended, other.ended)
-
-
 def _of(save: Saved, claim: Evaluated) -> bool:
     """Whether a save is of the file that the line named; of any, when it named none."""
     if claim.path is None:
         return True
     base = claim.path.rstrip("/").rsplit("/", 1)[-1]
-    return save.name.rsplit("/", 1)[-1] in (base, base.removesuffix(".index"))
+    return save.name.rsplit("/", 1)[-1] in (base, base.removesuffix(INDEX))

@@ -12,7 +12,10 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from ckpt_tools.errors import UsageError
+from ckpt_tools.runs import metric_lines
 from ckpt_tools.runs.metric_lines import (
+    HELD_OUT,
+    TRAINING,
     Mode,
     Reading,
     canonical,
@@ -24,8 +27,6 @@ from ckpt_tools.runs.metric_lines import (
     words_of,
 )
 
-_TRAINING = {"train", "training", "tr", "batch"}
-_HELD_OUT = {"val", "valid", "validation", "dev", "eval", "evaluation", "test"}
 _MOST_CANDIDATES = 64
 # So many lines are read for their names alone; after them only those that can be meant.
 _MOST_LINES = 2_000
@@ -86,7 +87,7 @@ def better(value: float, than: float | None, mode: Mode | None) -> bool:
         return False
     if than is None or mode is None:
         return True
-    return value > than if mode == "max" else value < than
+    return metric_lines.better(mode, value, than)
 
 
 class MetricReader:
@@ -215,11 +216,11 @@ class MetricReader:
         for reading in readings:
             words = words_of(reading.name)
             inside = any(words[i : i + len(asked)] == asked for i in range(len(words)))
-            foreign = is_praised(reading.name) or ({*words} & _TRAINING and not {*asked} & _TRAINING)
+            foreign = is_praised(reading.name) or ({*words} & TRAINING and not {*asked} & TRAINING)
             if asked and inside and not foreign:
                 found.setdefault(reading.key, reading)
         if len(found) > 1:
-            held_out = {key: each for key, each in found.items() if {*words_of(each.name)} & _HELD_OUT}
+            held_out = {key: each for key, each in found.items() if {*words_of(each.name)} & HELD_OUT}
             found = held_out if len(held_out) == 1 else found
         if len(found) > 1:
             self.conflict = tuple(reading.name for reading in found.values())

@@ -24,12 +24,14 @@ from typing import Any
 from ckpt_tools import transactions
 from ckpt_tools.analysis.verification import verify
 from ckpt_tools.errors import CkptError, CorruptError, StorageError
+from ckpt_tools.format.filenames import STATE_FILE, meta_name, temporary_of
 from ckpt_tools.format.object_graph import VALUE_SUFFIX
-from ckpt_tools.format.state import FILE_NAME, encode_state
+from ckpt_tools.format.state import encode_state
 from ckpt_tools.fs import durable, local
 from ckpt_tools.guard.metric import Identity, better
-from ckpt_tools.guard.saves import META, Kind, Save, why_not_whole
+from ckpt_tools.guard.saves import Kind, Save, why_not_whole
 from ckpt_tools.lineages.base import float32
+from ckpt_tools.lineages.names import BEST_METRIC
 from ckpt_tools.readers import Bundle, open_checkpoint
 from ckpt_tools.transactions.h5_values import add_float32
 
@@ -41,7 +43,6 @@ _MAX_EVENTS = 1 << 26
 _NAME = re.compile(r"\d{6,}")
 _HELD = re.compile(r"held-(\d{6,})")
 _TRASH = re.compile(r"(?:trash|making)-\d{6,}")
-_BEST = "best_metric"
 
 
 @dataclass(frozen=True)
@@ -210,7 +211,7 @@ class Pins:
             path = os.path.join(self.directory, name)
             if _TRASH.fullmatch(name):
                 durable.remove_below(path)
-            elif re.fullmatch(r"(?:guard\.json|pin\.json)\.tmp-[0-9a-f]{8}", name):
+            elif temporary_of(name) in ("guard.json", "pin.json"):
                 durable.remove(path)
         for pin in self.all():
             if pin.kind == "bundle":
@@ -324,7 +325,7 @@ class Pins:
                 pin = replace(pin, stored=_store(pin, value, identity))
         if pin.kind == "bundle":
             # So that what restores the newest of a directory finds it.
-            durable.write_atomic(os.path.join(pin.directory, FILE_NAME), encode_state(pin.name, [pin.name]))
+            durable.write_atomic(os.path.join(pin.directory, STATE_FILE), encode_state(pin.name, [pin.name]))
         _write_json(pin.directory, pin)
         for folder, _, _ in os.walk(pin.directory):
             durable.sync_directory(folder)
@@ -335,11 +336,11 @@ class Pins:
 
     def _take_graph(self, held: Pin) -> None:
         """Copy the graph that TensorFlow 1 writes behind a checkpoint, for those who restore by it."""
-        graph = os.path.join(self.run, held.source + META)
-        if held.kind == "bundle" and os.path.isfile(graph) and not os.path.lexists(held.path + META):
+        graph = os.path.join(self.run, meta_name(held.source))
+        if held.kind == "bundle" and os.path.isfile(graph) and not os.path.lexists(meta_name(held.path)):
             with contextlib.suppress(CkptError):
-                durable.copy(graph, held.path + META)
-                durable.sync_file(held.path + META)
+                durable.copy(graph, meta_name(held.path))
+                durable.sync_file(meta_name(held.path))
 
     def drop(self, pins: Iterable[Pin]) -> None:
         """Remove pins or what is held; killed half-way, the next `open` ends it."""
@@ -391,13 +392,13 @@ def _store(pin: Pin, value: float, identity: Identity | None) -> bool:
         with open_checkpoint(pin.path) as checkpoint:
             if not isinstance(checkpoint, Bundle):
                 return False
-            key = next((key for key in (_BEST + VALUE_SUFFIX, _BEST) if key in checkpoint.tensors), None)
+            key = next((key for key in (BEST_METRIC + VALUE_SUFFIX, BEST_METRIC) if key in checkpoint.tensors), None)
             if key is not None and checkpoint.tensors[key].dtype != "float32":
                 return False  # the trainer's own variable, of a type that a float32 must not replace
             plan = transactions.plan_scalar(
                 checkpoint,
-                key=key or (_BEST + VALUE_SUFFIX if checkpoint.graph else _BEST),
-                name=_BEST,
+                key=key or (BEST_METRIC + VALUE_SUFFIX if checkpoint.graph else BEST_METRIC),
+                name=BEST_METRIC,
                 value=float32(value),
                 reason="guard",
                 evidence=evidence,
@@ -412,7 +413,7 @@ def _store_in_h5(path: str, value: float) -> bool:
     new = durable.temporary_name(path)
     try:
         durable.copy(path, new)
-        if not add_float32(new, _BEST, float32(value)) or not verify(new).whole:
+        if not add_float32(new, BEST_METRIC, float32(value)) or not verify(new).whole:
             return False  # somebody else's is in it: what that means is not known
         durable.sync_file(new)
         durable.rename(new, path)

@@ -8,7 +8,6 @@ finds changed is another save. TensorFlow renames the data of a bundle into plac
 from __future__ import annotations
 
 import os
-import re
 import stat
 import time
 from collections.abc import Iterator
@@ -17,22 +16,28 @@ from typing import Literal
 
 from ckpt_tools.errors import CkptError
 from ckpt_tools.findings import Finding
+from ckpt_tools.format.filenames import (
+    KERAS_ENDINGS,
+    KERAS_MAPS,
+    META,
+    STATE_DIRECTORY,
+    bundle_part,
+    index_name,
+    is_data,
+    is_draft,
+    keras_map_of,
+    meta_name,
+    shard_of_v1,
+)
 from ckpt_tools.fs import local
 from ckpt_tools.readers import open_checkpoint
+from ckpt_tools.readers.saved_model import VARIABLES
 
 Kind = Literal["bundle", "saved-model", "keras", "v1"]
 
 # Larger trees are no runs: looking at them all the time would cost more than the training.
 MOST_ENTRIES = 50_000
-_SKIPPED = {"__pycache__", "node_modules", ".git", ".ckpt-tools"}
-_UNFINISHED = re.compile(r".*(_temp(_[0-9a-f]{32})?|-tmp|\.tmp|\.tempstate\d*|\.orbax-checkpoint-tmp.*)", re.DOTALL)
-_BUNDLE = re.compile(r"(?P<prefix>.+)\.(?:index|data-\d{5}-of-\d{5})", re.DOTALL)
-_KERAS = (".h5", ".hdf5", ".keras")
-_KERAS_MAP = (".weights.json", ".h5.index.json")
-_KERAS_SHARD = re.compile(r"(?P<stem>.+)_\d{5}\.weights\.h5", re.DOTALL)
-# The graph of a TensorFlow 1 session: written behind the checkpoint, and no part of it.
-META = ".meta"
-_V1_SHARD = re.compile(r"(?P<prefix>.+)-\d{5}-of-\d{5}", re.DOTALL)
+_SKIPPED = {"__pycache__", "node_modules", ".git", STATE_DIRECTORY}
 _LOGS = (".log", ".out", ".txt", ".jsonl", ".csv")
 _GRAIN_NS = 100_000_000  # a directory that changed this lately may have changed again within the same tick
 
@@ -67,7 +72,7 @@ class Save:
 
     def data(self, file: File) -> bool:
         """Whether a file holds a bundle's data, which TensorFlow renames into place and never changes after that."""
-        return re.search(r"\.data-\d{5}-of-\d{5}$", file.name) is not None
+        return is_data(file.name)
 
     def unchanged(self) -> bool:
         """Whether its files still are what they were."""
@@ -223,7 +228,7 @@ class Watch:
 
     def _below(self, folder: _Folder, path: str, name: str) -> None:
         place = os.path.join(path, name)
-        if _UNFINISHED.fullmatch(name):
+        if is_draft(name):
             try:
                 with os.scandir(place) as drafts:
                     self._drafts.update(draft.inode() for draft in drafts)
@@ -241,21 +246,22 @@ class Watch:
         there = {*names}
         bundles: dict[str, list[str]] = {}
         for name in names:
-            if _UNFINISHED.fullmatch(name):
+            if is_draft(name):
                 continue
-            match = _BUNDLE.fullmatch(name)
-            if match is not None:
-                bundles.setdefault(match["prefix"], []).append(name)
-            elif name.endswith(_KERAS):
-                shard = _KERAS_SHARD.fullmatch(name)
-                if shard is None or not any(f"{shard['stem']}{end}" in there for end in _KERAS_MAP):
+            part = bundle_part(name)
+            if part is not None and part.part == "meta":
+                # The graph of a TensorFlow 1 session: written behind the checkpoint, and no part of it.
+                if part.prefix and index_name(part.prefix) not in there:
+                    yield from self._version_1(folder, part.prefix, names)
+            elif part is not None:
+                if part.prefix:
+                    bundles.setdefault(part.prefix, []).append(name)
+            elif name.endswith(KERAS_ENDINGS):
+                if keras_map_of(name) not in there:
                     yield from self._save(folder, name, "keras", [name])
-            elif name.endswith(_KERAS_MAP):
-                stem = next(name.removesuffix(end) for end in _KERAS_MAP if name.endswith(end))
-                shards = [each for each in names if (m := _KERAS_SHARD.fullmatch(each)) and m["stem"] == stem]
+            elif name.endswith(KERAS_MAPS):
+                shards = [each for each in names if keras_map_of(each) == name]
                 yield from self._save(folder, name, "keras", [*shards, name])
-            elif name.endswith(META) and f"{name.removesuffix(META)}.index" not in there:
-                yield from self._version_1(folder, name.removesuffix(META), names)
             elif name.endswith(_LOGS):
                 path = os.path.join(folder, name)
                 try:
@@ -265,7 +271,7 @@ class Watch:
                 if stat.S_ISREG(status.st_mode):
                     self.logs[path] = status.st_size
         for prefix, parts in bundles.items():
-            if f"{prefix}.index" in there:
+            if index_name(prefix) in there:
                 yield from self._save(folder, prefix, "bundle", parts)
 
     def _save(self, folder: str, name: str, kind: Kind, names: list[str]) -> Iterator[Save]:
@@ -277,11 +283,11 @@ class Watch:
             yield Save(os.path.join(folder, name) if name else folder, kind, folder, files)
 
     def _version_1(self, folder: str, prefix: str, names: list[str]) -> Iterator[Save]:
-        shards = [name for name in names if (m := _V1_SHARD.fullmatch(name)) and m["prefix"] == prefix]
+        shards = {name: part for name in names if (part := shard_of_v1(name)) and part.prefix == prefix}
         single = [prefix] if prefix in names else []
         if single or shards:
-            label = prefix if single else f"{prefix}-?????-of-{shards[0].rsplit('-', 1)[1]}"
-            yield from self._save(folder, label, "v1", [*(single or shards), f"{prefix}{META}"])
+            label = prefix if single else next(iter(shards.values())).pattern
+            yield from self._save(folder, label, "v1", [*(single or shards), meta_name(prefix)])
 
     def _is_saved_model(self, folder: str) -> bool:
         known = self._folders.get(folder)
@@ -290,9 +296,9 @@ class Watch:
     def _saved_model(self, folder: str) -> Iterator[Save]:
         names = []
         for place, below, files in os.walk(folder):
-            below[:] = [name for name in below if not _UNFINISHED.fullmatch(name) and name not in _SKIPPED]
+            below[:] = [name for name in below if not is_draft(name) and name not in _SKIPPED]
             names += [os.path.relpath(os.path.join(place, name), folder) for name in files]
             if len(names) > MOST_ENTRIES:
                 return
-        if os.path.join("variables", "variables.index") in names:
+        if index_name(VARIABLES) in names:
             yield from self._save(folder, "", "saved-model", names)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,7 +63,7 @@ def status(run: str) -> Status:
     pins = Pins(run)
     if not os.path.isdir(pins.directory):
         raise NotFoundError(
-            "no pins: this run was never guarded", path=run, hint=f"ckpt guard {run} -- python train.py  guards it"
+            "no pins: this run was never guarded", path=run, hint=f"ckpt guard {shlex.quote(run)} -- python train.py"
         )
     busy = False
     if os.access(pins.directory, os.W_OK):

@@ -11,7 +11,7 @@ import json
 import math
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ckpt_tools.errors import NotFoundError, UnsupportedError, UsageError
@@ -19,18 +19,23 @@ from ckpt_tools.findings import Finding
 from ckpt_tools.format.bundle import OBJECT_GRAPH_KEY
 from ckpt_tools.format.object_graph import VALUE_SUFFIX, add_variable
 from ckpt_tools.lineages.base import BestMetric, float32
-from ckpt_tools.lineages.tensor_names import bare, tell_roles
+from ckpt_tools.lineages.declared.roles import key_of, roles_of
+from ckpt_tools.lineages.declared.trust import require_trust
+from ckpt_tools.lineages.names import BEST_METRIC, BEST_METRIC_MEANING
+from ckpt_tools.lineages.scalars import is_start_value
+from ckpt_tools.lineages.tensor_names import bare
 from ckpt_tools.lineages.unknown import best_of, step_of
-from ckpt_tools.operations.command_evaluator import measure
+from ckpt_tools.operations.command_evaluator import CommandEvaluation, measure
 from ckpt_tools.readers import Bundle
-from ckpt_tools.runs.metric_history import Chosen, choose, from_name, read_history, value_of
-from ckpt_tools.runs.metric_lines import Mode, canonical, mode_of
+from ckpt_tools.runs.declared_history import choose_declared, history_of, value_declared
+from ckpt_tools.runs.declared_run import DeclaredRun
+from ckpt_tools.runs.metric_history import from_name
+from ckpt_tools.runs.metric_lines import Mode, better, mode_of
 from ckpt_tools.transactions import Plan, Value, plan_values
 
 if TYPE_CHECKING:
     from ckpt_tools.operations.backfill_options import Options
 
-NAME, MEANING = "best_metric", "best_metric_meaning"
 # What a scalar variable of a best may be stored as, and how its little-endian bytes are made.
 _PACK = {"float32": "<f", "float64": "<d", "float16": "<e"}
 
@@ -62,12 +67,14 @@ def find(bundle: Bundle, options: Options) -> Found:
     Raises UsageError where it must be said which metric is meant, or another value is stored; NotFoundError where no
     log tells; what `command_evaluator.measure` raises.
     """
-    roles = tell_roles(bundle.tensors, bundle.graph)
+    run = DeclaredRun.of(bundle)
+    options = _as_declared(bundle, options, run)
+    roles = roles_of(bundle.tensors, bundle.graph, run.declaration if run else None)
     step = step_of(bundle, roles)
     stored = _stored(bundle, best_of(bundle, roles), options)
     if stored.status == "present" and not (options.value is not None or options.from_logs or options.evaluation):
         return _left_alone(stored, stored.value or 0.0, {})
-    known = _known(bundle, options, step)
+    known = _known(bundle, options, step, run)
     if not math.isfinite(known.value):
         raise UsageError(f"the value found is {known.value}: no best metric is NaN or infinite", path=bundle.prefix)
     direction = options.mode or known.mode or (mode_of(known.metric) if known.metric else None)
@@ -90,15 +97,33 @@ def find(bundle: Bundle, options: Options) -> Found:
             )
     plan = _plan(bundle, stored.key if options.into or _is_ours(stored.key) else None, known, meaning)
     what = f"{known.metric} " if known.metric else ""
-    sentence = f"{NAME if plan.changes and not options.into else stored.key} {what}{known.value:.6g}"
+    sentence = f"{BEST_METRIC if plan.changes and not options.into else stored.key} {what}{known.value:.6g}"
     if direction:
         sentence += f" ({direction})"
     sentence += f"; {known.reason}"
     return Found(known.value, meaning, sentence, plan, known.findings)
 
 
+def _as_declared(bundle: Bundle, options: Options, run: DeclaredRun | None) -> Options:
+    """What was not asked for as the declaration has it: the variable of the best, the unit, the evaluation.
+
+    Raises UnsafeError when the declaration names a command and is not trusted.
+    """
+    if run is None:
+        return options
+    said = run.declaration
+    into = options.into or (said.variables.best if key_of(said.variables.best, bundle.tensors) else None)
+    options = replace(options, into=into, unit=options.unit or said.metric.unit)
+    if said.evaluate is None or options.value is not None or options.from_logs or options.evaluation is not None:
+        return options
+    require_trust(said)
+    evaluation = CommandEvaluation(said.evaluate.command, said.evaluate.pattern, directory=said.directory)
+    metric, mode = options.metric or said.metric.name, options.mode or said.metric.mode
+    return replace(options, evaluation=evaluation, metric=metric, mode=mode)
+
+
 def _is_ours(key: str | None) -> bool:
-    return key is not None and bare(key) == NAME
+    return key is not None and bare(key) == BEST_METRIC
 
 
 def _stored(bundle: Bundle, best: BestMetric, options: Options) -> BestMetric:
@@ -115,7 +140,7 @@ def _stored(bundle: Bundle, best: BestMetric, options: Options) -> BestMetric:
             f"--into {options.into}: a {info.dtype} {list(info.shape)} cannot hold a metric", path=bundle.prefix
         )
     value = float(struct.unpack(_PACK[info.dtype], b"".join(bundle.chunks(key)))[0])
-    unset = value == 0 or not math.isfinite(value)
+    unset = is_start_value(value)
     return BestMetric("unset" if unset else "present", value, key)
 
 
@@ -126,14 +151,14 @@ def _same(bundle: Bundle, stored: BestMetric, value: float) -> bool:
 
 
 def _left_alone(stored: BestMetric, value: float, meaning: Mapping[str, Any]) -> Found:
-    return Found(value, meaning, f"has {bare(stored.key or NAME)} {value:.6g} already: left alone", None)
+    return Found(value, meaning, f"has {bare(stored.key or BEST_METRIC)} {value:.6g} already: left alone", None)
 
 
-def _known(bundle: Bundle, options: Options, step: int | None) -> _Known:
+def _known(bundle: Bundle, options: Options, step: int | None, run: DeclaredRun | None) -> _Known:
     if options.value is not None:
         findings, chosen = [], None
         with contextlib.suppress(NotFoundError, UsageError):
-            chosen = choose(read_history(bundle.prefix), options.metric, options.mode)
+            chosen = choose_declared(history_of(bundle.prefix, run), run, options.metric, options.mode)
         if chosen is not None and not any(each.agrees_with(options.value) for each in chosen.evaluations):
             best = chosen.best
             message = f"--value {options.value:g} is in no log of {chosen.name}"
@@ -154,23 +179,25 @@ def _known(bundle: Bundle, options: Options, step: int | None) -> _Known:
             hint="take the value from its logs with --from-logs, measure it with --evaluate COMMAND --pattern REGEX, "
             "or give it with --value and --metric",
         )
-    return _logged(bundle, options, step)
+    return _logged(bundle, options, step, run)
 
 
-def _logged(bundle: Bundle, options: Options, step: int | None) -> _Known:
-    history = read_history(bundle.prefix)
+def _logged(bundle: Bundle, options: Options, step: int | None, run: DeclaredRun | None) -> _Known:
+    history = history_of(bundle.prefix, run)
+    if history.unread is not None:
+        raise history.unread
     try:
-        chosen = choose(history, options.metric, options.mode)
+        chosen = choose_declared(history, run, options.metric, options.mode)
     except NotFoundError:
         named = from_name(bundle.prefix, options.metric, options.mode)
         if named is None:
             raise
         chosen = named
-    found = value_of(chosen, bundle.prefix, step)
+    found = value_declared(chosen, run, bundle.prefix, step)
     findings = list(history.findings)
     best = chosen.best
     value = found.evaluation.value
-    if best is not None and not best.agrees_with(value) and _better(chosen, best.value, value):
+    if best is not None and not best.agrees_with(value) and better(chosen.mode, best.value, value):
         at = f" in epoch {best.epoch}" if best.step is None and best.epoch is not None else ""
         at = f" at step {best.step}" if best.step is not None else at
         message = f"the log's best {chosen.name} is {best.value:g}{at}, but this checkpoint is another one's"
@@ -180,30 +207,29 @@ def _logged(bundle: Bundle, options: Options, step: int | None) -> _Known:
     return _Known(value, chosen.name, chosen.mode, reason, evidence, tuple(findings))
 
 
-def _better(chosen: Chosen, one: float, other: float) -> bool:
-    return one > other if chosen.mode == "max" else one < other
-
-
 def _plan(bundle: Bundle, key: str | None, known: _Known, meaning: Mapping[str, Any]) -> Plan:
     """``best_metric`` and what it means; or only the value, in the variable that has it already."""
     evidence = {**known.evidence, "meaning": dict(meaning)}
     suffix = VALUE_SUFFIX if bundle.graph is not None else ""
-    own = key or NAME + suffix
+    own = key or BEST_METRIC + suffix
     dtype = bundle.tensors[own].dtype if own in bundle.tensors else "float32"
     code = _PACK.get(dtype)
     if code is None:
         raise UsageError(f"{own} is stored as {dtype}, which cannot hold a metric", path=bundle.prefix)
-    values = {own: Value.of(dtype, (), struct.pack(code, known.value), known.value)}
-    ours = canonical(bare(own)) == NAME
+    try:
+        values = {own: Value.of(dtype, (), struct.pack(code, known.value), known.value)}
+    except OverflowError:
+        raise UsageError(f"{known.value:g} does not fit into {dtype}, as {own} is stored", path=bundle.prefix) from None
+    ours = own == BEST_METRIC + suffix  # one that is spelt nearly so is another trainer's
     if ours:
         text = json.dumps(dict(meaning), sort_keys=True, ensure_ascii=False, allow_nan=False)
-        values[MEANING + suffix] = Value.of_string(text.encode(), text)
+        values[BEST_METRIC_MEANING + suffix] = Value.of_string(text.encode(), text)
     graph = bundle.graph
     if graph is not None:
         grown = bundle.graph_bytes
-        for name in (NAME, MEANING) if ours else ():
+        for name in (BEST_METRIC, BEST_METRIC_MEANING) if ours else ():
             if graph.child(name) is None:
                 grown = add_variable(grown, name=name, key=name + suffix)
         if grown != bundle.graph_bytes:
-            values[OBJECT_GRAPH_KEY] = Value.of_string(grown, f"with {NAME!r} and {MEANING!r}")
+            values[OBJECT_GRAPH_KEY] = Value.of_string(grown, f"with {BEST_METRIC!r} and {BEST_METRIC_MEANING!r}")
     return plan_values(bundle, values, reason="backfill", evidence=evidence)

@@ -11,12 +11,14 @@ from typing import Any, Literal
 
 from ckpt_tools.errors import CkptError, UsageError
 from ckpt_tools.findings import Finding
+from ckpt_tools.fs import paths
 from ckpt_tools.lineages import identify
 from ckpt_tools.operations.backfilling import Options, Outcome, backfill, failed
 from ckpt_tools.operations.workers import OnProgress, Report, Workers
 from ckpt_tools.readers import open_checkpoint
 from ckpt_tools.runs.discovery import Discovery, Run
 from ckpt_tools.runs.experiments import Experiment, resolve
+from ckpt_tools.runs.sharding import WHOLE, Shard
 
 Status = Literal["written", "would-write", "had-it", "skipped", "failed"]
 
@@ -66,8 +68,11 @@ class Listener:
         """One run is finished, or failed."""
 
 
-def backfill_all(root: str, options: Options, workers: Workers, listener: Listener | None = None) -> Summary:
-    """Give every run below ``root`` its best metric; those that have it are left alone.
+def backfill_all(
+    root: str, options: Options, workers: Workers, listener: Listener | None = None, *, shard: Shard = WHOLE
+) -> Summary:
+    """Give every run below ``root`` its best metric; those that have it are left alone. ``shard``: only the runs of
+    one share, by their paths below the root.
 
     Raises UsageError for options that fit one run only, NotFoundError when the root is no directory, and what stops
     all of them, for example a scheduler that cannot be reached. A run that fails is a row.
@@ -77,14 +82,15 @@ def backfill_all(root: str, options: Options, workers: Workers, listener: Listen
     listener = listener or Listener()
     discovery = Discovery(root)
     # The workers of a cluster have another working directory.
-    runs = [replace(run, path=os.path.abspath(run.path)) for run in discovery.runs() if _is_target(run)]
+    targets = [run for run in discovery.runs() if _is_target(run) and shard.holds(paths.relative(run.path, root))]
+    runs = [replace(run, path=os.path.abspath(run.path)) for run in targets]
     rows = {run.path: settled for run in runs if (settled := _settled(run, options)) is not None}
     # The largest first, so that the last one to finish is a small one.
-    paths = [run.path for run in sorted(runs, key=lambda run: (-run.nbytes, run.path)) if run.path not in rows]
-    listener.begins(paths)
+    waiting = [run.path for run in sorted(runs, key=lambda run: (-run.nbytes, run.path)) if run.path not in rows]
+    listener.begins(waiting)
     progress: OnProgress = listener.works
-    for done in workers.run(partial(_work, options=options), paths, progress):
-        path = paths[done.number]
+    for done in workers.run(partial(_work, options=options), waiting, progress):
+        path = waiting[done.number]
         if done.result is not None:
             rows[path] = Row("written" if done.result.written else _unwritten(options), done.result)
         else:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import json
 import math
 import os
 import re
@@ -26,38 +25,28 @@ from dataclasses import dataclass
 from typing import Any
 
 from ckpt_tools.errors import CkptError, LostWorkerError, MismatchError, UnsafeError, UsageError
-from ckpt_tools.format.filenames import STATE_FILE, index_name
+from ckpt_tools.format.filenames import STATE_FILE, index_name, meta_name
 from ckpt_tools.format.state import encode_state
 from ckpt_tools.fs import durable, local
 from ckpt_tools.readers import Bundle, Checkpoint
+from ckpt_tools.runs.bounded_match import find_all
 
 MAX_OUTPUT_BYTES = 1 << 26
 # A pattern that would go on for ever is given up after so many seconds.
-_MATCH_SECONDS = 20
-# In a process of its own, so that it can be ended.
-_MATCH = """
-import json, re, sys
-pattern, limit = sys.argv[1], int(sys.argv[2])
-text = sys.stdin.buffer.read().decode("utf-8", "replace")
-found = []
-for line in re.split(r"[\\r\\n]+", re.sub(r"\\x1b\\[[0-9;?]{0,32}[ -/]{0,4}[@-~]", "", text)):
-    for match in re.finditer(pattern, line[:limit]):
-        group = match.groupdict().get("value") or match[1]
-        if group is not None and len(found) < 10000:
-            found.append(group[:100])
-json.dump(found, sys.stdout)
-"""
-_LONGEST_LINE = 65_536
+_MATCH_SECONDS = 20.0
+_ESCAPES = re.compile(r"\x1b\[[0-9;?]{0,32}[ -/]{0,4}[@-~]")
 
 
 @dataclass(frozen=True)
 class CommandEvaluation:
-    """``command`` is a line with its placeholders, or ``package.module:function``; ``seconds`` its time limit."""
+    """``command`` is a line with its placeholders, or ``package.module:function``; ``seconds`` its time limit;
+    ``directory`` where it runs, by default the current one."""
 
     command: str
     pattern: str | None = None
     repeat: int = 1
     seconds: float = 3600.0
+    directory: str | None = None
 
     def __post_init__(self) -> None:
         if self.repeat < 1:
@@ -120,14 +109,14 @@ def measure(checkpoint: Checkpoint, evaluation: CommandEvaluation, step: int | N
         UnsafeError: it printed more than is read, or the pattern does not end.
     """
     if evaluation.is_function:
-        values = tuple(_called(checkpoint, evaluation.command) for _ in range(evaluation.repeat))
+        values = tuple(_called(checkpoint, evaluation.command, evaluation.directory) for _ in range(evaluation.repeat))
         return CommandMeasurement(values, (evaluation.command,), None)
     digest = hashlib.sha256()
     found = []
     with staged(checkpoint) as prefix:
         arguments = _filled(evaluation.command, prefix, step)
         for _ in range(evaluation.repeat):
-            output = _output_of(arguments, evaluation.seconds)
+            output = _output_of(arguments, evaluation.seconds, evaluation.directory)
             digest.update(output)
             found.append(_value_in(output, evaluation.pattern or ""))
     shown = tuple(_filled(evaluation.command, "{prefix}", step))
@@ -179,16 +168,17 @@ def _files_of(checkpoint: Checkpoint) -> dict[str, str]:
             path: name + os.path.basename(path).removeprefix(os.path.basename(prefix))
             for path in checkpoint.shard_paths
         }
-        meta = f"{prefix}.meta"
-        return own | ({meta: f"{name}.meta"} if local.is_file(meta, follow=True) else {})
+        meta = meta_name(prefix)
+        return own | ({meta: meta_name(name)} if local.is_file(meta, follow=True) else {})
     return {prefix: os.path.basename(prefix)}
 
 
-def _output_of(arguments: list[str], seconds: float) -> bytes:
+def _output_of(arguments: list[str], seconds: float, directory: str | None) -> bytes:
     """What a program prints, on both streams. It is ended with all that it started when its time is over."""
     try:
         process = subprocess.Popen(
             arguments,
+            cwd=directory,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -238,21 +228,9 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
 
 
 def _value_in(output: bytes, pattern: str) -> float:
-    try:
-        done = subprocess.run(
-            [sys.executable, "-I", "-c", _MATCH, pattern, str(_LONGEST_LINE)],
-            input=output,
-            capture_output=True,
-            timeout=_MATCH_SECONDS,
-            check=True,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise UnsafeError(
-            f"--pattern did not end within {_MATCH_SECONDS} seconds on the output: nothing written"
-        ) from error
-    except subprocess.CalledProcessError as error:
-        raise UsageError("--pattern cannot be used on the output") from error
-    texts = [str(text) for text in json.loads(done.stdout)]
+    text = _ESCAPES.sub("", output.decode("utf-8", "replace"))
+    lines = re.split(r"[\r\n]+", text)
+    texts = [match.value for match in find_all(pattern, lines, what="--pattern", seconds=_MATCH_SECONDS)]
     values = set()
     for text in texts:
         try:
@@ -270,10 +248,11 @@ def _value_in(output: bytes, pattern: str) -> float:
     return _finite(values.pop())
 
 
-def _called(checkpoint: Checkpoint, name: str) -> float:
+def _called(checkpoint: Checkpoint, name: str, directory: str | None) -> float:
     module, _, function = name.partition(":")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+    place = directory or os.getcwd()
+    if place not in sys.path:
+        sys.path.insert(0, place)
     try:
         found = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:

@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import entry_points
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from ckpt_tools.errors import UnsupportedError
 from ckpt_tools.lineages import Lineage
 from ckpt_tools.readers import Checkpoint
+
+if TYPE_CHECKING:
+    import numpy as np
 
 GROUP = "ckpt_tools.evaluators"
 # (done, total) in whatever unit the evaluator counts.
@@ -52,6 +55,23 @@ class Measurement:
         return row
 
 
+@dataclass(frozen=True)
+class UserMeasurement:
+    """A metric of one checkpoint for each user of a split: ``values`` float64 [U], in the order of the split, which
+    ``digest`` tells."""
+
+    metric: str
+    top_n: int
+    split: str
+    digest: str
+    values: np.ndarray
+
+    @property
+    def value(self) -> float:
+        """The mean over the users."""
+        return float(self.values.mean())
+
+
 class Evaluator(Protocol):
     """What an entry point's class offers."""
 
@@ -71,6 +91,25 @@ class Evaluator(Protocol):
     ) -> Measurement:
         """Measure the checkpoint on a split of the data. Raises CkptError when data and checkpoint do not fit."""
         ...
+
+
+@runtime_checkable
+class UserEvaluator(Protocol):
+    """What an entry point's class may offer too: the same measurement, user by user."""
+
+    def measure_users(
+        self, checkpoint: Checkpoint, lineage: Lineage, *, data_dir: str, split: str, top_n: int
+    ) -> UserMeasurement:
+        """Raises what `Evaluator.measure` raises."""
+        ...
+
+
+def find_user_evaluator(lineage: Lineage) -> UserEvaluator:
+    """The evaluator of a lineage, if it measures user by user. Raises UnsupportedError when there is none."""
+    found = find_evaluator(lineage)
+    if not isinstance(found, UserEvaluator):
+        raise UnsupportedError(f"what evaluates {lineage.model_type} of {lineage.id} does not tell each user's value")
+    return found
 
 
 def find_evaluator(lineage: Lineage) -> Evaluator:

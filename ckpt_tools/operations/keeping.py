@@ -17,6 +17,7 @@ from ckpt_tools.analysis.stability import steady
 from ckpt_tools.analysis.verification import verify
 from ckpt_tools.errors import CkptError, MismatchError, UnsafeError
 from ckpt_tools.findings import Finding
+from ckpt_tools.format.filenames import INDEX
 from ckpt_tools.transactions import Removal, removal
 
 
@@ -57,7 +58,7 @@ class Shelved:
         yield f"# list {self.digest}: frees {self.nbytes} bytes"
         yield "set -e"
         for holding in self.may_go:
-            for file in sorted(holding.files, key=lambda file: not file.path.endswith(".index")):
+            for file in sorted(holding.files, key=lambda file: not file.path.endswith(INDEX)):
                 yield f"rm -- {shlex.quote(os.path.abspath(file.path))}"
 
 

@@ -27,13 +27,11 @@ from ckpt_tools.analysis.stability import steady
 from ckpt_tools.analysis.verification import Verification, verify
 from ckpt_tools.errors import CkptError, CorruptError, NotFoundError, UnsafeError, UnsupportedError
 from ckpt_tools.findings import Finding, Severity
-from ckpt_tools.format.filenames import bundle_part
-from ckpt_tools.format.state import FILE_NAME
+from ckpt_tools.format.filenames import INDEX, STATE_FILE, bundle_part, index_name
 from ckpt_tools.fs import local, paths
 from ckpt_tools.operations.salvage import Lost, plan_salvage
 from ckpt_tools.operations.state_repair import judge
 from ckpt_tools.readers import Bundle
-from ckpt_tools.readers.bundle import index_name
 from ckpt_tools.readers.location import locate, prefixes_in
 from ckpt_tools.readers.renamed import renamed_indexes
 from ckpt_tools.readers.saved_model import is_saved_model
@@ -87,7 +85,7 @@ def repair(path: str, *, dry_run: bool = False, now: float | None = None) -> Rep
     """
     if not dry_run:
         for directory in _directories(path):
-            transactions.recover(os.path.join(directory, FILE_NAME))
+            transactions.recover(os.path.join(directory, STATE_FILE))
     # Only a state that lasts is planned for.
     made = _steady_plan(path, now=time.time() if now is None else now)
     if not dry_run:
@@ -131,7 +129,7 @@ def _prefix_of(path: str) -> str:
 
 
 def _is_state(path: str) -> bool:
-    return os.path.basename(path) == FILE_NAME or (local.is_file(path, follow=True) and is_state_file(path))
+    return os.path.basename(path) == STATE_FILE or (local.is_file(path, follow=True) and is_state_file(path))
 
 
 def _directories(path: str) -> list[str]:
@@ -198,7 +196,7 @@ def _survey(directory: str) -> _Survey:
         tuple(sorted(name for name in data if not paths.has_file(index_name(os.path.join(directory, name))))),
         data,
         (
-            *([FILE_NAME] if local.is_file(os.path.join(directory, FILE_NAME), follow=True) else []),
+            *([STATE_FILE] if local.is_file(os.path.join(directory, STATE_FILE), follow=True) else []),
             *other_states(directory),
         ),
         any(True for _ in leftovers_in(directory, 0)),
@@ -228,7 +226,7 @@ class _Planner:
             self._rebuild(name, indexes)
         for name in sorted(damaged.keys() - set(unreadable), key=by_number):
             self._salvage(name, damaged[name])
-        for name in dict.fromkeys((FILE_NAME, *self._survey.states)):
+        for name in dict.fromkeys((STATE_FILE, *self._survey.states)):
             self._state(name)
         self._set_aside()
 
@@ -380,7 +378,7 @@ def _indexes(surveys: Iterable[_Survey]) -> Iterator[_Index]:
             found += [index_name(os.path.join(backup, name)) for name in prefixes_in(backup)]
         found += renamed_indexes(survey.directory)
         for path in found:
-            with contextlib.suppress(CkptError), Bundle(path.removesuffix(".index"), index=path) as bundle:
+            with contextlib.suppress(CkptError), Bundle(path.removesuffix(INDEX), index=path) as bundle:
                 yield _Index(path, tuple(bundle.ends().values()))
 
 

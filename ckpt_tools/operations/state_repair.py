@@ -15,7 +15,8 @@ from dataclasses import dataclass, field, replace
 
 from ckpt_tools.analysis.newest import by_number, is_salvaged
 from ckpt_tools.errors import CorruptError, UnsafeError
-from ckpt_tools.format.state import FILE_NAME, MAX_BYTES, State, remains_of_state
+from ckpt_tools.format.filenames import STATE_FILE
+from ckpt_tools.format.state import MAX_BYTES, State, remains_of_state
 from ckpt_tools.fs import local, paths
 from ckpt_tools.readers.state_files import copy_of_state, inside, other_states, read_state
 
@@ -75,8 +76,8 @@ def judge(
 def _absent(directory: str, names: Sequence[str], whole: Sequence[str], is_whole: Callable[[str], bool]) -> Judgement:
     copy = copy_of_state(directory)
     if copy is not None:
-        return _of_state(directory, FILE_NAME, copy[1], f"the file is here as {copy[0]!r}", names, whole, is_whole)
-    newest, choices = _newest(directory, FILE_NAME, whole)
+        return _of_state(directory, STATE_FILE, copy[1], f"the file is here as {copy[0]!r}", names, whole, is_whole)
+    newest, choices = _newest(directory, STATE_FILE, whole)
     return Judgement("the file is absent" if whole else None, newest, choices=choices)
 
 
@@ -111,7 +112,7 @@ def _of_state(
         return Judgement()
     problem = reading.problems[0]
     if not reading.kept:
-        if name != FILE_NAME:  # what it names is a best, or another choice: a newer one is not the same
+        if name != STATE_FILE:  # what it names is a best, or another choice: a newer one is not the same
             return Judgement(problem, None, reading.hostile)
         newest, choices = _newest(directory, name, whole, reading.names)
         return Judgement(problem, newest, reading.hostile, choices)
@@ -187,13 +188,12 @@ def _relative(prefix: str, directory: str) -> str:
 
 
 def _leads_to(path: str, prefix: str) -> bool:
-    """Whether TensorFlow, which takes a path as it is written, comes to this prefix."""
-    if os.path.basename(path) != os.path.basename(prefix):
+    """Whether TensorFlow, which takes a path as it is written, comes to this prefix. Raises StorageError when the
+    system does not say: a state file is not written anew for that."""
+    if os.path.basename(path) != os.path.basename(prefix) or "://" in path:  # a store is another place
         return False
-    try:
-        return os.path.samefile(os.path.dirname(path) or os.curdir, os.path.dirname(prefix) or os.curdir)
-    except OSError:
-        return False
+    here = paths.identity(os.path.dirname(path) or os.curdir)
+    return here is not None and here == paths.identity(os.path.dirname(prefix) or os.curdir)
 
 
 def _can_be_written(name: str) -> bool:

@@ -15,10 +15,10 @@ from typing import IO, TYPE_CHECKING, Any
 from ckpt_tools import transactions
 from ckpt_tools.errors import CorruptError, UnsupportedError, UsageError
 from ckpt_tools.format.bundle import OBJECT_GRAPH_KEY
+from ckpt_tools.format.filenames import index_name
 from ckpt_tools.format.object_graph import pruned
 from ckpt_tools.fs import durable, local, paths
 from ckpt_tools.readers import Bundle, Checkpoint, open_checkpoint
-from ckpt_tools.readers.bundle import index_name
 from ckpt_tools.transactions import Plan, Value
 
 if TYPE_CHECKING:

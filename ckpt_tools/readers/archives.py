@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import os
-import re
 import struct
 import zipfile
 
 from ckpt_tools.errors import CorruptError
+from ckpt_tools.format.filenames import bundle_part
 from ckpt_tools.fs import paths
 from ckpt_tools.readers.kinds import AS_SAFETENSORS, EXPORTED, PASS_OTHER, UNPACK, Kind
 from ckpt_tools.readers.window import Stream
 
 WEIGHTS = "model.weights.h5"
 WEIGHT_MAP = "model.weights.json"
-
-_INDEX = re.compile(r"(?P<prefix>.+)\.index", re.DOTALL)
 
 
 def zip_stranger(path: str) -> Kind | None:
@@ -35,7 +33,7 @@ def zip_stranger(path: str) -> Kind | None:
         return Kind("pytorch", "a PyTorch file, which is never opened because it can run code", AS_SAFETENSORS)
     if "com.apple.CoreML" in {part for name in names for part in name.split("/")}:
         return Kind("coreml", "a Core ML package in a zip archive", EXPORTED)
-    inside = sorted(match["prefix"] for match in map(_INDEX.fullmatch, names) if match)
+    inside = sorted(part.prefix for part in map(bundle_part, names) if part and part.part == "index" and part.prefix)
     if inside:
         sentence = f"a zip archive with a checkpoint in it ({inside[0]})"
         return Kind("zip", sentence, f"unpack it, then pass {inside[0]} where it lies then")

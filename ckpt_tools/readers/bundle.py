@@ -16,6 +16,7 @@ from ckpt_tools.errors import BusyError, CkptError, CorruptError, NotFoundError,
 from ckpt_tools.findings import Finding
 from ckpt_tools.format import checksum, dtypes
 from ckpt_tools.format.bundle import HEADER_KEY, OBJECT_GRAPH_KEY, Entry, Header
+from ckpt_tools.format.filenames import data_name, index_name
 from ckpt_tools.format.graph import ObjectGraph
 from ckpt_tools.format.object_graph import without_keys
 from ckpt_tools.format.slices import Box, Slice, require_apart
@@ -38,14 +39,8 @@ if TYPE_CHECKING:
 MAX_INDEX_BYTES = 1 << 30
 # So many bytes are worth a second thread, which takes a batch of so many at a time.
 _LARGE, _BATCH = 64 << 20, 8 << 20
-
-
-def index_name(prefix: str) -> str:
-    return f"{prefix}.index"
-
-
-def shard_name(prefix: str, shard: int, num_shards: int) -> str:
-    return f"{prefix}.data-{shard:05d}-of-{num_shards:05d}"
+# So many shards that hold no tensor are looked at, for bytes that belong to none.
+_MAX_EMPTY = 1000
 
 
 class Part(NamedTuple):
@@ -138,7 +133,7 @@ class Bundle(Reader):
         with error_context(self.path, OBJECT_GRAPH_KEY):
             return self._strings(entry)[0]
 
-    @property
+    @cached_property
     def shard_paths(self) -> list[str]:
         return [self._shard_path(shard) for shard in range(self.header.num_shards)]
 
@@ -209,13 +204,15 @@ class Bundle(Reader):
 
     def outline(self) -> Iterator[Finding]:
         named: set[int] = set()
-        held: dict[int, list[str]] | None = None
+        held = self._held()
+        # A shard without a tensor need not be there; an index may claim 10^5 of them, and a look is not free.
+        empty = 0
         for number, end in self.ends().items():
             if number in named:
                 continue
-            if not end and not paths.has_file(self._shard_path(number)):
-                held = held or self._held()
-                if number not in held:
+            if number not in held:
+                empty += 1
+                if empty > _MAX_EMPTY or not paths.has_file(self._shard_path(number)):
                     continue
             try:
                 shard = self.shard(number)
@@ -227,7 +224,6 @@ class Bundle(Reader):
             if shard.size < end:
                 kind = sniff(shard)
                 what = f"{kind.sentence}, not the data" if kind else "cut off"
-                held = held or self._held()
                 lost = [name for name in held[number] if self._reaches_beyond(name, number, shard.size)]
                 message = f"{what}: has {shard.size} bytes of the {end} that its tensors need; {_naming(lost)} lost"
                 yield Finding("corrupt", "damage", message, shard.path, None, shard.size, kind.hint if kind else None)
@@ -307,7 +303,7 @@ class Bundle(Reader):
                     yield from map(len, self._chunks(entry))
 
     def _shard_path(self, number: int) -> str:
-        return shard_name(self.prefix, number, self.header.num_shards)
+        return data_name(self.prefix, number, self.header.num_shards)
 
     @cached_property
     def missing(self) -> list[int]:

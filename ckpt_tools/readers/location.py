@@ -12,27 +12,34 @@ Nothing here globs: names with ``[`` or ``*`` in them are names.
 from __future__ import annotations
 
 import os
-import re
 import shlex
 from collections.abc import Collection
 from typing import NoReturn
 
 from ckpt_tools.errors import CkptError, CorruptError, NotFoundError
-from ckpt_tools.format.filenames import INDEX, BundlePart, bundle_part, index_name
-from ckpt_tools.format.state import FILE_NAME
+from ckpt_tools.format.filenames import (
+    INDEX,
+    KERAS_ENDINGS,
+    STATE_FILE,
+    BundlePart,
+    bundle_part,
+    index_name,
+    keras_map_beside,
+    keras_map_of,
+    v1_any_set,
+    v1_set,
+)
 from ckpt_tools.fs import paths
 from ckpt_tools.fs.nearby import did_you_mean
-from ckpt_tools.readers.keras_names import map_of
 from ckpt_tools.readers.kinds import PASS_PREFIX, Kind
 from ckpt_tools.readers.saved_model import has_variables, is_saved_model
 from ckpt_tools.readers.signatures import sniff
 from ckpt_tools.readers.state_files import inside, is_state_file, other_states, read_state
-from ckpt_tools.readers.v1_names import shard_set, shard_sets_in, shards_of
+from ckpt_tools.readers.v1_names import shard_sets_in, shards_of
 
-_ANY_SET = re.compile(r"(?P<prefix>.+)-\?{5}-of-\?{5}", re.DOTALL)
 _MOST_FILES = 256
 _MOST_BELOW = 8
-_LIKE_A_CHECKPOINT = (".h5", ".hdf5", ".keras", ".ckpt")
+_LIKE_A_CHECKPOINT = (*KERAS_ENDINGS, ".ckpt")
 # Damage, not another kind of file.
 _LOST = ("empty", "zeros")
 
@@ -51,7 +58,7 @@ def locate(path: str | os.PathLike[str]) -> str:
     if paths.is_directory(path) and not paths.has_file(index_name(path)):
         return _in_directory(path)
     directory, name = os.path.split(path)
-    if name == FILE_NAME and paths.has_file(path) and not paths.has_file(index_name(path)):
+    if name == STATE_FILE and paths.has_file(path) and not paths.has_file(index_name(path)):
         return latest_in(directory or ".")
     if name.startswith("saved_model.pb") and paths.has_file(path):
         return _in_directory(directory or ".")
@@ -62,7 +69,7 @@ def locate(path: str | os.PathLike[str]) -> str:
 
 
 def _in_directory(directory: str) -> str:
-    if not paths.has_file(os.path.join(directory, FILE_NAME)) and is_saved_model(directory):
+    if not paths.has_file(os.path.join(directory, STATE_FILE)) and is_saved_model(directory):
         if has_variables(directory):
             return directory
         raise NotFoundError(
@@ -83,7 +90,7 @@ def _of_part(path: str, part: BundlePart) -> str:
             raise NotFoundError(
                 "a data file without its index: the names, types and places of its tensors are not in it",
                 path=path,
-                hint=f"get {os.path.basename(prefix)}.index from where the checkpoint was made, then pass {prefix}",
+                hint=f"get {os.path.basename(index_name(prefix))} from where it was made, then pass {prefix}",
             ) from error
         if part.part == "meta":
             _refuse(path)
@@ -95,8 +102,7 @@ def _existing(prefix: str, *, named_by_state: bool = False) -> str:
     if paths.has_file(index_name(prefix)):
         return prefix
     directory, name = os.path.split(prefix)
-    every = _ANY_SET.fullmatch(name)
-    pattern = shard_set(prefix)
+    pattern = v1_set(prefix)
     if pattern is not None and shards_of(pattern):
         return pattern
     if paths.has_file(prefix):
@@ -106,11 +112,11 @@ def _existing(prefix: str, *, named_by_state: bool = False) -> str:
         if INDEX in name:
             _refuse_renamed(prefix, directory or ".")
         return prefix
-    sets = shard_sets_in(directory or ".", every["prefix"] if every else name)
+    sets = shard_sets_in(directory or ".", v1_any_set(name) or name)
     if len(sets) == 1:
         return os.path.join(directory, sets[0])
-    whole_map = f"{prefix.removesuffix('.weights.h5')}.weights.json"
-    if prefix.endswith(".weights.h5") and paths.has_file(whole_map):
+    whole_map = keras_map_beside(prefix)
+    if whole_map is not None and paths.has_file(whole_map):
         return whole_map
     _refuse_renamed(prefix, directory or ".")
     there = sets or prefixes_in(directory or ".") or files_in(directory or ".")
@@ -177,8 +183,8 @@ def raise_stranger(path: str, kind: Kind | None) -> NoReturn:
 
 def latest_in(directory: str) -> str:
     """The prefix that a directory's ``checkpoint`` file names as its newest; else the only one that is there."""
-    if paths.has_file(os.path.join(directory, FILE_NAME)):
-        return named_by(directory, FILE_NAME)
+    if paths.has_file(os.path.join(directory, STATE_FILE)):
+        return named_by(directory, STATE_FILE)
     there = prefixes_in(directory)
     if not there:
         _refuse_renamed(directory, directory)
@@ -203,7 +209,7 @@ def latest_in(directory: str) -> str:
             _refuse(path)  # what it is instead
     below = [os.path.join(directory, name) for name in names[:_MOST_FILES]]
     below = [path for path in below if paths.is_directory(path)]
-    hint = f"see what lies below it: ckpt audit {shlex.quote(directory)}" if below else None
+    hint = f"ckpt audit {shlex.quote(directory)}" if below else None
     inner = [os.path.join(path, name) for path in below[:_MOST_BELOW] for name in prefixes_in(path)]
     if inner:
         hint = f"there is: {', '.join(inner[:4])}"
@@ -232,17 +238,17 @@ def named_by(directory: str, name: str) -> str:
     except CorruptError as error:
         there = prefixes_in(directory)
         # Flax gives its weights this name.
-        kind = None if there else _stranger_in(directory, [FILE_NAME])
+        kind = None if there else _stranger_in(directory, [STATE_FILE])
         if kind is not None:
-            raise_stranger(os.path.join(directory, FILE_NAME), kind)
+            raise_stranger(os.path.join(directory, STATE_FILE), kind)
         error.hint = f"pass a prefix instead: {', '.join(os.path.join(directory, n) for n in there)}" if there else None
         raise
     prefix = inside(directory, state.latest, name)
     try:
         return _existing(prefix, named_by_state=True)
     except NotFoundError as error:
-        error.hint = error.hint or f"see what is here: ckpt audit {shlex.quote(directory)}"
-        if name != FILE_NAME:
+        error.hint = error.hint or f"ckpt audit {shlex.quote(directory)}"
+        if name != STATE_FILE:
             error.message = f"this is a 'checkpoint' file, and it names {state.latest}: {error.message}"
         raise
 
@@ -270,5 +276,5 @@ def files_in(directory: str) -> list[str]:
             _refuse(os.path.join(directory, name))
         except CkptError:
             continue
-        found[shard_set(name) or name] = None
-    return [name for name in found if map_of(name) not in found]
+        found[v1_set(name) or name] = None
+    return [name for name in found if keras_map_of(name) not in found]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 
 from ckpt_tools.errors import NotFoundError
+from ckpt_tools.format.filenames import index_name
 from ckpt_tools.fs import paths
 from ckpt_tools.readers.base import Checkpoint
-from ckpt_tools.readers.bundle import Bundle, index_name
+from ckpt_tools.readers.bundle import Bundle
 from ckpt_tools.readers.location import locate, raise_stranger, what_is
 from ckpt_tools.readers.saved_model import VARIABLES, SavedModel
 from ckpt_tools.readers.signatures import sniff

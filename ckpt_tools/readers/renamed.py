@@ -63,7 +63,7 @@ def renamed_data(shard_paths: Sequence[str], missing: Mapping[int, Sequence[Entr
     directory = os.path.dirname(shard_paths[0]) or os.curdir
     own = {os.path.basename(path) for path in shard_paths}
     try:
-        names = [name for name in paths.list_files(directory) if name not in own and not name.endswith(".index")]
+        names = [name for name in paths.list_files(directory) if name not in own and not name.endswith(INDEX)]
     except CkptError:
         return None
     if not missing or len(missing) > _MOST_SHARDS:

@@ -16,6 +16,7 @@ import os
 from functools import cached_property
 
 from ckpt_tools.errors import CkptError
+from ckpt_tools.format.filenames import index_name
 from ckpt_tools.format.wire import fields
 from ckpt_tools.fs import paths
 from ckpt_tools.readers.bundle import Bundle
@@ -77,4 +78,4 @@ def is_saved_model(directory: str) -> bool:
 
 
 def has_variables(directory: str) -> bool:
-    return paths.has_file(os.path.join(directory, f"{VARIABLES}.index"))
+    return paths.has_file(os.path.join(directory, index_name(VARIABLES)))

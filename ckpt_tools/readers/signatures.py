@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
+from ckpt_tools.format.filenames import KERAS_MAPS
 from ckpt_tools.format.table import MAGIC
 from ckpt_tools.fs.paths import File
-from ckpt_tools.readers.keras_names import MAPS
 from ckpt_tools.readers.kinds import Kind
 
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -34,7 +34,7 @@ def sniff(file: File) -> Kind | None:
         return Kind("table")
     if head.lstrip().startswith(b"{") and (
         (b'"weight_map"' in head and b'.h5"' in head)  # other libraries have maps of this form too
-        or file.path.endswith(MAPS)
+        or file.path.endswith(KERAS_MAPS)
     ):
         return Kind("json")
     from ckpt_tools.readers.strangers import stranger  # what can be read does not wait for it

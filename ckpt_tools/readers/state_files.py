@@ -11,29 +11,26 @@ import re
 from collections.abc import Iterator
 
 from ckpt_tools.errors import CkptError, CorruptError, UnsafeError
-from ckpt_tools.format.state import FILE_NAME, MAX_BYTES, State, decode_state, remains_of_state
+from ckpt_tools.format.filenames import KERAS_ENDINGS, STATE_FILE, bundle_part, index_name, is_unfinished, v1_set
+from ckpt_tools.format.state import MAX_BYTES, State, decode_state, remains_of_state
 from ckpt_tools.fs import paths
 from ckpt_tools.readers.signatures import sniff
-from ckpt_tools.readers.v1_names import shard_set, shards_of
+from ckpt_tools.readers.v1_names import shards_of
 
 # Of Windows, or of a scheme such as ``dbfs:/``.
 _FOREIGN = re.compile(r"[A-Za-z]:|\\|//|[A-Za-z][\w+.-]*:[\\/]")
 _SEPARATORS = re.compile(r"[\\/]")
 # Files that are never a state file, by their names: they need not be opened.
-_OTHERS = re.compile(
-    r".+\.(index|meta|data-\d{5}-of-\d{5}|h5|hdf5|keras|pb|json|npz|npy|zip|gz|png|csv|py|log)"
-    r"|.*\.tfevents\..*|.+\.tempstate\d+|.+\.tmp-?[0-9a-f]{8,32}",
-    re.DOTALL,
-)
+_OTHERS = (*KERAS_ENDINGS, ".pb", ".json", ".npz", ".npy", ".zip", ".gz", ".png", ".csv", ".py", ".log")
 # ``checkpoint`` itself, as a browser or a mail program calls what it saves; and the copies that people keep of it.
-_DOWNLOADED = re.compile(rf"{FILE_NAME}(\s?\(\d+\)|\.(txt|download))+")
-_SAVED_AGAIN = re.compile(rf"{_DOWNLOADED.pattern}|{FILE_NAME}([._-]?(bak|old|orig|backup|copy|save)\d*|~)+")
+_DOWNLOADED = re.compile(rf"{STATE_FILE}(\s?\(\d+\)|\.(txt|download))+")
+_SAVED_AGAIN = re.compile(rf"{_DOWNLOADED.pattern}|{STATE_FILE}([._-]?(bak|old|orig|backup|copy|save)\d*|~)+")
 _MOST_FILES = 256
 _HEAD_BYTES = 4096
 _MARK = b"model_checkpoint_path"
 
 
-def read_state(directory: str, name: str = FILE_NAME) -> State:
+def read_state(directory: str, name: str = STATE_FILE) -> State:
     """A state file of the directory. Raises CorruptError, UnsafeError for what is too large or no file."""
     path = os.path.join(directory, name)
     try:
@@ -95,16 +92,21 @@ def _candidates(directory: str) -> list[str]:
         name
         for name, status in found.items()
         if not status.directory
-        and name != FILE_NAME
+        and name != STATE_FILE
         and len(_MARK) < status.fingerprint.size <= MAX_BYTES
-        and not _OTHERS.fullmatch(name)
+        and not _is_another(name)
         # Each file of a store is a journey: only those are opened there that are called so.
         and ("checkpoint" in name or not paths.is_url(directory))
     ]
     return sorted(names, key=lambda name: "checkpoint" not in name)[:_MOST_FILES]
 
 
-def inside(directory: str, stored: str, state: str = FILE_NAME) -> str:
+def _is_another(name: str) -> bool:
+    other = name.endswith(_OTHERS) or ".tfevents." in name
+    return other or bundle_part(name) is not None or is_unfinished(name)
+
+
+def inside(directory: str, stored: str, state: str = STATE_FILE) -> str:
     """The prefix that a path in a state file means, never outside the file's directory.
 
     An absolute path, of this system or of Windows, or a URL, is usually that of the machine where the run was made:
@@ -156,7 +158,7 @@ def _leaves(path: str, directory: str) -> bool:
 
 def _is_there(prefix: str) -> bool:
     """Whether a checkpoint has this prefix: a bundle, one file, or a set of shards."""
-    if paths.is_file(f"{prefix}.index") or paths.is_file(prefix):
+    if paths.is_file(index_name(prefix)) or paths.is_file(prefix):
         return True
-    pattern = shard_set(prefix)
+    pattern = v1_set(prefix)
     return pattern is not None and shards_of(pattern)

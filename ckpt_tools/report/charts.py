@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +11,7 @@ from pygal.style import Style
 
 from ckpt_tools.analysis.inspection import Tensor
 from ckpt_tools.report.contents import Histogram, NormBand
-from ckpt_tools.runs.logs import LoggedEvaluation
+from ckpt_tools.runs.curve import Curve
 
 _STYLE = Style(
     background="transparent",
@@ -22,7 +21,7 @@ _STYLE = Style(
     foreground_subtle="var(--line)",
     guide_stroke_color="var(--line)",
     major_guide_stroke_color="var(--line)",
-    colors=("var(--one)", "var(--two)", "var(--three)", "var(--four)"),
+    colors=("var(--one)", "var(--two)", "var(--three)", "var(--four)", "var(--five)"),
     font_family="inherit",
     label_font_size=12,
     major_label_font_size=12,
@@ -30,7 +29,7 @@ _STYLE = Style(
     title_font_size=14,
     opacity=".85",
     opacity_hover="1",
-    value_colors=("var(--on)",) * 4,
+    value_colors=("var(--on)",) * 5,
 )
 _LARGEST = 30
 # Beyond this no scale is drawn.
@@ -112,36 +111,32 @@ def _silent(root: Any) -> Any:
     return root
 
 
-def positions(history: Sequence[LoggedEvaluation]) -> tuple[str, list[int]]:
-    """Where each evaluation stands on the axis: at its step, unless a resumed run counted from the start again."""
-    steps = [evaluation.step for evaluation in history]
-    if all(before < after for before, after in itertools.pairwise(steps)):
-        return "step", steps
-    return "evaluation", list(range(1, len(steps) + 1))
-
-
-def curve(
-    history: Sequence[LoggedEvaluation], name: str, best: LoggedEvaluation | None, resumed: Sequence[int]
-) -> str | None:
-    """Recall or loss over the run, the best evaluation and the resumes marked; None when there are no values."""
-    axis, exact = positions(history)
+def curve(found: Curve, names: Sequence[str]) -> str | None:
+    """Metrics over the run, the best evaluation and the resumes marked on the first; None when there are no values."""
+    exact, axis = found.places, found.axis
     places = [int(float(f"{place:.9g}")) for place in exact]  # as `_drawn`
-    values = [getattr(evaluation, name) for evaluation in history]
-    values = [None if value is None else _drawn(value) for value in values]
-    points = [(n, y) for n, y in enumerate(values) if y is not None]
-    if not points:
+    series = {name: [_drawn_or_none(getattr(point, name)) for point in found.points] for name in names}
+    series = {name: values for name, values in series.items() if any(value is not None for value in values)}
+    if not series:
         return None
     chart = pygal.XY(
-        **_options(x_title=axis, dots_size=3 if len(points) < 40 else 1.5, value_formatter=lambda value: f"{value:.4g}")
+        **_options(x_title=axis, dots_size=3 if len(places) < 40 else 1.5, value_formatter=lambda value: f"{value:.4g}")
     )
-    chart.add(name, [{"value": (places[n], y), "label": f"{axis} {exact[n]}: {name} {y:.6f}"} for n, y in points])
-    marks = [n for n, e in enumerate(history) if best is not None and e.agrees_with(best.recall)][:1]
-    for label, numbers in (("best", marks), ("resumed", resumed)):
-        shown = [n for n in numbers if values[n] is not None]
+    for name, values in series.items():
+        points = [(n, y) for n, y in enumerate(values) if y is not None]
+        chart.add(name, [{"value": (places[n], y), "label": f"{axis} {exact[n]}: {name} {y:.6f}"} for n, y in points])
+    first = next(iter(series.values()))
+    best = [] if found.best is None else [found.best]
+    for label, numbers in (("best recall", best), ("resumed", found.resumes)):
+        shown = [n for n in numbers if first[n] is not None]
         if shown:
-            dots = [{"value": (places[n], values[n]), "label": f"{label}: {axis} {exact[n]}"} for n in shown]
+            dots = [{"value": (places[n], first[n]), "label": f"{label}: {axis} {exact[n]}"} for n in shown]
             chart.add(label, dots, stroke=False, dots_size=7)
     return _svg(chart)
+
+
+def _drawn_or_none(value: float | None) -> float | None:
+    return None if value is None else _drawn(value)
 
 
 def anatomy(tensors: Sequence[Tensor]) -> str:

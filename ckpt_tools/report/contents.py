@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-import os
 import sys
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -16,11 +13,12 @@ from ckpt_tools.analysis.run_audit import Audit, audit
 from ckpt_tools.errors import CkptError
 from ckpt_tools.findings import Finding
 from ckpt_tools.format.object_graph import VALUE_SUFFIX
-from ckpt_tools.lineages.base import ITEM_EMBEDDING
+from ckpt_tools.lineages.comirec.models import ITEM_EMBEDDING
 from ckpt_tools.readers import Checkpoint, TensorInfo, open_checkpoint
 from ckpt_tools.readers.common import damage
-from ckpt_tools.runs.experiments import Experiment
-from ckpt_tools.runs.logs import Evidence, LoggedEvaluation, collect, logged_objects, step_number
+from ckpt_tools.runs.curve import Curve
+from ckpt_tools.runs.declared_history import logged_best
+from ckpt_tools.runs.logs import Evidence, collect
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,37 +54,33 @@ class NormBand:
 
 @dataclass(frozen=True)
 class RunContents:
-    """Everything about one run. ``resumed`` are numbers of evaluations of the history that came after a resume."""
+    """Everything about one run."""
 
     path: str
     inspection: Inspection
     outlook: Forecast | None
     evidence: Evidence
-    resumed: tuple[int, ...]
     histograms: tuple[Histogram, ...]
     norms: tuple[NormBand, ...]
     findings: tuple[Finding, ...]
+    declared_best: str | None = None
 
     @property
-    def history(self) -> tuple[LoggedEvaluation, ...]:
-        return self.evidence.history
+    def curve(self) -> Curve:
+        return self.evidence.curve
 
 
 @dataclass(frozen=True)
 class ShelfContents:
-    """All runs below a directory; ``histories`` maps the path of a row to its recalls."""
+    """All runs below a directory."""
 
     path: str
     audit: Audit
-    histories: Mapping[str, Sequence[float]]
 
 
 def shelf_contents(root: str) -> ShelfContents:
     """Raises NotFoundError when the root is no directory."""
-    found = audit(root)
-    experiments = {row.path: Experiment(row.location) for row in found.rows if row.kind == "experiment"}
-    histories = {path: [e.recall for e in collect(experiment).history] for path, experiment in experiments.items()}
-    return ShelfContents(root, found, {path: recalls for path, recalls in histories.items() if recalls})
+    return ShelfContents(root, audit(root))
 
 
 def run_contents(path: str) -> RunContents:
@@ -94,7 +88,7 @@ def run_contents(path: str) -> RunContents:
     found = inspect(path)
     findings = list(found.findings)
     outlook = None
-    if found.lineage is not None:
+    if found.lineage is not None or found.declared is not None:
         outlook = forecast(path)
         # Advice on the missing best is in both; the forecast says more.
         known = {finding.id for finding in outlook.findings}
@@ -119,11 +113,21 @@ def run_contents(path: str) -> RunContents:
         inspection=found,
         outlook=outlook,
         evidence=evidence,
-        resumed=_resumed(found.experiment, evidence.history),
         histograms=tuple(histograms),
         norms=norms,
         findings=tuple(dict.fromkeys(findings)),
+        declared_best=_declared_best(found),
     )
+
+
+def _declared_best(found: Inspection) -> str | None:
+    """The best of the log of a run that is declared, in words."""
+    chosen = logged_best(found.prefix, found.declared) if found.declared else None
+    best = chosen.best if chosen else None
+    if chosen is None or best is None:
+        return None
+    where = f" at step {best.step}" if best.step is not None else f" in epoch {best.epoch}" if best.epoch else ""
+    return f"{chosen.name} {best.value:g}{where}"
 
 
 def _as_told(finding: Finding) -> Finding:
@@ -180,22 +184,3 @@ def _norms(table: np.ndarray) -> tuple[NormBand, ...]:
         if np.isfinite([low, middle, high]).all():
             bands.append(NormBand(first, end - 1, low, middle, high))
     return tuple(bands)
-
-
-def _resumed(experiment: Experiment | None, history: Sequence[LoggedEvaluation]) -> tuple[int, ...]:
-    """By what this project's trainer logs; else where the log begins a new file or counts from the start again."""
-    steps = _logged_resumes(experiment) if experiment else []
-    if steps:
-        found = (next((n for n, e in enumerate(history) if e.step > step), None) for step in steps)
-        return tuple(sorted({number for number in found if number}))
-    pairs = enumerate(itertools.pairwise(history), start=1)
-    return tuple(n for n, (before, after) in pairs if after.source != before.source or after.step <= before.step)
-
-
-def _logged_resumes(experiment: Experiment) -> list[int]:
-    try:
-        rows = list(logged_objects(os.path.join(experiment.runs, "metrics.jsonl")))
-    except CkptError:
-        return []
-    steps = [step_number(row.get("step")) for row in rows if row.get("event") == "resume"]
-    return [step for step in steps if step is not None]

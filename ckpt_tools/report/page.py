@@ -68,16 +68,19 @@ def _visible(page: str) -> str:
     return re.sub(r"[^ -~\n\t\r]+", escaped, page)
 
 
+_CAPTIONS = {"recall": "recall, NDCG, hit rate", "loss": "loss"}
+
+
 def run_page(found: RunContents) -> str:
     """The page about one run."""
     best = found.evidence.best
-    curves = [(name, charts.curve(found.history, name, best, found.resumed)) for name in ("recall", "loss")]
+    curves = [(names, charts.curve(found.curve, names)) for names in (("recall", "ndcg", "hitrate"), ("loss",))]
     return _page(
         "run.html.j2",
         "",
         found=found,
         best=best,
-        curves=[(name, Markup(svg)) for name, svg in curves if svg],
+        curves=[(_CAPTIONS[names[0]], Markup(svg)) for names, svg in curves if svg],
         anatomy=Markup(charts.anatomy(found.inspection.tensors)) if found.inspection.totals["bytes"] else None,
         histograms=[(h, Markup(charts.histogram(h)) if h.counts else None) for h in found.histograms],
         norms=Markup(charts.norms(found.norms)) if found.norms else None,
@@ -91,7 +94,7 @@ def shelf_page(found: ShelfContents) -> str:
         "shelf.html.j2",
         _asset("shelf.js"),
         found=found,
-        sparklines={path: Markup(charts.sparkline(recalls)) for path, recalls in found.histories.items()},
+        sparklines={row.path: Markup(charts.sparkline(row.curve.recalls)) for row in rows if row.curve.points},
         choices=[(name, sorted({str(_value(row, name)) for row in rows})) for name in _CHOICES],
         titles=_CHOICES,
         value=_value,

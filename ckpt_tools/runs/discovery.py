@@ -15,30 +15,38 @@ from functools import cached_property
 from typing import Literal
 
 from ckpt_tools.errors import CkptError, NotFoundError
-from ckpt_tools.format.filenames import bundle_part, index_name, is_unfinished, is_unfinished_folder, meta_name
-from ckpt_tools.format.state import FILE_NAME, State
+from ckpt_tools.format.filenames import (
+    KERAS_ENDINGS,
+    KERAS_MAPS,
+    STATE_DIRECTORY,
+    STATE_FILE,
+    bundle_part,
+    index_name,
+    keras_map_of,
+    meta_name,
+    shard_of_v1,
+    v1_set,
+)
+from ckpt_tools.format.state import State
 from ckpt_tools.fs import paths
 from ckpt_tools.fs.local import Fingerprint
 from ckpt_tools.fs.nearby import did_you_mean
 from ckpt_tools.readers.bundle import Bundle
-from ckpt_tools.readers.keras_names import MAPS, map_of
 from ckpt_tools.readers.location import named_by, prefixes_in
 from ckpt_tools.readers.saved_model import is_saved_model
 from ckpt_tools.readers.signatures import sniff
 from ckpt_tools.readers.state_files import inside, other_states, read_state
-from ckpt_tools.readers.v1_names import shard_set
 from ckpt_tools.runs.experiments import BEST_ROOT, RUNS_ROOT, Experiment, is_experiment
+from ckpt_tools.runs.leftovers import leftovers_in
 
 Kind = Literal["experiment", "checkpoint", "saved-model", "keras"]
 Files = Mapping[str, Fingerprint]
 
 # The checkpoint without a name (``.index``) of the current directory.
 _HERE = os.path.join(os.curdir, "")
-_KERAS = (".h5", ".hdf5", ".keras", *MAPS)
+_KERAS = (*KERAS_ENDINGS, *KERAS_MAPS)
 _SAVE = re.compile(r"(?P<name>.*)-(?P<number>\d{1,18})", re.DOTALL)
 _LOGS = re.compile(r"train\.log|metrics\.jsonl|.*\.tfevents\..*")
-# The originals of rewritten checkpoints: named by their ledger.
-_BACKUPS = ".ckpt-tools"
 
 
 @dataclass(frozen=True)
@@ -73,7 +81,7 @@ class _Folder:
 
     @property
     def state(self) -> str:
-        return paths.normal(os.path.join(self.path, FILE_NAME))
+        return paths.normal(os.path.join(self.path, STATE_FILE))
 
     @cached_property
     def states(self) -> dict[str, State]:
@@ -81,7 +89,7 @@ class _Folder:
         found = other_states(self.path)
         if self.state in self.files:
             with contextlib.suppress(CkptError):
-                found[FILE_NAME] = read_state(self.path)
+                found[STATE_FILE] = read_state(self.path)
         return found
 
     @cached_property
@@ -99,7 +107,7 @@ class _Folder:
         """The sharded checkpoints of version 1: ``PREFIX-?????-of-N`` and the files of each."""
         sets: dict[str, list[str]] = {}
         for path in self.files:
-            pattern = shard_set(path)
+            pattern = v1_set(path)
             if pattern and bundle_part(path) is None:
                 sets.setdefault(pattern, []).append(path)
         return sets
@@ -221,26 +229,26 @@ class Discovery:
             if _is_checkpoint(prefix, folder) if has_index else has_graph and prefix in folder.files:
                 yield self._run(prefix, "checkpoint", prefix, folder.of(prefix))
         for pattern, members in folder.sets.items():
-            prefix = _set_prefix(pattern)
-            if f"{prefix}.meta" in folder.files and f"{prefix}.index" not in folder.files:
-                files = {path: folder.files[path] for path in (*members, f"{prefix}.meta")}
+            prefix = _prefix_of_set(pattern)
+            if meta_name(prefix) in folder.files and index_name(prefix) not in folder.files:
+                files = {path: folder.files[path] for path in (*members, meta_name(prefix))}
                 yield self._run(pattern, "checkpoint", pattern, files)
         wholes = {path: [path] for path in folder.files if path.endswith(_KERAS)}
         for path in folder.files:
-            if (whole := map_of(path)) in wholes:
+            if (whole := keras_map_of(path)) in wholes:
                 wholes[whole] += wholes.pop(path, [path])
         for path, members in wholes.items():
             yield self._run(path, "keras", path, {file: folder.files[file] for file in members})
 
     def _strays(self, folder: _Folder) -> Iterator[Run]:
         """A state file that is damaged, or names a checkpoint that is gone, stands for that checkpoint."""
-        for name in dict.fromkeys((FILE_NAME, *folder.states)):
+        for name in dict.fromkeys((STATE_FILE, *folder.states)):
             state = paths.normal(os.path.join(folder.path, name))
             if state in folder.files:
                 try:
                     named_by(folder.path, name)
                 except CkptError as error:
-                    path = folder.path if name == FILE_NAME else state
+                    path = folder.path if name == STATE_FILE else state
                     yield self._run(path, "checkpoint", None, {state: folder.files[state]}, error)
 
     def _logs_alone(self, runs: _Folder) -> Iterator[Run]:
@@ -293,7 +301,11 @@ class Discovery:
 
     def _enter(self, directory: str) -> bool:
         """Whether a directory is new: links may lead to it a second time, or round in a circle."""
-        key = paths.identity(directory)
+        try:
+            key = paths.identity(directory)
+        except CkptError as error:
+            self.problems.append(error)
+            return False
         new = key is not None and key not in self._seen
         self._seen.add(key)
         return new
@@ -305,21 +317,23 @@ class Discovery:
         except CkptError as error:
             self.problems.append(error)
             return folder
+        left = {paths.normal(left.path): left for left in leftovers_in(directory, 0, found)}
+        for path, each in left.items():
+            folder.orphans.extend((each.directory and list(paths.files_below(path))) or [path])
         for name, status in found.items():
             path = paths.normal(os.path.join(directory, name))
+            if path in left or (name == STATE_DIRECTORY and status.directory):
+                continue
             if not status.directory:
                 folder.files[path] = status.fingerprint
             elif self._leads_out(path):
                 folder.outside.append(path)
-            elif is_unfinished_folder(name):
-                folder.orphans.extend(paths.files_below(path))
-            elif name != _BACKUPS:
+            else:
                 folder.below.append(path)
-        folder.orphans.extend(path for path in folder.files if is_unfinished(os.path.basename(path)))
-        folder.orphans.extend(_nameless(folder))
-        lost = set(folder.orphans)
-        left = {path: status for path, status in folder.files.items() if path not in lost}
-        return _Folder(directory, left, folder.below, folder.orphans, folder.outside)
+        nameless = set(_nameless(folder))
+        folder.orphans.extend(nameless)
+        files = {path: status for path, status in folder.files.items() if path not in nameless}
+        return _Folder(directory, files, folder.below, folder.orphans, folder.outside)
 
 
 def _answer(question: Callable[[str], bool], directory: str) -> bool:
@@ -386,20 +400,22 @@ def _is_checkpoint(prefix: str, folder: _Folder) -> bool:
     if prefix in folder.named or any(folder.groups[prefix].values()):
         return True
     try:
-        with paths.open_file(f"{prefix}.index") as file:
+        with paths.open_file(index_name(prefix)) as file:
             kind = sniff(file)
     except CkptError:
         return True
     return kind is not None and kind.id == "table"
 
 
-def _set_prefix(pattern: str) -> str:
-    return pattern[: pattern.rindex("-?????-of-")]
+def _prefix_of_set(pattern: str) -> str:
+    found = shard_of_v1(pattern)
+    assert found is not None
+    return found.prefix
 
 
 def _nameless(folder: _Folder) -> list[str]:
     """Data files and graphs of checkpoints whose index is gone, and data files that the index does not count."""
-    sets = {_set_prefix(pattern) for pattern in folder.sets}
+    sets = {_prefix_of_set(pattern) for pattern in folder.sets}
     known = folder.named | sets
     found: list[str] = []
     for prefix, parts in folder.groups.items():

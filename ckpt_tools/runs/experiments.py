@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from ckpt_tools.errors import CkptError, NotFoundError, StorageError
-from ckpt_tools.format.state import FILE_NAME
+from ckpt_tools.format.filenames import STATE_FILE
 from ckpt_tools.fs import paths
 from ckpt_tools.fs.nearby import did_you_mean
 from ckpt_tools.lineages.experiment_name import parse_name
 from ckpt_tools.readers.location import latest_in, locate, prefixes_in
+from ckpt_tools.runs.declared_run import DeclaredRun
 
 BEST_ROOT = "best_model"
 RUNS_ROOT = "runs"
@@ -106,6 +107,22 @@ class Experiment:
         return found
 
 
+def usual_data_directory(root: str, dataset: str) -> str:
+    """Where the original trainer keeps a dataset, beside ``best_model`` and ``runs``."""
+    return os.path.join(root, "data", f"{dataset}_data")
+
+
+def data_directory(root: str, dataset: str) -> str | None:
+    """Where the data of an experiment lies: the first place that holds the dataset's validation split; None if none."""
+    places = (
+        usual_data_directory(root, dataset),
+        os.path.join(root, "data"),
+        os.path.join(root, f"{dataset}_data"),
+        root,
+    )
+    return next((place for place in places if os.path.isfile(os.path.join(place, f"{dataset}_valid.txt"))), None)
+
+
 def is_experiment(directory: str) -> bool:
     """Whether a directory is an experiment's folder: any in ``best_model``, elsewhere one that looks like it."""
     parent = paths.parent(paths.absolute(directory))
@@ -114,7 +131,7 @@ def is_experiment(directory: str) -> bool:
 
 def _holds_checkpoint(directory: str) -> bool:
     return paths.is_directory(directory) and (
-        paths.has_file(os.path.join(directory, FILE_NAME)) or bool(prefixes_in(directory))
+        paths.has_file(os.path.join(directory, STATE_FILE)) or bool(prefixes_in(directory))
     )
 
 
@@ -142,12 +159,20 @@ def resolve(path: str | os.PathLike[str]) -> str:
     path = os.fspath(path)
     if not paths.is_lone(path) and paths.is_directory(path) and _holds_checkpoint(os.path.join(path, BEST_LINE)):
         return Experiment(path).best_prefix()
+    if not paths.is_lone(path) and paths.is_directory(path) and (declared := _declared_best(path)):
+        return declared
     try:
         return locate(path)
     except NotFoundError as error:
         newest = os.path.join(path, LATEST_LINE)
         if not paths.is_lone(path) and _holds_checkpoint(newest):
             # A run of this project's trainer before its first best, or one that has lost it.
-            error.hint = f"it has no best; to go on from its newest state: trainer train {shlex.quote(path)} --resume "
-            error.hint += "--from latest"
+            error.message = f"the run has no best: {error.message}"
+            error.hint = f"trainer train {shlex.quote(path)} --resume --from latest"
         raise
+
+
+def _declared_best(directory: str) -> str | None:
+    """The best of a run whose own directory this is, where its ``ckpt.toml`` says what that is called."""
+    run = DeclaredRun.above(directory)
+    return run.best_prefix() if run is not None and run.directory == paths.absolute(directory) else None

@@ -381,7 +381,7 @@ def open_state(directory: Folder) -> Folder | None:
 
 def _require_no_link(path: local.Held) -> None:
     if local.is_link(path):
-        remove = f"remove it: rm {shlex.quote(os.fspath(path))}"
+        remove = f"rm {shlex.quote(os.fspath(path))}"
         raise UnsafeError("is a link: it would lead out of the directory", path=path, hint=remove)
 
 

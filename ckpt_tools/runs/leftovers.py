@@ -1,28 +1,27 @@
-"""What a save leaves behind when it is killed. Only what carries one of the names that TensorFlow and this project
-give to unfinished files counts, and nothing that changed lately: somebody may be writing it now.
-
-    NAME_temp/ NAME_temp_HEX/    parts of a bundle, before they are put together; this project's unfinished saves
-    *.tempstateN                 a file that TensorFlow 1 had not yet given its name
-    checkpoint.tmpHEX            the ``checkpoint`` file, or NAME.meta, before it is put into place
+"""What a save leaves behind when it is killed, for every command alike. Only what carries one of the names that
+TensorFlow and this project give to what is unfinished counts (`ckpt_tools.format.filenames`): anything else may be
+somebody's last copy. What changed lately may be being written now.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from ckpt_tools.errors import NotFoundError
-from ckpt_tools.fs import local
+from ckpt_tools.errors import CkptError
+from ckpt_tools.format.filenames import (
+    bundle_part,
+    index_name,
+    is_part_of_unfinished,
+    is_unfinished,
+    is_unfinished_folder,
+)
+from ckpt_tools.fs import paths
+from ckpt_tools.fs.local import Status
 
 FRESH_SECONDS = 600
-
-_FOLDER = re.compile(r".+_temp(_[0-9a-f]{32})?", re.DOTALL)
-_PART = re.compile(r"(part-\d{5}-of-\d{5}|ckpt-\d+)\.(index|data-\d{5}-of-\d{5})(\.tempstate\d+)?|ckpt-\d+_temp")
-_FILE = re.compile(r".+\.tempstate\d+|(checkpoint|.+\.meta)\.tmp-?[0-9a-f]{8,32}", re.DOTALL)
-_DATA = re.compile(r"(?P<prefix>.+)\.data-\d{5}-of-\d{5}", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -31,6 +30,7 @@ class Leftover:
 
     path: str
     age: float
+    directory: bool = False
 
     @property
     def fresh(self) -> bool:
@@ -38,30 +38,28 @@ class Leftover:
         return abs(self.age) < FRESH_SECONDS
 
 
-def leftovers_in(directory: str, now: float) -> Iterator[Leftover]:
-    """What unfinished saves left in a directory; ``now`` in seconds since 1970."""
-    for name in local.list_directory(directory):
+def leftovers_in(directory: str, now: float, found: Mapping[str, Status] | None = None) -> Iterator[Leftover]:
+    """What unfinished saves left in a directory; ``now`` in seconds since 1970.
+
+    ``found``: what is in the directory, where it has been looked at already.
+    """
+    for name, status in (paths.scan(directory) if found is None else found).items():
         path = os.path.join(directory, name)
-        if not local.is_link(path):
-            with contextlib.suppress(NotFoundError):  # its save has ended in the meantime
-                if local.is_file(path) and _FILE.fullmatch(name):
-                    yield Leftover(path, now - _written(path))
-                elif local.is_directory(path) and _FOLDER.fullmatch(name):
-                    parts = local.list_directory(path)
-                    if all(_PART.fullmatch(part) for part in parts):
-                        newest = max(map(_written, (path, *(os.path.join(path, part) for part in parts))))
-                        yield Leftover(path, now - newest)
+        if not (is_unfinished_folder(name) if status.directory else is_unfinished(name)) or paths.is_link(path):
+            continue
+        written = status.fingerprint.mtime_ns
+        if status.directory:
+            with contextlib.suppress(CkptError):  # its save has ended in the meantime, or it is nobody's to look into
+                parts = paths.scan(path)
+                if all(is_part_of_unfinished(part, name) for part in parts):
+                    written = max([written, *(part.fingerprint.mtime_ns for part in parts.values())])
+                    yield Leftover(path, now - written / 1e9, directory=True)
+        else:
+            yield Leftover(path, now - written / 1e9)
 
 
 def orphans_in(directory: str) -> list[str]:
     """The data files of a directory whose index is missing."""
-    names = local.list_directory(directory)
-    return [
-        os.path.join(directory, name)
-        for name in names
-        if (match := _DATA.fullmatch(name)) and f"{match['prefix']}.index" not in names
-    ]
-
-
-def _written(path: str) -> float:
-    return local.fingerprint(path).mtime_ns / 1e9
+    names = {*paths.list_directory(directory)}
+    parts = {name: part for name in sorted(names) if (part := bundle_part(name)) and part.part == "data"}
+    return [os.path.join(directory, name) for name, part in parts.items() if index_name(part.prefix) not in names]

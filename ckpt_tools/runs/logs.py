@@ -22,18 +22,20 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from ckpt_tools.errors import CkptError, CorruptError
+from ckpt_tools.errors import CkptError, CorruptError, StorageError, UnsafeError
 from ckpt_tools.findings import Finding
 from ckpt_tools.format.events import read_scalars
+from ckpt_tools.format.filenames import INDEX
 from ckpt_tools.fs import paths
+from ckpt_tools.lineages.names import BEST_METRIC
+from ckpt_tools.runs.curve import Curve, join
+from ckpt_tools.runs.evaluations import SIX_DIGITS, LoggedEvaluation
 from ckpt_tools.runs.experiments import Experiment
 
 MAX_LOG_BYTES = 1 << 30
-# Half a unit of the last digit that the old trainers print, and the rounding of float32 on top of it.
-SIX_DIGITS = 0.5e-6 + 1e-8
 # And half a unit of the two digits that names of files usually have.
 _ROUNDED_NAME = 0.005
 
@@ -48,25 +50,6 @@ _IN_NAME = re.compile(r"(?P<step>\d+)?[^0-9]*?(?:val_)?recall[-_=:]?(?P<recall>[
 Best = Literal["kept", "lost", "unknown"]
 
 
-@dataclass(frozen=True, slots=True)
-class LoggedEvaluation:
-    """One evaluation as a source has it; ``step`` counts what that source counts, 0 when it does not say."""
-
-    step: int
-    loss: float | None
-    recall: float
-    ndcg: float | None
-    hitrate: float | None
-    source: str
-
-    def agrees_with(self, recall: float) -> bool:
-        """Whether a value is the logged one, to the six digits that logs print."""
-        return abs(self.recall - recall) <= SIX_DIGITS
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-
 @dataclass(frozen=True)
 class Replay:
     """Where early stopping stands after a history: ``trials`` evaluations since the best, stopped or not."""
@@ -78,24 +61,42 @@ class Replay:
 
 @dataclass(frozen=True)
 class Evidence:
-    """All logged evaluations, the most trustworthy source first, and what could not be read."""
+    """What the logs tell, the most trustworthy source first, and what could not be read.
 
-    evaluations: tuple[LoggedEvaluation, ...] = ()
+    ``rows`` are all evaluations, with those that this project's trainer made of what it went on from. ``unread`` is
+    why a log that is there was not read at all, None when every one was: its evaluations are missing here, so that
+    nothing may be written that depends on which is the best.
+    """
+
+    rows: tuple[LoggedEvaluation, ...] = ()
     findings: tuple[Finding, ...] = field(default=())
+    unread: CkptError | None = None
+
+    @functools.cached_property
+    def evaluations(self) -> tuple[LoggedEvaluation, ...]:
+        """Those that were made while training."""
+        return tuple(row for row in self.rows if not row.resumed)
 
     @property
     def sources(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(evaluation.source for evaluation in self.evaluations))
 
-    @property
-    def history(self) -> tuple[LoggedEvaluation, ...]:
-        """The evaluations of the most trustworthy kind of source, in its order."""
-        return tuple(e for e in self.evaluations if _rank(e.source) == _rank(self.evaluations[0].source))
+    @functools.cached_property
+    def curve(self) -> Curve:
+        """The one history that every command and picture shows, joined from all sources that count the same steps."""
+        rows = [row for row in self.rows if _rank(row.source) in _BY_STEP]
+        if not rows:  # an epoch is no step: what counts epochs is joined with nothing
+            rows = [row for row in self.rows if _rank(row.source) == _rank(self.rows[0].source)]
+        return join(rows, lambda row: _rank(row.source))
 
     @property
     def best(self) -> LoggedEvaluation | None:
-        """The first evaluation with the highest recall; None without logs."""
-        return max(self.evaluations, key=lambda evaluation: evaluation.recall, default=None)
+        """The first evaluation with the highest recall, also when only a resume tells it; None without logs."""
+        best = max(self.evaluations, key=lambda evaluation: evaluation.recall, default=None)
+        resumed = max((row for row in self.rows if row.resumed), key=lambda row: row.recall, default=None)
+        if resumed and (best is None or (resumed.recall > best.recall and not best.agrees_with(resumed.recall))):
+            return resumed
+        return best
 
     def matching(self, recall: float) -> LoggedEvaluation | None:
         """The logged evaluation that a value agrees with, None when there is none."""
@@ -121,10 +122,12 @@ class Evidence:
         return "kept" if best.agrees_with(held.recall) else "lost"
 
     def replay(self, patience: int) -> Replay | None:
-        """Play the history through the old trainers' early stopping: stop after more than ``patience`` trials."""
+        """Play what the most trustworthy kind of source tells through the old trainers' early stopping, which stops
+        after more than ``patience`` trials."""
         best: LoggedEvaluation | None = None
         trials = 0
-        for evaluation in self.history:
+        kind = _rank(self.evaluations[0].source) if self.evaluations else 0
+        for evaluation in (each for each in self.evaluations if _rank(each.source) == kind):
             if best is None or evaluation.recall > best.recall:
                 best, trials = evaluation, 0
             else:
@@ -134,17 +137,31 @@ class Evidence:
 
 def collect(experiment: Experiment) -> Evidence:
     """Read everything that an experiment left. What is damaged is a finding, never an error."""
-    evaluations: list[LoggedEvaluation] = []
-    findings: list[Finding] = []
-    for path in sorted(filter(_is_source, _files(experiment)), key=_rank):
+    rows: list[LoggedEvaluation] = []
+    problems: list[CkptError] = []
+    for path in sorted(filter(_is_source, _files(experiment, problems)), key=_rank):
         read = _READERS[_rank(path)][1]
         try:
-            evaluations += [evaluation for evaluation in read(path) if math.isfinite(evaluation.recall)]
+            rows += [evaluation for evaluation in read(path) if math.isfinite(evaluation.recall)]
         except CkptError as error:
-            findings.append(Finding("log-unreadable", "warning", error.message, path, offset=error.offset))
-    evidence = Evidence(tuple(evaluations), (*findings, *_disagreements(evaluations)))
+            if error.path is None:
+                error.path = path
+            problems.append(error)
+    evidence = Evidence(tuple(rows), unread=next(filter(not_read, problems), None))
+    said = map(unreadable, problems)
+    evidence = replace(evidence, findings=(*said, *_disagreements(evidence.evaluations)))
     suspect = suspect_direction(evidence)
     return replace(evidence, findings=(*evidence.findings, suspect)) if suspect else evidence
+
+
+def unreadable(error: CkptError) -> Finding:
+    """What is said of a log, or a directory of logs, that could not be read."""
+    return Finding("log-unreadable", "warning", error.message, error.path, offset=error.offset)
+
+
+def not_read(error: CkptError) -> bool:
+    """Whether a log is there and was not read: refused by the system, or over a limit. A damaged one was read."""
+    return isinstance(error, (StorageError, UnsafeError))
 
 
 def suspect_direction(evidence: Evidence, step: int | None = None) -> Finding | None:
@@ -180,11 +197,14 @@ def suspect_direction(evidence: Evidence, step: int | None = None) -> Finding | 
     return Finding("direction-suspect", "warning", message, kept.source, fix=fix)
 
 
-def _files(experiment: Experiment) -> Iterator[str]:
+def _files(experiment: Experiment, problems: list[CkptError]) -> Iterator[str]:
+    """The files that may be logs; directories that cannot be listed go to ``problems``."""
     for directory in (experiment.runs, experiment.path):
         try:
             names = paths.scan(directory)
-        except CkptError:
+        except CkptError as error:
+            if not_read(error):
+                problems.append(error)
             continue
         yield from (os.path.join(directory, name) for name, status in names.items() if not status.directory)
 
@@ -259,9 +279,10 @@ def _object(text: str) -> dict[str, Any]:
 def _from_metrics(path: str) -> Iterator[LoggedEvaluation]:
     for row in logged_objects(path):
         # "start" is the evaluation of fresh weights: it counts where the run took them for its first best.
-        counts = row.get("event") == "start" and row.get("best_metric") not in (0, 0.0)
-        if counts or row.get("event") == "eval":
-            yield from _row(row, row.get("step"), row.get("recall"), path)
+        counts = row.get("event") == "start" and row.get(BEST_METRIC) not in (0, 0.0)
+        if counts or row.get("event") in ("eval", "resume"):
+            for found in _row(row, row.get("step"), row.get("recall"), path):
+                yield replace(found, resumed=row["event"] == "resume")
 
 
 def _from_events(path: str) -> Iterator[LoggedEvaluation]:
@@ -319,11 +340,13 @@ _READERS: tuple[tuple[Callable[[str], bool], _Reader], ...] = (
     (lambda name: name.endswith(".csv"), _from_csv),
     (lambda name: name == "trainer_state.json", _from_trainer_state),
     (lambda name: name == "info.json", _from_info),
-    (lambda name: name.endswith((".index", ".h5", ".keras")), _from_name),
+    (lambda name: name.endswith((INDEX, ".h5", ".keras")), _from_name),
 )
 
 
 _BY_NAME = len(_READERS) - 1
+# The sources that count steps of the optimizer: metrics.jsonl, events, train.log, trainer_state.json.
+_BY_STEP = (0, 1, 2, 4)
 
 
 @functools.lru_cache(maxsize=256)  # each row of a log asks for the same file

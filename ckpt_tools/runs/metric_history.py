@@ -19,21 +19,27 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ckpt_tools.errors import CkptError, NotFoundError, UsageError
+from ckpt_tools.errors import CkptError, NotFoundError, UnsafeError, UsageError
 from ckpt_tools.findings import Finding
 from ckpt_tools.format import filenames
 from ckpt_tools.format.events import read_scalars
 from ckpt_tools.fs import paths
+from ckpt_tools.runs.logs import not_read, unreadable
 from ckpt_tools.runs.metric_lines import (
+    HELD_OUT,
     MAX_LINE,
+    TRAINING,
     Best,
     Mode,
     Reading,
     canonical,
+    header_of,
     is_praised,
     lines_of,
     mode_of,
+    plain,
     read_line,
+    row_of,
     words_of,
 )
 
@@ -45,11 +51,9 @@ _FOLDER = re.compile(
 )
 _TEXT = re.compile(r".+\.(log|txt|out|err)|nohup\.out|(log|stdout|stderr|output)(\..+)?", re.I)
 _NOT_LOGS = re.compile(r"(vocab|requirements|readme|license|.*_(train|valid|test)|.*map|.*item.*|.*user.*)\.txt", re.I)
-_HELD_OUT = {"val", "valid", "validation", "dev", "eval", "evaluation", "test", "heldout"}
-_TRAINING = {"train", "training", "tr", "batch"}
 # A number with its name in the name of a file: auc-0.71, val_loss=0.42, recall_0.0342; the name may be missing.
 _IN_NAME = re.compile(
-    r"(?:(?P<name>[A-Za-z][A-Za-z_@]*[A-Za-z0-9@])[-_=:]{1,2})?(?P<value>\d{1,4}\.\d{1,12})(?=[-_.]|$)"
+    r"(?:(?P<name>[A-Za-z][A-Za-z_@]*[A-Za-z0-9@])[-_=:]{0,2})?(?P<value>\d{1,4}\.\d{1,12})(?=[-_.]|$)"
 )
 _NUMBERS = re.compile(r"(?<![\d.])(\d{1,12})(?![\d.]*\d)")
 _SIX_DIGITS = 1e-8
@@ -89,6 +93,7 @@ class MetricHistory:
 
     logged: tuple[Logged, ...] = ()
     findings: tuple[Finding, ...] = ()
+    unread: CkptError | None = None
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -135,46 +140,64 @@ class Chosen:
 # ------------------------------------------------------------------------------------------------ reading
 
 
-def read_history(prefix: str) -> MetricHistory:
-    """What lies beside a checkpoint. What cannot be read is a finding, never an error."""
+def read_history(
+    prefix: str, files: Iterable[str] | None = None, line: Callable[[str], Iterable[Logged]] | None = None
+) -> MetricHistory:
+    """What lies beside a checkpoint, or in ``files``. What cannot be read is a finding, never an error.
+
+    ``line`` reads a text log in another way than by the grammar of `metric_lines`.
+    """
     logged: list[Logged] = []
-    findings: list[Finding] = []
-    for path in _sources(prefix):
+    problems: list[CkptError] = []
+    for path in _sources(prefix, problems) if files is None else files:
+        read = _kind(path) or _from_text
         try:
-            logged += _read(path)
+            logged += (line if line is not None and read is _from_text else read)(path)
         except CkptError as error:
-            findings.append(Finding("log-unreadable", "warning", error.message, path, offset=error.offset))
-    return MetricHistory(tuple(logged), tuple(findings))
+            if line is not None and isinstance(error, UnsafeError):
+                raise  # a pattern without end, or more than it may be used on
+            if error.path is None:
+                error.path = path
+            problems.append(error)
+    return MetricHistory(tuple(logged), tuple(map(unreadable, problems)), next(filter(not_read, problems), None))
 
 
-def _sources(prefix: str) -> Iterator[str]:
-    """The files that may be logs: those of the checkpoint's own directory first."""
+def _sources(prefix: str, problems: list[CkptError]) -> Iterator[str]:
+    """The files that may be logs: those of the checkpoint's own directory first. Directories that cannot be listed
+    go to ``problems``."""
     here = prefix if paths.is_directory(prefix) else paths.parent(paths.absolute(prefix)) or os.curdir
     seen: set[str] = set()
     for level in range(3):
         below: list[str] = []
-        for path, directory in _names(here):
+        for path, directory in _names(here, problems):
             if not directory and _kind(path) is not None and path not in seen:
                 seen.add(path)
                 yield path
             elif directory and _FOLDER.fullmatch(os.path.basename(path)):
                 below.append(path)
-        for folder in below:
-            for path, directory in _names(folder):
-                if not directory and _kind(path) is not None and path not in seen:
-                    seen.add(path)
-                    yield path
+        # TensorBoard's writers make one folder for each split in that of the logs.
+        deeper: list[str] = []
+        for depth, folders in enumerate((below, deeper)):
+            for folder in folders:
+                for path, directory in _names(folder, problems):
+                    if directory and depth == 0 and _FOLDER.fullmatch(os.path.basename(path)):
+                        deeper.append(path)
+                    elif not directory and _kind(path) is not None and path not in seen:
+                        seen.add(path)
+                        yield path
         parent = paths.parent(paths.absolute(here))
         # A shelf of runs is not this run's: above the checkpoint's directory only what looks like a run's is looked at.
-        if parent == here or (level > 0 and sum(directory for _, directory in _names(parent)) > 8):
+        if parent == here or (level > 0 and sum(directory for _, directory in _names(parent, problems)) > 8):
             return
         here = parent
 
 
-def _names(directory: str) -> list[tuple[str, bool]]:
+def _names(directory: str, problems: list[CkptError]) -> list[tuple[str, bool]]:
     try:
         found = paths.scan(directory)
-    except CkptError:
+    except CkptError as error:
+        if not_read(error) and str(error) not in set(map(str, problems)):
+            problems.append(error)
         return []
     return [
         (os.path.join(directory, name), status.directory) for name, status in itertools.islice(found.items(), 5000)
@@ -196,9 +219,9 @@ def _kind(path: str) -> Callable[[str], Iterable[Logged]] | None:
     return None
 
 
-def _read(path: str) -> Iterable[Logged]:
-    reader = _kind(path)
-    return () if reader is None else list(reader(path))
+def text_lines(path: str) -> list[str]:
+    """The lines of a text log, no more than are looked at. Raises UnsafeError for a log that is too large."""
+    return list(itertools.islice(lines_of(_text(path)), _MOST_LINES))
 
 
 def _text(path: str) -> str:
@@ -210,8 +233,10 @@ def _from_text(path: str) -> Iterator[Logged]:
     step: int | None = None
     epoch: int | None = None
     order = 0
+    columns: list[str] | None = None
     for line in itertools.islice(lines_of(_text(path)), _MOST_LINES):
-        said = read_line(line)
+        columns = header_of(line) or columns
+        said = (row_of(columns, plain(line)) if columns else None) or read_line(line)
         if said.epoch is not None and said.epoch != epoch:
             epoch, step = said.epoch, said.step
         step = said.step if said.step is not None else step
@@ -251,7 +276,7 @@ def _from_events(path: str) -> Iterator[Logged]:
 
 def _with_folder(tag: str, folder: str) -> str:
     """Keras and Estimator write one tag into folders of splits: ``validation/epoch_auc`` is the validation's."""
-    return f"{folder}/{tag}" if {*words_of(folder)} & (_HELD_OUT | _TRAINING) else tag
+    return f"{folder}/{tag}" if {*words_of(folder)} & (HELD_OUT | TRAINING) else tag
 
 
 def _from_table(path: str) -> Iterator[Logged]:
@@ -379,7 +404,7 @@ def choose(history: MetricHistory, metric: str | None = None, mode: Mode | None 
             how = "as the lines say" if told else "by its name" if mode_of(name) else "as its bests went"
             return Chosen(name, direction, f"the trainer's own best lines name it; {direction} {how}", own)
     candidates = [name for name in history.names() if _may_be_best(name)]
-    held_out = [name for name in candidates if {*words_of(name)} & _HELD_OUT]
+    held_out = [name for name in candidates if {*words_of(name)} & HELD_OUT]
     few = held_out or candidates
     directed = [name for name in few if mode_of(name)]
     if not praised and len({canonical(name) for name in directed}) == 1 and len(few) == 1:
@@ -396,7 +421,7 @@ def choose(history: MetricHistory, metric: str | None = None, mode: Mode | None 
 
 
 def _may_be_best(name: str) -> bool:
-    return not {*words_of(name)} & _TRAINING and bool(words_of(name))
+    return not {*words_of(name)} & TRAINING and bool(words_of(name))
 
 
 def _trend(values: list[float]) -> Mode | None:
@@ -416,9 +441,9 @@ def _named(history: MetricHistory, metric: str) -> tuple[Logged, ...]:
     for each in history.logged:
         own = words_of(each.name)
         inside = any(own[i : i + len(words)] == words for i in range(len(own)))
-        if inside and not is_praised(each.name) and not ({*own} & _TRAINING and not {*words} & _TRAINING):
+        if inside and not is_praised(each.name) and not ({*own} & TRAINING and not {*words} & TRAINING):
             found.setdefault(each.key, []).append(each)
-    held_out = {key: each for key, each in found.items() if {*words_of(each[0].name)} & _HELD_OUT}
+    held_out = {key: each for key, each in found.items() if {*words_of(each[0].name)} & HELD_OUT}
     chosen = held_out if len(held_out) == 1 else found
     if len(chosen) > 1:
         raise _undecided(
@@ -526,6 +551,8 @@ def from_name(prefix: str, metric: str | None, mode: Mode | None) -> Chosen | No
     found = _value_in_name(name)
     if found is None or not (metric or found[0]):
         return None
+    if metric and found[0] and not {*words_of(metric)} & {*words_of(found[0])}:
+        return None  # the number of something else
     called = metric or found[0]
     direction = mode or mode_of(called)
     if direction is None:

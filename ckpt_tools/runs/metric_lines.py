@@ -37,21 +37,51 @@ _BEFORE = re.compile(
     rf"(?P<name>(?:{_WORD})(?: (?:\((?:{_WORD})\)|{_WORD})){{0,5}})['\"\])]?"
     r"(?P<sep>\s*(?:[:=|]|-{1,2}>|=>)\s*['\"]?(?:[\[({]|[\w.]{1,20}\()?\s*|\s+(?:is|of|was|with)\s+|\s*[\[(]|\s+)$"
 )
+# ``valid (NDCG@10: 0.5, HR@10: 0.7), test (...)`` and ``Train: loss 0.5 | Valid: loss 0.4``: a word that all up to the
+# closing bracket, or up to the next such word, belong to.
+_SPLIT = re.compile(
+    r"(?<![\w/@.])(?P<split>train(?:ing)?|val(?:id(?:ation)?)?|dev|eval(?:uation)?|test)(?: (?:set|results?|metrics?))?"
+    r"(?:\s?(?P<bracket>[(\[{])|\s?(?::|->|=>|\|)\s?(?=[^\W\d_]))",
+    re.IGNORECASE,
+)
+_CLOSING = {"(": ")", "[": "]", "{": "}"}
+_SPLIT_WORDS = {
+    *("train", "training", "val", "valid", "validation", "dev", "eval", "evaluation", "test"),
+}
 _FILLER = re.compile(r" (?:is|of|was|with|at|to|from|the|a)$", re.IGNORECASE)
 
 _IMPROVED = re.compile(
     rf"(?P<name>(?:{_WORD})(?: {_WORD}){{0,3}}) (?P<verb>improved|decreased|increased|reduced|dropped|rose)"
-    rf"\s+\(?(?:from\s+)?(?P<before>{_NUMBER}|None)\s*(?:to|-{{1,3}}>|=>|→)\s*(?P<after>{_NUMBER})",
+    rf"\s*[:,]?\s+\(?(?:from\s+)?(?P<before>{_NUMBER}|None)\s*(?:to|-{{1,3}}>|=>|→)\s*(?P<after>{_NUMBER})",
     re.IGNORECASE,
 )
 # A file, not a number: ``saved ... to 0.5`` names none.
 _PATH = re.compile(r"\bsav(?:ing|ed)\b.{0,120}?\bto:? '?(?![\d.+-]+'?$)(?P<path>\S.{0,1000}?)'?$", re.IGNORECASE)
-_BEST = re.compile(r"(?<![^\W_])best(?![^\W_])", re.IGNORECASE)
+_BEST = re.compile(r"(?<![^\W_])best(?![^\W_])|(?<!not )(?<![^\W_])improved(?![^\W_])", re.IGNORECASE)
+# ``0.61 -> 0.64``: what was measured is behind the arrow.
+_ARROW = re.compile(rf"%?\s*(?:-{{1,3}}>|=>|→)\s*(?P<after>{_NUMBER})(?![\w])", re.IGNORECASE)
+_THOUSANDS = re.compile(r"(?<=[a-z])(?P<sep>[ =:]{1,3})(?P<number>\d{1,3}(?:,\d{3}){1,4})(?![\d,.]*\d)", re.IGNORECASE)
+_COUNTED = re.compile(r"(?:steps?|iter(?:ation)?s?|batch(?:es)?)$", re.IGNORECASE)
+_OF = re.compile(r"^\W{0,3}\[\s*(?P<step>\d{1,12})\s*/\s*\d{1,12}\s*\]")
 # Words around a metric's name that say that it is the best one, not which.
 _PRAISE = {
     *("new", "best", "so", "far", "current", "model", "found", "saved", "saving", "save", "achieved", "got", "now"),
     *("the", "a", "with", "and", "our", "previous", "old", "last", "max", "maximum", "min", "minimum", "highest"),
-    *("lowest", "checkpoint", "weights", "is", "of", "to", "at", "value", "result", "update", "updated", "reached"),
+    *(
+        "lowest",
+        "checkpoint",
+        "weights",
+        "is",
+        "of",
+        "to",
+        "at",
+        "value",
+        "result",
+        "update",
+        "updated",
+        "reached",
+        "improved",
+    ),
 }
 _STEPS = {
     "step",
@@ -139,6 +169,11 @@ class MetricLine:
     best: Best | None = None
 
 
+# The words of a name that tell which data a metric was measured on.
+TRAINING = frozenset({"train", "training", "tr", "batch"})
+HELD_OUT = frozenset({"val", "valid", "validation", "dev", "eval", "evaluation", "test", "heldout"})
+
+
 def canonical(name: str) -> str:
     """A name as it is compared: ``Valid Recall``, ``valid-recall`` and ``valid_recall`` are one."""
     return re.sub(r"[^\w@.+/]+|_+", "_", name.strip().lower()).strip("_")
@@ -161,6 +196,11 @@ def mode_of(name: str) -> Mode | None:
     return None if small == large else "min" if small else "max"
 
 
+def better(mode: Mode | None, value: float, than: float) -> bool:
+    """Whether a value is better than another one; where no direction is known, the smaller one is."""
+    return value > than if mode == "max" else value < than
+
+
 def lines_of(text: str) -> list[str]:
     """The lines of a text; what a carriage return or a backspace drew over is one of its own."""
     return [line for line in re.split(r"[\r\n\x08]+", text) if line.strip()]
@@ -173,7 +213,7 @@ def plain(line: str) -> str:
 
 def read_line(line: str) -> MetricLine:
     """What one line says. Never raises; a line without a metric has no readings."""
-    text = plain(line).strip()
+    text = _THOUSANDS.sub(_joined, plain(line).strip())
     document = _document(text)
     if document is not None:
         readings = list(_of_document(document))
@@ -184,9 +224,17 @@ def read_line(line: str) -> MetricLine:
         readings = list(_of_text(text))
     step = _count(readings, _STEPS)
     epoch = _count(readings, _EPOCHS)
+    if step is None and epoch is None and (of := _OF.match(text)):
+        step = int(of["step"])
     metrics = tuple(reading for reading in readings if not _is_count(reading) and reading.key not in _OTHER)
     best = _best(text, metrics) if document is None else None
     return MetricLine(metrics, step, epoch, best)
+
+
+def _joined(match: re.Match[str]) -> str:
+    """``step 12,000`` is one number; ``auc: 1,200`` are two."""
+    counted = _COUNTED.search(match.string, max(0, match.start() - 20), match.start())
+    return match["sep"] + match["number"].replace(",", "") if counted else match[0]
 
 
 def _document(text: str) -> dict[str, Any] | None:
@@ -210,18 +258,45 @@ def _of_document(document: Mapping[str, Any], prefix: str = "", depth: int = 0) 
             yield Reading(path, float(value))
 
 
+def _splits(text: str) -> list[tuple[int, int, str]]:
+    """The parts of a line that one word names the data of: begin, end, word."""
+    found: list[tuple[int, int, str]] = []
+    for match in _SPLIT.finditer(text):
+        if found and match.start() < found[-1][1]:
+            begin, _, word = found.pop()
+            found.append((begin, match.start(), word))
+        bracket = match["bracket"]
+        end = text.find(_CLOSING[bracket], match.end()) if bracket else len(text)
+        found.append((match.end(), end if end >= 0 else len(text), match["split"]))
+    return found
+
+
 def _of_text(text: str) -> Iterator[Reading]:
     end = 0
+    splits = _splits(text)
+    split = 0
     for match in _VALUE.finditer(text):
         before = _BEFORE.search(text, max(end, match.start() - _NEAR), match.start())
-        follows = text[match.end() : match.end() + 2]
-        end = match.end()
+        arrow = _ARROW.match(text, match.end())
+        number, end = (arrow["after"], arrow.end()) if arrow else (match[0], match.end())
+        follows = text[end : end + 2]
         if before is None:
             continue
         name = before["name"]
         while (shorter := _FILLER.sub("", name)) != name:
             name = shorter
-        yield Reading(name, float(match[0]), follows.lstrip().startswith("%"), _unit(match[0]))
+        while split < len(splits) and splits[split][1] <= match.start():
+            split += 1
+        inside = split < len(splits) and splits[split][0] <= match.start()
+        if inside and not _is_of_data(name) and before.start("name") >= splits[split][0]:
+            name = f"{splits[split][2]} {name}"
+        yield Reading(name, float(number), follows.lstrip().startswith("%"), _unit(number))
+
+
+def _is_of_data(name: str) -> bool:
+    """Whether a name says of which data it is, or is a count, which is of none."""
+    words = words_of(name)
+    return bool({*words} & _SPLIT_WORDS) or canonical(name) in _STEPS | _EPOCHS | _OTHER
 
 
 def _unit(number: str) -> float:
@@ -278,6 +353,34 @@ def _praised(name: str) -> str:
     """A name without the words that only say that it is the best."""
     parts = [part for part in re.split(r"[\s_]+", name) if part.lower().strip("()!:,.") not in _PRAISE]
     return " ".join(parts) if " " in name.strip() else "_".join(parts)
+
+
+def row_of(header: list[str], line: str) -> MetricLine | None:
+    """A row of a table whose header is known; None for what is no row of it."""
+    cells = cells_of(line)
+    if len(cells) != len(header) or not all(_VALUE.fullmatch(cell.rstrip("%*")) for cell in cells):
+        return None
+    readings = [
+        Reading(name, float(cell.rstrip("%*")), "%" in cell, _unit(cell.rstrip("%*")))
+        for name, cell in zip(header, cells, strict=True)
+    ]
+    metrics = tuple(each for each in readings if not _is_count(each) and each.key not in _OTHER)
+    return MetricLine(metrics, _count(readings, _STEPS), _count(readings, _EPOCHS))
+
+
+def header_of(line: str) -> list[str] | None:
+    """The names of the columns of a table that a line begins; None for any other line."""
+    cells = cells_of(line)
+    if not 2 <= len(cells) <= 40 or not all(re.fullmatch(r"[A-Za-z][\w@./%()-]{0,60}", cell) for cell in cells):
+        return None
+    counts = {canonical(cell) for cell in cells} & (_STEPS | _EPOCHS)
+    return cells if counts and any(mode_of(cell) for cell in cells) else None
+
+
+def cells_of(line: str) -> list[str]:
+    """The cells of a line, parted by bars or by blanks."""
+    text = line[:MAX_LINE].strip().strip("|")
+    return [cell.strip() for cell in text.split("|")] if "|" in text else text.split()
 
 
 def is_praised(name: str) -> bool:

@@ -29,7 +29,7 @@ import os
 from dataclasses import dataclass
 
 from ckpt_tools.errors import BusyError, CorruptError, StorageError, UsageError
-from ckpt_tools.format.filenames import STATE_FILE, index_name, unfinished_name
+from ckpt_tools.format.filenames import STATE_FILE, index_name, temporary_of, unfinished_name
 from ckpt_tools.format.state import encode_state
 from ckpt_tools.fs import durable, local
 from ckpt_tools.runs.ledger import LEDGER, Added, Link, RewriteEntry
@@ -122,7 +122,7 @@ def _unfinished(plan: Plan, prefix: str) -> list[str]:
     written |= {unfinished_name(path): content for path, content in written.items()}
     found = [os.path.join(directory, file) for file in local.list_directory(directory)]
     written |= {
-        path: encode_state(name, [name]) for path in found if os.path.basename(path).startswith(f"{STATE_FILE}.tmp-")
+        path: encode_state(name, [name]) for path in found if temporary_of(os.path.basename(path)) == STATE_FILE
     }
     copies = {unfinished_name(path) for path in links}
     for path in found:

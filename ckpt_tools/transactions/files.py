@@ -1,6 +1,6 @@
 """Names and comparisons of the files that a change works on.
 
-Nothing here takes a refused look for "not there": `storage.look` raises then.
+Nothing here takes a refused look for "not there": `ckpt_tools.fs.local.look` raises then.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from ckpt_tools.errors import BusyError, CorruptError, NotFoundError, StorageErr
 from ckpt_tools.format.bundle import HEADER_KEY, Header
 from ckpt_tools.format.filenames import bundle_part, index_name
 from ckpt_tools.format.table import read_table
-from ckpt_tools.fs import durable, local
+from ckpt_tools.fs import durable, local, paths
 from ckpt_tools.fs.local import PathLike
 from ckpt_tools.readers.bundle import MAX_INDEX_BYTES, Bundle
 from ckpt_tools.transactions.workplace import Workplace
@@ -26,11 +26,8 @@ def digest(data: bytes) -> str:
 
 
 def file_digest(path: PathLike) -> str:
-    digest = hashlib.sha256()
     with local.RandomAccessFile(path) as file:
-        for offset in range(0, file.size, _PIECE):
-            digest.update(file.read(offset, min(_PIECE, file.size - offset)))
-    return digest.hexdigest()
+        return paths.sha256_of(file)
 
 
 def digest_if_there(path: PathLike) -> str | None:

@@ -15,12 +15,12 @@ import binascii
 import contextlib
 import json
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 from ckpt_tools.errors import CkptError, CorruptError, StorageError
+from ckpt_tools.format.filenames import temporary_of
 from ckpt_tools.fs import durable, local
 from ckpt_tools.fs.local import Folder
 from ckpt_tools.runs import ledger
@@ -30,7 +30,6 @@ from ckpt_tools.transactions.files import is_same
 from ckpt_tools.transactions.workplace import Workplace, working_in
 
 _MAX_JOURNAL_BYTES = 1 << 27
-_UNFINISHED = re.compile(rf"{re.escape(PENDING)}\.tmp-[0-9a-f]{{8}}")
 
 
 @dataclass(frozen=True)
@@ -268,6 +267,6 @@ def _sweep(place: Workplace) -> None:
     """Remove journals that were killed before they had their name: nothing had been done yet."""
     if place.state is not None:
         for name in place.state.names():
-            if _UNFINISHED.fullmatch(name):
+            if temporary_of(name) == PENDING:
                 durable.remove(place.state / name)
         place.remove_if_empty()

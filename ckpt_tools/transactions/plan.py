@@ -15,12 +15,13 @@ from ckpt_tools.errors import CorruptError, UnsafeError
 from ckpt_tools.format import checksum
 from ckpt_tools.format.bundle import HEADER_KEY, OBJECT_GRAPH_KEY, Entry
 from ckpt_tools.format.dtypes import BY_NAME
+from ckpt_tools.format.filenames import data_name, index_name
 from ckpt_tools.format.object_graph import add_variable
 from ckpt_tools.format.slices import Slice
 from ckpt_tools.format.strings import encode_strings
 from ckpt_tools.format.table import read_table, write_table
 from ckpt_tools.fs import local
-from ckpt_tools.readers.bundle import MAX_INDEX_BYTES, Bundle, index_name, shard_name
+from ckpt_tools.readers.bundle import MAX_INDEX_BYTES, Bundle
 
 # What is copied is held in memory until it is written.
 MAX_COPIED_BYTES = 16 << 30
@@ -71,7 +72,7 @@ class Plan:
         if self.shard is None and self.in_place:
             return []
         count = len(self.shards) + (self.shard is not None) + self.empty
-        return [shard_name(target, number, count) for number in range(count)]
+        return [data_name(target, number, count) for number in range(count)]
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -129,14 +130,7 @@ def plan_values(
     shards = list(range(bundle.header.num_shards)) if target is None else sorted(needed) or [0]
     table = dict(_kept_entries(bundle, kept, {old: new for new, old in enumerate(shards)}))
     shard = bytearray()
-    changes = []
-    for key, value in sorted(values.items()):
-        entry = Entry(BY_NAME[value.dtype], value.shape)
-        place = {"shard": len(shards), "offset": len(shard), "size": len(value.raw), "crc": value.crc}
-        table[key.encode()] = entry.moved(**place).encode()
-        shard += value.raw
-        action = "replace" if key in bundle.entries else "add"
-        changes.append(Change(key, action, value.dtype, value.shape, value.shown))
+    changes = _append(values, bundle, table, shard, len(shards))
     table[HEADER_KEY] = bundle.header.with_shards(len(shards) + bool(values)).raw
     _check_extents(bundle, kept.values())
     sources = {bundle.path: bundle.index_fingerprint}
@@ -146,7 +140,7 @@ def plan_values(
         target=target or bundle.prefix,
         reason=reason,
         evidence=evidence,
-        changes=tuple(changes),
+        changes=changes,
         shards=tuple(bundle.shard_paths[number] for number in shards),
         old_index=bundle.index_bytes if target is None else None,
         index=write_table(table),
@@ -193,15 +187,7 @@ def plan_part(
                 table[raw_key] = replace(entry, shard=numbers.get(entry.shard, 0)).encode()
             else:
                 table[raw_key] = replace(entry, shard=len(whole), offset=offset).encode()
-    changes = []
-    for key, value in sorted(values.items()):
-        entry = Entry(BY_NAME[value.dtype], value.shape)
-        place = {"shard": len(whole), "offset": len(shard), "size": len(value.raw), "crc": value.crc}
-        table[key.encode()] = entry.moved(**place).encode()
-        shard += value.raw
-        changes.append(
-            Change(key, "replace" if key in bundle.entries else "add", value.dtype, value.shape, value.shown)
-        )
+    changes = _append(values, bundle, table, shard, len(whole))
     retired = [number for number in range(bundle.header.num_shards) if number not in numbers] if target is None else []
     # A name of an old file must stay that file's until the change is made: so there is one more than before.
     empty = bundle.header.num_shards - len(whole) if target is None else 0
@@ -214,7 +200,7 @@ def plan_part(
         target=target or bundle.prefix,
         reason=reason,
         evidence=evidence,
-        changes=tuple(changes),
+        changes=changes,
         shards=tuple(bundle.shard_paths[number] for number in whole),
         old_index=bundle.index_bytes if target is None else None,
         index=write_table(table),
@@ -223,6 +209,20 @@ def plan_part(
         retired=tuple(bundle.shard_paths[number] for number in retired),
         empty=empty,
     )
+
+
+def _append(
+    values: Mapping[str, Value], bundle: Bundle, table: dict[bytes, bytes], shard: bytearray, number: int
+) -> tuple[Change, ...]:
+    """Put new values behind what the new shard (its ``number`` in the set) holds, and their entries into the index."""
+    changes = []
+    for key, value in sorted(values.items()):
+        place = {"shard": number, "offset": len(shard), "size": len(value.raw), "crc": value.crc}
+        table[key.encode()] = Entry(BY_NAME[value.dtype], value.shape).moved(**place).encode()
+        shard += value.raw
+        action = "replace" if key in bundle.entries else "add"
+        changes.append(Change(key, action, value.dtype, value.shape, value.shown))
+    return tuple(changes)
 
 
 def _verified(bundle: Bundle, name: str, entry: Entry) -> bytes:

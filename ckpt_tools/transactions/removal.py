@@ -14,8 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ckpt_tools.errors import BusyError, CkptError
-from ckpt_tools.format.filenames import bundle_part, index_name, is_own_unfinished
-from ckpt_tools.format.state import FILE_NAME
+from ckpt_tools.format.filenames import STATE_FILE, bundle_part, index_name, temporary_of
 from ckpt_tools.fs import durable, local
 from ckpt_tools.fs.local import Fingerprint
 from ckpt_tools.readers.state_files import inside, other_states, read_state
@@ -136,9 +135,9 @@ def _delete(place: Workplace, names: Sequence[str]) -> None:
 
 def _forget(removal: Removal) -> None:
     """Take what goes out of the lists of the state files; each entry that stays keeps its time."""
-    states = dict.fromkeys((FILE_NAME, *other_states(removal.directory)))
+    states = dict.fromkeys((STATE_FILE, *other_states(removal.directory)))
     for name in local.list_directory(removal.directory):
-        if is_own_unfinished(name) and name.rpartition(".tmp-")[0] in states:  # of a removal that was killed
+        if temporary_of(name) in states:  # of a removal that was killed
             durable.remove(os.path.join(removal.directory, name))
     for name in states:
         path = os.path.join(removal.directory, name)

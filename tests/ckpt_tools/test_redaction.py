@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from ckpt_tools import redaction
 from ckpt_tools.cli import run
-from ckpt_tools.console.output import Output, write_text
+from ckpt_tools.console.documents import write_text
+from ckpt_tools.console.output import Output
 from ckpt_tools.errors import NotFoundError, UnsafeError
 from ckpt_tools.redaction import redacted, remember, without_secrets
 

@@ -9,9 +9,11 @@ import os
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import fuzz_formats
+import fuzz_runner
 
 
 def dies(_: Path, __: object) -> None:
@@ -38,9 +40,8 @@ def raises(_: Path, __: object) -> None:
 
 
 def main(harm: str, keep: str) -> None:
-    fuzz_formats.exercise = globals()[harm]
-    fuzz_formats.SECONDS = 0.3
-    assert fuzz_formats.hunt([("any", range(3, 5))], Path(keep), jobs=2) == {"any": 2}
+    suite = replace(fuzz_formats.SUITE, exercise=globals()[harm], seconds=0.3)
+    assert fuzz_runner.hunt(suite, [("any", range(3, 5))], Path(keep), jobs=2) == {"any": 2}
 
 
 if __name__ == "__main__":

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 from checkpoints import header
 from formats_support import table
-from fuzz_formats import KINDS, SECONDS, case, exercise, trouble
+from fuzz_formats import KINDS, SECONDS, SUITE, case, exercise
+from fuzz_runner import trouble
 
 from ckpt_tools.errors import CorruptError
 from ckpt_tools.format.bundle import Entry
@@ -28,7 +29,7 @@ from ckpt_tools.readers import open_checkpoint
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_file_does_harm(tmp_path: Path, kind: str) -> None:
     for number in range(300):
-        assert trouble(tmp_path, case(kind, number)) is None, number
+        assert trouble(SUITE, tmp_path, case(kind, number)) is None, number
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -40,7 +41,7 @@ def test_a_case_is_its_number(kind: str) -> None:
 def test_an_index_that_claims_very_many_shards(tmp_path: Path) -> None:
     # Found by the fuzzer: the names of all missing files were looked up once for each of them, and later each of them
     # was tried.
-    assert trouble(tmp_path, case("bundle", 166062)) is None
+    assert trouble(SUITE, tmp_path, case("bundle", 166062)) is None
     start = time.process_time()
     exercise(tmp_path, case("bundle", 9100))
     entries = {b"": header(100_000), b"v": Entry(BY_NAME["float32"], ()).encode()}
@@ -74,7 +75,7 @@ def test_a_damaged_file_does_not_crash_the_program_as_it_ends(tmp_path: Path) ->
 @pytest.mark.parametrize("number", [30243, 31067, 34052, 50005, 52165])
 def test_a_heap_of_strings_that_goes_round(tmp_path: Path, number: int) -> None:
     # Found by the fuzzer: HDF5 looks for ever for the end of a heap with an object of no size.
-    assert trouble(tmp_path, case("h5", number)) is None
+    assert trouble(SUITE, tmp_path, case("h5", number)) is None
 
 
 def apart(script: str, *arguments: object) -> str:

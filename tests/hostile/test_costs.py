@@ -107,6 +107,13 @@ def empty_shards(folder: Path, n: int) -> None:
         Path(f"{prefix}.data-{number:05d}-of-{count:05d}").touch()
 
 
+def lost_shards(folder: Path, n: int) -> None:
+    """Each tensor in a file of its own, none of them there."""
+    count = 700 * n
+    entries = {b"t%06d" % number: entry((1,), size=4, crc=1) + varint_field(3, number) for number in range(1, count)}
+    write_bundle(folder, {**entries, b"": varint_field(1, count) + bytes_field(3, varint_field(1, 1))})
+
+
 def strings(folder: Path, n: int) -> None:
     elements = [b""] * (60_000 * n)
     raw = b"\0" * len(elements)
@@ -195,6 +202,7 @@ FAMILIES: dict[Family, tuple[str, ...]] = {
     long_path: ("inspect", "diff"),
     empty_objects: ("inspect",),
     empty_shards: ("verify", "inspect"),
+    lost_shards: ("verify", "inspect"),
     strings: ("verify",),
     state_of_gone_names: ("repair", "audit"),
     empty_indexes: ("repair", "audit"),

@@ -13,13 +13,12 @@ from typing import Any
 from ckpt_tools.analysis.newest import by_number, is_salvaged
 from ckpt_tools.analysis.verification import verify
 from ckpt_tools.errors import CkptError
-from ckpt_tools.format.state import FILE_NAME
+from ckpt_tools.format.filenames import STATE_FILE, index_name
 from ckpt_tools.fs import local
 from ckpt_tools.fs.local import Fingerprint
 from ckpt_tools.lineages import identify
 from ckpt_tools.lineages.comirec.trainer import ID as TRAINER
 from ckpt_tools.readers import open_checkpoint
-from ckpt_tools.readers.bundle import index_name
 from ckpt_tools.readers.location import prefixes_in
 from ckpt_tools.runs.experiments import Experiment
 from ckpt_tools.runs.logs import Evidence
@@ -32,7 +31,7 @@ def snapshot(experiment: Experiment) -> Mapping[str, Fingerprint]:
     for directory in (experiment.path, experiment.best_line, experiment.latest_line):
         if not os.path.isdir(directory):
             continue
-        for name in [FILE_NAME, *(index_name(prefix) for prefix in prefixes_in(directory))]:
+        for name in [STATE_FILE, *(index_name(prefix) for prefix in prefixes_in(directory))]:
             path = os.path.join(directory, name)
             if os.path.isfile(path):
                 seen[path] = local.fingerprint(path)

@@ -10,28 +10,29 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Collection, Iterable
 from typing import Any
 
 from ckpt_tools.errors import CkptError
+from ckpt_tools.format.filenames import (
+    INDEX,
+    STATE_FILE,
+    UNFINISHED_SAVE,
+    bundle_part,
+    index_name,
+    is_data,
+    temporary_of,
+)
 from ckpt_tools.fs import durable, local
 from ckpt_tools.lineages import identify
 from ckpt_tools.lineages.comirec.trainer import ID as TRAINER
+from ckpt_tools.lineages.names import METRIC
 from ckpt_tools.readers import open_checkpoint
-from ckpt_tools.readers.bundle import index_name
 from ckpt_tools.readers.location import latest_in
 from ckpt_tools.runs.experiments import Experiment
 from ckpt_tools.runs.ledger import history
 from ckpt_tools.runs.logs import Evidence
-from trainer.checkpoints.saved_state import METRIC_KEY, SavedState, read_saved_state, run_state_of
-
-# Where a checkpoint is written before it is whole, and where its index goes before its data is removed.
-UNFINISHED = "unfinished_temp"
-
-# How this project names a ``checkpoint`` file before it is in place; TensorFlow has no hyphen there.
-_STATE_DRAFT = re.compile(r"checkpoint\.tmp-[0-9a-f]{8}")
-_DATA = r"\.data-\d{5}-of-\d{5}"
+from trainer.checkpoints.saved_state import SavedState, read_saved_state, run_state_of
 
 
 def doomed(prefixes: Iterable[str], keep: int, experiment: Experiment | None = None) -> list[str]:
@@ -52,7 +53,7 @@ def retire(directory: str, prefixes: Collection[str]) -> None:
     """Delete checkpoints of a line. Killed at any moment, the next `tidy` ends it."""
     if not prefixes:
         return
-    unfinished = os.path.join(directory, UNFINISHED)
+    unfinished = os.path.join(directory, UNFINISHED_SAVE)
     durable.make_directory(unfinished)
     for prefix in prefixes:
         index = index_name(prefix)
@@ -66,16 +67,16 @@ def retire(directory: str, prefixes: Collection[str]) -> None:
 def tidy(directory: str) -> None:
     """Remove what a killed save of this trainer left in a line, nothing else; for whoever has the line's lock."""
     for name in local.list_directory(directory):
-        if _STATE_DRAFT.fullmatch(name):
+        if temporary_of(name) == STATE_FILE:
             durable.remove(os.path.join(directory, name))
-    unfinished = os.path.join(directory, UNFINISHED)
+    unfinished = os.path.join(directory, UNFINISHED_SAVE)
     if os.path.islink(unfinished):  # it leads somewhere, and what is there is not ours
         durable.remove(unfinished)
     if not os.path.isdir(unfinished):
         return
     for name in local.list_directory(unfinished):
-        prefix = os.path.join(directory, name.removesuffix(".index"))
-        if name.endswith(".index") and not os.path.lexists(index_name(prefix)):
+        prefix = os.path.join(directory, name.removesuffix(INDEX))
+        if name.endswith(INDEX) and not os.path.lexists(index_name(prefix)):
             for path in data_files(prefix):
                 durable.remove(path)
                 durable.sync_directory(directory)  # the proof goes after what it proves
@@ -88,8 +89,8 @@ def tidy(directory: str) -> None:
 def data_files(prefix: str) -> list[str]:
     """The data files of a prefix, whether or not there is an index."""
     directory, name = os.path.split(prefix)
-    pattern = re.compile(re.escape(name) + _DATA)
-    return [os.path.join(directory, found) for found in local.list_directory(directory) if pattern.fullmatch(found)]
+    found = {file: bundle_part(file) for file in local.list_directory(directory) if is_data(file)}
+    return [os.path.join(directory, file) for file, part in found.items() if part and part.prefix == name]
 
 
 def held_best(experiment: Experiment) -> SavedState | None:
@@ -125,7 +126,7 @@ def _split_of(prefix: str) -> Any:
     with open_checkpoint(prefix) as checkpoint:
         lineage = identify(checkpoint)
         assert lineage is not None  # it is one of ours
-        return json.loads(lineage.read(checkpoint, METRIC_KEY).item()).get("digest")
+        return json.loads(lineage.read(checkpoint, METRIC).item()).get("digest")
 
 
 def _holds_the_best(prefix: str, experiment: Experiment) -> bool:

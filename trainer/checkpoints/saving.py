@@ -18,14 +18,14 @@ from typing import Any
 import tensorflow as tf
 
 from ckpt_tools.errors import BusyError, CkptError, StorageError
-from ckpt_tools.format.state import FILE_NAME, encode_state
+from ckpt_tools.format.filenames import STATE_FILE, UNFINISHED_SAVE, index_name
+from ckpt_tools.format.state import encode_state
 from ckpt_tools.fs import durable, local
 from ckpt_tools.lineages.comirec.trainer import SUFFIX
 from ckpt_tools.readers import open_checkpoint
-from ckpt_tools.readers.bundle import index_name
 from ckpt_tools.readers.location import prefixes_in
 from ckpt_tools.runs.experiments import Experiment
-from trainer.checkpoints.retention import UNFINISHED, data_files, doomed, retire, tidy
+from trainer.checkpoints.retention import data_files, doomed, retire, tidy
 
 _NAME = "ckpt-"
 _NUMBERED = re.compile(rf"{_NAME}(\d+)(?=\.|$)")
@@ -58,7 +58,7 @@ class CheckpointLine:
             kept = sorted(filter(_number, self._prefixes()), key=_number, reverse=True)
             old = doomed(kept, self._keep, self._experiment)
             listed = [os.path.basename(each) for each in reversed(kept) if each not in old]
-            state = os.path.join(self.directory, FILE_NAME)
+            state = os.path.join(self.directory, STATE_FILE)
             durable.write_atomic(state, encode_state(os.path.basename(prefix), listed))
             retire(self.directory, old)
         return prefix
@@ -72,7 +72,7 @@ class CheckpointLine:
             with _held(self.directory):
                 tidy(self.directory)
                 named = sorted(filter(_number, self._prefixes()), key=_number)
-                state = os.path.join(self.directory, FILE_NAME)
+                state = os.path.join(self.directory, STATE_FILE)
                 if named and not os.path.lexists(state):
                     names = [os.path.basename(prefix) for prefix in named]
                     durable.write_atomic(state, encode_state(names[-1], names))
@@ -87,7 +87,7 @@ class CheckpointLine:
     def _write(self, variables: Mapping[str, Any], number: int) -> str:
         """Write, read back, and give it its name; on failure nothing of it stays."""
         prefix = os.path.join(self.directory, f"{_NAME}{number}")
-        unfinished = os.path.join(self.directory, UNFINISHED)
+        unfinished = os.path.join(self.directory, UNFINISHED_SAVE)
         draft = os.path.join(unfinished, os.path.basename(prefix))
         try:
             durable.make_directory(unfinished)

@@ -5,16 +5,15 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from ckpt_tools.console.pipes import while_read
+from ckpt_tools.console import program
+from ckpt_tools.console.program import Json, Quiet, Version, epilog, finish
 from ckpt_tools.errors import (
-    EXIT_BUG,
     EXIT_INTERRUPTED,
     EXIT_OK,
     CkptError,
@@ -25,11 +24,10 @@ from ckpt_tools.errors import (
 )
 from ckpt_tools.findings import Finding
 from ckpt_tools.fs.durable import require_writable
+from ckpt_tools.lineages.names import BEST_METRIC
 from ckpt_tools.operations.growing import read_item_map
-from ckpt_tools.redaction import remember, without_secrets
-from ckpt_tools.runs.experiments import Experiment
+from ckpt_tools.runs.experiments import Experiment, usual_data_directory
 from ckpt_tools.runs.logs import collect
-from ckpt_tools.version import __version__
 from trainer.cli.console import Console
 from trainer.cli.native import held_stderr
 from trainer.config import MODEL_TYPES, UNKNOWN_ITEM_COUNT, new_config, override
@@ -59,14 +57,9 @@ from trainer.training.starting_point import StartingPoint, new_run, resumed_run
 if TYPE_CHECKING:
     from trainer.training.loop import Outcome
 
-_EXIT_CODES = (
-    "Exit codes: 0 fine · 1 damage or difference · 2 usage · 3 not found · 4 unsafe or over a limit · 5 storage · "
-    "6 busy · 7 unsupported · 70 bug · 130 interrupted."
-)
-
 app = typer.Typer(
     help="Train ComiRec models, and never lose the best one.",
-    epilog=_EXIT_CODES,
+    epilog=epilog(),
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={
@@ -77,8 +70,6 @@ app = typer.Typer(
 )
 
 
-_Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else there.")]
-_Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing unless something is wrong.")]
 Readout = Literal["max", "target", "padding", "soft-target", "soft-padding", "mean", "first", "hard", "soft"]
 
 _PANELS = {
@@ -106,26 +97,16 @@ def _flag(name: str, text: str, panel: str) -> Any:
     return typer.Option(name, help=text, rich_help_panel=_PANELS[panel])
 
 
-def _version(asked: bool) -> None:
-    if asked:
-        with while_read():
-            print(f"trainer {__version__}")
-        raise typer.Exit
-
-
 @app.callback()
-def _root(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
-    ] = False,
-) -> None:
+def _root(version: Version = False) -> None:
     pass
 
 
 @app.command(
-    epilog="Example: trainer train --dataset book --model-type ComiRec-DR --learning-rate 0.005 --exp-name test85\n\n"
-    "Example: trainer train best_model/book_ComiRec-DR_b128_lr0.005_d64_len20_test85 --resume --max-steps +20000\n\n"
-    + _EXIT_CODES
+    epilog=epilog(
+        "trainer train --dataset book --model-type ComiRec-DR --learning-rate 0.005 --exp-name test85",
+        "trainer train best_model/book_ComiRec-DR_b128_lr0.005_d64_len20_test85 --resume --max-steps +20000",
+    )
 )
 def train(
     experiment: Annotated[
@@ -225,8 +206,8 @@ def train(
         str | None, _option("The run's name; asked for on a terminal.", "PLACES", "NAME", show_default=False)
     ] = None,
     keep: Annotated[int, _option("How many newest states stay, beside the best.", "PLACES", "N")] = 2,
-    as_json: _Json = False,
-    quiet: _Quiet = False,
+    json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Train a new model, or go on with an old one from any of the known trainers."""
     given = {
@@ -252,7 +233,7 @@ def train(
         "patience": patience,
         "top_n": top_n,
     }
-    console = Console("train", as_json=as_json, quiet=quiet)
+    console = Console("train", experiment or exp_name, json=json, quiet=quiet)
 
     def body() -> int:
         require("training", "tensorflow", "tensorboard")
@@ -301,7 +282,7 @@ def train(
         steps = budget.until(start.run_state.step)
         return _run(start, target, steps, console, keep, closing, distribute=distribute, task=task)
 
-    _finish(console, experiment or exp_name, body)
+    finish(console, body)
 
 
 _Path = Annotated[str, typer.Argument(help="An experiment (best_model/...), or a checkpoint.", show_default=False)]
@@ -313,10 +294,7 @@ _NumInterest = Annotated[
 _Maxlen = Annotated[int | None, typer.Option(help="Items of history, where nothing tells.", show_default=False)]
 
 
-@app.command(
-    epilog="Example: trainer evaluate best_model/book_DNN_b128_lr0.001_d64_len20_a --split test --top-n 50\n\n"
-    + _EXIT_CODES
-)
+@app.command(epilog=epilog("trainer evaluate best_model/book_DNN_b128_lr0.001_d64_len20_a --split test --top-n 50"))
 def evaluate(
     path: _Path,
     data_dir: _DataDir = None,
@@ -329,11 +307,11 @@ def evaluate(
     ] = None,
     num_interest: _NumInterest = None,
     maxlen: _Maxlen = None,
-    as_json: _Json = False,
-    quiet: _Quiet = False,
+    json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Measure a checkpoint of any known trainer: recall, NDCG in both definitions, hit rate, diversity."""
-    console = Console("evaluate", as_json=as_json, quiet=quiet)
+    console = Console("evaluate", path, json=json, quiet=quiet)
 
     def body() -> int:
         given = {"dataset": dataset, "num_interest": num_interest, "maxlen": maxlen}
@@ -357,7 +335,6 @@ def evaluate(
             coef=coef,
             progress=console.measured,
         )
-        console.end_progress()
         findings = [Finding("hyper-parameter", "note", text) for text in opened.notes]
         if not installed("faiss"):
             findings.append(Finding("no-lists", "note", f"diversity and coverage need faiss: {INSTALL}"))
@@ -371,19 +348,18 @@ def evaluate(
             findings.append(Finding("routing-noise", "note", text))
         console.findings(findings)
         kind = f"{opened.config.model_type} ({opened.config.variant})"
-        console.line(f"{opened.prefix}: {kind}, {len(interactions.users)} {split} users")
+        console.say(f"{opened.prefix}: {kind}, {len(interactions.users)} {split} users")
         for line in lines:
             found = line.metrics
             shown = "" if line.diversity is None else f"  diversity {line.diversity:.6f}  coverage {line.coverage:.6f}"
-            console.line(
+            console.say(
                 f"@{line.top_n}  recall {found.recall:.6f}  ndcg_hits_ideal {found.ndcg_hits_ideal:.6f}  "
                 f"ndcg_truth_ideal {found.ndcg_truth_ideal:.6f}  hitrate {found.hitrate:.6f}{shown}"
             )
             if line.published is not None:
                 published = line.published
-                console.line(f"     as published: recall {published.recall:.6f}  ndcg {published.ndcg:.6f}")
+                console.say(f"     as published: recall {published.recall:.6f}  ndcg {published.ndcg:.6f}")
         console.document(
-            path,
             {
                 "findings": [finding.to_json() for finding in findings],
                 "prefix": opened.prefix,
@@ -398,12 +374,10 @@ def evaluate(
         )
         return EXIT_OK
 
-    _finish(console, path, body)
+    finish(console, body)
 
 
-@app.command(
-    epilog="Example: trainer export best_model/book_DNN_b128_lr0.001_d64_len20_a out --index\n\n" + _EXIT_CODES
-)
+@app.command(epilog=epilog("trainer export best_model/book_DNN_b128_lr0.001_d64_len20_a out --index"))
 def export(
     path: _Path,
     out: Annotated[str, typer.Argument(help="The directory to write to.", show_default=False)],
@@ -413,11 +387,11 @@ def export(
     ] = None,
     num_interest: _NumInterest = None,
     maxlen: _Maxlen = None,
-    as_json: _Json = False,
-    quiet: _Quiet = False,
+    json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Write a checkpoint's item vectors as .npy, and what else is asked for."""
-    console = Console("export", as_json=as_json, quiet=quiet)
+    console = Console("export", path, json=json, quiet=quiet)
 
     def body() -> int:
         if index:
@@ -425,17 +399,18 @@ def export(
         opened = open_model(path, {"num_interest": num_interest, "maxlen": maxlen}, None, needs_data=False)
         written = write_vectors(opened.model, out, maxlen=opened.config.maxlen, index=index, histories=users)
         for file in written:
-            console.line(f"written: {file}")
-        console.document(path, {"findings": [], "prefix": opened.prefix, "written": written})
+            console.say(f"written: {file}")
+        console.document({"findings": [], "prefix": opened.prefix, "written": written})
         return EXIT_OK
 
-    _finish(console, path, body)
+    finish(console, body)
 
 
 @app.command(
-    epilog="Example: trainer prepare UserBehavior.csv --format taobao --dataset taobao\n\n"
-    "Example: trainer prepare Books.jsonl.gz --format amazon2023 --metadata meta_Books.jsonl.gz --dataset book\n\n"
-    + _EXIT_CODES
+    epilog=epilog(
+        "trainer prepare UserBehavior.csv --format taobao --dataset taobao",
+        "trainer prepare Books.jsonl.gz --format amazon2023 --metadata meta_Books.jsonl.gz --dataset book",
+    )
 )
 def prepare(
     source: Annotated[
@@ -476,17 +451,17 @@ def prepare(
         typer.Option("--grow", metavar="MAP", help="The item map of older data: say which items stay, for ckpt grow."),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Write over a data set of this name.")] = False,
-    as_json: _Json = False,
-    quiet: _Quiet = False,
+    json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Make the trainer's files from raw interactions: 5 or more for each item and user, ids by frequency, 80/10/10."""
-    console = Console("prepare", as_json=as_json, quiet=quiet)
+    console = Console("prepare", source, json=json, quiet=quiet)
 
     def body() -> int:
         require("preparing data", "polars")
         if fewest < 1:
             raise UsageError(f"--fewest has to be at least 1, not {fewest}", hint="leave it out for 5")
-        directory = data_dir or default_data_dir(".", dataset)
+        directory = data_dir or usual_data_directory(".", dataset)
         old = None if grow is None else read_item_map(grow)
         new_map = os.path.join(directory, f"{dataset}_item_map.txt")
         if grow is not None and os.path.exists(new_map) and os.path.samefile(grow, new_map):
@@ -509,36 +484,35 @@ def prepare(
             overwrite=overwrite,
             progress=console.read,
         )
-        console.end_progress()
         for file in done.paths:
-            console.line(f"written: {file}")
-        console.line(f"{done.kept} of {done.read} interactions, {done.users} users, {done.items} items")
+            console.say(f"written: {file}")
+        console.say(f"{done.kept} of {done.read} interactions, {done.users} users, {done.items} items")
         if done.left_out:
-            console.line(f"{done.left_out} lines of other behaviors than {', '.join(behavior or ['pv'])} do not count")
+            console.say(f"{done.left_out} lines of other behaviors than {', '.join(behavior or ['pv'])} do not count")
         if done.times != "as given":
-            console.line(
+            console.say(
                 "times have fractions: the files hold the position of each interaction among its user's instead"
             )
         if done.categories is not None:
-            console.line(f"{done.categories} of {done.items} items have a category")
+            console.say(f"{done.categories} of {done.items} items have a category")
         catalogue = None
         if grow is not None and old is not None:
             stay = old.keys() & read_item_map(new_map).keys()
             catalogue = {"kept": len(stay), "added": done.items - len(stay), "gone": len(old) - len(stay)}
-            console.line(", ".join(f"{number} items {what}" for what, number in catalogue.items()))
+            console.say(", ".join(f"{number} items {what}" for what, number in catalogue.items()))
             maps = f"{shlex.quote(grow)} {shlex.quote(new_map)}"
-            console.line(f"a checkpoint is moved to these items with: ckpt grow CHECKPOINT OUT --map {maps}")
+            console.say(f"a checkpoint is moved to these items with: ckpt grow CHECKPOINT OUT --map {maps}")
         following = f"trainer train --dataset {shlex.quote(dataset)} --model-type ComiRec-DR --exp-name first"
         if data_dir is not None:
             following += f" --data-dir {shlex.quote(data_dir)}"
-        console.line(f"next: {following}")
-        console.document(source, {"findings": [], **asdict(done), "catalogue": catalogue, "next": following})
+        console.say(f"next: {following}")
+        console.document({"findings": [], **asdict(done), "catalogue": catalogue, "next": following})
         return EXIT_OK
 
-    _finish(console, source, body)
+    finish(console, body)
 
 
-@app.command(epilog="Example: trainer baseline --dataset book\n\n" + _EXIT_CODES)
+@app.command(epilog=epilog("trainer baseline --dataset book"))
 def baseline(
     dataset: Annotated[str, typer.Option(metavar="NAME", help="Names the data files.")] = "book",
     method: Annotated[
@@ -554,15 +528,15 @@ def baseline(
         str | None, typer.Option(metavar="DIR", help="Holds the data files.", show_default="ROOT/data/DATASET_data")
     ] = None,
     root: Annotated[str, typer.Option(metavar="DIR", help="Holds baselines/, where figures are kept.")] = ".",
-    as_json: _Json = False,
-    quiet: _Quiet = False,
+    json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """What a model has to beat: popularity, item-kNN and EASE on the same data, by the same metrics."""
-    console = Console("baseline", as_json=as_json, quiet=quiet)
+    console = Console("baseline", data_dir or dataset, json=json, quiet=quiet)
 
     def body() -> int:
         require("a baseline", "scipy")
-        directory = data_dir or default_data_dir(root, dataset)
+        directory = data_dir or usual_data_directory(root, dataset)
         train = read_split(directory, dataset, "train")
         splits = {
             split: read_split(directory, dataset, split)
@@ -585,24 +559,23 @@ def baseline(
                 console.findings(findings[-1:])
                 continue
             needed = baselines.memory_needed(name, count, settings) / 2**30
-            console.line(f"{name}: {count} items, at most {needed:.2f} GB of memory")
+            console.say(f"{name}: {count} items, at most {needed:.2f} GB of memory")
             scores = baselines.fit(name, train, count, settings)
             for split, users in splits.items():
                 ranking = baselines.rank_by(scores, users, count, limit=top_n, progress=console.measured)
-                console.end_progress()
                 found = Measured(name, settings.of(name), train.digest, split, users.digest, top_n, ranking.at(top_n))
                 path = keep(root, dataset, found)
                 figures.append(found)
-                console.line(
+                console.say(
                     f"  {split} @{top_n}  recall {found.metrics.recall:.6f}  ndcg {found.metrics.ndcg_hits_ideal:.6f}  "
                     f"hitrate {found.metrics.hitrate:.6f}"
                 )
             del scores
         if path is not None:
-            console.line(f"kept in {path}; a run on this data ends with them beside its own figures")
+            console.say(f"kept in {path}; a run on this data ends with them beside its own figures")
         console.document(
-            directory,
             {
+                "path": directory,
                 "findings": [finding.to_json() for finding in findings],
                 "items": count,
                 "kept": path,
@@ -611,7 +584,7 @@ def baseline(
         )
         return EXIT_OK
 
-    _finish(console, data_dir or dataset, body)
+    finish(console, body)
 
 
 @dataclass(frozen=True)
@@ -679,8 +652,7 @@ def _run(
     distribute: bool,
     task: Task | None,
 ) -> int:
-    console.end_progress()
-    console.line(f"{target.path}: {_beginning(start)}")
+    console.say(f"{target.path}: {_beginning(start)}")
     there = list(_already_there(start, target, max_steps))
     findings = [*start.findings, *there]
     console.findings(findings)
@@ -693,7 +665,6 @@ def _run(
         raise UnsupportedError(f"TensorFlow is installed, but cannot be imported: {error}", hint=INSTALL) from error
     team = _team(task, console) if distribute else None
     outcome = run(start, target, max_steps, console, team, keep=keep)
-    console.end_progress()
     run_state = outcome.run_state
     best = (
         f"best recall {run_state.best_metric:.6f} at step {run_state.best_step}"
@@ -701,26 +672,26 @@ def _run(
         else "no best yet"
     )
     end = "nothing trained" if there else f"stopped at step {run_state.step} ({outcome.reason})"
-    console.line(f"{end}; {best}")
+    console.say(f"{end}; {best}")
     untrained = list(_untrained_is_better(outcome))
     console.findings(untrained)
     findings += untrained
     if outcome.reason == "interrupted":
         going_on = f"trainer train {shlex.quote(target.path)} --resume --from latest{_elsewhere(start, target)}"
-        console.line(f"everything is saved; to go on: {going_on}")
+        console.say(f"everything is saved; to go on: {going_on}")
     picture = None
     if task is None or task.is_chief:
-        picture = draw(collect(target).history, target.name, target.runs)
+        picture = draw(collect(target).curve, target.name, target.runs)
     if picture is not None:
-        console.line(f"the recall of all evaluations: {picture}")
+        console.say(f"the whole history of the run: {picture}")
     chief = task is None or task.is_chief
     wanted = chief and run_state.has_best and closing != "none" and outcome.reason != "interrupted" and not there
     figures = _closing(start, target, closing, console) if wanted and closing != "none" else []
     beside = _beside(start, target, figures, console)
     first = {key: getattr(outcome.first, key) for key in ("step", "recall", "ndcg", "hitrate")}
     console.document(
-        target.path,
         {
+            "path": target.path,
             "findings": [finding.to_json() for finding in findings],
             "experiment": target.name,
             "resumed_from": start.resumed_from,
@@ -728,7 +699,7 @@ def _run(
             "sources": dict(start.sources),
             "routing_noise": None if start.spread is None else asdict(start.spread),
             "first_evaluation": first,
-            "best_metric": run_state.best_metric,
+            BEST_METRIC: run_state.best_metric,
             "best_step": run_state.best_step,
             "step": run_state.step,
             "trials": run_state.trials,
@@ -747,9 +718,9 @@ def _team(task: Task | None, console: Console) -> Any:
 
     if task is not None:
         role = "the chief, who writes" if task.is_chief else "writes nothing"
-        console.line(f"worker {task.number} of {task.count}, {role}; waiting for the others")
+        console.say(f"worker {task.number} of {task.count}, {role}; waiting for the others")
     team = gather_team(task)
-    console.line(f"each batch is shared by {team.replicas} {'replica' if team.replicas == 1 else 'replicas'}")
+    console.say(f"each batch is shared by {team.replicas} {'replica' if team.replicas == 1 else 'replicas'}")
     return team
 
 
@@ -758,12 +729,10 @@ def _closing(start: StartingPoint, target: Experiment, extent: Extent, console: 
     try:
         figures = closing_report(target, start.config, start.data_dir, extent, progress=console.measured)
     except CkptError as error:
-        console.end_progress()
         console.findings([Finding("no-report", "warning", f"the best model could not be measured at the end: {error}")])
         return []
-    console.end_progress()
     for found in figures:
-        console.line(str(found))
+        console.say(str(found))
     return figures
 
 
@@ -783,12 +752,12 @@ def _beside(
     found = {split: by_method for split, by_method in found.items() if by_method}
     for split, by_method in found.items():
         shown = ", ".join(f"{method} {recall:.6f}" for method, recall in by_method.items())
-        console.line(f"{split} recall of baselines on the same data: {shown}")
+        console.say(f"{split} recall of baselines on the same data: {shown}")
     if figures and not found:
         command = f"trainer baseline --dataset {shlex.quote(config.dataset)} --top-n {config.top_n}"
         if os.path.abspath(target.root) != os.path.abspath("."):
             command += f" --root {shlex.quote(target.root)}"
-        console.line(f"to see where this run stands: {command}{_elsewhere(start, target)}")
+        console.say(f"to see where this run stands: {command}{_elsewhere(start, target)}")
     return found
 
 
@@ -826,56 +795,11 @@ def _existing_parent(path: str) -> str:
     return path
 
 
-def _finish(console: Console, path: str | None, body: Callable[[], int]) -> None:
-    """Leave with the command's exit code; an error of ours becomes a message and its code."""
-    with console.with_notes():
-        try:
-            code = body()
-        except CkptError as error:
-            console.error(error, path)
-            code = error.exit_code
-        except (KeyboardInterrupt, typer.Abort):
-            console.end_progress()
-            code = EXIT_INTERRUPTED
-    raise typer.Exit(code)
-
-
 def main(arguments: list[str] | None = None) -> None:
-    """The console script. Anything that no class of ours stands for is a bug, and says so."""
-    sys.exit(run(arguments))
-
-
-# typer carries its own copy of click in some versions: the common base of its usage errors is this.
-_UsageProblem: type[Exception] = typer.BadParameter.__mro__[1]
+    """The console script: run a command and exit with its code."""
+    sys.exit(program.main(lambda: run(arguments)))
 
 
 def run(arguments: list[str] | None = None) -> int:
     """Run a command and return its exit code; never raises."""
-    given = sys.argv[1:] if arguments is None else arguments
-    for argument in given:
-        remember(argument)
-    try:
-        code: Any = app(given, prog_name="trainer", standalone_mode=False)
-        return EXIT_OK if code is None else int(code)
-    except _UsageProblem as problem:
-        message = getattr(problem, "format_message", problem.__str__)()
-        if not message:  # the help was shown instead
-            return UsageError.exit_code
-        context = getattr(problem, "ctx", None)
-        error = UsageError(message, hint=f"{context.command_path if context else 'trainer'} --help")
-        Console(None, as_json="--json" in given).error(error, None)
-        return UsageError.exit_code
-    except SystemExit as ended:
-        # Help is printed by rich, which ends the program with 1 when the reader of a pipe leaves.
-        return EXIT_OK if {"--help", "-h"} & {*given} else int(ended.code or EXIT_OK)
-    except (KeyboardInterrupt, typer.Abort):
-        return EXIT_INTERRUPTED
-    except MemoryError:
-        no_room = UnsafeError(
-            "this machine has not enough memory for that", hint="close other programs, then try again"
-        )
-        Console(None, as_json="--json" in given).error(no_room, None)
-        return no_room.exit_code
-    except Exception:
-        print(without_secrets(traceback.format_exc()), end="", file=sys.stderr)
-        return EXIT_BUG
+    return program.run(app, sys.argv[1:] if arguments is None else arguments, Console)

@@ -6,17 +6,19 @@ import os
 from dataclasses import asdict
 from functools import lru_cache
 
+import numpy as np
+
 from ckpt_tools.fs.local import Fingerprint, fingerprint
 from ckpt_tools.lineages import Lineage
-from ckpt_tools.operations.evaluators import Measurement
+from ckpt_tools.operations.evaluators import Measurement, UserMeasurement
 from ckpt_tools.readers import Checkpoint
 from ckpt_tools.runs.experiments import Experiment
 from ckpt_tools.runs.logs import collect
 from trainer.config import MODEL_TYPES
 from trainer.data.interactions import Interactions, find_dataset, read_split, split_path
-from trainer.evaluation.measuring import METRIC, OnProgress, weight_names
+from trainer.evaluation.measuring import METRIC, OnProgress, numpy_model, rank, weight_names
 from trainer.evaluation.reproducing import reproduce
-from trainer.settings import settings_of
+from trainer.settings import Settings, settings_of
 
 
 class ComiRecEvaluator:
@@ -43,12 +45,7 @@ class ComiRecEvaluator:
         Raises NotFoundError (no such data), MismatchError (the data has items that the checkpoint has not),
         CorruptError (a malformed line, a damaged tensor).
         """
-        dataset = lineage.hyper.get("dataset") or find_dataset(data_dir)
-        settings = settings_of(checkpoint, lineage, {"dataset": dataset, "top_n": top_n})
-        interactions = _read_once(data_dir, settings.config.dataset, split)
-        weights = {name: lineage.read(checkpoint, name) for name in weight_names(settings.config)}
-        experiment = Experiment.containing(checkpoint.prefix)
-        logged = [row.recall for row in collect(experiment).evaluations] if experiment else []
+        settings, interactions, weights, logged = _opened(checkpoint, lineage, data_dir, split, top_n)
         settings, metrics, spread = reproduce(settings, weights, interactions, logged, progress=progress)
         details = {key: value for key, value in asdict(metrics).items() if key not in ("recall", "users")}
         if spread is not None:
@@ -64,6 +61,30 @@ class ComiRecEvaluator:
             users=metrics.users,
             details=details,
         )
+
+    def measure_users(
+        self, checkpoint: Checkpoint, lineage: Lineage, *, data_dir: str, split: str, top_n: int
+    ) -> UserMeasurement:
+        """Each user's recall; MIND's routing noise is the same for all checkpoints. Raises what `measure` raises."""
+        settings, interactions, weights, logged = _opened(checkpoint, lineage, data_dir, split, top_n)
+        if logged and "num_interest" in settings.defaulted and settings.config.multi_interest:
+            settings, _, _ = reproduce(settings, weights, interactions, logged)
+        model = numpy_model(settings.config, weights)
+        ranking = rank(model, interactions, maxlen=settings.config.maxlen, limit=top_n)
+        return UserMeasurement(METRIC, top_n, split, interactions.digest, ranking.recalls_at(top_n))
+
+
+def _opened(
+    checkpoint: Checkpoint, lineage: Lineage, data_dir: str, split: str, top_n: int
+) -> tuple[Settings, Interactions, dict[str, np.ndarray], list[float]]:
+    """What a checkpoint is measured with: its settings, the users, its weights, and the recalls that its run logged."""
+    dataset = lineage.hyper.get("dataset") or find_dataset(data_dir)
+    settings = settings_of(checkpoint, lineage, {"dataset": dataset, "top_n": top_n})
+    interactions = _read_once(data_dir, settings.config.dataset, split)
+    weights = {name: lineage.read(checkpoint, name) for name in weight_names(settings.config)}
+    experiment = Experiment.containing(checkpoint.prefix)
+    logged = [row.recall for row in collect(experiment).evaluations] if experiment else []
+    return settings, interactions, weights, logged
 
 
 def _read_once(data_dir: str, dataset: str, split: str) -> Interactions:

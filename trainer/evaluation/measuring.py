@@ -13,7 +13,7 @@ import numpy as np
 
 from trainer.config import TrainConfig
 from trainer.data.interactions import Interactions, require_ids_below
-from trainer.evaluation.ranking_metrics import Metrics, Published, metrics_at, published_at
+from trainer.evaluation.ranking_metrics import Metrics, Published, metrics_at, published_at, recall_of_users
 from trainer.evaluation.retrieval import Catalogue, fetched, merged, ranks_of
 from trainer.models.arrays import NumpyArrays
 from trainer.models.recommenders import Recommender, model_class
@@ -45,6 +45,10 @@ class Ranking:
 
     def at(self, top_n: int) -> Metrics:
         return metrics_at(self.ranks_at(top_n), self.owner, self.truths, top_n)
+
+    def recalls_at(self, top_n: int) -> np.ndarray:
+        """float64 [U]: each user's recall."""
+        return recall_of_users(self.ranks_at(top_n), self.owner, self.truths, top_n)
 
     def as_published(self, top_n: int) -> Published:
         """Recall and NDCG by the definitions of the paper's own figures."""

@@ -45,6 +45,13 @@ def metrics_at(ranks: np.ndarray, owner: np.ndarray, truths: np.ndarray, top_n: 
     )
 
 
+def recall_of_users(ranks: np.ndarray, owner: np.ndarray, truths: np.ndarray, top_n: int) -> np.ndarray:
+    """float64 [U]: each user's recall at ``top_n``; their mean is that of `metrics_at`, which takes the same."""
+    hits = np.bincount(owner[ranks < top_n], minlength=len(truths))
+    recalls: np.ndarray = hits / truths
+    return recalls
+
+
 @dataclass(frozen=True)
 class Published:
     """Recall and NDCG as the paper's figures were computed (THUDM/ComiRec, branch ``paper``, src/train.py).

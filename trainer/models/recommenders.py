@@ -19,12 +19,10 @@ from typing import ClassVar
 
 import numpy as np
 
+from ckpt_tools.lineages.comirec.models import ITEM_BIAS, ITEM_EMBEDDING
 from trainer.config import TrainConfig
 from trainer.models.arrays import Array, Arrays
 from trainer.random_streams import Stream, generator, truncated_normal
-
-ITEM_EMBEDDING = "model/item_embedding"
-ITEM_BIAS = "model/item_bias"
 
 ROUTING_ITERATIONS = 3
 

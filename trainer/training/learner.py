@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from ckpt_tools.lineages.comirec.models import ITEM_BIAS, ITEM_EMBEDDING
+from ckpt_tools.lineages.names import MODEL
 from trainer.config import TrainConfig
 from trainer.data.sampling import Batch
-from trainer.models.recommenders import ITEM_BIAS, ITEM_EMBEDDING, model_class
+from trainer.models.recommenders import model_class
 from trainer.models.tensors import LookedUp
-from trainer.models.variables import IDLE, MODEL, trainable
+from trainer.models.variables import IDLE, trainable
 from trainer.training.row_wise_adam import Adam
 
 _IMPOSSIBLE = -1e30

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from ckpt_tools.analysis.messages import checks
 from ckpt_tools.analysis.messages.known import INSPECT, RESUME, VERIFY, Known
+from ckpt_tools.format.filenames import DATA_ENDING
 
 _PATH = r"(?P<path>.{0,400})"
 
 KNOWN = (
     Known(
         "missing-data",
-        (r"\.data-\d{5}-of-\d{5}.{0,40}(No such file|cannot find the)", r"\.data-\d{5}-of-\d{5}.{0,8}not found"),
+        (rf"{DATA_ENDING}.{{0,40}}(No such file|cannot find the)", rf"{DATA_ENDING}.{{0,8}}not found"),
         "a data file is not where the index is: it was not copied, or only the .index was downloaded",
         VERIFY,
         checks.whole,

@@ -11,11 +11,15 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from ckpt_tools.cli import render
-from ckpt_tools.cli.app import Json, Quiet, RootArgument, app, epilog, finish
+from ckpt_tools.analysis.inventory import DEFAULT_SCHEMA
+from ckpt_tools.cli.app import RootArgument, app
 from ckpt_tools.cli.check import Check
 from ckpt_tools.cli.checks import Junit, Sarif, file_of, write
-from ckpt_tools.console.output import Output, safe
+from ckpt_tools.cli.commands import audit_inventory
+from ckpt_tools.console import render
+from ckpt_tools.console.escapes import safe
+from ckpt_tools.console.output import Output
+from ckpt_tools.console.program import Json, Quiet, epilog, finish
 from ckpt_tools.errors import UsageError
 from ckpt_tools.findings import Finding, exit_code
 
@@ -41,6 +45,7 @@ _WIDE, _TIGHT = 140, 100
         "ckpt audit /data/experiments",
         "ckpt audit . --filter model=DNN --filter 'best_logged>0.1' --sort -best_logged",
         "ckpt audit . --verify --csv > shelf.csv",
+        "ckpt audit s3://bucket/runs --inventory inventory.csv.gz --indexes --shard 3/20 --out part-3.parquet",
     )
 )
 def audit(
@@ -59,6 +64,26 @@ def audit(
         ),
     ] = None,
     csv: Annotated[bool, typer.Option("--csv", help="A table for spreadsheets on stdout.")] = False,
+    inventory: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--inventory",
+            metavar="FILE",
+            help="Of s3://BUCKET: list what this inventory (CSV, .parquet) has, without asking the store. Repeatable.",
+        ),
+    ] = None,
+    schema: Annotated[
+        str, typer.Option("--schema", metavar="COLUMNS", help="Of a CSV inventory: the fileSchema of its manifest.")
+    ] = DEFAULT_SCHEMA,
+    indexes: Annotated[
+        bool, typer.Option("--indexes", help="With --inventory: read each index, 64 at a time, and compare sizes.")
+    ] = False,
+    shard: Annotated[
+        str | None, typer.Option("--shard", metavar="I/N", help="With --inventory: one of N shares, for job arrays.")
+    ] = None,
+    out: Annotated[
+        str | None, typer.Option("--out", metavar="FILE", help="With --inventory: write the table (.csv, .parquet).")
+    ] = None,
     junit: Junit = None,
     sarif: Sarif = None,
     json: Json = False,
@@ -75,6 +100,12 @@ def audit(
 
         if csv and json:
             raise UsageError("--csv and --json exclude each other")
+        if inventory:
+            if verify or sort or filter or junit or sarif or csv:
+                raise UsageError("with --inventory there are --schema, --indexes, --shard, --out and --json")
+            return audit_inventory.run(output, root, inventory, schema=schema, indexes=indexes, shard=shard, out=out)
+        if indexes or shard or out:
+            raise UsageError("--indexes, --shard and --out go with --inventory")
         choose = library.selector(filter or [], sort)
         with output.live() as show:
             seen: list[Row] = []
@@ -157,6 +188,7 @@ def _table(rows: Sequence[Row], width: int, title: str | None = None) -> Table:
     table.add_column("step", justify="right", no_wrap=True)
     if not narrow:
         table.add_column("stored", justify="right", no_wrap=True)
+        table.add_column("recall", no_wrap=True)
     table.add_column("logged", justify="right", no_wrap=True)
     table.add_column("best", no_wrap=True)
     table.add_column("state", no_wrap=True)
@@ -172,7 +204,7 @@ def _table(rows: Sequence[Row], width: int, title: str | None = None) -> Table:
         cells: list[RenderableType] = [Text(safe(shown))]
         cells += [] if narrow else [row.lineage or row.format or "-"]
         cells += [row.model or "-", "-" if row.step is None else str(row.step)]
-        cells += [] if narrow else [_metric(row.best_stored)]
+        cells += [] if narrow else [_metric(row.best_stored), render.sparkline(row.curve.recalls, width=12)]
         cells += [_metric(row.best_logged), Text(row.best, style=_BEST[row.best])]
         cells += [Text(row.health, style=_HEALTH[row.health]), Text(row.verdict or "-")]
         cells += [] if tight else [render.size(row.nbytes)]

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from ckpt_tools.cli import render
-from ckpt_tools.cli.app import Json, Quiet, app, epilog, finish
+from ckpt_tools.cli.app import app
 from ckpt_tools.cli.completion import complete_path
-from ckpt_tools.console.output import Output, safe
+from ckpt_tools.console import render
+from ckpt_tools.console.escapes import safe
+from ckpt_tools.console.output import Output
+from ckpt_tools.console.program import Json, Quiet, epilog, finish
 from ckpt_tools.errors import UsageError
 from ckpt_tools.findings import exit_code
 

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 from rich.text import Text
 
-from ckpt_tools.cli import render
-from ckpt_tools.cli.app import Json, NoLock, Quiet, app, epilog, finish
-from ckpt_tools.console.output import Output, safe
+from ckpt_tools.cli.app import NoLock, app
+from ckpt_tools.console import render
+from ckpt_tools.console.escapes import safe
+from ckpt_tools.console.output import Output
+from ckpt_tools.console.program import Json, Quiet, epilog, finish
 from ckpt_tools.errors import EXIT_FINDINGS, EXIT_OK, CkptError, UsageError
 from ckpt_tools.findings import Finding
 
@@ -96,6 +98,10 @@ def backfill(
             "--scheduler", metavar="ADDRESS", help="With --all: a Dask scheduler that does it.", show_default=False
         ),
     ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option("--shard", metavar="I/N", help="With --all: one of N shares, for job arrays.", show_default=False),
+    ] = None,
     no_lock: NoLock = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -139,9 +145,9 @@ def backfill(
 
             if len(experiments) != 1 or (workers and scheduler):
                 raise UsageError("--all takes one directory, and --workers or --scheduler")
-            return backfill_all.run(output, experiments[0], options, workers=workers, scheduler=scheduler)
-        if workers or scheduler:
-            raise UsageError("--workers and --scheduler go with --all")
+            return backfill_all.run(output, experiments[0], options, workers=workers, scheduler=scheduler, shard=shard)
+        if workers or scheduler or shard:
+            raise UsageError("--workers, --scheduler and --shard go with --all")
         outcomes = []
         for path in experiments:
             try:

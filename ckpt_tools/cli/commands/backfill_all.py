@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from ckpt_tools.cli import render
-from ckpt_tools.console.output import Bars, Output, safe
+from ckpt_tools.console import render
+from ckpt_tools.console.escapes import safe
+from ckpt_tools.console.output import Output
+from ckpt_tools.console.progress import Bars
 from ckpt_tools.errors import EXIT_FINDINGS, EXIT_OK
 from ckpt_tools.operations.backfilling import Options
 from ckpt_tools.operations.bulk_backfilling import Listener, Row, Summary, backfill_all
 from ckpt_tools.operations.workers import Cluster, Processes, Workers
+from ckpt_tools.runs.sharding import WHOLE, parse_shard
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -28,14 +31,17 @@ _MARKS = {
 }
 
 
-def run(output: Output, root: str, options: Options, *, workers: int | None, scheduler: str | None) -> int:
+def run(
+    output: Output, root: str, options: Options, *, workers: int | None, scheduler: str | None, shard: str | None = None
+) -> int:
     """Do it and show it; returns the exit code."""
     crew: Workers = Processes(workers)
     if scheduler:
         words = f"the scheduler at {safe(scheduler)} has no workers yet: waiting for them"
         crew = Cluster(scheduler, lambda: output.line(words))
     with output.bars() as bars:
-        found = backfill_all(root, options, crew, _Screen(output, root, bars))
+        share = WHOLE if shard is None else parse_shard(shard)
+        found = backfill_all(root, options, crew, _Screen(output, root, bars), shard=share)
     output.result(found.to_json(), lambda: _text(found))
     return EXIT_FINDINGS if "failed" in found.totals else EXIT_OK
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import shlex
 import sys
 
-from ckpt_tools.cli.app import Json, Quiet, RootArgument, app, epilog, finish
+from ckpt_tools.cli.app import RootArgument, app
 from ckpt_tools.console.output import Output
+from ckpt_tools.console.program import Json, Quiet, epilog, finish
 from ckpt_tools.errors import EXIT_OK, UsageError
 
 

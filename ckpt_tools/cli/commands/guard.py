@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.text import Text
 
-from ckpt_tools.cli import render
-from ckpt_tools.cli.app import Json, Quiet, app, epilog, finish
+from ckpt_tools.cli.app import app
 from ckpt_tools.cli.completion import complete_path
-from ckpt_tools.console.output import Output, safe
+from ckpt_tools.console import render
+from ckpt_tools.console.escapes import safe
+from ckpt_tools.console.output import Output
+from ckpt_tools.console.program import Json, Quiet, epilog, finish
 from ckpt_tools.errors import EXIT_OK, CkptError, UsageError
 
 if TYPE_CHECKING:
@@ -92,7 +95,7 @@ def guard(
             output.result({**found.to_json(), "findings": []}, lambda: _status(found))
             return EXIT_OK
         if not command:
-            raise UsageError("no command to run", hint=f"ckpt guard {run} -- python train.py")
+            raise UsageError("no command to run", hint=f"ckpt guard {shlex.quote(run)} -- python train.py")
         if mode not in (None, "min", "max"):
             raise UsageError(f"--mode {mode}: must be min or max")
         if saved not in (None, "before", "after"):

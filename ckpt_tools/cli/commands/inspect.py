@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from typing import Annotated
 
@@ -15,13 +16,17 @@ from rich.tree import Tree
 
 from ckpt_tools.analysis.inspection import Inspection, Tensor
 from ckpt_tools.analysis.inspection import inspect as ask
-from ckpt_tools.cli import render
-from ckpt_tools.cli.app import Json, PathArgument, Quiet, app, epilog, finish
+from ckpt_tools.cli.app import PathArgument, app
 from ckpt_tools.cli.completion import complete_tensor
-from ckpt_tools.console.output import Output, safe
+from ckpt_tools.console import render
+from ckpt_tools.console.escapes import safe
+from ckpt_tools.console.output import Output
+from ckpt_tools.console.program import Json, Quiet, epilog, finish
 from ckpt_tools.findings import exit_code
 from ckpt_tools.format.object_graph import VALUE_SUFFIX
 from ckpt_tools.lineages import Lineage
+from ckpt_tools.lineages.names import BEST_METRIC
+from ckpt_tools.runs.declared_run import DeclaredRun
 
 _FORMATS = {
     "bundle-object": "TensorFlow 2 checkpoint (tensor bundle with an object graph)",
@@ -82,11 +87,13 @@ def _text(found: Inspection, *, tree: bool) -> Iterator[RenderableType]:
     header.add_column(style="dim", no_wrap=True)
     header.add_column(overflow="fold")
     header.add_row("format", safe(_format(found)))
-    header.add_row("lineage", Text(safe(_lineage(found.lineage))))
+    header.add_row("lineage", Text(safe(_lineage(found.lineage, found.declared))))
     if found.lineage:
         header.add_row("model", Text(safe(_model(found.lineage))))
+    elif found.declared and found.declared.fields:
+        header.add_row("run", Text(safe(", ".join(f"{name} {value}" for name, value in found.declared.fields.items()))))
     header.add_row("step", "unknown" if found.step is None else str(found.step))
-    header.add_row("best_metric", render.best_metric(found.best_metric))
+    header.add_row(BEST_METRIC, render.best_metric(found.best_metric))
     others = [f"{_bare(other.key)} {other.value:g}" for other in found.best_metric.others[:_MOST_OTHERS]]
     if found.best_metric.status == "absent" and others:
         header.add_row("other bests", Text(safe(", ".join(others))))
@@ -95,9 +102,9 @@ def _text(found: Inspection, *, tree: bool) -> Iterator[RenderableType]:
         header.add_row("stopping", Text(safe(", ".join(kept))))
     if found.optimizers and not found.lineage:
         header.add_row("optimizer", Text(safe(", ".join(found.optimizers))))
-    history = _history(found)
+    name, history = _history(found)
     if history:
-        header.add_row("recall", Text(history))
+        header.add_row(safe(name), Text(history))
     header.add_row("size", f"{render.count(found.totals['tensors'], 'tensor')}, {render.size(found.totals['bytes'])}")
     yield Padding(header, (0, 0, 0, 2), expand=False)
     if tree:
@@ -110,16 +117,25 @@ def _text(found: Inspection, *, tree: bool) -> Iterator[RenderableType]:
     yield from render.findings(found.findings)
 
 
-def _history(found: Inspection) -> str:
-    """The recalls that the run's logs tell, the best with its step."""
+def _history(found: Inspection) -> tuple[str, str]:
+    """The metric that the run's logs tell, and its values in one line, the best with its step."""
     from ckpt_tools.runs.logs import collect
 
-    evidence = found.evidence or (collect(found.experiment) if found.experiment else None)
-    if evidence is None or evidence.best is None:
-        return ""
-    best = evidence.best
-    where = f" at step {best.step}" if best.step else ""
-    return f"{render.sparkline([e.recall for e in evidence.history])}  best logged {best.recall:.6f}{where}"
+    if found.declared is not None:
+        return _declared_history(found)
+    return "recall", render.history(found.evidence or (collect(found.experiment) if found.experiment else None))
+
+
+def _declared_history(found: Inspection) -> tuple[str, str]:
+    from ckpt_tools.runs.declared_history import logged_best
+
+    chosen = logged_best(found.prefix, found.declared)
+    best = chosen.best if chosen else None
+    if chosen is None or best is None:
+        return "", ""
+    where = f" at step {best.step}" if best.step is not None else f" in epoch {best.epoch}" if best.epoch else ""
+    values = [each.value for each in chosen.evaluations if math.isfinite(each.value)]
+    return chosen.name, f"{render.sparkline(values)}  best logged {best.value:g}{where}"
 
 
 def _format(found: Inspection) -> str:
@@ -132,8 +148,10 @@ def _bare(key: str) -> str:
     return key.removesuffix(VALUE_SUFFIX)
 
 
-def _lineage(lineage: Lineage | None) -> str:
-    return f"{lineage.id}: {lineage.producer}" if lineage else "not one of the known trainers"
+def _lineage(lineage: Lineage | None, declared: DeclaredRun | None) -> str:
+    if lineage or declared is None:
+        return f"{lineage.id}: {lineage.producer}" if lineage else "not one of the known trainers"
+    return f"{declared.declaration.id}: {declared.declaration.title}"
 
 
 def _model(lineage: Lineage) -> str:

@@ -12,9 +12,11 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from ckpt_tools.cli import render
-from ckpt_tools.cli.app import Json, NoLock, PathArgument, Quiet, app, epilog, finish
-from ckpt_tools.console.output import Output, safe
+from ckpt_tools.cli.app import NoLock, PathArgument, app
+from ckpt_tools.console import render
+from ckpt_tools.console.escapes import safe
+from ckpt_tools.console.output import Output
+from ckpt_tools.console.program import Json, Quiet, epilog, finish
 from ckpt_tools.errors import EXIT_OK, UsageError
 from ckpt_tools.findings import Finding
 from ckpt_tools.format.object_graph import VALUE_SUFFIX

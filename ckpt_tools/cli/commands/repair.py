@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from ckpt_tools.cli import render
-from ckpt_tools.cli.app import Json, NoLock, PathArgument, Quiet, app, epilog, finish
-from ckpt_tools.console.output import Output, safe
+from ckpt_tools.cli.app import NoLock, PathArgument, app
+from ckpt_tools.console import render
+from ckpt_tools.console.escapes import safe
+from ckpt_tools.console.output import Output
+from ckpt_tools.console.program import Json, Quiet, epilog, finish
 from ckpt_tools.findings import exit_code
 
 if TYPE_CHECKING:

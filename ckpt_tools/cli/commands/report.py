@@ -7,8 +7,11 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from ckpt_tools.cli.app import Json, Quiet, app, epilog, finish
-from ckpt_tools.console.output import Output, safe, write_text
+from ckpt_tools.cli.app import app
+from ckpt_tools.console.documents import write_text
+from ckpt_tools.console.escapes import safe
+from ckpt_tools.console.output import Output
+from ckpt_tools.console.program import Json, Quiet, epilog, finish
 from ckpt_tools.errors import EXIT_OK
 
 

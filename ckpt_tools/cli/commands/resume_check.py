@@ -10,10 +10,12 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from ckpt_tools.cli import render
-from ckpt_tools.cli.app import Json, PathsArgument, Quiet, app, epilog, finish
+from ckpt_tools.cli.app import PathsArgument, app
 from ckpt_tools.cli.checks import Answer, Junit, Sarif, run
-from ckpt_tools.console.output import Output, safe
+from ckpt_tools.console import render
+from ckpt_tools.console.escapes import safe
+from ckpt_tools.console.output import Output
+from ckpt_tools.console.program import Json, Quiet, epilog, finish
 from ckpt_tools.findings import Finding, exit_code
 
 if TYPE_CHECKING:
@@ -78,6 +80,13 @@ def _text(found: Forecast, *, several: bool) -> Iterator[RenderableType]:
     table.add_row("with", found.trainer)
     if found.prefix:
         table.add_row("checkpoint", Text(safe(found.prefix)))
+    if found.declared:
+        table.add_row("written by", Text(safe(found.declared.declaration.title)))
+        table.add_row("restored", _names(found.restored))
+        if found.unused:
+            table.add_row("not used", _names(found.unused))
+        for name, survives in found.survives.items():
+            table.add_row(name.replace("_", " "), "survives" if survives else "starts anew")
     if found.lineage:
         table.add_row("written by", Text(safe(found.lineage.producer)))
         table.add_row("restored", _names(found.restored))

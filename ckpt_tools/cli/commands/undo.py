@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from ckpt_tools.cli.app import Json, NoLock, PathArgument, Quiet, app, epilog, finish
-from ckpt_tools.console.output import Output, safe
+from ckpt_tools.cli.app import NoLock, PathArgument, app
+from ckpt_tools.console.escapes import safe
+from ckpt_tools.console.output import Output
+from ckpt_tools.console.program import Json, Quiet, epilog, finish
 from ckpt_tools.errors import EXIT_OK, CkptError
-from ckpt_tools.format.state import FILE_NAME
+from ckpt_tools.format.filenames import INDEX, STATE_FILE
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -95,7 +97,7 @@ def _chain(path: str) -> tuple[str, bool]:
 
     folder = (found := local.look(path, follow=True)) is not None and stat.S_ISDIR(found.st_mode)
     directory = path if folder else os.path.dirname(path) or "."
-    beside = folder or os.path.basename(path) == FILE_NAME or is_state_file(path)
+    beside = folder or os.path.basename(path) == STATE_FILE or is_state_file(path)
     prefix, problem = "", None
     try:
         prefix = resolve(path)
@@ -107,7 +109,7 @@ def _chain(path: str) -> tuple[str, bool]:
         unfinished = transactions.pending(line)
         if unfinished is not None:
             changed = os.path.join(line, getattr(unfinished.entry, "checkpoint", ""))
-            if beside or changed in (prefix, path.removesuffix(".index")):
+            if beside or changed in (prefix, path.removesuffix(INDEX)):
                 return changed, beside
     if prefix and (not beside or ledger.history(prefix, beside=True)):
         return prefix, beside

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from ckpt_tools.cli import render
-from ckpt_tools.cli.app import Json, PathsArgument, Quiet, app, epilog, finish
+from ckpt_tools.cli.app import PathsArgument, app
 from ckpt_tools.cli.beside_manifest import BesideManifest, beside_manifest
 from ckpt_tools.cli.checks import Answer, Junit, Sarif, run
-from ckpt_tools.console.output import Output, safe
+from ckpt_tools.console import render
+from ckpt_tools.console.escapes import safe
+from ckpt_tools.console.output import Output
+from ckpt_tools.console.program import Json, Quiet, epilog, finish
 from ckpt_tools.errors import UsageError
 from ckpt_tools.findings import exit_code
 from ckpt_tools.format.bundle import OBJECT_GRAPH_KEY

@@ -3,35 +3,90 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from ckpt_tools.analysis.stability import steady
-from ckpt_tools.cli.app import Json, PathArgument, Quiet, app, epilog, finish
-from ckpt_tools.console.output import Output, safe
-from ckpt_tools.errors import EXIT_OK
+from ckpt_tools.cli.app import PathArgument, app
+from ckpt_tools.console import render
+from ckpt_tools.console.escapes import safe
+from ckpt_tools.console.output import Output
+from ckpt_tools.console.program import Json, Quiet, epilog, finish
+from ckpt_tools.errors import EXIT_OK, UsageError
+from ckpt_tools.findings import exit_code
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from ckpt_tools.operations.significance import Significance
     from ckpt_tools.runs.ledger import RewriteEntry
+    from ckpt_tools.runs.logs import Evidence
 
 
-@app.command(epilog=epilog("ckpt why best_model/book_DNN_b128_lr0.005_d64_len20_test85"))
-def why(path: PathArgument, json: Json = False, quiet: Quiet = False) -> None:
-    """Say where the values in a checkpoint come from: every change of it, with its evidence."""
+@app.command(
+    epilog=epilog(
+        "ckpt why best_model/book_DNN_b128_lr0.005_d64_len20_test85",
+        "ckpt why best_model/EXP --significance --data data/book_data",
+    )
+)
+def why(
+    path: PathArgument,
+    compare: Annotated[
+        bool, typer.Option("--significance", help="Measure the other kept checkpoints too: is it really the best?")
+    ] = False,
+    data: Annotated[
+        str | None, typer.Option("--data", metavar="DIR", help="The data folder, for --significance.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="The users to compare on: valid or test.")] = "valid",
+    top_n: Annotated[int, typer.Option(min=1, help="Recall at N.")] = 50,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Say where the values in a checkpoint come from: every change of it, with its evidence.
+
+    With --significance: whether it is better than the other checkpoints of its run by more than the noise of having
+    just these users, by a paired bootstrap.
+    """
     output = Output("why", path, json=json, quiet=quiet)
 
     def body() -> int:
         prefix, entries = _changes(path)
+        evidence = _logs(prefix)
         rows = [entry.to_json() for entry in entries]
-        output.result({"prefix": prefix, "changes": rows, "findings": []}, lambda: _text(prefix, entries))
-        return EXIT_OK
+        document: dict[str, Any] = {
+            "prefix": prefix,
+            "changes": rows,
+            "history": evidence.curve.to_json(),
+            "findings": [],
+        }
+        if not compare:
+            output.result(document, lambda: _text(prefix, entries, evidence))
+            return EXIT_OK
+        from ckpt_tools.operations.significance import significance
+
+        if data is None or split not in ("valid", "test"):
+            raise UsageError("--significance needs --data, and a --split of valid or test")
+        with output.progress("checkpoints") as progress:
+            found = significance(path, data_dir=data, split=split, top_n=top_n, progress=progress)
+        document["significance"] = found.to_json()
+        document["findings"] = [finding.to_json() for finding in found.findings]
+        output.result(document, lambda: (*_text(prefix, entries, evidence), *_compared(found)))
+        return exit_code(found.findings)
 
     finish(output, body)
+
+
+def _compared(found: Significance) -> Iterator[RenderableType]:
+    measured, users = found.measured, len(found.measured.values)
+    yield Text(f"  {measured.metric}@{measured.top_n} {measured.value:.6f} over {users} {measured.split} users")
+    yield Text("  ± is half the width of what 95% of the draws of as many users cover")
+    for sentence in found.sentences:
+        yield Text(f"  {safe(sentence)}")
+    yield from render.findings(found.findings)
 
 
 @steady
@@ -44,8 +99,19 @@ def _changes(path: str) -> tuple[str, list[RewriteEntry]]:
     return prefix, ledger.rewrites(prefix)
 
 
-def _text(prefix: str, entries: list[RewriteEntry]) -> Iterator[RenderableType]:
+def _logs(prefix: str) -> Evidence:
+    """What the run of a checkpoint logged."""
+    from ckpt_tools.runs.experiments import Experiment
+    from ckpt_tools.runs.logs import Evidence, collect
+
+    experiment = Experiment.containing(prefix)
+    return collect(experiment) if experiment else Evidence()
+
+
+def _text(prefix: str, entries: list[RewriteEntry], evidence: Evidence) -> Iterator[RenderableType]:
     yield Text(safe(prefix), style="bold")
+    if history := render.history(evidence):
+        yield Text(f"  recall  {history}")
     if not entries:
         yield Text("  as its trainer wrote it: no change is recorded")
     for entry in entries:

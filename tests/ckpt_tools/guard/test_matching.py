@@ -122,13 +122,27 @@ def test_of_two_saves_the_one_that_is_called_best_is_taken() -> None:
     assert matcher.ended() == [Match(1, 2)]
 
 
-def test_a_save_called_best_of_an_evaluation_before_is_not_taken_again() -> None:
+@pytest.mark.parametrize("training", [0.2, 0.3, 1.0, 60.0])
+@pytest.mark.parametrize("seen", [True, False])
+def test_a_save_called_best_of_an_evaluation_before_is_not_taken_again(training: float, seen: bool) -> None:
     matcher = Matcher("before")
     matcher.saved(Saved(1, 9.98, 9.99, "run/newest"))
     assert matcher.evaluated(Evaluated(1, 10.0, wanted=True)) == [Match(1, 1)]
     matcher.saved(Saved(2, 10.01, 10.02, "run/best/newest"))  # the copy that the first evaluation led to
-    matcher.saved(Saved(3, 11.0, 11.01, "run/newest"))
-    assert matcher.evaluated(Evaluated(2, 11.02, wanted=True)) == [Match(2, 3)]
+    end = 10.02 + training
+    if seen:
+        matcher.saved(Saved(3, end, end + 0.01, "run/newest"))
+    found = matcher.evaluated(Evaluated(2, end + 0.06, wanted=True)) + matcher.passed(end + 2)
+    assert [match.save for match in found] == ([3] if seen else [])
+
+
+def test_the_best_that_is_saved_beside_the_newest_is_taken() -> None:
+    matcher = Matcher("before")
+    matcher.saved(Saved(1, 9.98, 9.99, "run/newest"))
+    assert matcher.evaluated(Evaluated(1, 10.0, wanted=True)) == [Match(1, 1)]
+    matcher.saved(Saved(2, 11.0, 11.01, "run/best"))  # of averaged weights: those that were evaluated
+    matcher.saved(Saved(3, 11.02, 11.03, "run/newest"))
+    assert matcher.evaluated(Evaluated(2, 11.04, wanted=True)) == [Match(2, 2)]
 
 
 def test_a_save_called_best_of_the_next_evaluation_is_not_taken() -> None:

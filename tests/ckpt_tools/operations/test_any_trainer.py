@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 from checkpoints import build_bundle, snapshot
+from objects import build_objects
 
 from ckpt_tools.errors import CkptError, LostWorkerError, MismatchError, NotFoundError, UnsafeError, UsageError
+from ckpt_tools.format.object_graph import VALUE_SUFFIX
 from ckpt_tools.operations import command_evaluator
 from ckpt_tools.operations.backfilling import Options, backfill
 from ckpt_tools.operations.command_evaluator import CommandEvaluation
@@ -178,6 +180,20 @@ def test_into_a_variable_of_another_name(tmp_path: Path) -> None:
     assert stored(prefix, "best_acc") == 0.75
     with open_checkpoint(prefix) as checkpoint:
         assert "best_metric" not in checkpoint.tensors
+
+
+def test_into_a_variable_that_is_only_spelt_like_ours(tmp_path: Path) -> None:
+    """It gets its value, and nothing of ours: no meaning, and no node in the graph that has no value."""
+    import numpy as np
+
+    variables = {"Best_Metric": ("Best_Metric", np.float32(0)), "w": ("w", np.ones(2, np.float32))}
+    prefix = build_objects(tmp_path / "m", variables)
+    backfill(prefix, Options(value=0.75, into="Best_Metric", metric="auc"))
+    with open_checkpoint(prefix) as checkpoint:
+        assert set(checkpoint.tensors) == {f"{name}{VALUE_SUFFIX}" for name in variables}
+        assert checkpoint.read(f"Best_Metric{VALUE_SUFFIX}").item() == 0.75
+        assert checkpoint.graph is not None
+        assert [checkpoint.graph.child(name) for name in ("best_metric", "best_metric_meaning")] == [None, None]
 
 
 def program(tmp_path: Path, body: str, pattern: str = r"auc: ([0-9.]+)", **more: Any) -> CommandEvaluation:

@@ -24,6 +24,7 @@ from ckpt_tools.errors import MismatchError, NotFoundError, StorageError, UsageE
 from ckpt_tools.operations.backfilling import Options, backfill
 from ckpt_tools.operations.bulk_backfilling import Listener, Row, Summary, backfill_all
 from ckpt_tools.operations.workers import Cluster, Processes, Report, available_cores
+from ckpt_tools.runs.sharding import Shard
 from trainer.evaluation import evaluator
 
 Copy = Callable[..., Path]
@@ -106,6 +107,16 @@ def test_dry_run_writes_nothing(copy: Copy, tmp_path: Path) -> None:
     found = backfill_all(str(tmp_path), Options(DATA, dry_run=True), Processes(1))
     assert found.totals == {"would-write": 1}
     assert snapshot(tmp_path) == before
+
+
+def test_each_run_is_in_one_share(shelf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = Options(from_logs=True, dry_run=True)
+    whole = statuses(backfill_all(str(shelf), options, Processes(1)))
+    parts = [statuses(backfill_all(str(shelf), options, Processes(1), shard=Shard(n, 3))) for n in (1, 2, 3)]
+    assert sum(map(len, parts)) == len(whole)
+    assert {path: status for part in parts for path, status in part.items()} == whole
+    monkeypatch.chdir(shelf)  # the share goes by the path below the root, not by where that is
+    assert statuses(backfill_all(".", options, Processes(1), shard=Shard(2, 3))).keys() == parts[1].keys()
 
 
 def test_what_fails_is_told_and_does_not_stop_the_others(copy: Copy, tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ class TestContents:
         )
         assert all(band.low <= band.middle <= band.high for band in found.norms)
         assert found.norms[0].first == 1
-        assert not found.resumed
+        assert not found.curve.resumes
 
     def test_what_is_meant_by_a_path(self, copy: Copy, tmp_path: Path) -> None:
         copy(SAMPLE)
@@ -55,11 +55,11 @@ class TestContents:
         rows = [("eval", 50), ("eval", 100), ("resume", 100), ("eval", 150)]
         lines = [json.dumps({"event": event, "step": step, "loss": 1.5, "recall": step / 1000}) for event, step in rows]
         (logs / "metrics.jsonl").write_text("\n".join(lines))
-        assert run_contents(str(experiment)).resumed == (2,)
+        assert run_contents(str(experiment)).curve.resumes == (1,)
         # Without the word of the trainer: a count that begins again.
         lines = [line.replace('"step": 150', '"step": 50') for line in lines if "resume" not in line]
         (logs / "metrics.jsonl").write_text("\n".join(lines))
-        assert run_contents(str(experiment)).resumed == (2,)
+        assert run_contents(str(experiment)).curve.resumes == (2,)
 
     def test_values_that_are_not_finite(self, tmp_path: Path) -> None:
         values = np.array([1, 2, np.nan, np.inf], np.float32)

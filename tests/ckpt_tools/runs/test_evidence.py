@@ -29,7 +29,7 @@ def test_real_logs_give_their_best(sample: Sample) -> None:
     assert evidence.best is not None
     assert f"{evidence.best.recall:.6f}" == f"{sample.best_recall:.6f}"
     assert evidence.best.step == sample.best_step
-    assert len(evidence.history) == sample.evaluations
+    assert len(evidence.curve.points) == sample.evaluations
     assert evidence.findings == ()
 
 
@@ -82,7 +82,7 @@ def test_sources_are_ranked_and_compared(tmp_path: Path) -> None:
     evidence_of(tmp_path, "train.log", "iter: 50, train loss: 7.1, valid recall: 0.100000\n")
     evidence = evidence_of(tmp_path, "metrics.jsonl", '{"event": "eval", "step": 50, "recall": 0.2}\n')
     assert [Path(source).name for source in evidence.sources] == ["metrics.jsonl", "train.log"]
-    assert [evaluation.recall for evaluation in evidence.history] == [0.2]
+    assert evidence.curve.recalls == [0.1, 0.2]  # both are shown, the better told one last
     assert [finding.id for finding in evidence.findings] == ["logs-disagree"]
     assert evidence.at_step(50) is None
 

@@ -35,6 +35,15 @@ LINES: list[tuple[str, dict[str, float]]] = [
     ("perplexity is 31.5", {"perplexity": 31.5}),
     ("loss: inf", {"loss": math.inf}),
     ("lr 0.001 eta 12 seed 7", {}),
+    (
+        "epoch:20, valid (NDCG@10: 0.5, HR@10: 0.7), test (NDCG@10: 0.4, HR@10: 0.6)",
+        {"valid NDCG@10": 0.5, "valid HR@10": 0.7, "test NDCG@10": 0.4, "test HR@10": 0.6},
+    ),
+    (
+        "Epoch 2 | Train: loss 0.5 acc 0.8 | Valid: loss 0.6 acc 0.7",
+        {"Train loss": 0.5, "Train acc": 0.8, "Valid loss": 0.6, "Valid acc": 0.7},
+    ),
+    ("Test: 0.5 loss: 0.4", {"Test": 0.5, "loss": 0.4}),
     ("Loaded model-300 from /tmp/x/12/3.4", {}),
 ]
 
@@ -142,9 +151,11 @@ def test_what_a_carriage_return_draws_over_is_a_line_of_its_own() -> None:
         "best " * MAX_LINE + "1",
         "x=[" * MAX_LINE,
         "1e" * MAX_LINE,
+        "valid (a 1 " * MAX_LINE,
+        "test: a " * MAX_LINE,
         "-" * MAX_LINE,
     ],
-    ids=range(11),
+    ids=range(13),
 )
 def test_a_hostile_line_takes_no_long_time(line: str) -> None:
     start = time.process_time()

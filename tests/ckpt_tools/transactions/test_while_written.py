@@ -168,17 +168,23 @@ READING = {
     "why": ("why", "{path}"),
     "explain": ("explain", "Data loss: checksum does not match", "{path}"),
     "audit": ("audit", "{root}"),
+    "keep": ("keep", "{root}"),
     "audit --verify": ("audit", "{root}", "--verify"),
     "report": ("report", "{path}", "-o", "{out}/x.html"),
     "report of a shelf": ("report", "{root}", "-o", "{out}/shelf.html"),
 }
 # What makes other checkpoints plans them first, and looks again before its commit.
-WRITING = {"average", "backfill", "guard", "migrate", "slim", "undo"}
+WRITING = {"average", "backfill", "grow", "guard", "migrate", "slim", "undo"}
 IN_A_TERMINAL = {"browse"}
+# Reads no checkpoint.
+OF_ITS_OWN = {"demo"}
+# Still says what it sees in the middle of a save.
+UNSTEADY = {"lineage"}
 
 
 def test_every_command_that_reads_is_tried() -> None:
-    assert {words[0] for words in READING.values()} | WRITING | IN_A_TERMINAL == set(COMMANDS)
+    others = WRITING | IN_A_TERMINAL | OF_ITS_OWN | UNSTEADY
+    assert {words[0] for words in READING.values()} | others == set(COMMANDS)
 
 
 @pytest.mark.parametrize("torn", ["index of the next save", "empty index", "no index", "half of the data"])

@@ -10,10 +10,11 @@ import pytest
 from test_trainer_saving import stored
 from toys import tree
 
+from ckpt_tools.format.filenames import UNFINISHED_SAVE
 from ckpt_tools.format.state import decode_state
 from ckpt_tools.readers.location import prefixes_in
 from ckpt_tools.runs.experiments import Experiment
-from trainer.checkpoints.retention import UNFINISHED, tidy
+from trainer.checkpoints.retention import tidy
 
 pytestmark = pytest.mark.tensorflow
 
@@ -66,8 +67,8 @@ def test_data_without_an_index_that_nobody_can_place_is_never_touched(tmp_path: 
 def test_data_whose_index_is_among_the_unfinished_goes(tmp_path: Path) -> None:
     saves = line(tmp_path)
     saves.save(stored(step=1))
-    (tmp_path / UNFINISHED).mkdir()
-    (tmp_path / "ckpt-1.index").rename(tmp_path / UNFINISHED / "ckpt-1.index")
+    (tmp_path / UNFINISHED_SAVE).mkdir()
+    (tmp_path / "ckpt-1.index").rename(tmp_path / UNFINISHED_SAVE / "ckpt-1.index")
     (tmp_path / "ckpt-2.data-00000-of-00001").write_bytes(b"of nobody")
     (tmp_path / "checkpoint.tmp-0123abcd").write_bytes(b"half")
     tidy(str(tmp_path))
@@ -79,7 +80,7 @@ def test_a_link_in_the_place_of_the_unfinished_is_not_followed(tmp_path: Path) -
     victim.mkdir()
     (victim / "ckpt-1.index").write_bytes(b"precious")
     (tmp_path / "line").mkdir()
-    (tmp_path / "line" / UNFINISHED).symlink_to(victim)
+    (tmp_path / "line" / UNFINISHED_SAVE).symlink_to(victim)
     line(tmp_path / "line").save(stored(step=1))
     assert tree(victim) == {"ckpt-1.index": b"precious"}
     assert prefixes_in(str(tmp_path / "line")) == ["ckpt-1"]

@@ -22,7 +22,8 @@ import pytest
 from toys import ITEMS, tree
 from typer.testing import CliRunner, Result
 
-from ckpt_tools.runs.logs import LoggedEvaluation
+from ckpt_tools.runs.curve import Curve
+from ckpt_tools.runs.evaluations import LoggedEvaluation
 from trainer import cli
 from trainer.cli.console import Console
 from trainer.config import default_config, new_config
@@ -260,13 +261,13 @@ def test_a_terminal_escape_in_a_name_is_shown_and_never_obeyed(tmp_path: Path, c
 
 
 def test_json_has_null_for_what_is_no_number(capsys: Any) -> None:
-    Console("train", as_json=True).document(None, {"recall": float("nan"), "rows": [{"loss": float("inf")}]})
+    Console("train", None, json=True, quiet=False).document({"recall": float("nan"), "rows": [{"loss": float("inf")}]})
     document = json.loads(capsys.readouterr().out, parse_constant=lambda name: pytest.fail(name))
     assert (document["recall"], document["rows"]) == (None, [{"loss": None}])
 
 
 def test_a_curve_whose_name_no_font_can_write_is_drawn_without_a_word(tmp_path: Path) -> None:
-    found = [LoggedEvaluation(step, None, step / 10, None, None, "log") for step in (1, 2)]
+    found = Curve(tuple(LoggedEvaluation(step, None, step / 10, None, None, "log") for step in (1, 2)))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert draw(found, "图书_$x_ComiRec", str(tmp_path)) is not None

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from toys import ITEMS, small_config
 
+from ckpt_tools.lineages.comirec.models import ITEM_EMBEDDING
 from trainer.config import READOUTS
 from trainer.models.arrays import NumpyArrays
-from trainer.models.recommenders import ITEM_EMBEDDING, model_class
+from trainer.models.recommenders import model_class
 from trainer.models.variables import initial_variables
 
 MODELS = ["DNN", "GRU4REC", "MIND", "ComiRec-DR", "ComiRec-SA"]

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from ckpt_tools.console.output import safe
+from ckpt_tools.console.escapes import safe
 from ckpt_tools.findings import Finding
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from ckpt_tools.lineages import BestMetric
+    from ckpt_tools.runs.logs import Evidence
 
 SEVERITY = {"note": "cyan", "warning": "yellow", "error": "bold red", "damage": "bold red"}
 
@@ -41,6 +42,19 @@ def count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
+def history(evidence: Evidence | None) -> str:
+    """The one curve of a run in a line: the best with its step, and where the run was resumed; empty without logs."""
+    if evidence is None or evidence.best is None:
+        return ""
+    curve = evidence.curve
+    steps = sorted({curve.points[number].step for number in curve.resumes})
+    shown = ", ".join(map(str, steps[-_MOST_RESUMES:]))
+    resumed = f"; resumed at step {'..., ' if len(steps) > _MOST_RESUMES else ''}{shown}" if steps else ""
+    where = f" at step {evidence.best.step}" if evidence.best.step else ""
+    return f"{sparkline(curve.recalls)}  best logged {evidence.best.recall:.6f}{where}{resumed}"
+
+
+_MOST_RESUMES = 3
 _BLOCKS = "▁▂▃▄▅▆▇█"
 
 

@@ -1,0 +1,127 @@
+"""Which declaration a checkpoint has: the ``ckpt.toml`` nearest above it, else the preset that recognises it."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Iterable, Iterator
+from fnmatch import fnmatchcase
+
+from ckpt_tools.errors import CkptError, UnsafeError, UsageError
+from ckpt_tools.fs import paths
+from ckpt_tools.lineages.declared.grammar import FILE_NAME, MAX_BYTES, Declaration, parse
+from ckpt_tools.lineages.tensor_names import bare
+from ckpt_tools.readers.base import Checkpoint
+
+# So far above a checkpoint a file still speaks of it.
+_LEVELS = 6
+_MOST_NAMES = 2_000
+
+
+def declared_above(path: str | os.PathLike[str]) -> Declaration | None:
+    """The nearest ``ckpt.toml`` in the directory of a path or above it; of a URL none is looked for.
+
+    The walk ends after six levels, at the root and at the home directory, whose own file is nobody's.
+
+    Raises: what `parse` raises; UnsafeError for a file that is a link to somewhere else.
+    """
+    if paths.is_url(path):
+        return None
+    here = paths.absolute(path)
+    here = here if paths.is_directory(here) else paths.parent(here)
+    home = os.path.expanduser("~")
+    for _ in range(_LEVELS):
+        if here in (home, paths.parent(here)):
+            return None
+        file = os.path.join(here, FILE_NAME)
+        if paths.exists(file):
+            return read_declaration(file)
+        here = paths.parent(here)
+    return None
+
+
+def read_declaration(file: str) -> Declaration:
+    """The declaration of one file. Raises what `parse` raises, UnsafeError for a link that leads elsewhere."""
+    directory = paths.parent(paths.absolute(file))
+    if paths.is_link(file) and not is_below(paths.real(file), paths.real(directory)):
+        raise UnsafeError("is a link to a file elsewhere: not followed", path=file)
+    return parse(paths.read_file(file, limit=MAX_BYTES), file, presets=preset)
+
+
+def is_below(path: str, directory: str) -> bool:
+    """Whether a path is a directory, or lies in it; both normal."""
+    return path == directory or path.startswith(os.path.join(directory, ""))
+
+
+@functools.cache
+def presets() -> tuple[Declaration, ...]:
+    """All that come with the package, by name."""
+    from importlib import resources  # a checkpoint of a known trainer needs none of them
+
+    folder = resources.files("ckpt_tools.lineages") / "presets"
+    files = sorted((file for file in folder.iterdir() if file.name.endswith(".toml")), key=lambda file: file.name)
+    return tuple(parse(file.read_bytes(), file.name, preset=file.name.removesuffix(".toml")) for file in files)
+
+
+def preset(name: str) -> Declaration:
+    """The preset of a name. Raises UsageError, with the nearest name, when there is none."""
+    from difflib import get_close_matches
+
+    known = {each.id: each for each in presets()}
+    if name not in known:
+        near = get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else "ckpt lineage list"
+        raise UsageError(f"there is no preset {name!r}", hint=hint)
+    return known[name]
+
+
+def recognised(checkpoint: Checkpoint) -> Declaration | None:
+    """The preset that tells a checkpoint by its names and by what lies beside it; None when none or several do."""
+    names: set[str] | None = None
+    beside: set[str] | None = None
+    found = []
+    for each in presets():
+        rule = each.recognition
+        if rule.tensors:
+            names = {bare(key) for key in checkpoint.tensors} if names is None else names
+            if not all(_any(names, pattern) for pattern in rule.tensors):
+                continue
+        if rule.files:
+            beside = set(_beside(checkpoint.prefix)) if beside is None else beside
+            if not any(_any(beside, pattern) for pattern in rule.files):
+                continue
+        if rule.tensors or rule.files:
+            found.append(each)
+    found = [each for each in found if not each.recognition.general] or found
+    # Who is told by names and by files is told by more than who is told by one of them.
+    best = max((_weight(each) for each in found), default=0)
+    first = [each for each in found if _weight(each) == best]
+    return first[0] if len(first) == 1 else None
+
+
+def declaration_of(checkpoint: Checkpoint) -> Declaration | None:
+    """What is declared of a checkpoint. Raises what `declared_above` raises."""
+    return declared_above(checkpoint.prefix) or recognised(checkpoint)
+
+
+def _weight(declaration: Declaration) -> int:
+    return 2 * len(declaration.recognition.tensors) + bool(declaration.recognition.files)
+
+
+def _any(names: Iterable[str], pattern: str) -> bool:
+    return pattern in names or any(fnmatchcase(name, pattern) for name in names)
+
+
+def _beside(prefix: str) -> Iterator[str]:
+    """The last three parts of a prefix, and what lies in its directory and in the one above, as ``../NAME``."""
+    parts = paths.absolute(prefix).replace(os.sep, "/").split("/")[-3:]
+    yield from ("/".join(parts[start:]) for start in range(len(parts)))
+    if paths.is_url(prefix):
+        return
+    here = paths.parent(paths.absolute(prefix))
+    for directory, before in ((here, ""), (paths.parent(here), "../")):
+        try:
+            names = paths.list_directory(directory)[:_MOST_NAMES]
+        except CkptError:
+            continue
+        yield from (f"{before}{name}" for name in names)

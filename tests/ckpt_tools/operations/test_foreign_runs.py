@@ -1,0 +1,265 @@
+"""Runs of trainers that nobody told of, with the odd habits that people's logs have: each gets the right value."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+from checkpoints import build_bundle
+
+from ckpt_tools.errors import NotFoundError
+from ckpt_tools.format import checksum
+from ckpt_tools.format.wire import bytes_field, varint_field
+from ckpt_tools.operations.backfilling import Options, backfill
+from ckpt_tools.readers import open_checkpoint
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """A run: ``files`` beside the checkpoint ``prefix``, at most eight lines of ``toml``, and the ``value`` it has."""
+
+    prefix: str
+    files: Mapping[str, str | bytes]
+    value: float
+    step: int | None = None
+    toml: str = ""
+    metric: str | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+def event(step: int, **values: float) -> bytes:
+    """One record of a TensorBoard file: tensorflow/core/util/event.proto."""
+    summary = b""
+    for tag, value in values.items():
+        said = bytes_field(1, tag.replace("__", "/").encode()) + b"\x15" + struct.pack("<f", value)
+        summary += bytes_field(1, said)
+    data = varint_field(2, step) + bytes_field(5, summary)
+    length = struct.pack("<Q", len(data))
+    crc = lambda part: struct.pack("<I", checksum.masked(part))  # noqa: E731
+    return length + crc(length) + data + crc(data)
+
+
+def epochs(line: str, *values: float, start: int = 1) -> str:
+    return "".join(line.format(e=e, v=v, p=100 * v, l=1 - v) for e, v in enumerate(values, start=start))
+
+
+RUNS = {
+    # 1. Only the best is kept under one name; a table by epoch, the word best behind the row that is one.
+    "table with stars": Foreign(
+        "weights_best",
+        {"run.out": "epoch | train_loss | valid_ndcg\n" + epochs("{e:5d} | {l:.4f} | {v:.4f}\n", 0.31, 0.42, 0.40)},
+        0.42,
+        toml="[layout]\nbest = 'weights_best'\nlogs = 'run.out'\n[metric]\nname = 'valid_ndcg'\nmode = 'max'\n"
+        "line = '^ *(?P<epoch>[0-9]+) \\| [0-9.]+ \\| (?P<value>[0-9.]+)'\n",
+    ),
+    # 2. Percent, and the best line printed after the value.
+    "percent, best line after": Foreign(
+        "best.ckpt",
+        {"nohup.out": epochs("Epoch {e}: Val Acc: {p:.2f}%\n", 0.61, 0.7412, 0.73) + "Best Val Acc: 74.12%\n"},
+        74.12,
+    ),
+    # 3. The best line before the table of values.
+    "best line before": Foreign(
+        "ckpt_best",
+        {
+            "log/train_log.txt": "*** new best! dev map = 0.2210\nepoch 1 done\n"
+            "*** new best! dev map = 0.2511\nepoch 2 done\n"
+        },
+        0.2511,
+    ),
+    # 4. Estimator.
+    "estimator": Foreign(
+        "model.ckpt-2000",
+        {
+            "train.err": "".join(
+                f"INFO:tensorflow:Saving dict for global step {s}: auc = {a}, global_step = {s}, loss = {b}\n"
+                for s, a, b in ((1000, 0.71, 0.5), (2000, 0.7333333, 0.45), (3000, 0.70, 0.6))
+            )
+        },
+        0.7333333,
+        step=2000,
+        metric="auc",
+    ),
+    # 5. TensorBoard events below eval/.
+    "events": Foreign(
+        "model.ckpt-20",
+        {"eval/events.out.tfevents.1.host": event(10, metrics__hit=0.5) + event(20, metrics__hit=0.625)},
+        0.625,
+        step=20,
+    ),
+    # 6. JSON lines with nested metrics, in a folder below.
+    "json lines": Foreign(
+        "ckpt-7",
+        {
+            "logs/metrics.ndjson": "".join(
+                json.dumps({"epoch": e, "train": {"loss": 0.3}, "valid": {"recall@20": v}}) + "\n"
+                for e, v in ((6, 0.11), (7, 0.1234567), (8, 0.1))
+            )
+        },
+        0.1234567,
+        metric="recall@20",
+    ),
+    # 7. CSV with a decimal comma would be guessed wrong; with semicolons and points it is not.
+    "csv": Foreign(
+        "epoch-3",
+        {"history.csv": "epoch;loss;val_rmse\n1;0.9;1.31\n2;0.8;1.12\n3;0.7;1.05\n4;0.6;1.06\n"},
+        1.05,
+    ),
+    # 8. tqdm draws over itself, the evaluation comes on a line of its own.
+    "tqdm": Foreign(
+        "best_model",
+        {
+            "stdout.log": "".join(
+                f"\rEpoch {e}:  50%|#####     | 5/10 [00:01<00:01, loss=0.{e}]"
+                f"\rEpoch {e}: 100%|##########| 10/10 [00:02<00:00, loss=0.{e}]\n"
+                f"[epoch {e}] validation hr@10: {v:.5f}{' <- best' if b else ''}\n"
+                for e, v, b in ((1, 0.41, True), (2, 0.52, True), (3, 0.47, False))
+            )
+        },
+        0.52,
+    ),
+    # 9. Keras' bar and ModelCheckpoint's line, saved as TensorFlow's format.
+    "keras": Foreign(
+        "weights.02",
+        {
+            "nohup.out": "Epoch 1/3\n"
+            "10/10 [====] - 1s 99ms/step - loss: 0.9 - auc: 0.5 - val_loss: 0.80 - val_auc: 0.60\n"
+            "\nEpoch 00001: val_loss improved from inf to 0.80000, saving model to weights.01\nEpoch 2/3\n"
+            "10/10 [====] - 1s 99ms/step - loss: 0.8 - auc: 0.6 - val_loss: 0.7123 - val_auc: 0.66\n"
+            "\nEpoch 00002: val_loss improved from 0.80000 to 0.71230, saving model to weights.02\n"
+            "Epoch 3/3\n10/10 [====] - 1s 99ms/step - loss: 0.7 - auc: 0.7 - val_loss: 0.75 - val_auc: 0.65\n"
+            "\nEpoch 00003: val_loss did not improve from 0.71230\n"
+        },
+        0.7123,
+    ),
+    # 10. The value in the name, no log.
+    "value in the name": Foreign("dev-012-val_f1=0.8125", {}, 0.8125),
+    # 11. A metric whose name says no direction, declared.
+    "a name without direction": Foreign(
+        "keep/top",
+        {"keep.log": "it 10 fitness 3.5\nit 20 fitness 2.25\nit 30 fitness 2.75\n"},
+        2.25,
+        toml="[layout]\nbest = 'keep/top'\nlogs = 'keep.log'\n[metric]\nname = 'fitness'\nmode = 'min'\n",
+    ),
+    # 12. DIEN: random weights are evaluated, the best is in another directory under one name, restarted in between.
+    "dien": Foreign(
+        "dnn_best_model/ckpt_noshuffDIEN3",
+        {
+            "train_dien.log": "   test_auc: 0.4990 ----test_loss: 1.1\n"
+            "iter: 100 ----> train_loss: 1.2\n   test_auc: 0.8123 ----test_loss: 1.0\n"
+            "iter: 200 ----> train_loss: 1.1\n   test_auc: 0.8456 ----test_loss: 0.9\n"
+            "iter: 300 ----> train_loss: 1.0\n   test_auc: 0.8333 ----test_loss: 0.9\n"
+        },
+        0.8456,
+    ),
+    # 13. Percent in the log, a fraction is what is compared.
+    "scale": Foreign(
+        "step_40",
+        {"out.txt": "[40/100] Valid | HR: 31.25 %\n[80/100] Valid | HR: 30.00 %\n"},
+        0.3125,
+        toml="[layout]\nlogs = 'out.txt'\n[metric]\nname = 'HR'\nmode = 'max'\nscale = 0.01\n"
+        "line = '\\[(?P<step>[0-9]+)/100\\] Valid \\| HR: (?P<value>[0-9.]+)'\n",
+        step=40,
+    ),
+    # 14. The logs lie in a folder of the run beside the checkpoints, several runs below one ckpt.toml.
+    "many runs": Foreign(
+        "exps/books_din/ckpts/model-9",
+        {
+            "exps/books_din/out/a.txt": "step=8 gauc=0.61\nstep=9 gauc=0.63\n",
+            "exps/books_dien/out/a.txt": "step=9 gauc=0.99\n",
+        },
+        0.63,
+        step=9,
+        toml="[experiment]\nname = 'exps/{dataset}_{model}'\n[layout]\nlogs = 'out/*.txt'\n[metric]\nname = 'gauc'\n",
+    ),
+    # 15. A loss with an exponent and a logger's prefix; the trainer says which way by its verbs.
+    "verbs": Foreign(
+        "best",
+        {
+            "trainer.log": "2020-01-01 10:00:00 [INFO] Validation NLL decreased (inf --> 3.21e+01). Saving model\n"
+            "2020-01-01 11:00:00 [INFO] Validation NLL decreased (3.21e+01 --> 2.95e+01). Saving model\n"
+        },
+        29.5,
+    ),
+}
+
+# Habits that were once misread, or not read.
+RUNS |= {
+    "a table of blanks": Foreign(
+        "ckpt-2",
+        {"train.out": "epoch   train_loss   val_acc\n  1   0.90    0.61\n  2   0.70   0.71\n  3  0.60  0.70\n"},
+        0.71,
+        metric="val_acc",
+    ),
+    "thousands": Foreign(
+        "model.ckpt-12000", {"log": "step 10,000: dev bleu = 21.1\nstep 12,000: dev bleu = 23.4\n"}, 23.4, step=12000
+    ),
+    "a step of so many": Foreign(
+        "model.ckpt-120",
+        {"train.log": "[120/200] lr 0.1 | Val: loss 0.41 auc 0.73\n[140/200] lr 0.1 | Val: loss 0.40 auc 0.74\n"},
+        0.73,
+        step=120,
+        metric="auc",
+    ),
+    "names and values without a separator": Foreign("ep012-loss0.345-val_loss0.401", {}, 0.401),
+    "a folder of each split": Foreign(
+        "model.ckpt-20",
+        {
+            "tb/valid/events.out.tfevents.1.h": event(10, auc=0.5) + event(20, auc=0.625),
+            "tb/train/events.out.tfevents.1.h": event(10, auc=0.9) + event(20, auc=0.95),
+        },
+        0.625,
+        step=20,
+    ),
+    "an arrow": Foreign(
+        "best", {"x.out": "Val F1 improved: 0.61 -> 0.64, saving\nVal F1 improved: 0.64 -> 0.68, saving\n"}, 0.68
+    ),
+    "begun again": Foreign(
+        "dnn_best_model/ckpt_noshuffDIEN3",
+        {
+            "t.log": "iter: 100 ----> train_loss: 1.2\n test_auc: 0.81 ----test_loss: 1.0\n"
+            "iter: 200 ----> train_loss: 1.1\n test_auc: 0.84 ----test_loss: 0.9\n"
+            "iter: 100 ----> train_loss: 1.2\n test_auc: 0.80 ----test_loss: 1.0\n"
+        },
+        0.80,
+    ),
+}
+
+
+def test_the_number_of_something_else_in_a_name_is_not_the_metric(tmp_path: Path) -> None:
+    prefix = lay(tmp_path, Foreign("net-lr0.001", {}, 0))
+    with pytest.raises(NotFoundError):
+        backfill(prefix, Options(from_logs=True, metric="auc"))
+
+
+def lay(place: Path, run: Foreign) -> str:
+    for name, content in run.files.items():
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).write_bytes(content.encode() if isinstance(content, str) else content)
+    tensors = {"tower/kernel": np.ones((2, 3), np.float32), "tower/kernel/Adam": np.ones((2, 3), np.float32)}
+    if run.prefix.startswith("dnn_best"):
+        tensors |= {"uid_embedding_var": np.ones((2, 3), np.float32), "mid_embedding_var": np.ones((2, 3), np.float32)}
+    if run.step is not None:
+        tensors["global_step"] = np.array(run.step, np.int64)
+    if run.toml:
+        (place / "ckpt.toml").write_text(run.toml)
+    (place / run.prefix).parent.mkdir(parents=True, exist_ok=True)
+    return build_bundle(place / run.prefix, tensors)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_the_right_value_of_a_foreign_run(name: str, tmp_path: Path) -> None:
+    run = RUNS[name]
+    assert len(run.toml.splitlines()) <= 8
+    place = tmp_path / "run"
+    place.mkdir()
+    prefix = lay(place, run)
+    outcome = backfill(prefix, Options(from_logs=True, metric=run.metric))
+    assert outcome.written, outcome.sentence
+    with open_checkpoint(prefix) as checkpoint:
+        assert checkpoint.read("best_metric").item() == pytest.approx(run.value, rel=1e-6)
