@@ -19,6 +19,7 @@ from ckpt_tools.errors import CkptError
 from ckpt_tools.findings import Finding
 from ckpt_tools.lineages import BestMetric
 from ckpt_tools.lineages.declared.roles import key_of, roles_of, untold
+from ckpt_tools.lineages.names import BEST_METRIC
 from ckpt_tools.lineages.tensor_names import bare
 from ckpt_tools.lineages.unknown import best_of, step_of
 from ckpt_tools.readers import Checkpoint, open_checkpoint
@@ -71,7 +72,7 @@ def outlook(path: str, checkpoint: Checkpoint, run: DeclaredRun) -> DeclaredOutl
         unused,
         best,
         {
-            "best_metric": bool(keeps and source),
+            BEST_METRIC: bool(keeps and source),
             "patience": False,
             "optimizer": source is not None and any(role.group == "optimizer" for role in roles.roles.values()),
         },

@@ -16,6 +16,7 @@ from ckpt_tools.format.filenames import STATE_DIRECTORY
 from ckpt_tools.lineages import BestMetric, Lineage, identify
 from ckpt_tools.lineages.comirec import trainer
 from ckpt_tools.lineages.declared.roles import key_of, roles_of
+from ckpt_tools.lineages.names import BEST_METRIC
 from ckpt_tools.lineages.tensor_names import Group, Role, Roles, bare
 from ckpt_tools.lineages.unknown import best_of, step_of, stopping_of
 from ckpt_tools.readers import Checkpoint, open_checkpoint
@@ -116,7 +117,7 @@ class Inspection:
             "format": self.format,
             "prefix": self.prefix,
             "lineage": described.to_json() if (described := self.lineage or self.declared) else None,
-            "best_metric": asdict(self.best_metric),
+            BEST_METRIC: asdict(self.best_metric),
             "step": self.step,
             "optimizers": list(self.optimizers),
             "stopping": dict(self.stopping),

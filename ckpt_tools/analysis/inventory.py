@@ -24,7 +24,7 @@ from urllib.parse import unquote_plus
 from ckpt_tools.errors import CkptError, CorruptError, NotFoundError, UnsafeError, UnsupportedError, UsageError
 from ckpt_tools.findings import Finding
 from ckpt_tools.format.bundle import HEADER_KEY, Entry, Header
-from ckpt_tools.format.filenames import KERAS_ENDINGS, bundle_part
+from ckpt_tools.format.filenames import KERAS_ENDINGS, bundle_part, index_name
 from ckpt_tools.format.table import read_table
 from ckpt_tools.fs import local, paths
 from ckpt_tools.runs.sharding import WHOLE, Shard
@@ -292,7 +292,7 @@ def _read_indexes(
         if (group.index or 0) > MAX_INDEX_BYTES:
             row.health, row.problem = "unread", f"its index has {group.index} bytes, over the limit"
     small = [(row, group) for row, group in chosen if (group.index or 0) <= MAX_INDEX_BYTES]
-    files = [(f"{row.url}.index", group.index or 0) for row, group in small]
+    files = [(index_name(row.url), group.index or 0) for row, group in small]
     for done, ((row, group), found) in enumerate(zip(small, paths.read_many(files, AT_ONCE), strict=True), start=1):
         if isinstance(found, CkptError):
             damaged = isinstance(found, CorruptError)

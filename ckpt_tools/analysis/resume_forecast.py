@@ -18,8 +18,9 @@ from ckpt_tools.analysis.stability import steady
 from ckpt_tools.errors import CkptError, UsageError
 from ckpt_tools.findings import Finding
 from ckpt_tools.lineages import BestMetric, Lineage, identify
-from ckpt_tools.lineages.base import LEARNING_RATE, STEP, required_variables
 from ckpt_tools.lineages.comirec import keras2_slots, keras2_vars, tf1, trainer
+from ckpt_tools.lineages.comirec.models import required_variables
+from ckpt_tools.lineages.names import BEST_METRIC, LEARNING_RATE, STEP
 from ckpt_tools.readers import Checkpoint, open_checkpoint
 from ckpt_tools.runs.declared_run import DeclaredRun
 from ckpt_tools.runs.experiments import BEST_LINE, Experiment, resolve
@@ -64,7 +65,7 @@ class Forecast:
             "verdict": self.verdict,
             "sentence": self.sentence,
             "lineage": described.to_json() if (described := self.lineage or self.declared) else None,
-            "best_metric": {"status": self.best_metric.status, "value": self.best_metric.value},
+            BEST_METRIC: {"status": self.best_metric.status, "value": self.best_metric.value},
             "restored": list(self.restored),
             "converted": list(self.converted),
             "missing": list(self.missing),
@@ -189,7 +190,7 @@ def _with_trainer(path: str, checkpoint: Checkpoint, lineage: Lineage, thorough:
         left=left,
         unused=tuple(_unused(checkpoint, lineage, left)),
         survives={
-            "best_metric": best.status == "present",
+            BEST_METRIC: best.status == "present",
             "patience": "state/trials" in lineage.tensors,
             "optimizer": not any(name.startswith("optimizer/") for name in missing),
         },
@@ -268,7 +269,7 @@ def _with_old(path: str, checkpoint: Checkpoint, lineage: Lineage, name: str, ke
         restored=tuple(restored),
         missing=tuple(n for n in needed if n not in restored),
         left=tuple(n for n in _left(lineage, restored) if n not in needed),
-        survives={"best_metric": best, "patience": False, "optimizer": optimizer},
+        survives={BEST_METRIC: best, "patience": False, "optimizer": optimizer},
         findings=() if verdict == "safe" else (finding,),
     )
 

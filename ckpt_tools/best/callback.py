@@ -15,9 +15,8 @@ from ckpt_tools.best.line import Line
 from ckpt_tools.best.state import BestState, direction, resumed, value_of, write_state
 from ckpt_tools.errors import UsageError
 from ckpt_tools.lineages.base import float32
+from ckpt_tools.lineages.names import BEST_METRIC
 from ckpt_tools.transactions.h5_values import add_float32
-
-_NAME = "best_metric"
 
 
 class BestCheckpoint:
@@ -147,7 +146,7 @@ class BestCheckpoint:
         else:
             self.model.save(draft)
         if self._suffix == ".weights.h5" and best is not None:
-            add_float32(draft, _NAME, float32(best))
+            add_float32(draft, BEST_METRIC, float32(best))
 
     def _step(self, epoch: int) -> int:
         """How many updates were made, as the optimizer counts them; else the epochs."""

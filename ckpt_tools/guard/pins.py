@@ -31,6 +31,7 @@ from ckpt_tools.fs import durable, local
 from ckpt_tools.guard.metric import Identity, better
 from ckpt_tools.guard.saves import Kind, Save, why_not_whole
 from ckpt_tools.lineages.base import float32
+from ckpt_tools.lineages.names import BEST_METRIC
 from ckpt_tools.readers import Bundle, open_checkpoint
 from ckpt_tools.transactions.h5_values import add_float32
 
@@ -42,7 +43,6 @@ _MAX_EVENTS = 1 << 26
 _NAME = re.compile(r"\d{6,}")
 _HELD = re.compile(r"held-(\d{6,})")
 _TRASH = re.compile(r"(?:trash|making)-\d{6,}")
-_BEST = "best_metric"
 
 
 @dataclass(frozen=True)
@@ -392,13 +392,13 @@ def _store(pin: Pin, value: float, identity: Identity | None) -> bool:
         with open_checkpoint(pin.path) as checkpoint:
             if not isinstance(checkpoint, Bundle):
                 return False
-            key = next((key for key in (_BEST + VALUE_SUFFIX, _BEST) if key in checkpoint.tensors), None)
+            key = next((key for key in (BEST_METRIC + VALUE_SUFFIX, BEST_METRIC) if key in checkpoint.tensors), None)
             if key is not None and checkpoint.tensors[key].dtype != "float32":
                 return False  # the trainer's own variable, of a type that a float32 must not replace
             plan = transactions.plan_scalar(
                 checkpoint,
-                key=key or (_BEST + VALUE_SUFFIX if checkpoint.graph else _BEST),
-                name=_BEST,
+                key=key or (BEST_METRIC + VALUE_SUFFIX if checkpoint.graph else BEST_METRIC),
+                name=BEST_METRIC,
                 value=float32(value),
                 reason="guard",
                 evidence=evidence,
@@ -413,7 +413,7 @@ def _store_in_h5(path: str, value: float) -> bool:
     new = durable.temporary_name(path)
     try:
         durable.copy(path, new)
-        if not add_float32(new, _BEST, float32(value)) or not verify(new).whole:
+        if not add_float32(new, BEST_METRIC, float32(value)) or not verify(new).whole:
             return False  # somebody else's is in it: what that means is not known
         durable.sync_file(new)
         durable.rename(new, path)

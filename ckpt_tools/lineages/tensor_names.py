@@ -28,6 +28,7 @@ from typing import Literal, Protocol
 
 from ckpt_tools.format.graph import ObjectGraph
 from ckpt_tools.format.object_graph import VALUE_SUFFIX
+from ckpt_tools.lineages.names import BEST_METRIC
 
 Group = Literal["model", "average", "optimizer", "state"]
 Shape = tuple[int, ...]
@@ -554,7 +555,7 @@ class _Teller:
 
     def _primary(self, key: str) -> tuple[int, int, str]:
         name = self.names[key][0].rpartition("/")[2]
-        order = ("best_metric", "best_value", "best_score", "best")
+        order = (BEST_METRIC, "best_value", "best_score", "best")
         return order.index(name) if name in order else len(order), key.count("/"), key
 
     def _optimizers(self) -> Iterator[str]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from ckpt_tools.lineages.base import BestMetric, OtherBest
+from ckpt_tools.lineages.names import BEST_METRIC
 from ckpt_tools.lineages.scalars import as_step, is_number, is_start_value, read_number
 from ckpt_tools.lineages.tensor_names import Roles, bare
 from ckpt_tools.readers.base import Checkpoint
 
 # A best is the one that is meant when it is called so, or when there is no other.
-_PLAIN = ("best_metric", "best_value", "best_score", "best")
+_PLAIN = (BEST_METRIC, "best_value", "best_score", "best")
 # More than any trainer keeps, and no more than can be shown.
 _MOST = 32
 
@@ -33,7 +34,7 @@ def best_of(checkpoint: Checkpoint, roles: Roles, declared: str | None = None) -
     keys = [key for key in roles.bests if is_number(checkpoint.tensors[key])][:_MOST]
     values = {key: read_number(checkpoint, key) for key in keys}
     names = {key: _name(key, roles) for key in keys}
-    others = tuple(OtherBest(key, float(values[key])) for key in keys if names[key] != "best_metric")
+    others = tuple(OtherBest(key, float(values[key])) for key in keys if names[key] != BEST_METRIC)
     meant = next((key for key in keys if names[key] in _PLAIN), keys[0] if len(keys) == 1 else None)
     meant = declared if declared in keys else meant
     if meant is None:

@@ -21,6 +21,7 @@ from ckpt_tools.format.object_graph import VALUE_SUFFIX, add_variable
 from ckpt_tools.lineages.base import BestMetric, float32
 from ckpt_tools.lineages.declared.roles import key_of, roles_of
 from ckpt_tools.lineages.declared.trust import require_trust
+from ckpt_tools.lineages.names import BEST_METRIC, BEST_METRIC_MEANING
 from ckpt_tools.lineages.scalars import is_start_value
 from ckpt_tools.lineages.tensor_names import bare
 from ckpt_tools.lineages.unknown import best_of, step_of
@@ -35,7 +36,6 @@ from ckpt_tools.transactions import Plan, Value, plan_values
 if TYPE_CHECKING:
     from ckpt_tools.operations.backfill_options import Options
 
-NAME, MEANING = "best_metric", "best_metric_meaning"
 # What a scalar variable of a best may be stored as, and how its little-endian bytes are made.
 _PACK = {"float32": "<f", "float64": "<d", "float16": "<e"}
 
@@ -97,7 +97,7 @@ def find(bundle: Bundle, options: Options) -> Found:
             )
     plan = _plan(bundle, stored.key if options.into or _is_ours(stored.key) else None, known, meaning)
     what = f"{known.metric} " if known.metric else ""
-    sentence = f"{NAME if plan.changes and not options.into else stored.key} {what}{known.value:.6g}"
+    sentence = f"{BEST_METRIC if plan.changes and not options.into else stored.key} {what}{known.value:.6g}"
     if direction:
         sentence += f" ({direction})"
     sentence += f"; {known.reason}"
@@ -123,7 +123,7 @@ def _as_declared(bundle: Bundle, options: Options, run: DeclaredRun | None) -> O
 
 
 def _is_ours(key: str | None) -> bool:
-    return key is not None and bare(key) == NAME
+    return key is not None and bare(key) == BEST_METRIC
 
 
 def _stored(bundle: Bundle, best: BestMetric, options: Options) -> BestMetric:
@@ -151,7 +151,7 @@ def _same(bundle: Bundle, stored: BestMetric, value: float) -> bool:
 
 
 def _left_alone(stored: BestMetric, value: float, meaning: Mapping[str, Any]) -> Found:
-    return Found(value, meaning, f"has {bare(stored.key or NAME)} {value:.6g} already: left alone", None)
+    return Found(value, meaning, f"has {bare(stored.key or BEST_METRIC)} {value:.6g} already: left alone", None)
 
 
 def _known(bundle: Bundle, options: Options, step: int | None, run: DeclaredRun | None) -> _Known:
@@ -211,7 +211,7 @@ def _plan(bundle: Bundle, key: str | None, known: _Known, meaning: Mapping[str, 
     """``best_metric`` and what it means; or only the value, in the variable that has it already."""
     evidence = {**known.evidence, "meaning": dict(meaning)}
     suffix = VALUE_SUFFIX if bundle.graph is not None else ""
-    own = key or NAME + suffix
+    own = key or BEST_METRIC + suffix
     dtype = bundle.tensors[own].dtype if own in bundle.tensors else "float32"
     code = _PACK.get(dtype)
     if code is None:
@@ -220,16 +220,16 @@ def _plan(bundle: Bundle, key: str | None, known: _Known, meaning: Mapping[str, 
         values = {own: Value.of(dtype, (), struct.pack(code, known.value), known.value)}
     except OverflowError:
         raise UsageError(f"{known.value:g} does not fit into {dtype}, as {own} is stored", path=bundle.prefix) from None
-    ours = own == NAME + suffix  # one that is spelt nearly so is another trainer's
+    ours = own == BEST_METRIC + suffix  # one that is spelt nearly so is another trainer's
     if ours:
         text = json.dumps(dict(meaning), sort_keys=True, ensure_ascii=False, allow_nan=False)
-        values[MEANING + suffix] = Value.of_string(text.encode(), text)
+        values[BEST_METRIC_MEANING + suffix] = Value.of_string(text.encode(), text)
     graph = bundle.graph
     if graph is not None:
         grown = bundle.graph_bytes
-        for name in (NAME, MEANING) if ours else ():
+        for name in (BEST_METRIC, BEST_METRIC_MEANING) if ours else ():
             if graph.child(name) is None:
                 grown = add_variable(grown, name=name, key=name + suffix)
         if grown != bundle.graph_bytes:
-            values[OBJECT_GRAPH_KEY] = Value.of_string(grown, f"with {NAME!r} and {MEANING!r}")
+            values[OBJECT_GRAPH_KEY] = Value.of_string(grown, f"with {BEST_METRIC!r} and {BEST_METRIC_MEANING!r}")
     return plan_values(bundle, values, reason="backfill", evidence=evidence)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ckpt_tools.analysis.pairing import pair
 from ckpt_tools.errors import MismatchError, UsageError
 from ckpt_tools.findings import Finding
+from ckpt_tools.lineages.names import SAVE_COUNTER
 from ckpt_tools.lineages.naming import Named, by_canonical_name
 from ckpt_tools.lineages.tensor_names import Role, Roles, tell_roles
 from ckpt_tools.operations.weight_files import (
@@ -35,7 +36,6 @@ REASON = "average"
 _FLOATS = ("float16", "bfloat16", "float32", "float64")
 _COMPLEX = ("complex64", "complex128")
 # TensorFlow's Checkpoint makes it when it restores, and asks for it.
-_COUNTER = "save_counter"
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def _kind(key: str, role: Role, dtype: str, roles: Roles) -> str:
     if role.group == "optimizer" or key in {*roles.steps, *roles.bests, *roles.stops}:
         return "drop"
     if role.group == "state":
-        return "last" if key.startswith(_COUNTER) else "drop"
+        return "last" if key.startswith(SAVE_COUNTER) else "drop"
     return "mean" if dtype in (*_FLOATS, *_COMPLEX) else "same"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -16,18 +15,17 @@ from ckpt_tools.format.object_graph import VALUE_SUFFIX
 from ckpt_tools.fs import durable
 from ckpt_tools.lineages import Lineage, identify
 from ckpt_tools.lineages.base import float32
+from ckpt_tools.lineages.names import BEST_METRIC
 from ckpt_tools.operations import any_trainer
 from ckpt_tools.operations.backfill_options import Options as Options
 from ckpt_tools.operations.evaluators import Measurement, OnProgress, find_evaluator
 from ckpt_tools.readers import Bundle, open_checkpoint
 from ckpt_tools.runs.evaluations import LoggedEvaluation
-from ckpt_tools.runs.experiments import Experiment, resolve
+from ckpt_tools.runs.experiments import Experiment, data_directory, resolve
 from ckpt_tools.runs.logs import Evidence, collect
 from ckpt_tools.transactions import Plan
 
 Agreement = Literal["match", "differs", "no-log"]
-
-_NAME = "best_metric"
 
 
 @dataclass(frozen=True)
@@ -144,8 +142,8 @@ def _backfill(path: str, options: Options, progress: OnProgress | None) -> Outco
             findings.append(_judge(evidence, value, measurement, options, prefix))
         plan = transactions.plan_scalar(
             checkpoint,
-            key=stored.key or (_NAME + VALUE_SUFFIX if checkpoint.graph else _NAME),
-            name=_NAME,
+            key=stored.key or (BEST_METRIC + VALUE_SUFFIX if checkpoint.graph else BEST_METRIC),
+            name=BEST_METRIC,
             value=float32(value),
             reason="backfill",
             evidence=_evidence_json(measurement, evidence, agreement),
@@ -176,10 +174,9 @@ def default_data_dir(experiment: Experiment | None, lineage: Lineage) -> str:
     """The data directory that the old trainers used beside ``best_model``. Raises UsageError when there is none."""
     dataset = lineage.hyper.get("dataset")
     if experiment is not None and dataset:
-        for place in (f"data/{dataset}_data", "data", f"{dataset}_data", ""):
-            directory = os.path.join(experiment.root, place)
-            if os.path.isfile(os.path.join(directory, f"{dataset}_valid.txt")):
-                return directory
+        directory = data_directory(experiment.root, dataset)
+        if directory is not None:
+            return directory
     name = f"{dataset or 'DATASET'}_valid.txt"
     raise UsageError(
         f"no data to evaluate on: {name} is not beside the experiment",

@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 from ckpt_tools.errors import CorruptError, MismatchError, UnsupportedError
 from ckpt_tools.fs import paths
 from ckpt_tools.lineages import Lineage, identify
-from ckpt_tools.lineages.base import ITEM_BIAS, ITEM_EMBEDDING, MODEL
 from ckpt_tools.lineages.comirec import trainer
+from ckpt_tools.lineages.comirec.models import ITEM_BIAS, ITEM_EMBEDDING
+from ckpt_tools.lineages.names import BEST_METRIC, CONFIG, METRIC, moment_name
 from ckpt_tools.operations.weight_files import bundle_target, make_bundle, plan_bundle
 from ckpt_tools.readers import Bundle, open_checkpoint
 from ckpt_tools.runs.experiments import resolve
@@ -164,7 +165,7 @@ def _moves(old: Mapping[str, int], new: Mapping[str, int]) -> tuple[list[int], l
 
 def _tables(lineage: Lineage) -> dict[str, str]:
     """The stored keys of what has a row for each item, with their canonical names."""
-    slots = [f"optimizer/{slot}/{name.removeprefix(MODEL)}" for slot in "mv" for name in (ITEM_EMBEDDING, ITEM_BIAS)]
+    slots = [moment_name(slot, name) for slot in "mv" for name in (ITEM_EMBEDDING, ITEM_BIAS)]
     names = [name for name in (ITEM_EMBEDDING, ITEM_BIAS, *slots) if name in lineage.tensors]
     return {lineage.tensors[name].keys[0]: name for name in names}
 
@@ -199,7 +200,7 @@ def _is_measured(lineage: Lineage, key: str) -> bool:
     """Whether a tensor tells what was measured on the old catalogue, or is of the old data."""
     name = lineage.name_of(key) or ""
     idle_or_data = name.startswith((f"{_STATE}idle/", f"{_STATE}data"))
-    return key == lineage.best_metric.key or name == "best_metric" or idle_or_data
+    return key == lineage.best_metric.key or name == BEST_METRIC or idle_or_data
 
 
 def _state(bundle: Bundle, lineage: Lineage, items: int) -> dict[str, Value]:
@@ -208,13 +209,13 @@ def _state(bundle: Bundle, lineage: Lineage, items: int) -> dict[str, Value]:
     metric = json.loads(lineage.read(bundle, f"{_STATE}metric").item())
     step = struct.pack("<q", int(lineage.read(bundle, f"{_STATE}step")))
     values = {
-        "best_metric": Value.of("float32", (), struct.pack("<f", 0.0), "never set"),
+        BEST_METRIC: Value.of("float32", (), struct.pack("<f", 0.0), "never set"),
         "state/best_step": Value.of("int64", (), step),
         "state/trials": Value.of("int64", (), struct.pack("<q", 0), 0),
         "state/stopped": Value.of("bool", (), b"\0", False),
         "state/recall": Value.of("float32", (), struct.pack("<f", math.nan)),
-        "state/config": _json({**config, "item_count": items}),
-        "state/metric": _json({**metric, "digest": None}),
+        CONFIG: _json({**config, "item_count": items}),
+        METRIC: _json({**metric, "digest": None}),
     }
     return {lineage.tensors[name].keys[0]: value for name, value in values.items() if name in lineage.tensors}
 

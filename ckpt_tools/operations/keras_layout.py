@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 from ckpt_tools.format.graph import ObjectGraph
 from ckpt_tools.format.keras_classes import MAY_BE_EMPTY, NOT_TRAINED, Made, class_like, class_named, snake_case
+from ckpt_tools.lineages.names import SAVE_COUNTER
 from ckpt_tools.readers.base import TensorInfo
 
 # Beyond these a graph is no model.
@@ -187,14 +188,14 @@ class KerasModel:
             name, node = parts[0]
             # The root is a Checkpoint whose child is the model, or a model with one layer: Keras looks in one place or
             # in the other.
-            return node, ("",) if "save_counter" in children else ("", name)
+            return node, ("",) if SAVE_COUNTER in children else ("", name)
         return 0, ("",)
 
     @property
     def parts(self) -> list[str]:
         """The children of the root that may each be a model, when it is a Checkpoint of several."""
         children = self.graph.nodes[0].children
-        if self.root or "save_counter" not in children:
+        if self.root or SAVE_COUNTER not in children:
             return []
         return [name for name, node in self._layer(0).attributes if self._has_weights(node)]
 

@@ -20,8 +20,10 @@ from ckpt_tools.errors import NotFoundError, UnsupportedError, UsageError
 from ckpt_tools.format.bundle import OBJECT_GRAPH_KEY
 from ckpt_tools.format.object_graph import build_graph
 from ckpt_tools.lineages import Lineage, identify
-from ckpt_tools.lineages.base import LEARNING_RATE, STEP, UNKNOWN_STEP, float32, required_variables
+from ckpt_tools.lineages.base import UNKNOWN_STEP, float32
 from ckpt_tools.lineages.comirec import trainer
+from ckpt_tools.lineages.comirec.models import required_variables
+from ckpt_tools.lineages.names import BEST_METRIC, CONFIG, LEARNING_RATE, METRIC, SAVE_COUNTER, STEP
 from ckpt_tools.readers import Bundle, open_checkpoint
 from ckpt_tools.runs.experiments import resolve
 from ckpt_tools.runs.ledger import ChangeEntry, RewriteEntry, backup_path
@@ -59,7 +61,7 @@ class Migration:
             "mapped": [{"name": name, "from": list(keys)} for name, keys in self.mapped.items()],
             "dropped": list(self.dropped),
             "called": self.called,
-            "best_metric": self.lineage.best_metric.value if self.knows_its_best else None,
+            BEST_METRIC: self.lineage.best_metric.value if self.knows_its_best else None,
             "plan": self.plan.to_json(),
         }
 
@@ -107,10 +109,10 @@ def plan_migration(path: str) -> Migration:
         keep: dict[str, str] = {}
         values: dict[str, Value] = {}
         mapped: dict[str, tuple[str, ...]] = {}
-        for name in (*required_variables(lineage.model_type, lineage.variant), "best_metric", "save_counter"):
+        for name in (*required_variables(lineage.model_type, lineage.variant), BEST_METRIC, SAVE_COUNTER):
             source = lineage.tensors.get(name)
             if source is None:
-                if name in (STEP, "best_metric", "save_counter"):
+                if name in (STEP, BEST_METRIC, SAVE_COUNTER):
                     continue
                 raise NotFoundError(
                     "the checkpoint lacks a variable that the trainer needs",
@@ -168,8 +170,8 @@ def _state(lineage: Lineage, prefix: str) -> dict[str, Value]:
     return {
         STEP: _integer(step),
         LEARNING_RATE: _float32(rate or 0.0),
-        "save_counter": _integer(1),
-        "best_metric": _float32(best or 0.0, NEVER_SET if best is None else best),
+        SAVE_COUNTER: _integer(1),
+        BEST_METRIC: _float32(best or 0.0, NEVER_SET if best is None else best),
         "state/step": _integer(step),
         "state/best_step": _integer(step),
         "state/trials": _integer(0),
@@ -177,8 +179,8 @@ def _state(lineage: Lineage, prefix: str) -> dict[str, Value]:
         "state/recall": _float32(math.nan if best is None else best),
         "state/loss_sum": Value.of("float64", (), struct.pack("<d", 0.0), 0.0),
         "state/loss_steps": _integer(0),
-        "state/metric": _json(metric),
-        "state/config": _json(config),
+        METRIC: _json(metric),
+        CONFIG: _json(config),
     }
 
 

@@ -13,7 +13,7 @@ from ckpt_tools.analysis.run_audit import Audit, audit
 from ckpt_tools.errors import CkptError
 from ckpt_tools.findings import Finding
 from ckpt_tools.format.object_graph import VALUE_SUFFIX
-from ckpt_tools.lineages.base import ITEM_EMBEDDING
+from ckpt_tools.lineages.comirec.models import ITEM_EMBEDDING
 from ckpt_tools.readers import Checkpoint, TensorInfo, open_checkpoint
 from ckpt_tools.readers.common import damage
 from ckpt_tools.runs.curve import Curve

@@ -107,6 +107,22 @@ class Experiment:
         return found
 
 
+def usual_data_directory(root: str, dataset: str) -> str:
+    """Where the original trainer keeps a dataset, beside ``best_model`` and ``runs``."""
+    return os.path.join(root, "data", f"{dataset}_data")
+
+
+def data_directory(root: str, dataset: str) -> str | None:
+    """Where the data of an experiment lies: the first place that holds the dataset's validation split; None if none."""
+    places = (
+        usual_data_directory(root, dataset),
+        os.path.join(root, "data"),
+        os.path.join(root, f"{dataset}_data"),
+        root,
+    )
+    return next((place for place in places if os.path.isfile(os.path.join(place, f"{dataset}_valid.txt"))), None)
+
+
 def is_experiment(directory: str) -> bool:
     """Whether a directory is an experiment's folder: any in ``best_model``, elsewhere one that looks like it."""
     parent = paths.parent(paths.absolute(directory))

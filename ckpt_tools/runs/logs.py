@@ -30,6 +30,7 @@ from ckpt_tools.findings import Finding
 from ckpt_tools.format.events import read_scalars
 from ckpt_tools.format.filenames import INDEX
 from ckpt_tools.fs import paths
+from ckpt_tools.lineages.names import BEST_METRIC
 from ckpt_tools.runs.curve import Curve, join
 from ckpt_tools.runs.evaluations import SIX_DIGITS, LoggedEvaluation
 from ckpt_tools.runs.experiments import Experiment
@@ -278,7 +279,7 @@ def _object(text: str) -> dict[str, Any]:
 def _from_metrics(path: str) -> Iterator[LoggedEvaluation]:
     for row in logged_objects(path):
         # "start" is the evaluation of fresh weights: it counts where the run took them for its first best.
-        counts = row.get("event") == "start" and row.get("best_metric") not in (0, 0.0)
+        counts = row.get("event") == "start" and row.get(BEST_METRIC) not in (0, 0.0)
         if counts or row.get("event") in ("eval", "resume"):
             for found in _row(row, row.get("step"), row.get("recall"), path):
                 yield replace(found, resumed=row["event"] == "resume")

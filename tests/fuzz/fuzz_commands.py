@@ -414,7 +414,8 @@ def keras_case(chance: random.Random) -> tuple[Files, list[str]]:
             "config.json", chance.choice(["{}", "[", '{"class_name": NaN}', f'{{"config": {chance.choice(ODD_JSON)}}}'])
         )
         archive.writestr("metadata.json", chance.choice(['{"keras_version": "3.0"}', "[]", '{"keras_version": 3}', ""]))
-        archive.writestr(chance.choice(["model.weights.h5", "../../x", "a//b", name(chance)]), data)
+        member = chance.choice(["model.weights.h5", "../../x", "a//b", name(chance)])
+        archive.writestr(member.encode("utf-8", "replace").decode(), data)
     archived = out.getvalue()
     return {"m.keras": mutate(archived, chance) if chance.randrange(3) == 0 else archived}, ["m.keras", "."]
 

@@ -26,12 +26,13 @@ from ckpt_tools.format.filenames import (
 from ckpt_tools.fs import durable, local
 from ckpt_tools.lineages import identify
 from ckpt_tools.lineages.comirec.trainer import ID as TRAINER
+from ckpt_tools.lineages.names import METRIC
 from ckpt_tools.readers import open_checkpoint
 from ckpt_tools.readers.location import latest_in
 from ckpt_tools.runs.experiments import Experiment
 from ckpt_tools.runs.ledger import history
 from ckpt_tools.runs.logs import Evidence
-from trainer.checkpoints.saved_state import METRIC_KEY, SavedState, read_saved_state, run_state_of
+from trainer.checkpoints.saved_state import SavedState, read_saved_state, run_state_of
 
 
 def doomed(prefixes: Iterable[str], keep: int, experiment: Experiment | None = None) -> list[str]:
@@ -125,7 +126,7 @@ def _split_of(prefix: str) -> Any:
     with open_checkpoint(prefix) as checkpoint:
         lineage = identify(checkpoint)
         assert lineage is not None  # it is one of ours
-        return json.loads(lineage.read(checkpoint, METRIC_KEY).item()).get("digest")
+        return json.loads(lineage.read(checkpoint, METRIC).item()).get("digest")
 
 
 def _holds_the_best(prefix: str, experiment: Experiment) -> bool:

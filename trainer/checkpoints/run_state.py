@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from ckpt_tools.lineages.names import BEST_METRIC
+
 # Field -> its name in a checkpoint and its type there.
 STORED: Mapping[str, tuple[str, type[np.generic]]] = {
-    "best_metric": ("best_metric", np.float32),
+    BEST_METRIC: (BEST_METRIC, np.float32),
     "step": ("state/step", np.int64),
     "best_step": ("state/best_step", np.int64),
     "trials": ("state/trials", np.int64),

@@ -12,14 +12,11 @@ from ckpt_tools.errors import CkptError
 from ckpt_tools.lineages import Lineage, identify
 from ckpt_tools.lineages.base import UNKNOWN_STEP
 from ckpt_tools.lineages.comirec.trainer import ID as TRAINER
+from ckpt_tools.lineages.names import DATA, METRIC
 from ckpt_tools.readers import Checkpoint, open_checkpoint
 from ckpt_tools.runs.experiments import Experiment
 from ckpt_tools.runs.logs import Evidence
 from trainer.checkpoints.run_state import STORED, RunState
-
-METRIC_KEY = "state/metric"
-CONFIG_KEY = "state/config"
-DATA_KEY = "state/data"
 
 Line = Literal["best", "latest"]
 
@@ -50,14 +47,14 @@ def read_saved_state(checkpoint: Checkpoint, lineage: Lineage, line: Line, evide
     """The standing of any lineage; the run's log helps out where an old trainer did not store its step."""
     if lineage.id == TRAINER:
         run_state = RunState.from_tensors({name: lineage.read(checkpoint, name) for name, _ in STORED.values()})
-        identity = json.loads(lineage.read(checkpoint, METRIC_KEY).item())
+        identity = json.loads(lineage.read(checkpoint, METRIC).item())
         if run_state.step == UNKNOWN_STEP and evidence.best and identity.get("digest") is None:
             # Migrated from a checkpoint that had lost Adam's step: the log still knows that of the run.
             run_state = replace(run_state, step=evidence.best.step, best_step=evidence.best.step)
         recall = None if math.isnan(run_state.recall) else run_state.recall
         if line == "best" and lineage.best_metric.status == "present":
             recall = run_state.best_metric  # after a backfill there is this one alone
-        data = json.loads(lineage.read(checkpoint, DATA_KEY).item()) if DATA_KEY in lineage.canonical() else {}
+        data = json.loads(lineage.read(checkpoint, DATA).item()) if DATA in lineage.canonical() else {}
         return SavedState(run_state, recall, identity, line, data.get("train"))
     step = lineage.step
     if step is None:

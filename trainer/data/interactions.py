@@ -15,6 +15,7 @@ from functools import cached_property
 import numpy as np
 
 from ckpt_tools.errors import CkptError, CorruptError, MismatchError, NotFoundError
+from ckpt_tools.runs.experiments import data_directory, usual_data_directory
 
 SPLITS = ("train", "valid", "test")
 
@@ -67,8 +68,8 @@ def split_path(data_dir: str | os.PathLike[str], dataset: str, split: str) -> st
 
 
 def default_data_dir(root: str, dataset: str) -> str:
-    """Where the original trainer keeps a dataset, beside ``best_model`` and ``runs``."""
-    return os.path.join(root, "data", f"{dataset}_data")
+    """Where the data of a run lies when nobody says: where it is found, else where it usually is."""
+    return data_directory(root, dataset) or usual_data_directory(root, dataset)
 
 
 def read_split(data_dir: str | os.PathLike[str], dataset: str, split: str) -> Interactions:

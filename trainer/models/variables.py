@@ -9,21 +9,13 @@ import numpy as np
 from ckpt_tools.errors import MismatchError
 from ckpt_tools.lineages import Lineage
 from ckpt_tools.lineages.base import UNKNOWN_STEP
+from ckpt_tools.lineages.names import LEARNING_RATE, MOMENTS, STEP, moment_name
 from ckpt_tools.readers import Checkpoint
 from trainer.config import TrainConfig
 from trainer.models.recommenders import model_class
 
-MODEL = "model/"
-ADAM_STEP = "optimizer/step"
-LEARNING_RATE = "optimizer/learning_rate"
-MOMENTS = ("m", "v")
 # Rows of the item table that were not up to date when a run was saved between two evaluations, as they were.
 IDLE = "state/idle/"
-
-
-def moment_name(moment: str, variable: str) -> str:
-    """``optimizer/m/proj/kernel`` for ``model/proj/kernel``."""
-    return f"optimizer/{moment}/{variable.removeprefix(MODEL)}"
 
 
 def trainable(config: TrainConfig) -> list[str]:
@@ -78,6 +70,6 @@ def _restored(checkpoint: Checkpoint, lineage: Lineage, name: str, shape: tuple[
 
 def _scalars(config: TrainConfig, *, step: int) -> dict[str, np.ndarray]:
     return {
-        ADAM_STEP: np.array(step, np.int64),
+        STEP: np.array(step, np.int64),
         LEARNING_RATE: np.array(config.learning_rate, np.float32),
     }

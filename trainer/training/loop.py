@@ -14,10 +14,10 @@ from typing import Any, Literal, Protocol
 
 from ckpt_tools.errors import MismatchError
 from ckpt_tools.fs import durable
+from ckpt_tools.lineages.names import CONFIG, DATA, METRIC
 from ckpt_tools.runs.experiments import Experiment
 from trainer.checkpoints.retention import held_best
 from trainer.checkpoints.run_state import RunState
-from trainer.checkpoints.saved_state import CONFIG_KEY, DATA_KEY, METRIC_KEY
 from trainer.checkpoints.saving import CheckpointLine
 from trainer.config import TrainConfig
 from trainer.data.prefetch import Prefetch
@@ -235,9 +235,9 @@ class _Run:
         identity = metric_identity(self._config, self._start.valid)
         return {
             **run_state.to_tensors(),
-            METRIC_KEY: dumps(identity, sort_keys=True),
-            CONFIG_KEY: self._config.to_json(),
-            DATA_KEY: dumps({"train": self._start.sampler.digest}),
+            METRIC: dumps(identity, sort_keys=True),
+            CONFIG: self._config.to_json(),
+            DATA: dumps({"train": self._start.sampler.digest}),
         }
 
 

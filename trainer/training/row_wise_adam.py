@@ -24,8 +24,8 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from trainer.models.recommenders import ITEM_EMBEDDING
-from trainer.models.variables import ADAM_STEP, LEARNING_RATE, moment_name
+from ckpt_tools.lineages.comirec.models import ITEM_EMBEDDING
+from ckpt_tools.lineages.names import LEARNING_RATE, STEP, moment_name
 
 BETA_1 = 0.9
 BETA_2 = 0.999
@@ -88,7 +88,7 @@ class Adam:
         self._corrections = tf.constant(np.append(corrections(_SETTLED), 1.0))
         self._table = [variables[name] for name in _table_names()] if ITEM_EMBEDDING in variables else []
         rows = self._table[0].shape[0] if self._table else 0
-        self._updated_at = tf.Variable(tf.fill([rows], variables[ADAM_STEP].read_value()), trainable=False)
+        self._updated_at = tf.Variable(tf.fill([rows], variables[STEP].read_value()), trainable=False)
         # Rows whose moments are zero stay where they are, however long.
         self._moving = np.zeros(rows, bool)
         for moment in self._table[1:]:
@@ -109,7 +109,7 @@ class Adam:
     ) -> None:
         """One update: of the rows with their gradient and what counts as its square [R, D], and of other variables with
         their gradients, by name."""
-        step = self._variables[ADAM_STEP]
+        step = self._variables[STEP]
         now = step.assign_add(1, read_value=True)
         correction = tf.gather(self._corrections, tf.minimum(now, _SETTLED + 1))
         rate = tf.cast(tf.cast(self._variables[LEARNING_RATE], tf.float64) * correction, tf.float32)
@@ -151,7 +151,7 @@ class Adam:
         """Bring every row up to date, in place. Made at fixed steps of the run, it belongs to its results."""
         for numbers in self._blocks():
             self._write_block(tf.constant(numbers))
-        self._updated_at.assign(tf.fill(self._updated_at.shape, self._variables[ADAM_STEP].read_value()))
+        self._updated_at.assign(tf.fill(self._updated_at.shape, self._variables[STEP].read_value()))
 
     def current(self) -> dict[str, np.ndarray]:
         """Table and moments with every row up to date, by canonical name; changes nothing."""
@@ -165,7 +165,7 @@ class Adam:
         """The rows that ``catch_up`` would change, as they are: ``rows`` [I], ``step`` [I] and, [I, D], the three of
         the table; empty when there are none. Given to ``put_behind``, they continue this very run."""
         updated_at = self._updated_at.numpy()
-        rows = np.flatnonzero((updated_at < int(self._variables[ADAM_STEP])) & self._moving)
+        rows = np.flatnonzero((updated_at < int(self._variables[STEP])) & self._moving)
         if not len(rows):
             return {}
         values = [tf.gather(variable, rows).numpy() for variable in self._table]
@@ -193,7 +193,7 @@ class Adam:
     def _caught_up(
         self, value: tf.Tensor, first: tf.Tensor, second: tf.Tensor, updated_at: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        now = self._variables[ADAM_STEP].read_value()
+        now = self._variables[STEP].read_value()
         idle = tf.cast(now - updated_at, tf.float64)
         zero, one, two = self.idle_sums(updated_at, now, idle)
         speed = -0.5 * math.log(BETA_2)  # c

@@ -25,6 +25,7 @@ from ckpt_tools.console.program import Json, Quiet, epilog, finish
 from ckpt_tools.findings import exit_code
 from ckpt_tools.format.object_graph import VALUE_SUFFIX
 from ckpt_tools.lineages import Lineage
+from ckpt_tools.lineages.names import BEST_METRIC
 from ckpt_tools.runs.declared_run import DeclaredRun
 
 _FORMATS = {
@@ -92,7 +93,7 @@ def _text(found: Inspection, *, tree: bool) -> Iterator[RenderableType]:
     elif found.declared and found.declared.fields:
         header.add_row("run", Text(safe(", ".join(f"{name} {value}" for name, value in found.declared.fields.items()))))
     header.add_row("step", "unknown" if found.step is None else str(found.step))
-    header.add_row("best_metric", render.best_metric(found.best_metric))
+    header.add_row(BEST_METRIC, render.best_metric(found.best_metric))
     others = [f"{_bare(other.key)} {other.value:g}" for other in found.best_metric.others[:_MOST_OTHERS]]
     if found.best_metric.status == "absent" and others:
         header.add_row("other bests", Text(safe(", ".join(others))))

@@ -12,6 +12,8 @@ from typing import Any
 from ckpt_tools.format.graph import ObjectGraph, Variable
 from ckpt_tools.lineages import base
 from ckpt_tools.lineages.base import Lineage, Source
+from ckpt_tools.lineages.comirec.models import ITEM_EMBEDDING, OLD_MEANING, model_type_of, shape_hyper
+from ckpt_tools.lineages.names import BEST_METRIC, LEARNING_RATE, SAVE_COUNTER, STEP, moment_name
 from ckpt_tools.readers.base import Checkpoint
 
 # Canonical name -> the paths that Keras 2 and Keras 3 give the same variable.
@@ -54,22 +56,22 @@ def describe(
         for slot, key in moments(graph, variable).items():
             # The graph says which moment belongs to which variable; the shape only confirms it.
             if key is not None and checkpoint.tensors[key].shape == shape:
-                tensors[f"optimizer/{slot}/{name.removeprefix(base.MODEL)}"] = Source((key,))
-    model_type = base.model_type_of(tensors)
-    if base.ITEM_EMBEDDING not in tensors or model_type is None:
+                tensors[moment_name(slot, name)] = Source((key,))
+    model_type = model_type_of(tensors)
+    if ITEM_EMBEDDING not in tensors or model_type is None:
         return None
     step = graph.variable(step_path)
     for name, found in (
-        (base.STEP, step),
-        ("optimizer/learning_rate", _learning_rate(graph)),
-        ("best_metric", graph.variable("best_metric")),
-        ("save_counter", graph.variable("save_counter")),
+        (STEP, step),
+        (LEARNING_RATE, _learning_rate(graph)),
+        (BEST_METRIC, graph.variable(BEST_METRIC)),
+        (SAVE_COUNTER, graph.variable(SAVE_COUNTER)),
     ):
         if found is not None:
             tensors[name] = Source((found.key,))
-    hyper, sources = base.shape_hyper(checkpoint, tensors, model_type)
+    hyper, sources = shape_hyper(checkpoint, tensors, model_type)
     base.name_hyper(hyper, sources, fields)
-    best = tensors.get("best_metric")
+    best = tensors.get(BEST_METRIC)
     return Lineage(
         id=id,
         producer=producer,
@@ -79,7 +81,7 @@ def describe(
         sources=sources,
         step=base.read_step(checkpoint, step.key) if step else None,
         tensors=tensors,
-        best_metric=base.read_best_metric(checkpoint, best.keys[0] if best else None, base.OLD_MEANING),
+        best_metric=base.read_best_metric(checkpoint, best.keys[0] if best else None, OLD_MEANING),
     )
 
 

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from ckpt_tools.lineages import base
 from ckpt_tools.lineages.base import Lineage, Source
+from ckpt_tools.lineages.comirec.models import OLD_MEANING, model_type_of, shape_hyper
+from ckpt_tools.lineages.names import BEST_METRIC, moment_name
 from ckpt_tools.readers.base import Checkpoint
 
 if TYPE_CHECKING:
     import numpy as np
 
 ID = "comirec-tf1"
-BEST_METRIC_KEY = "best_metric"
 
 _PLAIN = {
     "model/item_embedding": "mid_embedding_var",
@@ -86,14 +87,14 @@ def describe(checkpoint: Checkpoint, fields: Mapping[str, Any]) -> Lineage | Non
             keys = tuple(f"{cell}/{part}{suffix}" for cell in (_GATES, _CANDIDATE))
             if stored.keys() >= set(keys):
                 tensors[_slot_name(name, slot)] = Source(keys, convert)
-    model_type = base.model_type_of(tensors)
+    model_type = model_type_of(tensors)
     if model_type is None:
         return None
-    hyper, sources = base.shape_hyper(checkpoint, tensors, model_type)
+    hyper, sources = shape_hyper(checkpoint, tensors, model_type)
     base.name_hyper(hyper, sources, fields)
-    best_key = BEST_METRIC_KEY if BEST_METRIC_KEY in stored else None
+    best_key = BEST_METRIC if BEST_METRIC in stored else None
     if best_key:
-        tensors["best_metric"] = Source((best_key,))
+        tensors[BEST_METRIC] = Source((best_key,))
     step = step_from_power(float(base.scalar(checkpoint, "beta2_power")), 0.999)
     return Lineage(
         id=ID,
@@ -104,12 +105,12 @@ def describe(checkpoint: Checkpoint, fields: Mapping[str, Any]) -> Lineage | Non
         sources=sources,
         step=step,
         tensors=tensors,
-        best_metric=base.read_best_metric(checkpoint, best_key, base.OLD_MEANING),
+        best_metric=base.read_best_metric(checkpoint, best_key, OLD_MEANING),
     )
 
 
 def _slot_name(name: str, slot: str) -> str:
-    return f"optimizer/{slot}/{name.removeprefix(base.MODEL)}" if slot else name
+    return moment_name(slot, name) if slot else name
 
 
 def step_from_power(power: float, beta: float) -> int | None:

@@ -10,11 +10,13 @@ from ckpt_tools.errors import CorruptError
 from ckpt_tools.format.object_graph import VALUE_SUFFIX
 from ckpt_tools.lineages import base
 from ckpt_tools.lineages.base import Lineage, Source
+from ckpt_tools.lineages.comirec.models import model_type_of, shape_hyper
+from ckpt_tools.lineages.names import BEST_METRIC, CONFIG, METRIC, STEP
 from ckpt_tools.readers.base import Checkpoint
 
 ID = "trainer"
 SUFFIX = VALUE_SUFFIX
-_CONFIG, _METRIC = f"state/config{SUFFIX}", f"state/metric{SUFFIX}"
+_CONFIG, _METRIC = CONFIG + SUFFIX, METRIC + SUFFIX
 
 
 def describe(checkpoint: Checkpoint, fields: Mapping[str, Any]) -> Lineage | None:  # noqa: ARG001 (config says more)
@@ -23,17 +25,17 @@ def describe(checkpoint: Checkpoint, fields: Mapping[str, Any]) -> Lineage | Non
     config = _read_json(checkpoint, _CONFIG)
     metric = _read_json(checkpoint, _METRIC)
     tensors = {key.removesuffix(SUFFIX): Source((key,)) for key in checkpoint.tensors if key.endswith(SUFFIX)}
-    model_type = base.model_type_of(tensors)
+    model_type = model_type_of(tensors)
     variant = config.pop("variant", None)
     stated = config.pop("model_type", None)
     if model_type is None or stated != model_type or variant not in ("paper", "keras"):
         raise CorruptError("does not describe the model that is stored", path=checkpoint.prefix, key=_CONFIG)
-    hyper, sources = base.shape_hyper(checkpoint, tensors, model_type)
+    hyper, sources = shape_hyper(checkpoint, tensors, model_type)
     for key, value in config.items():
         if hyper.get(key) is None:
             hyper[key] = value
-            sources[key] = "state/config"
-    best = tensors.get("best_metric")
+            sources[key] = CONFIG
+    best = tensors.get(BEST_METRIC)
     return Lineage(
         id=ID,
         producer="trainer of ckpt-tools",
@@ -41,7 +43,7 @@ def describe(checkpoint: Checkpoint, fields: Mapping[str, Any]) -> Lineage | Non
         model_type=model_type,
         hyper=hyper,
         sources=sources,
-        step=base.read_step(checkpoint, base.STEP + SUFFIX) if base.STEP in tensors else None,
+        step=base.read_step(checkpoint, STEP + SUFFIX) if STEP in tensors else None,
         tensors=tensors,
         best_metric=base.read_best_metric(checkpoint, best.keys[0] if best else None, meaning(metric)),
     )

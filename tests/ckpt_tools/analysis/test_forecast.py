@@ -15,7 +15,7 @@ from checkpoints import EXPERIMENTS, Sample, pick
 from ckpt_tools.analysis.resume_forecast import forecast
 from ckpt_tools.cli import run
 from ckpt_tools.errors import UsageError
-from ckpt_tools.lineages.base import required_variables
+from ckpt_tools.lineages.comirec.models import required_variables
 
 
 def test_everything_needed_is_restored(sample: Sample) -> None:

@@ -17,8 +17,8 @@ from checkpoints import EXPERIMENTS, Sample, build_bundle, pick
 from ckpt_tools.cli import run
 from ckpt_tools.errors import UnsupportedError, UsageError
 from ckpt_tools.lineages import identify
-from ckpt_tools.lineages.base import required_variables
 from ckpt_tools.lineages.comirec import trainer
+from ckpt_tools.lineages.comirec.models import required_variables
 from ckpt_tools.operations.migration import migrate, plan_migration
 from ckpt_tools.readers import open_checkpoint
 from ckpt_tools.runs.ledger import history

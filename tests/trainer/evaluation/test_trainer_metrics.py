@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from toys import ITEMS, small_config, write_split
 
 from ckpt_tools.errors import MismatchError
+from ckpt_tools.lineages.comirec.models import ITEM_EMBEDDING
 from trainer.data.interactions import read_split
 from trainer.evaluation.measuring import evaluate, numpy_model, rank
 from trainer.evaluation.ranking_metrics import metrics_at
 from trainer.evaluation.retrieval import Catalogue, ranks_of
-from trainer.models.recommenders import ITEM_EMBEDDING
 from trainer.models.variables import initial_variables
 
 

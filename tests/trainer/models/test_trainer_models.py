@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from toys import ITEMS, small_config
 
+from ckpt_tools.lineages.comirec.models import ITEM_EMBEDDING
 from trainer.config import READOUTS
 from trainer.models.arrays import NumpyArrays
-from trainer.models.recommenders import ITEM_EMBEDDING, model_class
+from trainer.models.recommenders import model_class
 from trainer.models.variables import initial_variables
 
 MODELS = ["DNN", "GRU4REC", "MIND", "ComiRec-DR", "ComiRec-SA"]
@@ -141,6 +142,7 @@ def test_each_readout_trains_the_interest_that_its_name_says(model_type: str, re
         expected = {
             "first": interests[0],
             "mean": interests.mean(axis=0),
+            "max": interests,
             "target": interests[np.argmax(scores)],
             "padding": interests[np.argmax(scores)],
         }.get(readout, shares @ interests)
