@@ -48,6 +48,7 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/prepare.py
 	$(if $(VIDEO_GAMES),$(BIN)/python benchmarks/video_games.py $(VIDEO_GAMES))
 	$(if $(VIDEO_GAMES),$(BIN)/python benchmarks/quality.py $(VIDEO_GAMES))
+	$(if $(VIDEO_GAMES),$(BIN)/python benchmarks/recipes.py video_games $(VIDEO_GAMES))
 	$(BIN)/python benchmarks/backfill_cost.py
 	$(BIN)/python benchmarks/backfill_workers.py
 	$(BIN)/python benchmarks/verify_throughput.py

@@ -13,11 +13,20 @@ from trainer.originals import MULTI_INTEREST, TRAINERS, habits
 
 VARIANTS = ("paper", "keras")
 MODEL_TYPES = ("DNN", "GRU4REC", "MIND", "ComiRec-DR", "ComiRec-SA")
-# What is trained of several interests: the one nearest to the target or to the padding item, a mixture by nearness to
-# one of them, the mean of all, or always the first.
-READOUTS = ("target", "padding", "soft-target", "soft-padding", "mean", "first")
+# What is trained of several interests: for each item, negatives too, the one that scores it highest, as retrieval ranks
+# (max); the one nearest to the target or to the padding item; a mixture by nearness to one of them; the mean of all; or
+# always the first.
+READOUTS = ("target", "padding", "soft-target", "soft-padding", "mean", "first", "max")
 # How the first versions of this trainer called two of them.
 OLD_READOUTS = {"hard": "target", "soft": "soft-target"}
+# How a new run begins: with the best that was found (docs/reference/recipes.md), or as one of the older trainers
+# does. The variant that each defines its models by.
+RECIPES = {"best": "paper", "paper": "paper", "port": "keras"}
+MEASURED = ("ComiRec-SA",)
+BEST: dict[str, Any] = {"readout": "max", "min_history": 1, "history_dropout": 0.3, "learning_rate": 0.004}
+# The fewest items before a target in both older trainers (src/data_iterator.py).
+MIN_HISTORY = 4
+
 # How Adam's second moment sees a row that occurs several times in a batch: squared after its gradients are added up, or
 # each gradient squared by itself.
 REPEATED_ROWS = ("summed", "apart")
@@ -33,6 +42,8 @@ ADJUSTABLE = (
     "readout",
     "adam_epsilon",
     "repeated_rows",
+    "min_history",
+    "history_dropout",
 )
 
 # Stands for "as many items as the data has" until the data has been read.
@@ -67,7 +78,8 @@ class TrainConfig:
     Keras port). ``num_interest`` is 1 for models with one vector per user. ``readout`` is one of ``READOUTS``,
     ``repeated_rows`` one of ``REPEATED_ROWS``. ``relu_projection``: MIND ends in a dense layer. ``padding_place``: item
     0 takes a place in the list that each interest fetches, before it is dropped. ``test_iter`` counts steps between
-    evaluations, ``patience`` the evaluations without improvement that are tolerated.
+    evaluations, ``patience`` the evaluations without improvement that are tolerated. ``min_history``: the fewest items
+    before a target of training; ``history_dropout``: the chance of each of them to be left out of a batch.
     """
 
     dataset: str
@@ -90,6 +102,8 @@ class TrainConfig:
     adam_epsilon: float
     repeated_rows: str
     padding_place: bool
+    min_history: int
+    history_dropout: float
 
     @property
     def reads_by_padding(self) -> bool:
@@ -144,7 +158,19 @@ def default_config(dataset: str, model_type: str, item_count: int, variant: str 
         adam_epsilon=of_trainer["adam_epsilon"],
         repeated_rows=of_trainer["repeated_rows"],
         padding_place=False,
+        min_history=MIN_HISTORY,
+        history_dropout=0.0,
     )
+
+
+def new_config(recipe: str | None, variant: str | None, dataset: str, model_type: str, item_count: int) -> TrainConfig:
+    """The defaults of a new run by one of ``RECIPES``. Without one it is the older trainer whose ``variant`` was asked
+    for, else ``best`` for a model that it has been measured on, else ``paper``."""
+    if recipe is None:
+        usual = "best" if model_type in MEASURED else "paper"
+        recipe = next((name for name in ("paper", "port") if RECIPES[name] == variant), usual)
+    config = default_config(dataset, model_type, item_count, variant or RECIPES.get(recipe, recipe))
+    return override(config, BEST) if recipe == "best" else config
 
 
 def override(config: TrainConfig, values: Mapping[str, Any]) -> TrainConfig:
@@ -172,7 +198,7 @@ def validate(config: TrainConfig, *, resumed: bool = False) -> None:
             raise UsageError(
                 f"{flag(name)} {getattr(config, name)} is not known", hint=f"choose one of {', '.join(choices)}"
             )
-    sizes = "item_count embedding_dim hidden_size num_interest maxlen batch_size neg_num test_iter top_n"
+    sizes = "item_count embedding_dim hidden_size num_interest maxlen batch_size neg_num test_iter top_n min_history"
     for name in sizes.split():
         if getattr(config, name) < 1:
             raise UsageError(
@@ -189,6 +215,8 @@ def validate(config: TrainConfig, *, resumed: bool = False) -> None:
         )
     if not (math.isfinite(config.adam_epsilon) and config.adam_epsilon > 0):
         raise UsageError(f"--adam-epsilon has to be a positive number, not {config.adam_epsilon}")
+    if not 0 <= config.history_dropout < 1:
+        raise UsageError(f"--history-dropout has to be at least 0 and below 1, not {config.history_dropout}")
     if config.hidden_size != config.embedding_dim:
         raise UsageError(
             f"--hidden-size {config.hidden_size} and --embedding-dim {config.embedding_dim} differ, but a "

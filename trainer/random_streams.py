@@ -18,6 +18,7 @@ class Stream(IntEnum):
     BATCHES = 1
     ROUTING = 2
     EVALUATION = 3
+    DROPOUT = 4
 
 
 def generator(seed: int, stream: Stream, index: int) -> np.random.Generator:

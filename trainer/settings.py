@@ -13,7 +13,7 @@ from ckpt_tools.lineages import Lineage
 from ckpt_tools.lineages.comirec.trainer import ID as TRAINER
 from ckpt_tools.lineages.names import CONFIG, LEARNING_RATE
 from ckpt_tools.readers import Checkpoint
-from trainer.config import ADJUSTABLE, OLD_READOUTS, TrainConfig, default_config, flag, override
+from trainer.config import ADJUSTABLE, MIN_HISTORY, OLD_READOUTS, TrainConfig, default_config, flag, override
 from trainer.originals import MULTI_INTEREST, TRAINERS, habits
 
 _PROJECTION = "model/capsule/proj/kernel"
@@ -115,7 +115,13 @@ def _habits(lineage: Lineage) -> Iterator[tuple[str, Any, str]]:
         readout = lineage.hyper["readout"]
         yield "readout", OLD_READOUTS.get(readout, readout), CONFIG
         of_trainer = habits(TRAINERS[lineage.variant], lineage.model_type)
-        first = {"adam_epsilon": of_trainer["adam_epsilon"], "repeated_rows": "summed", "padding_place": False}
+        first = {
+            "adam_epsilon": of_trainer["adam_epsilon"],
+            "repeated_rows": "summed",
+            "padding_place": False,
+            "min_history": MIN_HISTORY,
+            "history_dropout": 0.0,
+        }
         for name, value in first.items():
             if name not in lineage.hyper:
                 yield name, value, "the first versions of this trainer"

@@ -51,7 +51,7 @@ def problems(
         listed |= set(wanted)
         if lost:
             count = len(by_name[base, "layer_names"])
-            yield f"lists {count} layers, {len(lost)} of them are not there: {_some(lost)}"
+            yield f"lists {count} layers, {_absent(len(lost))}: {_some(lost)}"
         yield from _missing("weights", wanted, tensors)
     optimizer = [_path(_OPTIMIZER, name) for name in by_name.get((_OPTIMIZER, "weight_names"), ())]
     listed |= set(optimizer)
@@ -87,10 +87,14 @@ def _of_layers(
     return wanted, lost
 
 
+def _absent(count: int) -> str:
+    return f"{count} of them {'is' if count == 1 else 'are'} not there"
+
+
 def _missing(what: str, wanted: Sequence[str], tensors: Mapping[str, TensorInfo]) -> Iterator[str]:
     lost = [name for name in wanted if name not in tensors]
     if lost:
-        yield f"lists {len(wanted)} {what}, {len(lost)} of them are not there: {_some(list(dict.fromkeys(lost)))}"
+        yield f"lists {len(wanted)} {what}, {_absent(len(lost))}: {_some(list(dict.fromkeys(lost)))}"
 
 
 def _numbered(tensors: Mapping[str, TensorInfo]) -> dict[str, set[int]]:

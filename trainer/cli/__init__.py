@@ -30,7 +30,7 @@ from ckpt_tools.runs.experiments import Experiment, usual_data_directory
 from ckpt_tools.runs.logs import collect
 from trainer.cli.console import Console
 from trainer.cli.native import held_stderr
-from trainer.config import MODEL_TYPES, UNKNOWN_ITEM_COUNT, default_config, override
+from trainer.config import MODEL_TYPES, UNKNOWN_ITEM_COUNT, new_config, override
 from trainer.data.interactions import (
     default_data_dir,
     items_needed,
@@ -70,7 +70,7 @@ app = typer.Typer(
 )
 
 
-Readout = Literal["target", "padding", "soft-target", "soft-padding", "mean", "first", "hard", "soft"]
+Readout = Literal["max", "target", "padding", "soft-target", "soft-padding", "mean", "first", "hard", "soft"]
 
 _PANELS = {
     "MODEL": "The model",
@@ -113,6 +113,15 @@ def train(
         str | None,
         typer.Argument(metavar="EXPERIMENT", help="The folder to resume: best_model/...", show_default=False),
     ] = None,
+    recipe: Annotated[
+        Literal["best", "paper", "port"] | None,
+        _option(
+            "How a new run trains: best, as the paper's trainer (paper), or as its Keras port (port).",
+            "MODEL",
+            "NAME",
+            "best for ComiRec-SA, else paper",
+        ),
+    ] = None,
     model_type: Annotated[
         str | None, _option("DNN, GRU4REC, MIND, ComiRec-DR or ComiRec-SA.", "MODEL", "TYPE", show_default=False)
     ] = None,
@@ -129,16 +138,17 @@ def train(
         bool | None,
         _option("MIND: end in a dense layer.", "MODEL", None, "dataset book", "--relu-projection/--no-relu"),
     ] = None,
-    learning_rate: Annotated[float | None, _option("Adam's.", "TRAINING", "RATE", "0.001")] = None,
+    learning_rate: Annotated[float | None, _option("Adam's.", "TRAINING", "RATE", "0.001; best 0.004")] = None,
     batch_size: Annotated[int | None, _option("Users in a step.", "TRAINING", "N", "128; taobao 256")] = None,
     neg_num: Annotated[int | None, _option("Negatives for each user.", "TRAINING", "N", "10")] = None,
     readout: Annotated[
         Readout | None,
         _option(
-            "Which interest is trained: target, padding (nearest to it), soft-target, soft-padding, mean or first.",
+            "Which interest is trained: max (for each item its best, as retrieval ranks), target, padding (nearest to "
+            "it), soft-target, soft-padding, mean or first.",
             "TRAINING",
             "NAME",
-            "as the variant's trainer",
+            "as the recipe",
         ),
     ] = None,
     adam_epsilon: Annotated[float | None, _option("Adam's epsilon.", "TRAINING", "E", "1e-8; keras 1e-7")] = None,
@@ -150,6 +160,10 @@ def train(
             "NAME",
             "summed; keras apart",
         ),
+    ] = None,
+    min_history: Annotated[int | None, _option("Fewest items before a target.", "TRAINING", "N", "4; best 1")] = None,
+    history_dropout: Annotated[
+        float | None, _option("Chance of an item of a history to be left out.", "TRAINING", "P", "0; best 0.3")
     ] = None,
     seed: Annotated[int | None, _option("Decides every random draw.", "TRAINING", "N", "19")] = None,
     distribute: Annotated[
@@ -207,6 +221,8 @@ def train(
         "readout": readout,
         "adam_epsilon": adam_epsilon,
         "repeated_rows": repeated_rows,
+        "min_history": min_history,
+        "history_dropout": history_dropout,
         "relu_projection": relu_projection,
         "maxlen": maxlen,
         "batch_size": batch_size,
@@ -227,6 +243,10 @@ def train(
         budget = _budget(max_iter, max_steps)
         task = task_of(os.environ) if distribute else None
         if resume:
+            if recipe is not None:
+                raise UsageError(
+                    "--recipe means something only in a new run: a resumed one goes on as it was", hint="leave it out"
+                )
             if untrained_best:
                 raise UsageError("--untrained-best means something only in a new run", hint="leave it out")
             target = existing_experiment(experiment, root, exp_name, given)
@@ -255,7 +275,7 @@ def train(
             }
             if wrong := next((flag for flag, value in stray.items() if value), None):
                 raise UsageError(f"{wrong} means something only with --resume", hint="add --resume, or leave it out")
-            target, start = _new(given, root, exp_name, data_dir, console, untrained_best=untrained_best)
+            target, start = _new(given, recipe, root, exp_name, data_dir, console, untrained_best=untrained_best)
         if task is None or task.is_chief:
             for directory in (target.path, target.runs):
                 require_writable(_existing_parent(directory))
@@ -592,6 +612,7 @@ def _budget(max_iter: int | None, max_steps: str | None) -> _Budget:
 
 def _new(
     given: Mapping[str, Any],
+    recipe: str | None,
     root: str,
     name: str | None,
     data_dir: str | None,
@@ -606,8 +627,7 @@ def _new(
             raise UsageError("a new run needs --exp-name", hint="to continue an old one, add --resume")
         name = typer.prompt("Experiment name", err=True)
     dataset = given["dataset"] or "book"
-    variant = given["variant"] or "paper"
-    config = override(default_config(dataset, given["model_type"], UNKNOWN_ITEM_COUNT, variant), given)
+    config = override(new_config(recipe, given["variant"], dataset, given["model_type"], UNKNOWN_ITEM_COUNT), given)
     target = new_experiment(root, config, name)
     data_dir = data_dir or default_data_dir(root, dataset)
     return target, new_run(config, data_dir, untrained_best=untrained_best, progress=console.measured)

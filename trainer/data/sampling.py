@@ -12,9 +12,6 @@ from trainer.config import TrainConfig
 from trainer.data.interactions import Interactions
 from trainer.random_streams import Stream, generator, truncated_normal
 
-# The first item that may be a target: a history has at least this many items (src/data_iterator.py).
-FIRST_CUT = 4
-
 
 @dataclass(frozen=True)
 class Batch:
@@ -39,24 +36,26 @@ class Batch:
 
 
 class BatchSampler:
-    """Draws batches from the training split. ``skipped`` users are too short to be cut anywhere."""
+    """Draws batches from the training split. ``skipped`` users have fewer than ``shortest`` items: too few to be
+    cut anywhere."""
 
     def __init__(self, split: Interactions, config: TrainConfig) -> None:
         """Raises UsageError when fewer users than a batch needs can be cut."""
         self.split = split
         self._config = config
-        self._users = np.flatnonzero(split.lengths > FIRST_CUT)
+        self.shortest = config.min_history + 1
+        self._users = np.flatnonzero(split.lengths >= self.shortest)
         self.skipped = len(split.users) - len(self._users)
         if not len(self._users):
             raise UsageError(
-                f"no training user has more than {FIRST_CUT} items, and a batch needs {config.batch_size}",
+                f"no training user has {self.shortest} items or more, and a batch needs {config.batch_size}",
                 path=split.path,
                 hint="check --data-dir, or make the files again: trainer prepare keeps users with 5 items or more",
             )
         if config.batch_size > len(self._users):
             raise UsageError(
                 f"a batch needs {config.batch_size} different users, but only {len(self._users)} of "
-                f"{len(split.users)} have more than {FIRST_CUT} items in {split.path}",
+                f"{len(split.users)} have {self.shortest} items or more in {split.path}",
                 hint=f"use --batch-size {len(self._users)} or less",
             )
         self._negatives = LogUniform(config.item_count, config.negatives)
@@ -70,8 +69,10 @@ class BatchSampler:
         """The batch of the update that follows ``step`` updates."""
         random = generator(self._config.seed, Stream.BATCHES, step)
         users = random.choice(self._users, self._config.batch_size, replace=False)
-        cuts = random.integers(FIRST_CUT, self.split.lengths[users])
+        cuts = random.integers(self._config.min_history, self.split.lengths[users])
         history, mask = self.split.windows(users, cuts, self._config.maxlen)
+        if self._config.history_dropout:
+            history, mask = self._thinned(step, history, mask)
         target = self.split.items[self.split.offsets[users] + cuts]
         sampled, tries = self._negatives.draw(random)
         ids = [history.ravel(), target, sampled]
@@ -89,6 +90,16 @@ class BatchSampler:
             sampled_count=self._negatives.expected_count(sampled, tries).astype(np.float32),
             noise=self._noise(step),
         )
+
+    def _thinned(self, step: int, history: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Histories without the items that fall out by chance, moved up; one that would be empty stays whole."""
+        random = generator(self._config.seed, Stream.DROPOUT, step)
+        there = mask > 0
+        kept = there & (random.random(mask.shape) >= self._config.history_dropout)
+        kept |= there & ~kept.any(axis=1, keepdims=True)
+        order = np.argsort(~kept, axis=1, kind="stable")
+        kept = np.take_along_axis(kept, order, axis=1)
+        return np.where(kept, np.take_along_axis(history, order, axis=1), 0), kept.astype(np.float32)
 
     def _noise(self, step: int) -> np.ndarray | None:
         config = self._config

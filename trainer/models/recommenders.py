@@ -233,9 +233,11 @@ class MultiInterest(Recommender):
     def training_vectors(self, history: Array, mask: Array, target: Array, noise: Array | None = None) -> Array:
         """``target`` is the item to read by, the padding item for the readouts that are named so. The interest with
         the largest inner product with it (paper, section 3.2), or, ``soft``, all of them, weighted by the softmax of
-        those products."""
+        those products. ``max``: all interests, [B, K, D]; each item that is scored finds its own."""
         arrays, readout = self._arrays, self._config.readout
         interests = self.user_vectors(history, mask, noise)
+        if readout == "max":
+            return interests
         if readout == "first":
             return interests[:, 0, :]
         if readout == "mean":

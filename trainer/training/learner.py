@@ -199,10 +199,19 @@ def sampled_softmax(
     """The mean of ``tf.nn.sampled_softmax_loss`` over a batch, with accidental hits removed (Jean et al., 2015).
 
     ``vectors`` and ``target`` [B, D], ``sampled`` [S, D], ``target_offset`` [B] and ``sampled_offset`` [S]: an item's
-    bias less the logarithm of how often the sampler was expected to draw it, ``hits`` bool [B, S].
+    bias less the logarithm of how often the sampler was expected to draw it, ``hits`` bool [B, S]. Of several vectors
+    for each user, [B, K, D], each item is scored by the one that scores it highest, as in retrieval.
     """
-    true = tf.reduce_sum(vectors * target, axis=1) + target_offset
-    others = tf.where(hits, _IMPOSSIBLE, tf.matmul(vectors, sampled, transpose_b=True) + sampled_offset)
+    if len(vectors.shape) == 3:
+        own = tf.reduce_max(tf.reduce_sum(vectors * target[:, None, :], axis=2), axis=1)
+        users, interests, dim = vectors.shape
+        products = tf.matmul(tf.reshape(vectors, [users * interests, dim]), sampled, transpose_b=True)
+        scores = tf.reduce_max(tf.reshape(products, [users, interests, sampled.shape[0]]), axis=1)
+    else:
+        own = tf.reduce_sum(vectors * target, axis=1)
+        scores = tf.matmul(vectors, sampled, transpose_b=True)
+    true = own + target_offset
+    others = tf.where(hits, _IMPOSSIBLE, scores + sampled_offset)
     # No exponential overflows when the largest is taken out, whatever gradient flows through that choice.
     largest = tf.stop_gradient(tf.maximum(true, tf.reduce_max(others, axis=1)))
     total = tf.exp(true - largest) + tf.reduce_sum(tf.exp(others - largest[:, None]), axis=1)

@@ -70,7 +70,7 @@ from trainer.data.interactions import (
     require_ids_below,
     split_path,
 )
-from trainer.data.sampling import FIRST_CUT, BatchSampler
+from trainer.data.sampling import BatchSampler
 from trainer.evaluation.measuring import METRIC, OnProgress, evaluate, first_true, numpy_model
 from trainer.evaluation.ranking_metrics import Metrics
 from trainer.evaluation.reproducing import Spread, agrees, reproduce
@@ -593,7 +593,7 @@ def _sampler(config: TrainConfig, train: Interactions, valid: Interactions, erro
 
 def _data_findings(sampler: BatchSampler, valid: Interactions) -> Iterator[Finding]:
     if sampler.skipped:
-        message = f"{sampler.skipped} training users have fewer than {FIRST_CUT + 1} items and are never drawn"
+        message = f"{sampler.skipped} training users have fewer than {sampler.shortest} items and are never drawn"
         yield Finding("short-users", "note", message)
     for split in (sampler.split, valid):
         if padding := int(np.count_nonzero(split.items == 0)):

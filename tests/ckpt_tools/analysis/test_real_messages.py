@@ -133,7 +133,7 @@ def test_random_text_is_not_known() -> None:
 def test_a_long_message_takes_no_long_time() -> None:
     import time
 
-    begin = time.perf_counter()
+    begin = time.process_time()
     for filling in (
         "Key " * 8_000,
         "a" * 30_000,
@@ -144,7 +144,7 @@ def test_a_long_message_takes_no_long_time() -> None:
         with pytest.raises(NotFoundError):
             explain(filling.replace("table file", "table"))
         assert explain(f"{filling}\nOSError: Unable to open file (file signature not found)").id in known_ids()
-    assert time.perf_counter() - begin < 10
+    assert time.process_time() - begin < 10
 
 
 def test_every_cause_is_a_sentence_with_a_command_that_exists() -> None:

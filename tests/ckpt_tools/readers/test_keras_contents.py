@@ -156,9 +156,9 @@ def test_a_save_that_was_interrupted(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert run(["verify", str(tmp_path / "m.h5"), "--json"]) == 1
     messages = [finding["message"] for finding in json.loads(capsys.readouterr().out)["findings"]]
     told = " | ".join(messages)
-    assert "lists 2 layers, 1 of them are not there: gone" in told
-    assert "lists 3 weights, 1 of them are not there: dense/dense/bias:0" in told
-    assert "lists 1 weights of the optimizer, 1 of them are not there: optimizer_weights/adam/m:0" in told
+    assert "lists 2 layers, 1 of them is not there: gone" in told
+    assert "lists 3 weights, 1 of them is not there: dense/dense/bias:0" in told
+    assert "lists 1 weights of the optimizer, 1 of them is not there: optimizer_weights/adam/m:0" in told
     assert "1 weights were never written, so that they are zeros: top_level_model_weights/never:0" in told
 
 

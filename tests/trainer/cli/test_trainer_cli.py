@@ -14,6 +14,7 @@ import subprocess
 import sys
 import termios
 import warnings
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from ckpt_tools.runs.curve import Curve
 from ckpt_tools.runs.evaluations import LoggedEvaluation
 from trainer import cli
 from trainer.cli.console import Console
+from trainer.config import default_config, new_config
 from trainer.monitoring.curve import draw
 
 SMALL = [
@@ -41,6 +43,45 @@ def trainer(*arguments: Any) -> Result:
 
 def new(root: Path, data_dir: str, *arguments: Any) -> Result:
     return trainer(*NEW, "--root", root, "--data-dir", data_dir, *arguments)
+
+
+BEST_RECIPE = {"variant": "paper", "readout": "max", "min_history": 1, "history_dropout": 0.3, "learning_rate": 0.004}
+PAPER = {"variant": "paper", "readout": "target", "min_history": 4, "history_dropout": 0.0, "learning_rate": 0.001}
+PORT = {"variant": "keras", "readout": "soft-padding", "min_history": 4, "patience": 100, "history_dropout": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "variant", "expected"),
+    [
+        (None, None, BEST_RECIPE),
+        ("best", "keras", BEST_RECIPE | {"variant": "keras"}),
+        ("paper", None, PAPER),
+        (None, "paper", PAPER),
+        ("port", None, PORT),
+        (None, "keras", PORT),
+    ],
+)
+def test_a_new_run_is_of_the_best_recipe_unless_another_is_asked_for(
+    recipe: str | None, variant: str | None, expected: dict[str, Any]
+) -> None:
+    config = asdict(new_config(recipe, variant, "toys", "ComiRec-SA", ITEMS))
+    assert {name: config[name] for name in expected} == expected
+
+
+def test_models_that_the_best_recipe_was_not_measured_on_begin_as_in_the_paper() -> None:
+    assert new_config(None, None, "toys", "ComiRec-DR", ITEMS) == default_config("toys", "ComiRec-DR", ITEMS, "paper")
+
+
+@pytest.mark.tensorflow
+def test_flags_go_over_the_recipe_which_a_resume_does_not_take(tmp_path: Path, data_dir: str) -> None:
+    result = new(tmp_path, data_dir, "--recipe", "best", "--readout", "mean", "--max-steps", 0, "--json")
+    assert result.exit_code == 0, result.output
+    config = json.loads(result.stdout)["config"]
+    expected = BEST_RECIPE | {"readout": "mean", "learning_rate": 0.01}
+    assert {name: config[name] for name in expected} == expected
+    again = trainer(tmp_path / "best_model" / NAME, "--resume", "--recipe", "best", "--data-dir", data_dir)
+    assert again.exit_code == 2
+    assert "a resumed one goes on as it was" in again.stderr
 
 
 @pytest.mark.tensorflow
@@ -247,7 +288,7 @@ def test_a_training_file_without_long_users_says_so(tmp_path: Path, data_dir: st
     (tmp_path / "data" / "toys_train.txt").write_text("1,2,3\n1,3,4\n")
     result = new(tmp_path / "root", str(tmp_path / "data"))
     assert result.exit_code == 2
-    assert "no training user has more than 4 items" in result.stderr
+    assert "no training user has 5 items or more" in result.stderr
     assert "or less" not in result.stderr
 
 

@@ -43,8 +43,36 @@ def test_short_users_are_never_drawn(tmp_path: Path) -> None:
     sampler = BatchSampler(train, small_config(batch_size=2))
     assert sampler.skipped == 1
     assert sorted(sampler(0).target.tolist()) == [15, 25]
-    with pytest.raises(UsageError, match="only 2 of 3 have more than 4 items"):
+    with pytest.raises(UsageError, match="only 2 of 3 have 5 items or more"):
         BatchSampler(train, small_config(batch_size=3))
+
+
+def test_a_shorter_history_makes_earlier_items_targets(tmp_path: Path) -> None:
+    users = {1: [5, 6], 2: [11, 12, 13, 14, 15], 3: [21]}
+    write_split(tmp_path / "toys_train.txt", users)
+    sampler = BatchSampler(read_split(tmp_path, "toys", "train"), small_config(batch_size=2, min_history=1))
+    assert (sampler.skipped, sampler.shortest) == (1, 2)
+    assert {int(target) for step in range(40) for target in sampler(step).target} == {6, 12, 13, 14, 15}
+
+
+def test_a_history_loses_items_by_chance_and_nothing_else_changes(data_dir: str) -> None:
+    train = read_split(data_dir, "toys", "train")
+    whole, thinned = (BatchSampler(train, small_config(history_dropout=chance)) for chance in (0.0, 0.4))
+    left = []
+    for step in range(30):
+        one, other = whole(step), thinned(step)
+        for name in ("target", "sampled", "target_count", "sampled_count"):
+            assert np.array_equal(getattr(one, name), getattr(other, name)), name
+        for full, history, mask in zip(one.history, other.history, other.mask, strict=True):
+            length = int(mask.sum())
+            assert length >= 1
+            assert mask[:length].all()
+            assert not history[length:].any()
+            rest = iter(full.tolist())
+            assert all(item in rest for item in history[:length].tolist()), "the order stays"
+        left.append(other.mask.sum() / one.mask.sum())
+    assert np.mean(left) == pytest.approx(0.6, abs=0.03)
+    assert np.array_equal(thinned(3).history, BatchSampler(train, small_config(history_dropout=0.4))(3).history)
 
 
 @pytest.mark.parametrize(("id_range", "size"), [(1400, 1280), (20, 20), (5, 1), (100_000, 500)])

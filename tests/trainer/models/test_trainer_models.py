@@ -142,6 +142,7 @@ def test_each_readout_trains_the_interest_that_its_name_says(model_type: str, re
         expected = {
             "first": interests[0],
             "mean": interests.mean(axis=0),
+            "max": interests,
             "target": interests[np.argmax(scores)],
             "padding": interests[np.argmax(scores)],
         }.get(readout, shares @ interests)

@@ -43,7 +43,7 @@ if "DEVICES" in os.environ:
 sys.argv = ["trainer", "train", *sys.argv[1:]]
 cli.main()
 """
-NEW = ["--dataset=toys", "--model-type=ComiRec-DR", "--exp-name=run", "--item-count=120"]
+NEW = ["--dataset=toys", "--recipe=paper", "--model-type=ComiRec-DR", "--exp-name=run", "--item-count=120"]
 FLAGS = [f"--{key.replace('_', '-')}={value}" for key, value in SMALL.items()]
 
 

@@ -159,7 +159,14 @@ console.Console.updated = updated
 sys.argv = ["trainer", "train", *sys.argv[1:]]
 cli.main()
 """
-    arguments = [*flags, "--dataset=toys", "--model-type=ComiRec-DR", "--exp-name=run", "--item-count=120"]
+    arguments = [
+        *flags,
+        "--dataset=toys",
+        "--recipe=paper",
+        "--model-type=ComiRec-DR",
+        "--exp-name=run",
+        "--item-count=120",
+    ]
     found = subprocess.run(
         [sys.executable, "-c", program, *arguments, f"--root={tmp_path}", f"--data-dir={data_dir}", "--max-steps=60"],
         capture_output=True,

@@ -216,3 +216,27 @@ def test_a_thousand_steps_of_training_are_those_of_keras(repeated_rows: str) -> 
     first, second = (variable.numpy() for variable in keras.variables if variable.shape == weights[TABLE].shape)
     require_close(found["optimizer/m/item_embedding"], first, "first moment")
     require_close(found["optimizer/v/item_embedding"], second, "second moment")
+
+
+def test_the_readout_by_the_best_interest_is_the_loss_of_what_retrieval_ranks() -> None:
+    import tensorflow as tf
+
+    from trainer.training.learner import sampled_softmax
+
+    random = np.random.default_rng(5)
+    vectors, target, sampled = (
+        random.standard_normal(shape).astype(np.float32) for shape in ((6, 3, 4), (6, 4), (9, 4))
+    )
+    offsets = random.standard_normal(15).astype(np.float32)
+    hits = random.random((6, 9)) < 0.2
+    loss = sampled_softmax(*map(tf.constant, (vectors, target, sampled, offsets[:6], offsets[6:], hits)))
+    each = []
+    for user in range(6):
+        own = max(float(vector @ target[user]) for vector in vectors[user]) + offsets[user]
+        others = [
+            max(float(vector @ sampled[item]) for vector in vectors[user]) + offsets[6 + item]
+            for item in range(9)
+            if not hits[user, item]
+        ]
+        each.append(np.log(np.exp([own, *others]).sum()) - own)
+    assert float(loss) == pytest.approx(np.mean(each), rel=1e-5)

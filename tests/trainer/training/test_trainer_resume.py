@@ -19,6 +19,7 @@ from ckpt_tools.fs import durable
 from ckpt_tools.lineages.base import UNKNOWN_STEP
 from ckpt_tools.readers import open_checkpoint
 from ckpt_tools.runs.experiments import Experiment
+from trainer.config import BEST
 from trainer.naming import new_experiment
 from trainer.training.starting_point import new_run, resumed_run
 
@@ -101,6 +102,33 @@ def test_a_stop_between_two_evaluations_changes_no_bit_either(tmp_path: Path, da
     resume(halves, "latest", data_dir, 30)
     # One save more was made, so the counter alone differs.
     same_bits(tensors(whole.latest_prefix()), tensors(halves.latest_prefix()), but=("save_counter",))
+
+
+def test_the_best_recipe_resumes_to_the_bit_and_stays_what_it_was(tmp_path: Path, data_dir: str) -> None:
+    whole = begin(tmp_path / "whole", data_dir, 40, "ComiRec-SA", **BEST)
+    halves = begin(tmp_path / "halves", data_dir, 23, "ComiRec-SA", **BEST)
+    config = resumed_run(halves, "latest", {}, data_dir=data_dir).config
+    assert {name: getattr(config, name) for name in BEST} == BEST
+    resume(halves, "latest", data_dir, 40)
+    same_bits(tensors(whole.latest_prefix()), tensors(halves.latest_prefix()), but=("save_counter",))
+
+
+def test_a_run_of_before_the_recipes_goes_on_without_them(tmp_path: Path, data_dir: str) -> None:
+    experiment = begin(tmp_path, data_dir, 10)
+
+    def as_it_was(values: dict[str, Any]) -> None:
+        config = json.loads(values["state/config"])
+        for name in ("min_history", "history_dropout"):
+            del config[name]
+        values["state/config"] = json.dumps(config)
+
+    edit(experiment, as_it_was)
+    start = resumed_run(experiment, "best", {}, data_dir=data_dir)
+    assert (start.config.min_history, start.config.history_dropout, start.config.readout) == (4, 0.0, "target")
+    assert start.sources["min_history"] == "the first versions of this trainer"
+    changed = resumed_run(experiment, "best", {"history_dropout": 0.2, "readout": "max"}, data_dir=data_dir)
+    messages = [finding.message for finding in changed.findings if finding.id == "changed"]
+    assert sorted(messages) == ["--history-dropout 0.0 becomes 0.2", "--readout target becomes max"]
 
 
 def test_a_signal_finishes_the_step_and_saves_it(tmp_path: Path, data_dir: str) -> None:
