@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test test-slow lint check format bench fuzz property docs constraints hashes clean
+.PHONY: help demo test test-slow lint check format bench fuzz property test-peers docs constraints hashes clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -67,6 +67,11 @@ fuzz: $(STAMP)
 PROPERTY_KINDS ?= bundles runs ledgers fixtures keras others
 property: $(STAMP)
 	PYTHONPATH=tests/support:tests/fuzz $(BIN)/python -m fuzz_commands --cases $(CASES) --kinds $(PROPERTY_KINDS) --jobs $(JOBS)
+
+# make test-peers  checkpoints below PEERS=DIR that other projects' suites left: read, rewritten, undone, beside TensorFlow
+test-peers: $(STAMP)
+	$(if $(PEERS),,$(error which directory? make test-peers PEERS=DIR))
+	PYTHONPATH=tests/support $(BIN)/python tests/peers/peers.py '$(PEERS)'
 
 # make docs   the documentation as a site, in site/
 docs: $(STAMP)
