@@ -247,24 +247,34 @@ class OpenedCheckpoint(Mapping[str, LazyTensor]):
         return f"<checkpoint {self.path!r}: {self.format}, {what}>"
 
     def _repr_html_(self) -> str:
-        producer = self.lineage.producer if self.lineage else "producer not known"
-        try:
-            value = self.best_metric.value
-            known = f"step {self.step} · best_metric {'absent' if value is None else f'{value:.6f}'}"
-        except CkptError as error:
-            # What cannot be read still lists its tensors.
-            known = str(error)
-        facts = f"{self.format} · {producer} · {known}"
-        records = self.to_records()
-        rows = "".join(
-            "<tr>" + "".join(f"<td>{html.escape(_cell(cell))}</td>" for cell in record.values()) + "</tr>"
-            for record in records[:_MOST_ROWS]
+        if self._closed:
+            return html.escape(repr(self))
+        found = self._inspection
+        producer = found.lineage.producer if found.lineage else "producer not known"
+        value = found.best_metric.value
+        facts = [found.format, producer, f"step {found.step}"]
+        facts.append(f"best_metric {'absent' if value is None else f'{value:.6f}'}")
+        history = self.history
+        if history.best is not None:
+            best = history.points[history.best]
+            facts.append(f"best of {len(history.points)} logged evaluations {best.recall:.6f} at step {best.step}")
+        title = f"<b>{html.escape(self.path)}</b><br>{html.escape(' · '.join(facts))}"
+        said = "".join(
+            f"<li>{html.escape(f'{each.severity}: {each.message}')}</li>" for each in found.findings[:_MOST_ROWS]
         )
-        if len(records) > _MOST_ROWS:
-            rows += f"<tr><td colspan=5>… and {len(records) - _MOST_ROWS} more: to_records() has all</td></tr>"
+        rows, left = "", _MOST_ROWS
+        for group in dict.fromkeys(tensor.group for tensor in found.tensors):
+            members = [tensor for tensor in found.tensors if tensor.group == group]
+            rows += f"<tbody><tr><th colspan=5>{group}: {len(members)} of {len(found.tensors)} tensors</th></tr>"
+            for tensor in members[: max(0, left)]:
+                cells = (tensor.name, tensor.canonical, tensor.dtype, list(tensor.shape), tensor.nbytes)
+                rows += "<tr>" + "".join(f"<td>{html.escape(_cell(cell))}</td>" for cell in cells) + "</tr>"
+            left -= len(members)
+            rows += "</tbody>"
+        if left < 0:
+            rows += f"<tr><td colspan=5>… and {-left} more: to_records() has all</td></tr>"
         head = "".join(f"<th>{name}</th>" for name in ("name", "canonical", "dtype", "shape", "bytes"))
-        title = f"<b>{html.escape(self.path)}</b><br>{html.escape(facts)}"
-        return f"<div>{title}<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+        return f"<div>{title}<ul>{said}</ul><table><thead><tr>{head}</tr></thead>{rows}</table></div>"
 
 
 def _cell(value: object) -> str:

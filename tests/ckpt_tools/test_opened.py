@@ -109,9 +109,22 @@ def test_a_wrong_path_is_one_of_our_errors(tmp_path: object) -> None:
 def test_a_notebook_shows_a_table_and_escapes_names() -> None:
     with ct.open(EXPERIMENTS[0].path) as opened:
         page = opened._repr_html_()
-        assert page.count("<tr>") == len(opened) + 1
+        assert page.count("<tr>") == len(opened) + 1 + len({tensor.group for tensor in opened.tensors})
+        assert "<li>warning: " in page
+        assert "logged evaluations" in page
         assert EXPERIMENTS[0].experiment in page
         assert "checkpoint" in repr(opened)
+
+
+def test_a_notebook_runs_nothing_that_a_file_says(tmp_path: Path) -> None:
+    prefix = build_bundle(tmp_path / "<i>ckpt", {"<script>alert(1)</script>": np.zeros(2), "a\"b'&": np.zeros(1)})
+    with ct.open(prefix) as opened:
+        page = opened._repr_html_()
+    assert "<script>" not in page
+    assert "<i>" not in page
+    assert "&lt;script&gt;" in page
+    assert "a&quot;b&#x27;&amp;" in page
+    assert "<i>" not in opened._repr_html_()
 
 
 def test_a_notebook_is_not_flooded(tmp_path: Path) -> None:
