@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ckpt_tools.analysis.stability import steady
 from ckpt_tools.errors import BusyError, CkptError
 from ckpt_tools.findings import Finding
-from ckpt_tools.format.filenames import STATE_DIRECTORY
+from ckpt_tools.format.filenames import PENDING, STATE_DIRECTORY
 from ckpt_tools.lineages import BestMetric, Lineage, identify
 from ckpt_tools.lineages.comirec import trainer
 from ckpt_tools.lineages.declared.roles import key_of, roles_of
@@ -23,7 +23,6 @@ from ckpt_tools.readers import Checkpoint, open_checkpoint
 from ckpt_tools.readers.common import damage
 from ckpt_tools.runs.declared_run import DeclaredRun
 from ckpt_tools.runs.experiments import BEST_LINE, LATEST_LINE, Experiment, resolve
-from ckpt_tools.runs.ledger import PENDING
 from ckpt_tools.runs.leftovers import leftovers_in, orphans_in
 
 if TYPE_CHECKING:

@@ -175,6 +175,8 @@ def _sources(prefix: str, problems: list[CkptError]) -> Iterator[str]:
                 yield path
             elif directory and _FOLDER.fullmatch(os.path.basename(path)):
                 below.append(path)
+        # A folder beside the checkpoint's own that holds checkpoints is another run's, and so are its logs.
+        below = [folder for folder in below if level == 0 or not _holds_checkpoints(folder, problems)]
         # TensorBoard's writers make one folder for each split in that of the logs.
         deeper: list[str] = []
         for depth, folders in enumerate((below, deeper)):
@@ -190,6 +192,16 @@ def _sources(prefix: str, problems: list[CkptError]) -> Iterator[str]:
         if parent == here or (level > 0 and sum(directory for _, directory in _names(parent, problems)) > 8):
             return
         here = parent
+
+
+def _holds_checkpoints(directory: str, problems: list[CkptError]) -> bool:
+    return any(
+        not folder
+        and (
+            path.endswith((filenames.INDEX, *filenames.KERAS_ENDINGS)) or os.path.basename(path) == filenames.STATE_FILE
+        )
+        for path, folder in _names(directory, problems)
+    )
 
 
 def _names(directory: str, problems: list[CkptError]) -> list[tuple[str, bool]]:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from checkpoints import build_bundle, snapshot
 from objects import build_objects
@@ -275,3 +276,17 @@ def test_a_function_measures(bundle: Bundle, tmp_path: Path, monkeypatch: pytest
     prefix = bundle()
     backfill(prefix, Options(evaluation=CommandEvaluation("measures_any:score"), metric="sum", mode="max"))
     assert stored(prefix) == 6.0
+
+
+@pytest.mark.parametrize("theirs", ["model.ckpt-300", "w.h5", None])
+def test_the_log_of_a_run_beside_this_one_is_not_its_log(bundle: Bundle, tmp_path: Path, theirs: str | None) -> None:
+    prefix = bundle()
+    beside = tmp_path / "output"
+    beside.mkdir()
+    (beside / "train.log").write_text("step 100 dev auc: 0.6\nstep 300 dev auc: 0.7\n")
+    if theirs is None:  # a folder of logs, as many trainers have one
+        assert backfill(prefix, Options(from_logs=True)).metric["value"] == 0.7
+        return
+    build_bundle(beside / theirs, {"v": np.ones(3, np.float32)}) if "ckpt" in theirs else (beside / theirs).touch()
+    with pytest.raises(NotFoundError):
+        backfill(prefix, Options(from_logs=True))
