@@ -9,8 +9,9 @@ from typing import Any
 
 from ckpt_tools.errors import CkptError, NotFoundError
 from ckpt_tools.findings import Finding
+from ckpt_tools.format.filenames import DECLARATION
 from ckpt_tools.lineages import identify
-from ckpt_tools.lineages.declared.grammar import FILE_NAME, Declaration
+from ckpt_tools.lineages.declared.grammar import Declaration
 from ckpt_tools.lineages.declared.roles import key_of, roles_of, untold
 from ckpt_tools.lineages.declared.trust import is_trusted
 from ckpt_tools.lineages.tensor_names import bare
@@ -61,7 +62,7 @@ def check_declaration(path: str) -> DeclarationCheck:
             if known is not None:
                 return DeclarationCheck(path, prefix, None, None, (("lineage", f"{known.id}: {known.producer}"),))
             raise NotFoundError(
-                f"no {FILE_NAME} above it, and no preset recognises it",
+                f"no {DECLARATION} above it, and no preset recognises it",
                 path=prefix,
                 hint="ckpt lineage init EXPERIMENT",
             )

@@ -17,7 +17,7 @@ from typing import Literal
 
 from ckpt_tools.errors import CkptError, UnsupportedError
 from ckpt_tools.findings import Finding
-from ckpt_tools.format.filenames import KERAS_ENDINGS, STATE_DIRECTORY, bundle_part, index_name
+from ckpt_tools.format.filenames import KERAS_ENDINGS, PENDING, STATE_DIRECTORY, bundle_part, index_name
 from ckpt_tools.fs import local, paths
 from ckpt_tools.fs.local import Fingerprint
 from ckpt_tools.lineages import identify
@@ -260,7 +260,7 @@ def _ties(directory: str) -> dict[str, list[str]]:
         tie(latest, f"the newest, by the file {state}")
     try:
         entries = ledger.standing(ledger.read_ledger(directory))
-        if local.is_there(os.path.join(directory, STATE_DIRECTORY, ledger.PENDING)):
+        if local.is_there(os.path.join(directory, STATE_DIRECTORY, PENDING)):
             tie("", "a change of this directory was interrupted")
     except CkptError as error:
         tie("", f"what was changed here cannot be read: {error.message}")

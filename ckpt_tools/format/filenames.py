@@ -35,6 +35,10 @@ STATE_FILE = "checkpoint"
 INDEX, META = ".index", ".meta"
 # What this project keeps beside checkpoints that it changed: the ledger, the journal and the originals.
 STATE_DIRECTORY = ".ckpt-tools"
+# What tells of somebody's runs; see `ckpt_tools.lineages.declared`.
+DECLARATION = "ckpt.toml"
+# In it: the journal of a change that is under way, or was interrupted; see `ckpt_tools.transactions.journal`.
+PENDING = "pending.json"
 UNFINISHED_SAVE = "unfinished_temp"
 KERAS_ENDINGS = (".h5", ".hdf5", ".keras")
 # The maps of weights that are spread over several HDF5 files: of Keras 3, of transformers.

@@ -9,8 +9,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from ckpt_tools.errors import CkptError, UsageError
+from ckpt_tools.format.filenames import DECLARATION
 from ckpt_tools.fs import durable, paths
-from ckpt_tools.lineages.declared.grammar import FILE_NAME, Declaration
+from ckpt_tools.lineages.declared.grammar import Declaration
 from ckpt_tools.lineages.declared.lookup import read_declaration, recognised
 from ckpt_tools.lineages.declared.trust import trust_file, trusted_files
 from ckpt_tools.lineages.tensor_names import bare, tell_roles
@@ -42,9 +43,9 @@ def draft(experiment: str, *, write: bool = True, force: bool = False) -> Draft:
     Raises UsageError when there is one already and ``force`` was not given, and what `open_checkpoint` raises.
     """
     directory = experiment if paths.is_directory(experiment) else paths.parent(paths.absolute(experiment))
-    path = os.path.join(directory, FILE_NAME)
+    path = os.path.join(directory, DECLARATION)
     if write and not force and paths.exists(path):
-        raise UsageError(f"there is a {FILE_NAME} already", path=path, hint="add --force to replace it")
+        raise UsageError(f"there is a {DECLARATION} already", path=path, hint="add --force to replace it")
     saves = list(_saves(directory))
     best = [save for save in saves if _BEST.search(os.path.relpath(save, directory))]
     prefix = (best or saves or [locate(experiment)])[-1]
@@ -144,7 +145,7 @@ def trust(directory: str) -> Declaration:
 
     Raises what `read_declaration` raises, StorageError where the user's configuration cannot be written.
     """
-    file = directory if os.path.basename(directory) == FILE_NAME else os.path.join(directory, FILE_NAME)
+    file = directory if os.path.basename(directory) == DECLARATION else os.path.join(directory, DECLARATION)
     declaration = read_declaration(file)
     store = trust_file()
     known = {**trusted_files(), paths.real(file): declaration.digest}

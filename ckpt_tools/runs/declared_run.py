@@ -11,14 +11,17 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ckpt_tools.errors import CkptError, NotFoundError, UnsafeError
+from ckpt_tools.format.filenames import DECLARATION
 from ckpt_tools.fs import paths
-from ckpt_tools.lineages.declared.grammar import FILE_NAME, Declaration, fields_in
 from ckpt_tools.lineages.declared.lookup import declared_above, is_below, recognised
 from ckpt_tools.readers.base import Checkpoint
 from ckpt_tools.readers.location import locate, prefixes_in
+
+if TYPE_CHECKING:
+    from ckpt_tools.lineages.declared.grammar import Declaration
 
 _MOST_FOUND = 500
 _MOST_NAMES = 5_000
@@ -125,6 +128,8 @@ def _declared(declaration: Declaration, path: str) -> DeclaredRun:
     template = declaration.experiment
     if template is None:
         return DeclaredRun(declaration, top, top)
+    from ckpt_tools.lineages.declared.grammar import fields_in  # it was read by it: loaded already
+
     depth = template.count("/") + 1
     parts = [] if path == top else paths.relative(path, top).split(os.sep)
     for end in range(depth, len(parts) + 1):
@@ -176,7 +181,7 @@ def _walk(directory: str, parts: list[str]) -> Iterator[str]:
         except CkptError:
             continue
         seen += len(names)
-        fitting = [name for name in names if fnmatchcase(name, part) and name != FILE_NAME]
+        fitting = [name for name in names if fnmatchcase(name, part) and name != DECLARATION]
         waiting += [(os.path.join(here, name), at + 1) for name in reversed(fitting)]
 
 

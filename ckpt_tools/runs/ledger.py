@@ -25,6 +25,7 @@ from typing import Any, ClassVar, TypedDict
 from ckpt_tools.errors import CkptError, CorruptError, UnsafeError, UnsupportedError
 from ckpt_tools.format.filenames import (
     KERAS_ENDINGS,
+    PENDING,
     STATE_DIRECTORY,
     STATE_FILE,
     bundle_part,
@@ -37,8 +38,6 @@ from ckpt_tools.fs import local, paths
 from ckpt_tools.fs.local import Folder
 from ckpt_tools.version import __version__
 
-# The journal of a change that is under way, or was interrupted; see `ckpt_tools.transactions.journal`.
-PENDING = "pending.json"
 LEDGER, BACKUP = "ledger.jsonl", "backup"
 SCHEMA_VERSION = 2
 MAX_LEDGER_BYTES = 1 << 26

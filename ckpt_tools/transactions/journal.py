@@ -20,11 +20,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ckpt_tools.errors import CkptError, CorruptError, StorageError
-from ckpt_tools.format.filenames import is_unfinished_keras, temporary_of
+from ckpt_tools.format.filenames import PENDING, is_unfinished_keras, temporary_of
 from ckpt_tools.fs import durable, local
 from ckpt_tools.fs.local import Folder
 from ckpt_tools.runs import ledger
-from ckpt_tools.runs.ledger import PENDING, ChangeEntry, RewriteEntry, TidyEntry, UndoEntry
+from ckpt_tools.runs.ledger import ChangeEntry, RewriteEntry, TidyEntry, UndoEntry
 from ckpt_tools.transactions.completion import Pending, end_after, end_before, is_begun, side, stopped, take_back
 from ckpt_tools.transactions.files import is_same
 from ckpt_tools.transactions.workplace import Workplace, working_in

@@ -39,11 +39,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from ckpt_tools.errors import UnsafeError, UsageError
+from ckpt_tools.format.filenames import DECLARATION
 
 if TYPE_CHECKING:
     from typing import NoReturn
 
-FILE_NAME = "ckpt.toml"
 MAX_BYTES = 64 << 10
 _LONGEST = 1000
 _MOST_PATTERNS = 64
@@ -220,7 +220,7 @@ class _Parser:
         identity = self.preset or (base.id if base else "declared")
         return Declaration(
             id=identity,
-            title=title or (base.title if base else f"declared in {FILE_NAME}"),
+            title=title or (base.title if base else f"declared in {DECLARATION}"),
             path=None if self.preset else self.path,
             digest=hashlib.sha256(self.data).hexdigest(),
             layout=Layout(**{**(vars(base.layout) if base else {}), **values["layout"]}),

@@ -6,12 +6,16 @@ import functools
 import os
 from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
 
 from ckpt_tools.errors import CkptError, UnsafeError, UsageError
+from ckpt_tools.format.filenames import DECLARATION
 from ckpt_tools.fs import paths
-from ckpt_tools.lineages.declared.grammar import FILE_NAME, MAX_BYTES, Declaration, parse
 from ckpt_tools.lineages.tensor_names import bare
 from ckpt_tools.readers.base import Checkpoint
+
+if TYPE_CHECKING:
+    from ckpt_tools.lineages.declared.grammar import Declaration
 
 # So far above a checkpoint a file still speaks of it.
 _LEVELS = 6
@@ -33,7 +37,7 @@ def declared_above(path: str | os.PathLike[str]) -> Declaration | None:
     for _ in range(_LEVELS):
         if here in (home, paths.parent(here)):
             return None
-        file = os.path.join(here, FILE_NAME)
+        file = os.path.join(here, DECLARATION)
         if paths.exists(file):
             return read_declaration(file)
         here = paths.parent(here)
@@ -45,6 +49,8 @@ def read_declaration(file: str) -> Declaration:
     directory = paths.parent(paths.absolute(file))
     if paths.is_link(file) and not is_below(paths.real(file), paths.real(directory)):
         raise UnsafeError("is a link to a file elsewhere: not followed", path=file)
+    from ckpt_tools.lineages.declared.grammar import MAX_BYTES, parse  # most checkpoints have no declaration
+
     return parse(paths.read_file(file, limit=MAX_BYTES), file, presets=preset)
 
 
@@ -57,6 +63,8 @@ def is_below(path: str, directory: str) -> bool:
 def presets() -> tuple[Declaration, ...]:
     """All that come with the package, by name."""
     from importlib import resources  # a checkpoint of a known trainer needs none of them
+
+    from ckpt_tools.lineages.declared.grammar import parse
 
     folder = resources.files("ckpt_tools.lineages") / "presets"
     files = sorted((file for file in folder.iterdir() if file.name.endswith(".toml")), key=lambda file: file.name)

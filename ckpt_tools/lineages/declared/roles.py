@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
 
 from ckpt_tools.format.graph import ObjectGraph
-from ckpt_tools.lineages.declared.grammar import Declaration, Variables
 from ckpt_tools.lineages.tensor_names import Described, Role, Roles, bare, tell_roles
+
+if TYPE_CHECKING:
+    from ckpt_tools.lineages.declared.grammar import Declaration, Variables
 
 
 def roles_of(tensors: Mapping[str, Described], graph: ObjectGraph | None, declaration: Declaration | None) -> Roles:
