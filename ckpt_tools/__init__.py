@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ckpt_tools.version import __version__
 
 if TYPE_CHECKING:
-    import os
+    from ckpt_tools.api import audit, backfill, diff, export, inspect, open, repair, resume_check, undo, verify
 
-    from ckpt_tools.opened import OpenedCheckpoint
+__all__ = [
+    "__version__",
+    "audit",
+    "backfill",
+    "diff",
+    "export",
+    "inspect",
+    "open",
+    "repair",
+    "resume_check",
+    "undo",
+    "verify",
+]
 
-__all__ = ["__version__", "open"]
 
-
-def open(path: str | os.PathLike[str]) -> OpenedCheckpoint:
-    """Open a checkpoint of any format: a mapping from names to lazy arrays.
-
-    ``path`` is what ``ckpt inspect`` takes: a prefix, a file of the checkpoint, a directory, an experiment.
-    Raises NotFoundError, CorruptError, UnsafeError, UnsupportedError as `ckpt_tools.readers.open_checkpoint` does.
-    """
+def __getattr__(name: str) -> Any:
     # Imported when used: the package itself must stay as light as its version number.
-    from ckpt_tools.opened import OpenedCheckpoint
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from ckpt_tools import api
 
-    return OpenedCheckpoint(path)
+    return getattr(api, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

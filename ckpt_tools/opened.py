@@ -2,46 +2,59 @@
 
 >>> import ckpt_tools as ct
 >>> with ct.open("best_model/exp") as checkpoint:  # doctest: +SKIP
-...     checkpoint["model/item_embedding"].read()
+...     checkpoint["model/item_embedding"][:2]
 """
 
 from __future__ import annotations
 
+import fnmatch
 import html
+import math
+import operator
 import os
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from ckpt_tools.analysis.inspection import Inspection, Tensor, describe
 from ckpt_tools.analysis.messages.nearest import nearest
-from ckpt_tools.errors import CkptError
+from ckpt_tools.errors import CkptError, UnsupportedError, UsageError
 from ckpt_tools.lineages import BestMetric, Lineage, identify
 from ckpt_tools.lineages.tensor_names import Roles, tell_roles
 from ckpt_tools.lineages.unknown import best_of, step_of
 from ckpt_tools.readers import Checkpoint, TensorInfo, open_checkpoint
-from ckpt_tools.runs.experiments import resolve
+from ckpt_tools.runs.curve import Curve
+from ckpt_tools.runs.experiments import Experiment, resolve
+from ckpt_tools.runs.logs import collect
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas as pd  # type: ignore[import-untyped,unused-ignore]
 
 
 # A notebook is kept with its outputs.
 _MOST_ROWS = 200
 
 
-class LazyTensor:
-    """A tensor that is read when asked: its ``name`` as stored, ``dtype`` (TensorFlow's), ``shape`` and ``nbytes``."""
+class ClosedError(UsageError, ValueError):
+    """The checkpoint was closed; a ValueError too, as of a file that was."""
 
-    def __init__(self, checkpoint: Checkpoint, info: TensorInfo) -> None:
-        self._checkpoint = checkpoint
+
+class LazyTensor:
+    """A tensor that is read when asked: all of it by `read`, some rows of it by ``tensor[:2]``, as numpy indexes."""
+
+    def __init__(self, opened: OpenedCheckpoint, info: TensorInfo) -> None:
+        self._opened = opened
         self._info = info
 
     @property
     def name(self) -> str:
+        """As it is stored."""
         return self._info.name
 
     @property
     def dtype(self) -> str:
+        """TensorFlow's name of it, ``float32`` or ``string``."""
         return self._info.dtype
 
     @property
@@ -49,12 +62,53 @@ class LazyTensor:
         return self._info.shape
 
     @property
+    def ndim(self) -> int:
+        return len(self._info.shape)
+
+    @property
+    def size(self) -> int:
+        """How many elements it has."""
+        return math.prod(self._info.shape)
+
+    @property
     def nbytes(self) -> int:
+        """The bytes of the value; of strings, the stored ones."""
         return self._info.nbytes
 
     def read(self) -> np.ndarray:
         """The value, its checksum verified. Raises CorruptError for damage, UnsupportedError for what has no array."""
-        return self._checkpoint.read(self.name)
+        return self._opened._open.read(self.name)
+
+    def to_numpy(self) -> np.ndarray:
+        """The same as `read`, under the name that pandas and polars have for it."""
+        return self.read()
+
+    def __getitem__(self, index: Any) -> Any:
+        """What numpy gives for ``read()[index]``, of which only those rows are read that the first place of it names.
+
+        That is a number, a list of numbers, or a slice (then all from its first to its last row); anything else, as a
+        mask, reads all. A checksum is one of the whole value, so that it is not compared when less is read. Strings,
+        files of version 1 and what an archive has packed are read as a whole in any case.
+
+        Raises IndexError outside of the shape, and what `read` raises.
+        """
+        import numpy as np
+
+        first, *rest = index if isinstance(index, tuple) and index else (index,)
+        choice = _choose(first, self.shape[0]) if self.shape else None
+        if choice is None:
+            return self.read()[index]
+        ranges, among = choice
+        if sum(map(len, ranges)) == self.shape[0]:
+            return self.read()[index]
+        parts = [self._opened._open.rows(self.name, each.start, len(each)) for each in ranges]
+        place = (among, *rest)
+        return (parts[0] if len(parts) == 1 else np.concatenate(parts))[place]
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("a scalar has no length")
+        return self.shape[0]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         value = self.read()
@@ -69,7 +123,9 @@ class OpenedCheckpoint(Mapping[str, LazyTensor]):
     """What `ckpt_tools.open` returns. Its keys are the names as stored; canonical names are understood too."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._asked = os.fspath(path)
         self._checkpoint = open_checkpoint(resolve(path))
+        self._closed = False
         self._canonical: dict[str, str] = {}
         try:
             self.lineage: Lineage | None = identify(self._checkpoint)
@@ -93,30 +149,60 @@ class OpenedCheckpoint(Mapping[str, LazyTensor]):
     @property
     def step(self) -> int | None:
         """The number of updates, of whoever's checkpoint; None when it is not stored. Raises what reading raises."""
-        return self.lineage.step if self.lineage else step_of(self._checkpoint, self._roles)
+        return self.lineage.step if self.lineage else step_of(self._open, self._roles)
 
     @property
     def best_metric(self) -> BestMetric:
         """The best metric, under whatever name it is stored. Raises what reading raises."""
-        return self.lineage.best_metric if self.lineage else best_of(self._checkpoint, self._roles)
+        return self.lineage.best_metric if self.lineage else best_of(self._open, self._roles)
+
+    @property
+    def history(self) -> Curve:
+        """The evaluations of the run of ComiRec that it lies in, of all its logs, joined; without points for others."""
+        experiment = Experiment.containing(self._open.prefix)
+        return collect(experiment).curve if experiment else Curve()
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """What ``ckpt inspect`` says of each tensor: group (model, average, optimizer, state), canonical name, ..."""
+        return self._inspection.tensors
+
+    def glob(self, pattern: str) -> list[LazyTensor]:
+        """The tensors whose stored or canonical name matches, as ``ckpt inspect --filter`` finds them; may be none."""
+        names = {key: name for name, key in self._canonical.items()}
+        return [
+            tensor
+            for key, tensor in self.items()
+            if any(fnmatch.fnmatchcase(name, pattern) for name in (key, names.get(key, "")))
+        ]
+
+    @cached_property
+    def _inspection(self) -> Inspection:
+        return describe(self._open, self._asked)
 
     @cached_property
     def _roles(self) -> Roles:
-        return tell_roles(self._checkpoint.tensors, self._checkpoint.graph)
+        return tell_roles(self._open.tensors, self._open.graph)
+
+    @property
+    def _open(self) -> Checkpoint:
+        if self._closed:
+            raise ClosedError("the checkpoint was closed", path=self.path, hint="open it again, with ckpt_tools.open")
+        return self._checkpoint
 
     def __getitem__(self, name: str) -> LazyTensor:
-        tensors = self._checkpoint.tensors
+        tensors = self._open.tensors
         key = name if name in tensors else self._canonical.get(name)
         if key is None:
             near = nearest(name, tensors).names
             raise KeyError(f"{name}{f' (did you mean {near[0]}?)' if near else ''}")
-        return LazyTensor(self._checkpoint, tensors[key])
+        return LazyTensor(self, tensors[key])
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._checkpoint.tensors)
+        return iter(self._open.tensors)
 
     def __len__(self) -> int:
-        return len(self._checkpoint.tensors)
+        return len(self._open.tensors)
 
     def to_records(self) -> list[dict[str, Any]]:
         """One plain dict for each tensor: ``name``, ``canonical``, ``dtype``, ``shape``, ``nbytes``."""
@@ -132,17 +218,33 @@ class OpenedCheckpoint(Mapping[str, LazyTensor]):
             for tensor in self.values()
         ]
 
+    def to_numpy(self, pattern: str = "*") -> dict[str, np.ndarray]:
+        """The values of the tensors that `glob` finds, by stored name, each verified. Raises what `read` raises."""
+        return {tensor.name: tensor.read() for tensor in self.glob(pattern)}
+
+    def to_pandas(self) -> pd.DataFrame:
+        """`to_records` as a table. Raises UnsupportedError without pandas, which is no dependency."""
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise UnsupportedError("a DataFrame needs pandas", hint="pip install pandas") from error
+        return pd.DataFrame(self.to_records())
+
     def close(self) -> None:
+        """From now on only the path and the format can be asked for; all else raises `ClosedError`."""
+        self._closed = True
         self._checkpoint.close()
 
     def __enter__(self) -> OpenedCheckpoint:
+        self._open  # noqa: B018
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<checkpoint {self.path!r}: {self.format}, {len(self)} tensors>"
+        what = "closed" if self._closed else f"{len(self)} tensors"
+        return f"<checkpoint {self.path!r}: {self.format}, {what}>"
 
     def _repr_html_(self) -> str:
         producer = self.lineage.producer if self.lineage else "producer not known"
@@ -167,3 +269,37 @@ class OpenedCheckpoint(Mapping[str, LazyTensor]):
 
 def _cell(value: object) -> str:
     return "" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _choose(first: Any, count: int) -> tuple[list[range], Any] | None:
+    """Which of ``count`` rows the first part of an index names, as ranges, and the index of the same among these alone.
+
+    None where it is neither a number, nor a slice, nor a list of numbers. Raises IndexError.
+    """
+    import numpy as np
+
+    if isinstance(first, slice):
+        chosen = range(*first.indices(count))
+        if not chosen:
+            return [range(0)], slice(None)
+        return [range(min(chosen[0], chosen[-1]), max(chosen[0], chosen[-1]) + 1)], slice(None, None, chosen.step)
+    if first is None or first is Ellipsis or isinstance(first, (bool, np.bool_)):
+        return None
+    if isinstance(first, (list, np.ndarray)):
+        numbers = np.asarray(first)
+        if not numbers.size or numbers.dtype.kind not in "iu":
+            return None
+        places = numbers.astype(np.int64)
+        for outermost in (places.min(), places.max()):
+            _row(int(outermost), count)
+        distinct, among = np.unique(np.where(places < 0, places + count, places), return_inverse=True)
+        runs = np.split(distinct, np.flatnonzero(np.diff(distinct) > 1) + 1)
+        return [range(int(run[0]), int(run[-1]) + 1) for run in runs], among.reshape(numbers.shape)
+    row = _row(operator.index(first), count)
+    return [range(row, row + 1)], 0
+
+
+def _row(number: int, count: int) -> int:
+    if not -count <= number < count:
+        raise IndexError(f"row {number} of {count}")
+    return number % count

@@ -5,7 +5,8 @@
 
 In a document, ``<!-- run: COMMAND -->`` is followed by a fenced block that is replaced by what COMMAND prints (both
 streams, exit code when it is not 0). Commands of a document run one after the other, at 80 columns, in a directory
-with the real old experiments of ``fixtures/``; ``<!-- hidden: COMMAND -->`` runs without being shown.
+with the real old experiments of ``fixtures/``; ``<!-- hidden: COMMAND -->`` runs without being shown. Between
+``<!-- findings: begin -->`` and ``end`` stands the registry of findings.
 """
 
 from __future__ import annotations
@@ -19,10 +20,13 @@ import sys
 import tempfile
 from pathlib import Path
 
+from ckpt_tools.finding_ids import markdown
+
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "README.zh-CN.md", *sorted((ROOT / "docs").glob("**/*.md"))]
 
 _BLOCK = re.compile(r"<!-- (?P<kind>run|hidden): (?P<command>.*?) -->\n(?:```text\n.*?```\n)?", re.DOTALL)
+_FINDINGS = re.compile(r"(?<=<!-- findings: begin -->\n).*?(?=<!-- findings: end -->)", re.DOTALL)
 # What differs from run to run: the time, and the names that are made of it.
 _VOLATILE = (
     (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00"), "2026-01-31T12:00:00+00:00"),
@@ -76,7 +80,7 @@ def rendered(document: Path) -> str:
             head = f"<!-- {match['kind']}: {command} -->\n"
             return head if match["kind"] == "hidden" else f"{head}```text\n$ {command}\n{output}\n```\n"
 
-        return _BLOCK.sub(replace, document.read_text())
+        return _FINDINGS.sub(lambda _: f"\n{markdown()}\n", _BLOCK.sub(replace, document.read_text()))
 
 
 def main() -> int:

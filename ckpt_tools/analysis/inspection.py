@@ -140,49 +140,55 @@ def inspect(path: str, *, digest: bool = False, stats: bool = False, filter: str
     Raises: what `readers.open_checkpoint` raises.
     """
     with open_checkpoint(resolve(path)) as checkpoint:
-        findings: list[Finding] = []
-        outline = _try(lambda: list(checkpoint.outline()), findings)
-        findings += [found for found in outline or () if found.severity != "note"]
-        lineage = _try(lambda: identify(checkpoint), findings)
-        graph = _try(lambda: checkpoint.graph, findings)
-        declared = None if lineage else declared_or_told(checkpoint, findings)
-        roles = roles_of(checkpoint.tensors, graph, declared.declaration if declared else None)
-        best = _best(checkpoint, lineage, roles, declared, findings)
-        stopping = {} if lineage else _try(lambda: stopping_of(checkpoint, roles), findings) or {}
-        canonical = {key: name for name, source in (lineage.tensors if lineage else {}).items() for key in source.keys}
-        tensors = []
-        for info in checkpoint.tensors.values():
-            name = canonical.get(info.name)
-            if filter and not any(
-                fnmatch.fnmatchcase(text, filter)
-                for text in (info.name, name or "", roles.full_names.get(info.name, ""))
-            ):
-                continue
-            role, full_name = _group(name, roles.roles[info.name]), roles.full_names.get(info.name)
-            full_name = None if full_name == bare(info.name) else full_name
-            tensor = Tensor(info.name, info.dtype, info.shape, info.nbytes, role.group, name, full_name, role.of)
-            tensors.append(_measure(checkpoint, tensor, digest, stats, findings))
-        experiment = Experiment.containing(checkpoint.prefix)
-        findings += _advice(path, lineage, best)
-        findings += _stopped(checkpoint.prefix, stopping)
-        evidence = _evidence(checkpoint.prefix, experiment, lineage, findings)
-        findings += _left_behind(path)
-        return Inspection(
-            path=path,
-            prefix=checkpoint.prefix,
-            format=checkpoint.format,
-            lineage=lineage,
-            best_metric=best,
-            step=lineage.step if lineage else _try(lambda: step_of(checkpoint, roles), findings),
-            tensors=tuple(tensors),
-            findings=tuple(dict.fromkeys(findings)),
-            experiment=experiment,
-            evidence=evidence,
-            optimizers=roles.optimizers,
-            stopping=stopping,
-            keras_version=getattr(checkpoint, "keras_version", None),
-            declared=declared,
-        )
+        return describe(checkpoint, path, digest=digest, stats=stats, filter=filter)
+
+
+def describe(
+    checkpoint: Checkpoint, path: str, *, digest: bool = False, stats: bool = False, filter: str | None = None
+) -> Inspection:
+    """The same of a checkpoint that is open; ``path`` is what it was opened by."""
+    findings: list[Finding] = []
+    outline = _try(lambda: list(checkpoint.outline()), findings)
+    findings += [found for found in outline or () if found.severity != "note"]
+    lineage = _try(lambda: identify(checkpoint), findings)
+    graph = _try(lambda: checkpoint.graph, findings)
+    declared = None if lineage else declared_or_told(checkpoint, findings)
+    roles = roles_of(checkpoint.tensors, graph, declared.declaration if declared else None)
+    best = _best(checkpoint, lineage, roles, declared, findings)
+    stopping = {} if lineage else _try(lambda: stopping_of(checkpoint, roles), findings) or {}
+    canonical = {key: name for name, source in (lineage.tensors if lineage else {}).items() for key in source.keys}
+    tensors = []
+    for info in checkpoint.tensors.values():
+        name = canonical.get(info.name)
+        if filter and not any(
+            fnmatch.fnmatchcase(text, filter) for text in (info.name, name or "", roles.full_names.get(info.name, ""))
+        ):
+            continue
+        role, full_name = _group(name, roles.roles[info.name]), roles.full_names.get(info.name)
+        full_name = None if full_name == bare(info.name) else full_name
+        tensor = Tensor(info.name, info.dtype, info.shape, info.nbytes, role.group, name, full_name, role.of)
+        tensors.append(_measure(checkpoint, tensor, digest, stats, findings))
+    experiment = Experiment.containing(checkpoint.prefix)
+    findings += _advice(path, lineage, best)
+    findings += _stopped(checkpoint.prefix, stopping)
+    evidence = _evidence(checkpoint.prefix, experiment, lineage, findings)
+    findings += _left_behind(path)
+    return Inspection(
+        path=path,
+        prefix=checkpoint.prefix,
+        format=checkpoint.format,
+        lineage=lineage,
+        best_metric=best,
+        step=lineage.step if lineage else _try(lambda: step_of(checkpoint, roles), findings),
+        tensors=tuple(tensors),
+        findings=tuple(dict.fromkeys(findings)),
+        experiment=experiment,
+        evidence=evidence,
+        optimizers=roles.optimizers,
+        stopping=stopping,
+        keras_version=getattr(checkpoint, "keras_version", None),
+        declared=declared,
+    )
 
 
 def declared_or_told(checkpoint: Checkpoint, findings: list[Finding]) -> DeclaredRun | None:

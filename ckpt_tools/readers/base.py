@@ -85,6 +85,13 @@ class Checkpoint(Protocol):
         """
         ...
 
+    def rows(self, name: str, first: int, count: int) -> np.ndarray:
+        """``value[first : first + count]``, of which bundles, HDF5 and safetensors read no other rows.
+
+        A checksum is one of the whole value: that of less is not verified. Raises what `read` raises.
+        """
+        ...
+
     def chunks(self, name: str) -> Iterator[bytes]:
         """The stored bytes in pieces, little-endian; the checksum is verified behind the last one."""
         ...

@@ -189,6 +189,25 @@ class Bundle(Reader):
                 whole[box.index] = self._array(part)
             return whole
 
+    def rows(self, name: str, first: int, count: int) -> np.ndarray:
+        import numpy as np
+
+        entry = self._entry(name)
+        if not entry.shape or not entry.shape[0] or not entry.dtype.size:
+            return super().rows(name, first, count)
+        with error_context(self.path, name):
+            if name not in self.parts:
+                return self._rows(entry, first, count)
+            self._require_all_parts(name)
+            row = entry.elements // entry.shape[0]
+            found = shaped(np.empty(count * row, dtypes.to_numpy(entry.dtype)), (count, *entry.shape[1:]))
+            for box, part in self.parts[name]:
+                start, end = max(first, box.start[0]), min(first + count, box.start[0] + box.shape[0])
+                if start < end:
+                    place = (slice(start - first, end - first), *box.index[1:])
+                    found[place] = self._rows(part, start - box.start[0], end - start)
+            return found
+
     def chunks(self, name: str) -> Iterator[bytes]:
         """The stored bytes of a tensor in pieces; its checksum is verified behind the last one."""
         entry = self._entry(name)
@@ -358,6 +377,15 @@ class Bundle(Reader):
             raw[offset : offset + len(chunk)] = np.frombuffer(chunk, np.uint8)
             offset += len(chunk)
         return shaped(raw.view(dtype), entry.shape)
+
+    def _rows(self, entry: Entry, first: int, count: int) -> np.ndarray:
+        """Some rows of an entry that has bytes of its own, their elements all of one size; not verified."""
+        import numpy as np
+
+        dtype = dtypes.to_numpy(entry.dtype)
+        row = entry.size // entry.shape[0]
+        raw = bytearray(self._require_extent(entry).read(entry.offset + first * row, count * row))
+        return shaped(np.frombuffer(raw, dtype), (count, *entry.shape[1:]))
 
     def _chunks(self, entry: Entry) -> Iterator[bytes]:
         shard = self._require_extent(entry)

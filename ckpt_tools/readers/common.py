@@ -76,6 +76,9 @@ class Reader(ABC):
     @abstractmethod
     def read(self, name: str) -> np.ndarray: ...
 
+    def rows(self, name: str, first: int, count: int) -> np.ndarray:
+        return self.read(name)[first : first + count]
+
     @abstractmethod
     def chunks(self, name: str) -> Iterator[bytes]: ...
 

@@ -6,7 +6,7 @@ Nearly all values of Keras do: then the library has only to say where. It decode
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -132,16 +132,27 @@ class Hdf5File:
             strings = np.empty(len(flat), object)
             strings[:] = flat
             return strings.reshape(info.shape)
-        # A bytearray, for what is read from bytes cannot be written to.
-        value: np.ndarray = np.frombuffer(bytearray().join(self.chunks(name)), _numpy_type(info.dtype))
-        return value.reshape(info.shape)
+        return _array(info, self.chunks(name), info.shape)
+
+    def rows(self, name: str, first: int, count: int) -> np.ndarray:
+        """``value[first : first + count]``; of what is compressed the library decodes the chunks that these lie in."""
+        info = self.tensors[name]
+        if not info.shape or not info.shape[0] or info.dtype in ("string", "opaque"):
+            return self.read(name)[first : first + count]
+        place, row = self._places.get(name), info.nbytes // info.shape[0]
+        pieces: Iterable[bytes]
+        if place is not None:
+            pieces = self._straight(name, place, place.start + first * row, count * row)
+        else:
+            pieces = [self._ask("rows", name, first=first, count=count)]
+        return _array(info, pieces, (count, *info.shape[1:]))
 
     def chunks(self, name: str) -> Iterator[bytes]:
         """The raw little-endian bytes in C order, in pieces; of types that no array has, what is stored."""
         info = self.tensors[name]
         place = self._places.get(name)
         if place is not None:
-            yield from self._straight(name, info, place)
+            yield from self._straight(name, place, place.start, info.nbytes)
         elif info.dtype == "string":
             yield self.read(name).tobytes()
         elif info.dtype == "opaque" and name not in self._plain:
@@ -155,11 +166,11 @@ class Hdf5File:
     def close(self) -> None:
         self._child.close_file(self._number)
 
-    def _straight(self, name: str, info: TensorInfo, place: _Place) -> Iterator[bytes]:
+    def _straight(self, name: str, place: _Place, start: int, nbytes: int) -> Iterator[bytes]:
         turned = place.stored[:1] == ">"
-        for at in range(place.start, place.start + info.nbytes, CHUNK):
+        for at in range(start, start + nbytes, CHUNK):
             with error_context(self.path, name):
-                piece = self._source.read(at, min(CHUNK, place.start + info.nbytes - at))
+                piece = self._source.read(at, min(CHUNK, start + nbytes - at))
             if turned:
                 import numpy as np
 
@@ -199,6 +210,14 @@ class Hdf5File:
             except client.EndedError as error:
                 if error.alone:
                     raise
+
+
+def _array(info: TensorInfo, pieces: Iterable[bytes], shape: tuple[int, ...]) -> np.ndarray:
+    import numpy as np
+
+    # A bytearray, for what is read from bytes cannot be written to.
+    value: np.ndarray = np.frombuffer(bytearray().join(pieces), _numpy_type(info.dtype))
+    return value.reshape(shape)
 
 
 def _numpy_type(dtype: str) -> Any:

@@ -105,6 +105,10 @@ class Hdf5Checkpoint(Reader):
         self.info(name)
         return self._files[name].read(name)
 
+    def rows(self, name: str, first: int, count: int) -> np.ndarray:
+        self.info(name)
+        return self._files[name].rows(name, first, count)
+
     def chunks(self, name: str) -> Iterator[bytes]:
         self.info(name)
         return self._files[name].chunks(name)

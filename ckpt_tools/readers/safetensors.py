@@ -51,11 +51,22 @@ class Safetensors(Reader):
         return self._tensors
 
     def read(self, name: str) -> np.ndarray:
+        info = self.info(name)
+        return self._array(info, self.chunks(name), info.shape)
+
+    def rows(self, name: str, first: int, count: int) -> np.ndarray:
+        info = self.info(name)
+        if not info.shape or not info.shape[0]:
+            return super().rows(name, first, count)
+        start, row = self._rows[name].start, info.nbytes // info.shape[0]
+        pieces = self._pieces_between(name, start + first * row, start + (first + count) * row)
+        return self._array(info, pieces, (count, *info.shape[1:]))
+
+    def _array(self, info: TensorInfo, pieces: Iterator[bytes], shape: tuple[int, ...]) -> np.ndarray:
         import numpy as np
 
-        info = self.info(name)
         if info.dtype == "opaque":
-            raise UnsupportedError("its type is not one of TensorFlow", path=self.prefix, key=name)
+            raise UnsupportedError("its type is not one of TensorFlow", path=self.prefix, key=info.name)
         stored = BY_NAME[info.dtype].numpy
         if not hasattr(np, stored):
             import ml_dtypes
@@ -64,17 +75,21 @@ class Safetensors(Reader):
         else:
             dtype = np.dtype(stored).newbyteorder("<")
         # A bytearray, for what is read from bytes cannot be written to.
-        value: np.ndarray = np.frombuffer(bytearray().join(self.chunks(name)), dtype)
-        return value.reshape(info.shape)
+        value: np.ndarray = np.frombuffer(bytearray().join(pieces), dtype)
+        return value.reshape(shape)
 
     def chunks(self, name: str) -> Iterator[bytes]:
         self.info(name)
         row = self._rows[name]
-        for at in range(row.start, row.end, CHUNK):
-            size = min(CHUNK, row.end - at)
+        return self._pieces_between(name, row.start, row.end)
+
+    def _pieces_between(self, name: str, start: int, end: int) -> Iterator[bytes]:
+        for at in range(start, end, CHUNK):
+            size = min(CHUNK, end - at)
             if self._begin + at + size > self._file.size:
                 where = self._file.size - self._begin
-                raise CorruptError(f"cut off: the data ends at {where} of {row.end}", path=self.prefix, key=name)
+                message = f"cut off: the data ends at {where} of {self._rows[name].end}"
+                raise CorruptError(message, path=self.prefix, key=name)
             yield self._file.read(self._begin + at, size)
 
     def outline(self) -> Iterator[Finding]:

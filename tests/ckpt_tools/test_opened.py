@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from checkpoints import EXPERIMENTS, Sample, build_bundle
 
 import ckpt_tools as ct
-from ckpt_tools.errors import NotFoundError
+from ckpt_tools.errors import NotFoundError, UnsupportedError, UsageError
 from ckpt_tools.readers import open_checkpoint
 
 
@@ -31,6 +33,72 @@ def test_canonical_names_are_understood(sample: Sample) -> None:
 def test_an_unknown_name_is_a_key_error() -> None:
     with ct.open(EXPERIMENTS[0].path) as opened, pytest.raises(KeyError):
         opened["nobody"]
+
+
+def test_an_unknown_name_is_told_what_is_near() -> None:
+    with ct.open(EXPERIMENTS[0].path) as opened, pytest.raises(KeyError, match="did you mean"):
+        opened[f"{next(iter(opened))}x"]
+
+
+def test_tensors_say_how_large_they_are(tmp_path: Path) -> None:
+    with ct.open(build_bundle(tmp_path / "ckpt", {"a": np.ones((3, 5), np.int16), "b": np.float32(1)})) as opened:
+        a, b = opened["a"], opened["b"]
+        assert (a.ndim, a.size, a.nbytes, len(a), a.shape) == (2, 15, 30, 3, (3, 5))
+        assert (b.ndim, b.size, b.shape) == (0, 1, ())
+        assert [tensor.name for tensor in opened.glob("[a]")] == ["a"]
+        assert opened.glob("c*") == []
+        assert {name: value.shape for name, value in opened.to_numpy().items()} == {"a": (3, 5), "b": ()}
+
+
+def test_what_inspect_says_of_it(sample: Sample) -> None:
+    with ct.open(sample.path) as opened:
+        found = ct.inspect(sample.path)
+        assert (opened.tensors, opened.lineage, opened.best_metric) == (found.tensors, found.lineage, found.best_metric)
+        assert {tensor.name for tensor in opened.glob("model/*")} >= {opened["model/item_embedding"].name}
+        history = opened.history
+        assert history.recalls == [point.recall for point in history.points]
+        assert history.recalls
+        assert history.best is not None
+        assert history.points[history.best].step == sample.best_step
+
+
+def test_closed_means_closed(sample: Sample) -> None:
+    with ct.open(sample.path) as opened:
+        tensor = opened["model/item_embedding"]
+    assert "closed" in repr(opened)
+    assert tensor.shape == (1400, 8)
+    questions = [
+        lambda: tensor.read(),
+        lambda: tensor[:2],
+        lambda: np.asarray(tensor),
+        lambda: opened["model/item_embedding"],
+        lambda: list(opened),
+        lambda: len(opened),
+        lambda: opened.glob("*"),
+        lambda: opened.history,
+        lambda: opened.tensors,
+        lambda: opened.to_records(),
+        lambda: opened.__enter__(),
+    ]
+    for question in questions:
+        with pytest.raises(UsageError, match="was closed") as caught:
+            question()
+        assert isinstance(caught.value, ValueError)
+    opened.close()
+
+
+def test_without_pandas_it_says_what_to_install(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with ct.open(sample.path) as opened, pytest.raises(UnsupportedError, match="needs pandas") as caught:
+        opened.to_pandas()
+    assert caught.value.hint == "pip install pandas"
+
+
+def test_pandas_takes_the_records(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in = SimpleNamespace(DataFrame=lambda rows: ("frame", rows))
+    monkeypatch.setitem(sys.modules, "pandas", stand_in)
+    with ct.open(sample.path) as opened:
+        assert opened.to_pandas() == ("frame", opened.to_records())
 
 
 def test_a_wrong_path_is_one_of_our_errors(tmp_path: object) -> None:

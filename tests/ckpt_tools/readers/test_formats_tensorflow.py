@@ -54,6 +54,11 @@ def test_partitioned_variables(tmp_path: Path) -> None:
         assert list(checkpoint.tensors) == ["grid", "one", "rows", "strings"]
         assert len(checkpoint.parts["grid"]) == 4
         np.testing.assert_array_equal(checkpoint.read("grid"), whole)
+        for name in ("rows", "grid", "one"):
+            for first in range(10):
+                for count in range(10 - first):
+                    rows = checkpoint.rows(name, first, count)
+                    np.testing.assert_array_equal(rows, whole[first : first + count])
         assert checkpoint.tensors["rows"].nbytes == whole.nbytes
 
 
