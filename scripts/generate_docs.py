@@ -5,7 +5,9 @@
 
 In a document, ``<!-- run: COMMAND -->`` is followed by a fenced block that is replaced by what COMMAND prints (both
 streams, exit code when it is not 0). Commands of a document run one after the other, at 80 columns, in a directory
-with the real old experiments of ``fixtures/``; ``<!-- hidden: COMMAND -->`` runs without being shown.
+with the real old experiments of ``fixtures/``; ``<!-- hidden: COMMAND -->`` runs without being shown, and the fenced
+block after ``<!-- file: PATH -->`` is written to that file for the commands below it. Between
+``<!-- findings: begin -->`` and ``end`` stands the registry of findings.
 """
 
 from __future__ import annotations
@@ -19,10 +21,17 @@ import sys
 import tempfile
 from pathlib import Path
 
+from ckpt_tools.finding_ids import markdown
+
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "README.zh-CN.md", *sorted((ROOT / "docs").glob("**/*.md"))]
 
-_BLOCK = re.compile(r"<!-- (?P<kind>run|hidden): (?P<command>.*?) -->\n(?:```text\n.*?```\n)?", re.DOTALL)
+_BLOCK = re.compile(
+    r"<!-- (?P<kind>run|hidden): (?P<command>.*?) -->\n(?:```text\n.*?```\n)?"
+    r"|<!-- file: (?P<file>\S+) -->\n```\w+\n(?P<text>.*?)```\n",
+    re.DOTALL,
+)
+_FINDINGS = re.compile(r"(?<=<!-- findings: begin -->\n).*?(?=<!-- findings: end -->)", re.DOTALL)
 # What differs from run to run: the time, and the names that are made of it.
 _VOLATILE = (
     (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00"), "2026-01-31T12:00:00+00:00"),
@@ -49,6 +58,7 @@ def run(command: str, directory: Path) -> str:
         "NO_COLOR": "1",
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "TF_ENABLE_ONEDNN_OPTS": "0",
+        "XDG_CONFIG_HOME": str(directory / ".config"),  # what a page trusts is not trusted by who renews it
     }
     environment.pop("FORCE_COLOR", None)
     done = subprocess.run(
@@ -59,7 +69,7 @@ def run(command: str, directory: Path) -> str:
         stderr=subprocess.STDOUT,
         check=False,
     )
-    text = "\n".join(line.rstrip() for line in done.stdout.decode().splitlines())
+    text = "\n".join(line.rstrip() for line in done.stdout.decode().splitlines()).replace(f"{directory}/", "")
     for pattern, fixed in _VOLATILE:
         text = pattern.sub(fixed, text)
     return text + (f"\n(exit code {done.returncode})" if done.returncode else "")
@@ -67,16 +77,19 @@ def run(command: str, directory: Path) -> str:
 
 def rendered(document: Path) -> str:
     with tempfile.TemporaryDirectory() as place:
-        directory = Path(place)
+        directory = Path(place).resolve()
         workplace(directory)
 
         def replace(match: re.Match[str]) -> str:
+            if match["file"]:
+                (directory / match["file"]).write_text(match["text"])
+                return match[0]
             command = match["command"]
             output = run(command, directory).strip("\n")
             head = f"<!-- {match['kind']}: {command} -->\n"
             return head if match["kind"] == "hidden" else f"{head}```text\n$ {command}\n{output}\n```\n"
 
-        return _BLOCK.sub(replace, document.read_text())
+        return _FINDINGS.sub(lambda _: f"\n{markdown()}\n", _BLOCK.sub(replace, document.read_text()))
 
 
 def main() -> int:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from ckpt_tools.cli import COMMANDS
+from ckpt_tools.analysis.verification import verify
+from ckpt_tools.cli import COMMANDS, run
 
 ROOT = Path(__file__).parents[1]
 
@@ -57,3 +60,31 @@ def test_the_faults_name_tests_that_there_are() -> None:
     named = {file for row in rows if row.startswith("| ") for file in re.findall(r"`([^`]+\.py)`", row)}
     assert len(named) > 20
     assert [file for file in sorted(named) if not (ROOT / "tests" / file).is_file()] == []
+
+
+@pytest.mark.tensorflow
+def test_each_block_of_the_tutorial_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its outputs and the files for them are made by scripts/generate_docs.py, see above; what starts Keras, here."""
+    page = (ROOT / "docs" / "tutorial.md").read_text()
+    files = dict(re.findall(r"^<!-- file: (\S+) -->\n```\w+\n(.*?)^```\n", page, re.MULTILINE | re.DOTALL))
+    shown = re.findall(r"^<!-- run: .* -->\n```text\n", page, re.MULTILINE)
+    (typed,) = re.findall(r"^```sh\n(.*?)^```\n", page, re.MULTILINE | re.DOTALL)
+    assert page.count("```") == 2 * (len(files) + len(shown) + 1), "a block that nothing runs"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name in ("task.py", "keras_train.py"):
+        Path(name).write_text(files[name])
+    states = []
+    for line in typed.splitlines():
+        program, *arguments = line.split()
+        if program == "python":  # in this process, which has started TensorFlow already, or will once
+            runpy.run_path(arguments[0])
+            states.append(json.loads(Path("own/best.json").read_text()))
+        else:
+            assert program == "ckpt"
+            assert run(arguments) == 0
+    sys.modules.pop("task")  # the page's, not the next test's
+    first, second = states
+    assert (first["epoch"], second["epoch"]) == (3, 7), "counted from 0"
+    assert second["best"] >= first["best"] > 0.5
+    assert verify(str(Path("own", second["best_file"]))).whole

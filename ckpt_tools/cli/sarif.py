@@ -16,30 +16,13 @@ from typing import Any
 
 from ckpt_tools.cli.check import Check
 from ckpt_tools.console.escapes import safe
+from ckpt_tools.finding_ids import ALL
 from ckpt_tools.findings import Finding
 from ckpt_tools.redaction import redacted
 from ckpt_tools.version import __version__
 
 _SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 _LEVELS = {"note": "note", "warning": "warning", "error": "error", "damage": "error"}
-_RULES = {
-    "corrupt": "The bytes of a checkpoint break a rule of their format or one of its checksums.",
-    "damaged-run": "A run's checkpoint is damaged, or its files do not belong together.",
-    "missing-run": "A run has no checkpoint.",
-    "unreadable-run": "A run's checkpoint could not be read, for want of permission or because of the storage.",
-    "no-runs": "There is no run where some were expected.",
-    "unsupported-run": "A run's checkpoint is of a kind that is not read.",
-    "best-lost": "The best model that the log knows of is in no checkpoint any more.",
-    "best-metric-absent": "The checkpoint has no best_metric: a resumed run overwrites its best model.",
-    "best-metric-unset": "The checkpoint's best_metric was never set: a resumed run overwrites its best model.",
-    "resume-blocked": "The run cannot be resumed from this checkpoint.",
-    "old-trainer-loses": "A resume with this trainer loses something.",
-    "latest-unusable": "The newest state of a run is damaged; its best is not.",
-    "direction-suspect": "A run kept the model with its lowest recall: its metric was minimised.",
-    "not-found": "There is no checkpoint where one should be.",
-    "trailing-bytes": "A data file is longer than its tensors.",
-    "no-checksums": "The format has no checksums: damage to values cannot be seen.",
-}
 
 
 def sarif_log(checks: Sequence[Check], command: str, base: str = os.curdir) -> str:
@@ -63,8 +46,12 @@ def sarif_log(checks: Sequence[Check], command: str, base: str = os.curdir) -> s
 
 
 def _rule(identity: str) -> dict[str, Any]:
-    words = _RULES.get(identity, f"{identity.replace('-', ' ').capitalize()}.")
-    return {"id": identity, "shortDescription": {"text": words}, "fullDescription": {"text": words}}
+    known = ALL.get(identity)
+    if known is None:  # an error of an evaluator that is none of ours
+        words = {"text": f"{identity.replace('-', ' ').capitalize()}."}
+        return {"id": identity, "shortDescription": words, "fullDescription": words}
+    words = {"text": known.meaning}
+    return {"id": identity, "shortDescription": words, "fullDescription": words, "help": {"text": known.advice}}
 
 
 def _result(check: Check, finding: Finding, rule: int, base: str) -> dict[str, Any]:

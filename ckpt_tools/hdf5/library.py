@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ckpt_tools.errors import CkptError, CorruptError, UnsafeError, UnsupportedError
+from ckpt_tools.format import stored_best
 from ckpt_tools.format.overlay import Overlay, Patch
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ _TEXTS = ("model_config",)
 # What is longer is no version.
 _MOST_VERSION = 32
 # Under these names the root has the value of its best, and what that means: see `ckpt_tools.operations.keras_values`.
-VALUE, MEANING = "best_metric", "best_metric_meaning"
+VALUE, MEANING = stored_best.BEST_METRIC, stored_best.BEST_METRIC_MEANING
 # An attribute has less than 64 KiB.
 MOST_MEANING = 32 << 10
 

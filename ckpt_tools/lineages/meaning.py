@@ -7,10 +7,11 @@ from typing import Any
 
 from ckpt_tools.format.object_graph import VALUE_SUFFIX
 from ckpt_tools.format.strings import decode_strings
+from ckpt_tools.lineages.names import BEST_METRIC_MEANING
 from ckpt_tools.lineages.scalars import is_close
 from ckpt_tools.readers.base import Checkpoint
 
-NAME = "best_metric_meaning"
+NAME = BEST_METRIC_MEANING
 FIELDS = ("name", "mode", "unit", "step", "value", "evidence")
 MOST_BYTES = 1 << 16
 _MOST_SHOWN = 200

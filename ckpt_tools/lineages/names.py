@@ -10,13 +10,15 @@ of this project's trainer, without TensorFlow's ``/.ATTRIBUTES/VARIABLE_VALUE``.
 
 from __future__ import annotations
 
+from ckpt_tools.format import stored_best
+
 MODEL = "model/"
 MOMENTS = ("m", "v")
 STEP = "optimizer/step"
 LEARNING_RATE = "optimizer/learning_rate"
-BEST_METRIC = "best_metric"
+BEST_METRIC = stored_best.BEST_METRIC
 # Beside a best that was backfilled: a scalar string of JSON that says what the value measures.
-BEST_METRIC_MEANING = f"{BEST_METRIC}_meaning"
+BEST_METRIC_MEANING = stored_best.BEST_METRIC_MEANING
 SAVE_COUNTER = "save_counter"
 METRIC, CONFIG, DATA = "state/metric", "state/config", "state/data"
 

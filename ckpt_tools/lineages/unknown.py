@@ -46,7 +46,7 @@ def best_of(checkpoint: Checkpoint, roles: Roles, declared: str | None = None) -
     if meant is None:
         return BestMetric("absent", others=others)
     value = float(values[meant])
-    meaning = describe(meaning_beside(checkpoint, meant), value) if names[meant] == "best_metric" else None
+    meaning = describe(meaning_beside(checkpoint, meant), value) if names[meant] == BEST_METRIC else None
     return BestMetric(
         "unset" if is_start_value(values[meant]) else "present",
         value,

@@ -13,6 +13,7 @@ from ckpt_tools.errors import CkptError, UsageError
 from ckpt_tools.findings import Finding
 from ckpt_tools.fs import paths
 from ckpt_tools.lineages import identify
+from ckpt_tools.lineages.names import BEST_METRIC
 from ckpt_tools.lineages.tensor_names import bare, tell_roles
 from ckpt_tools.lineages.unknown import best_of
 from ckpt_tools.operations.backfilling import Options, Outcome, backfill, failed
@@ -141,7 +142,7 @@ def _settled(run: Run, options: Options) -> Row | None:
             if not (options.from_logs or options.evaluation):
                 return Row("skipped", Outcome(run.path, "not a checkpoint of a known trainer: left alone", run.prefix))
             if told.status == "present" and not options.force:
-                sentence = f"has {bare(told.key or 'best_metric')} {told.value:.6g} already: left alone"
+                sentence = f"has {bare(told.key or BEST_METRIC)} {told.value:.6g} already: left alone"
                 return Row("had-it", Outcome(run.path, sentence, run.prefix, value=told.value))
             return None
         assert lineage is not None

@@ -26,6 +26,13 @@ GUIDE = Path(__file__).parents[3] / "docs" / "how-to" / "best-checkpoint.md"
 KINDS = ["keras", "tf_keras", "manager", "saver"]
 
 
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    if request.param == "tf_keras":
+        pytest.importorskip("tf_keras")
+    return str(request.param)
+
+
 def start(kind: str, directory: Path, *values: float) -> subprocess.Popen[str]:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "TF_CPP_MIN_LOG_LEVEL": "3"}
     command = [sys.executable, course.__file__, kind, str(directory), *map(str, values)]
@@ -33,8 +40,6 @@ def start(kind: str, directory: Path, *values: float) -> subprocess.Popen[str]:
 
 
 def train(kind: str, directory: Path, *values: float) -> None:
-    if kind == "tf_keras":
-        pytest.importorskip("tf_keras")
     course.train(kind, str(directory), values)
 
 
@@ -57,7 +62,6 @@ def check(directory: Path) -> Any:
     return state
 
 
-@pytest.mark.parametrize("kind", KINDS)
 def test_a_restart_remembers_the_best_and_goes_on_from_the_newest(kind: str, tmp_path: Path) -> None:
     train(kind, tmp_path / "run", 0.5, 0.3)
     first = check(tmp_path / "run")
@@ -74,7 +78,6 @@ def test_a_restart_remembers_the_best_and_goes_on_from_the_newest(kind: str, tmp
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
 def test_killed_at_random_moments_the_best_is_whole_and_never_worse(kind: str, tmp_path: Path) -> None:
     chance = random.Random(kind)
     best = 0.0

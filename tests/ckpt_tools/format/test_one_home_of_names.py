@@ -18,7 +18,7 @@ HOMES = {
     r"(^|/|\\)\.ckpt-tools|\.ckpt-tools$": "ckpt_tools/format/filenames.py",
     r"_temp\b|tempstate|\.tmp\b": "ckpt_tools/format/filenames.py",
     r"keras_ckpt": "ckpt_tools/runs/experiments.py",
-    r"best_metric(_meaning)?$": "ckpt_tools/lineages/names.py",
+    r"best_metric(_meaning|\.json)?$": "ckpt_tools/format/stored_best.py",
 }
 
 
