@@ -47,8 +47,9 @@ def demo(
 
 def _text(found: Demonstration) -> Iterator[RenderableType]:
     yield Text(f"{safe(found.directory)}: an old experiment with its logs and data, {_files(found)}")
-    experiment, data = (shlex.quote(p) for p in (found.experiment, os.path.join(found.directory, "data")))
-    for command in (f"ckpt inspect {experiment}", f"ckpt backfill {experiment} --data {data}"):
+    data = os.path.join(found.directory, "data")
+    look = f"ckpt inspect {shlex.quote(found.experiment)}"
+    for command in (look, f"ckpt backfill {shlex.quote(found.experiment)} --data {shlex.quote(data)}"):
         yield Text.assemble(("  next: ", "bold"), safe(command))
 
 

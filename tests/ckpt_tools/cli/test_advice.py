@@ -327,10 +327,14 @@ def backups_that_are_all_that_is_left(here: Path) -> list[str]:
 
 
 @case(7)
-def a_keras_file_that_nothing_tells_the_value_of(here: Path) -> list[str]:
-    with h5py.File(here / "w.h5", "w") as file:
-        file["model_weights/dense/dense/kernel:0"] = KERNEL
-    return ["backfill", str(here / "w.h5")]
+def a_file_that_no_value_is_written_to(here: Path) -> list[str]:
+    assert run(["export", plain(here), str(here / "x.safetensors"), "--quiet"]) == 0
+    return ["backfill", str(here / "x.safetensors"), "--value", "0.5", "--metric", "auc", "--mode", "max"]
+
+
+@case(0)
+def an_experiment_to_try_everything_on(here: Path) -> list[str]:
+    return ["demo", str(here / "demo")]
 
 
 @case(3, 0, 1)

@@ -122,7 +122,6 @@ SCENARIOS: list[tuple[list[str], int, int | None]] = [
     (["audit", "root", "--sort", "bestt"], 2, None),
     (["backfill", "plain"], 7, None),
     (["backfill", "plain", "--from-logs"], 3, None),
-    (["backfill", "w.h5", "--value", "0.5"], 7, 0),
     (["backfill", RUN, "--data", "nothing"], 3, None),
     (["backfill", RUN, "--value", "7"], 2, 0),
     (["explain", "it does not work", "plain"], 3, 0),
