@@ -65,16 +65,29 @@ def end_of_output(code: int) -> int:
     except StorageError as error:
         with if_heard():
             print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+        code = error.exit_code
+    try:
+        sys.stderr.flush()
+    except OSError:
+        # What is still in its buffer fails once more as Python ends, which makes the exit code 120.
+        if not _to_nowhere(sys.stderr):
+            sys.stderr = _nowhere()
     return code
 
 
 def _go_on_unheard() -> None:
     """Python must not complain at exit about what it could not write."""
-    try:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (OSError, ValueError):
+    if not _to_nowhere(sys.stdout):
         sys.stdout = _nowhere()
+
+
+def _to_nowhere(stream: TextIO) -> bool:
+    """Whether what is written to a stream from now on, and what waits in its buffer, is nobody's."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _nowhere() -> TextIO:
