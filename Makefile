@@ -87,8 +87,8 @@ constraints: $(STAMP)
 	$(MAKE) hashes
 
 # make hashes  renew requirements/*.txt: the versions of constraints.txt with the digest of every file (pip --require-hashes)
-COMPILE = $(BIN)/uv pip compile --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
-  --no-emit-find-links --no-header --no-annotate --upgrade --quiet -c constraints.txt
+COMPILE = $(BIN)/uv pip compile --universal --python-version 3.10 --generate-hashes \
+  --no-emit-find-links --no-header --no-annotate --upgrade --quiet -c constraints.txt --no-emit-index-url
 hashes: $(STAMP)
 	$(BIN)/python -m pip install --quiet uv
 	mkdir -p requirements

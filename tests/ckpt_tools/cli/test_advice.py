@@ -7,6 +7,7 @@ situation here leads to is found (`test_every_place_that_advises_a_command_was_l
 from __future__ import annotations
 
 import ast
+import itertools
 import os
 import re
 import shlex
@@ -30,8 +31,6 @@ from ckpt_tools.analysis.newest import newest_whole
 from ckpt_tools.cli import run
 from ckpt_tools.errors import CorruptError
 from ckpt_tools.readers import Bundle
-
-pytestmark = pytest.mark.xdist_group("advice")
 
 SOURCES = Path(ckpt_tools.__file__).parent
 KERNEL = np.ones((2, 3), np.float32)
@@ -377,14 +376,11 @@ def a_metric_that_two_lines_could_mean(here: Path) -> list[str]:
     return [guard, run_, "--metric", "recall", *command]
 
 
-def test_a_change_in_place_says_how_it_is_taken_back(
-    here: Path, quoting: set[Place], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_change_in_place_says_how_it_is_taken_back(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     prefix = build_bundle(
         here / "m", {"dense/kernel": KERNEL, "dense/kernel/Adam": KERNEL, "dense/kernel/Adam_1": KERNEL}
     )
     assert run(["slim", prefix, "--in-place"]) == 0
-    LED_TO.update(quoting)
     (advice,) = [line for line in said(capsys).splitlines() if " takes this back" in line]
     command = advice.partition("the originals are kept: ")[2].partition(" takes this back")[0]
     assert follow(command) == 0
@@ -393,7 +389,7 @@ def test_a_change_in_place_says_how_it_is_taken_back(
 
 
 @pytest.mark.parametrize("other", [True, False])
-def test_a_newest_that_is_damaged(here: Path, quoting: set[Place], other: bool) -> None:
+def test_a_newest_that_is_damaged(here: Path, other: bool) -> None:
     if other:
         plain(here, "ckpt-1")
     damaged = plain(here, "ckpt-2")
@@ -408,7 +404,6 @@ def test_a_newest_that_is_damaged(here: Path, quoting: set[Place], other: bool) 
         with pytest.raises(CorruptError) as caught:
             newest_whole(str(here))
         advice = caught.value.hint
-    LED_TO.update(quoting)
     assert advice is not None
     assert follow(advice) in (0, 1)
 
@@ -443,18 +438,11 @@ def quoting(monkeypatch: pytest.MonkeyPatch) -> set[Place]:
     return seen
 
 
-LED_TO: set[Place] = set()
-
-
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_what_is_advised_can_be_typed(
-    case: Case, here: Path, quoting: set[Place], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_is_advised_can_be_typed(case: Case, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = case.typed(here)
     capsys.readouterr()
-    quoting.clear()
     assert typed(words) == case.code
-    LED_TO.update(quoting)
     advice = [line.split("next: ", 1)[1] for line in said(capsys).splitlines() if "next: " in line]
     assert advice
     for command in dict.fromkeys(advice):
@@ -509,10 +497,23 @@ def places() -> Iterator[Place]:
                 )
 
 
-def test_every_place_that_advises_a_command_was_led_to() -> None:
-    if not LED_TO:
-        pytest.skip("alone, without the situations above")
-    missing = sorted(set(places()) - LED_TO)
+def test_every_place_that_advises_a_command_was_led_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quoting: set[Place], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = (tmp_path / str(number) for number in itertools.count())
+
+    def anew() -> Path:
+        here = next(folders)
+        here.mkdir()
+        monkeypatch.chdir(here)
+        return here
+
+    for case in CASES:
+        typed(case.typed(anew()))
+    test_a_change_in_place_says_how_it_is_taken_back(anew(), capsys)
+    for other in (True, False):
+        test_a_newest_that_is_damaged(anew(), other)
+    missing = sorted(set(places()) - quoting)
     assert not missing, f"no situation leads to: {missing}"
 
 
