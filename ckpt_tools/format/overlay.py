@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from ckpt_tools.errors import UnsafeError
+from ckpt_tools.format.seekable import Seekable
 
 # A change is of a few words in the metadata of a file: what writes more does something else.
 MAX_BYTES, MAX_PIECES = 1 << 20, 4096
@@ -28,7 +28,7 @@ class Patch:
         return sum(len(data) for _, data in self.pieces)
 
 
-class Overlay(io.RawIOBase):
+class Overlay(Seekable):
     """A file object to read from and write into; ``patch`` is what was written.
 
     Args:
@@ -43,27 +43,15 @@ class Overlay(io.RawIOBase):
         self._kept = self._size = size
         self._pieces: list[tuple[int, bytes]] = []
         self._written = 0
-        self._position = 0
 
     def patch(self) -> Patch:
         return Patch(self._kept, self._size, tuple(self._pieces))
 
-    def readable(self) -> bool:
-        return True
-
     def writable(self) -> bool:
         return True
 
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
-        self._position = max(0, base + offset)
-        return self._position
+    def _end(self) -> int:
+        return self._size
 
     def readinto(self, buffer: Any) -> int:
         start = self._position

@@ -11,7 +11,6 @@ What it answers is believed no more than the file is: JSON and lengths, no pickl
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import os
 import signal
@@ -22,6 +21,7 @@ from collections import OrderedDict
 from typing import IO, Any
 
 from ckpt_tools.errors import CkptError, CorruptError
+from ckpt_tools.format.seekable import Seekable
 from ckpt_tools.hdf5.library import Library
 
 FRAME = struct.Struct("<cQ")
@@ -57,29 +57,17 @@ def read_frame(file: IO[bytes], limit: int) -> tuple[bytes, bytes] | None:
     return kind, content
 
 
-class _Asked(io.RawIOBase):
+class _Asked(Seekable):
     """A file whose bytes the parent has; the blocks read last are kept."""
 
     def __init__(self, server: Server, file: int, size: int) -> None:
         self._server = server
         self._file = file
         self._size = size
-        self._position = 0
         self._blocks: OrderedDict[int, bytes] = OrderedDict()
 
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
-        self._position = max(0, base + offset)
-        return self._position
+    def _end(self) -> int:
+        return self._size
 
     def readinto(self, buffer: Any) -> int:
         data = self.at(self._position, max(0, min(len(buffer), self._size - self._position)))

@@ -17,6 +17,7 @@ from ckpt_tools.errors import CorruptError, UnsupportedError, UsageError
 from ckpt_tools.format.bundle import OBJECT_GRAPH_KEY
 from ckpt_tools.format.filenames import index_name
 from ckpt_tools.format.object_graph import pruned
+from ckpt_tools.format.seekable import Seekable
 from ckpt_tools.fs import durable, local, paths
 from ckpt_tools.readers import Bundle, Checkpoint, open_checkpoint
 from ckpt_tools.transactions import Plan, Value
@@ -151,29 +152,19 @@ def _write_archive(path: str, file: IO[bytes], keep: Collection[str], given: Map
         archive.close()
 
 
-class _Stream(io.RawIOBase):
+class _Stream(Seekable):
     """A file that the HDF5 library may only read."""
 
     def __init__(self, file: local.RandomAccessFile) -> None:
-        self._file, self._at = file, 0
+        self._file = file
 
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._at = offset + (0, self._at, self._file.size)[whence]
-        return self._at
+    def _end(self) -> int:
+        return self._file.size
 
     def readinto(self, buffer: Any) -> int:
-        size = max(0, min(len(buffer), self._file.size - self._at))
-        buffer[:size] = self._file.read(self._at, size)
-        self._at += size
+        size = max(0, min(len(buffer), self._file.size - self._position))
+        buffer[:size] = self._file.read(self._position, size)
+        self._position += size
         return size
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import io
 from typing import Protocol
 
 from ckpt_tools.errors import CkptError, CorruptError
+from ckpt_tools.format.seekable import Seekable
 from ckpt_tools.fs.paths import File
 
 
@@ -49,27 +49,15 @@ class Memory:
         return self._data[offset : offset + size]
 
 
-class Stream(io.RawIOBase):
+class Stream(Seekable):
     """The file object that libraries want. Its last error is kept: they replace it by one of their own."""
 
     def __init__(self, source: Bytes) -> None:
         self._source = source
-        self._position = 0
         self.error: CkptError | None = None
 
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._source.size}[whence]
-        self._position = max(0, base + offset)
-        return self._position
+    def _end(self) -> int:
+        return self._source.size
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         wanted = max(0, min(len(buffer), self._source.size - self._position))
