@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ckpt_tools.errors import CkptError, CorruptError, UnsafeError, UnsupportedError
-from ckpt_tools.format import stored_best
 from ckpt_tools.format.overlay import Overlay, Patch
+from ckpt_tools.format.stored_best import BEST_METRIC, BEST_METRIC_MEANING
 
 if TYPE_CHECKING:
     import h5py
@@ -45,8 +45,6 @@ _LISTS = re.compile(r"(?P<name>layer_names|weight_names)(?P<part>\d*)")
 _TEXTS = ("model_config",)
 # What is longer is no version.
 _MOST_VERSION = 32
-# Under these names the root has the value of its best, and what that means: see `ckpt_tools.operations.keras_values`.
-VALUE, MEANING = stored_best.BEST_METRIC, stored_best.BEST_METRIC_MEANING
 # An attribute has less than 64 KiB.
 MOST_MEANING = 32 << 10
 
@@ -85,7 +83,10 @@ class Library:
         """All datasets; and what is kept in the root itself: the version of Keras, a best value and its meaning."""
         with translated():
             version = _short_text(self._file, "keras_version")
-            value, meaning = _number(self._file, VALUE), _short_text(self._file, MEANING, MOST_MEANING)
+            value, meaning = (
+                _number(self._file, BEST_METRIC),
+                _short_text(self._file, BEST_METRIC_MEANING, MOST_MEANING),
+            )
         said = None if value is None else {"value": value, "meaning": meaning}
         return {"legacy": self._legacy, "tensors": self._rows, "keras_version": version, "best": said}
 

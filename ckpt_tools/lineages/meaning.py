@@ -11,7 +11,6 @@ from ckpt_tools.lineages.names import BEST_METRIC_MEANING
 from ckpt_tools.lineages.scalars import is_close
 from ckpt_tools.readers.base import Checkpoint
 
-NAME = BEST_METRIC_MEANING
 FIELDS = ("name", "mode", "unit", "step", "value", "evidence")
 MOST_BYTES = 1 << 16
 _MOST_SHOWN = 200
@@ -23,7 +22,7 @@ def meaning_beside(checkpoint: Checkpoint, key: str) -> str | None:
     Raises what reading raises.
     """
     ending = VALUE_SUFFIX if key.endswith(VALUE_SUFFIX) else ""
-    stored = f"{key.removesuffix(ending).rpartition('/')[0]}/{NAME}".lstrip("/") + ending
+    stored = f"{key.removesuffix(ending).rpartition('/')[0]}/{BEST_METRIC_MEANING}".lstrip("/") + ending
     info = checkpoint.tensors.get(stored)
     if info is None or info.dtype != "string" or info.shape != () or not checkpoint.format.startswith("bundle"):
         return None

@@ -22,6 +22,7 @@ from ckpt_tools.errors import NotFoundError, UnsupportedError, UsageError
 from ckpt_tools.findings import Finding
 from ckpt_tools.format.bundle import OBJECT_GRAPH_KEY
 from ckpt_tools.format.object_graph import VALUE_SUFFIX, add_variable
+from ckpt_tools.format.stored_best import BEST_METRIC_MEMBER
 from ckpt_tools.lineages.base import BestMetric, float32
 from ckpt_tools.lineages.declared.roles import key_of, roles_of
 from ckpt_tools.lineages.declared.trust import require_trust
@@ -32,7 +33,6 @@ from ckpt_tools.lineages.unknown import best_of, step_of
 from ckpt_tools.operations.command_evaluator import CommandEvaluation, measure
 from ckpt_tools.operations.weight_files import KERAS
 from ckpt_tools.readers import Bundle, Checkpoint
-from ckpt_tools.readers.archives import BEST
 from ckpt_tools.runs.declared_history import choose_declared, history_of, value_declared
 from ckpt_tools.runs.declared_run import DeclaredRun
 from ckpt_tools.runs.metric_history import from_name
@@ -141,7 +141,7 @@ def _as_declared(checkpoint: Checkpoint, options: Options, run: DeclaredRun | No
 
 
 def _is_ours(key: str | None) -> bool:
-    return key is not None and bare(key) in (BEST_METRIC, BEST)
+    return key is not None and bare(key) in (BEST_METRIC, BEST_METRIC_MEMBER)
 
 
 def _stored(checkpoint: Checkpoint, best: BestMetric, options: Options) -> BestMetric:

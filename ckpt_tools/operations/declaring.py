@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from ckpt_tools.errors import CkptError, UsageError
-from ckpt_tools.format.filenames import DECLARATION
+from ckpt_tools.format.filenames import DECLARATION, KERAS_ENDINGS
 from ckpt_tools.fs import durable, paths
 from ckpt_tools.lineages.declared.grammar import Declaration
 from ckpt_tools.lineages.declared.lookup import read_declaration, recognised
@@ -21,7 +21,6 @@ from ckpt_tools.runs.metric_history import MetricHistory, choose, read_history
 
 _LEVELS = 3
 _MOST_PLACES = 200
-_KERAS = (".h5", ".hdf5", ".keras")
 _BEST = re.compile(r"(?<![^\W_])best(?![^\W_])", re.IGNORECASE)
 # Counting a save: its name without it is what all of them share.
 _COUNT = re.compile(r"(?<=[-_.])\d+(?=$|\.)")
@@ -118,7 +117,7 @@ def _saves(directory: str) -> Iterator[str]:
             path = os.path.join(here, name)
             if status.directory and depth < _LEVELS and not paths.is_link(path) and not name.startswith("."):
                 waiting.append((path, depth + 1))
-            elif name.endswith(_KERAS):
+            elif name.endswith(KERAS_ENDINGS):
                 yield path
 
 

@@ -16,10 +16,10 @@ from functools import partial
 from typing import Any
 
 from ckpt_tools.errors import CorruptError, UnsupportedError, UsageError
+from ckpt_tools.format.stored_best import BEST_METRIC, BEST_METRIC_MEANING, BEST_METRIC_MEMBER
 from ckpt_tools.fs import local
-from ckpt_tools.hdf5.library import MEANING, MOST_MEANING, VALUE
+from ckpt_tools.hdf5.library import MOST_MEANING
 from ckpt_tools.readers import Checkpoint, open_checkpoint
-from ckpt_tools.readers.archives import BEST
 from ckpt_tools.readers.keras_h5 import Hdf5Checkpoint
 from ckpt_tools.readers.keras_zip import KerasZip
 from ckpt_tools.transactions import FilePlan, patched
@@ -53,15 +53,15 @@ def plan_value(
     if archive is not None:
         if dataset is not None:
             raise UnsupportedError("a variable in a .keras archive is not changed in place", path=path, key=dataset)
-        patch = archive.with_member(BEST, text.encode())
-        changes = [Change(BEST, _action(checkpoint), "float64", (), value)]
+        patch = archive.with_member(BEST_METRIC_MEMBER, text.encode())
+        changes = [Change(BEST_METRIC_MEMBER, _action(checkpoint), "float64", (), value)]
     else:
         edits: list[dict[str, Any]] = []
         changes = []
         if meaning is not None:
-            edits += [{"attribute": VALUE, "number": value}, {"attribute": MEANING, "text": text}]
-            changes += [Change(VALUE, _action(checkpoint), "float64", (), value)]
-            changes += [Change(MEANING, _action(checkpoint), "string", (), text)]
+            edits += [{"attribute": BEST_METRIC, "number": value}, {"attribute": BEST_METRIC_MEANING, "text": text}]
+            changes += [Change(BEST_METRIC, _action(checkpoint), "float64", (), value)]
+            changes += [Change(BEST_METRIC_MEANING, _action(checkpoint), "string", (), text)]
         if dataset is not None:
             edits += [{"dataset": dataset, "number": value}]
             changes += [Change(dataset, "replace", checkpoint.tensors[dataset].dtype, (), value)]

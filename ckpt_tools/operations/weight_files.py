@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 from ckpt_tools import transactions
 from ckpt_tools.errors import CorruptError, UnsupportedError, UsageError
 from ckpt_tools.format.bundle import OBJECT_GRAPH_KEY
-from ckpt_tools.format.filenames import index_name
+from ckpt_tools.format.filenames import KERAS_ENDINGS, index_name
 from ckpt_tools.format.object_graph import pruned
 from ckpt_tools.format.seekable import Seekable
 from ckpt_tools.fs import durable, local, paths
@@ -101,7 +101,7 @@ def write_keras(
     """
     given = values or {}
     ending = next(end for end in (".keras", ".weights.h5", "") if checkpoint.prefix.endswith(end))
-    if not out.endswith(ending or (".h5", ".hdf5", ".keras")):
+    if not out.endswith(ending or KERAS_ENDINGS):
         raise UsageError(f"{out}: the name must end in {ending or '.h5'}, as that of the file it is made from")
     if local.is_there(out):
         raise UsageError("there is such a file already", path=out, hint="name a new one")

@@ -7,7 +7,6 @@ import struct
 import zipfile
 
 from ckpt_tools.errors import CorruptError
-from ckpt_tools.format import stored_best
 from ckpt_tools.format.filenames import bundle_part
 from ckpt_tools.fs import paths
 from ckpt_tools.readers.kinds import AS_SAFETENSORS, EXPORTED, PASS_OTHER, UNPACK, Kind
@@ -15,8 +14,6 @@ from ckpt_tools.readers.window import Stream
 
 WEIGHTS = "model.weights.h5"
 WEIGHT_MAP = "model.weights.json"
-# The best value that a backfill puts beside the weights.
-BEST = stored_best.BEST_METRIC_MEMBER
 
 
 def zip_stranger(path: str) -> Kind | None:

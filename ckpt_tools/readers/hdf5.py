@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from ckpt_tools.errors import CorruptError, UnsupportedError
 from ckpt_tools.format.overlay import MAX_BYTES, Patch
+from ckpt_tools.format.stored_best import BEST_METRIC
 from ckpt_tools.hdf5 import client
-from ckpt_tools.hdf5.library import MAX_EXPANSION, MAX_EXPANSION_FREE, VALUE
+from ckpt_tools.hdf5.library import MAX_EXPANSION, MAX_EXPANSION_FREE
 from ckpt_tools.readers.base import StoredBest, TensorInfo
 from ckpt_tools.readers.common import CHUNK, error_context
 from ckpt_tools.readers.window import Bytes
@@ -87,7 +88,7 @@ class Hdf5File:
         said, self.best = outline["best"], None
         if said is not None:
             meaning = said["meaning"]
-            self.best = StoredBest(float(said["value"]), VALUE, None if meaning is None else str(meaning))
+            self.best = StoredBest(float(said["value"]), BEST_METRIC, None if meaning is None else str(meaning))
 
     def attributes(self) -> tuple[tuple[Listed, ...], dict[str, str]]:
         """Keras' lists of what the file should hold, and the configuration of its model where it has one.

@@ -22,8 +22,9 @@ from dataclasses import dataclass
 
 from ckpt_tools.errors import CorruptError, NotFoundError, UnsafeError, UnsupportedError
 from ckpt_tools.format.overlay import Overlay, Patch
+from ckpt_tools.format.stored_best import BEST_METRIC_MEMBER
 from ckpt_tools.fs import paths
-from ckpt_tools.readers.archives import BEST, WEIGHT_MAP, WEIGHTS
+from ckpt_tools.readers.archives import WEIGHT_MAP, WEIGHTS
 from ckpt_tools.readers.base import Progress, StoredBest
 from ckpt_tools.readers.common import CHUNK, damage, error_context
 from ckpt_tools.readers.hdf5 import MAX_EXPANSION, MAX_EXPANSION_FREE
@@ -152,17 +153,17 @@ class KerasZip(Hdf5Checkpoint):
 
     @property
     def best(self) -> StoredBest | None:
-        """What the member `BEST` says; None without one, or where it says no finite value."""
-        member = self._archive.members.get(BEST)
+        """What the member `BEST_METRIC_MEMBER` says; None without one, or where it says no finite value."""
+        member = self._archive.members.get(BEST_METRIC_MEMBER)
         if member is None or member.size > _MAX_BEST_BYTES:
             return None
-        source = self._archive.open(BEST)
+        source = self._archive.open(BEST_METRIC_MEMBER)
         text = source.read(0, source.size).decode("utf-8", "replace")
         try:
             value = float(json.loads(text)["value"])
         except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
             return None
-        return StoredBest(value, BEST, text) if math.isfinite(value) else None
+        return StoredBest(value, BEST_METRIC_MEMBER, text) if math.isfinite(value) else None
 
     def with_member(self, name: str, content: bytes) -> Patch:
         """What becomes of the archive when it gets another member, or another content of one; nothing is written.

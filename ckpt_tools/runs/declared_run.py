@@ -6,6 +6,7 @@ Every path that a declaration leads to is asked for again where it is used: noth
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,9 +15,9 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from ckpt_tools.errors import CkptError, NotFoundError, UnsafeError
-from ckpt_tools.format.filenames import DECLARATION
+from ckpt_tools.format.filenames import DECLARATION, KERAS_ENDINGS
 from ckpt_tools.fs import paths
-from ckpt_tools.lineages.declared.lookup import declared_above, is_below, recognised
+from ckpt_tools.lineages.declared.lookup import declared_above, fits, is_below, recognised
 from ckpt_tools.readers.base import Checkpoint
 from ckpt_tools.readers.location import locate, prefixes_in
 
@@ -29,7 +30,6 @@ _MOST_NAMES = 5_000
 _LEVELS = 3
 # Not the digits of a value: ``w.12-0.87``.
 _NUMBER = re.compile(r"(?<![\d.])\d{1,18}(?![\d.]*\d)")
-_KERAS = (".h5", ".hdf5", ".keras")
 
 
 @dataclass(frozen=True)
@@ -105,13 +105,13 @@ class DeclaredRun:
                         found[locate(path)] = None
                     except NotFoundError:  # none, or several without a state file
                         found.update((os.path.join(path, name), None) for name in prefixes_in(path))
-                elif path.endswith(_KERAS):
+                elif path.endswith(KERAS_ENDINGS):
                     found[path] = None
             head, _, last = pattern.rpartition("/")
             for directory in self.find(head) if head else [self.directory]:
                 names = prefixes_in(directory) if paths.is_directory(directory) else []
                 for name in names:
-                    if name == last or fnmatchcase(name, last):
+                    if fits(name, last):
                         found[self._inside(os.path.join(directory, name))] = None
         return list(found)[:_MOST_FOUND]
 
@@ -157,7 +157,7 @@ def _fits(way: list[str], pattern: list[str]) -> bool:
     """Whether a way is what a pattern means, or lies in the directory that it means."""
     if not len(pattern) <= len(way) <= len(pattern) + 1:
         return False
-    return all(part == wanted or fnmatchcase(part, wanted) for part, wanted in zip(way, pattern, strict=False))
+    return all(itertools.starmap(fits, zip(way, pattern, strict=False)))
 
 
 def _walk(directory: str, parts: list[str]) -> Iterator[str]:

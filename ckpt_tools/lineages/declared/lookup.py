@@ -54,6 +54,11 @@ def read_declaration(file: str) -> Declaration:
     return parse(paths.read_file(file, limit=MAX_BYTES), file, presets=preset)
 
 
+def fits(name: str, pattern: str) -> bool:
+    """Whether a declared pattern means a name; one with brackets means itself before it means a class."""
+    return name == pattern or fnmatchcase(name, pattern)
+
+
 def is_below(path: str, directory: str) -> bool:
     """Whether a path is a directory, or lies in it; both normal."""
     return path == directory or path.startswith(os.path.join(directory, ""))
@@ -117,7 +122,7 @@ def _weight(declaration: Declaration) -> int:
 
 
 def _any(names: Iterable[str], pattern: str) -> bool:
-    return pattern in names or any(fnmatchcase(name, pattern) for name in names)
+    return any(fits(name, pattern) for name in names)
 
 
 def _beside(prefix: str) -> Iterator[str]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from ckpt_tools.format.graph import ObjectGraph
+from ckpt_tools.lineages.declared.lookup import fits
 from ckpt_tools.lineages.tensor_names import Described, Role, Roles, bare, tell_roles
 
 if TYPE_CHECKING:
@@ -49,4 +49,4 @@ def untold(tensors: Iterable[str], said: Variables) -> list[str]:
 
 def _fits(key: str, patterns: Iterable[str]) -> bool:
     name = bare(key)
-    return any(name == pattern or fnmatchcase(name, pattern) for pattern in patterns)
+    return any(fits(name, pattern) for pattern in patterns)
