@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from typing import Any, ClassVar, TypedDict
 
-from ckpt_tools.errors import CkptError, CorruptError, UnsafeError, UnsupportedError
+from ckpt_tools.errors import CkptError, CorruptError, NotFoundError, UnsafeError, UnsupportedError
 from ckpt_tools.format.filenames import (
     KERAS_ENDINGS,
     PENDING,
@@ -413,9 +413,10 @@ def entries_in(state: Folder) -> list[Entry]:
     Raises CorruptError for a line that is not JSON, unless it is a last one that was cut off.
     """
     path = state / LEDGER
-    if not local.is_there(path):
+    try:
+        lines = local.read_file(path, limit=MAX_LEDGER_BYTES).decode("utf-8", "replace").split("\n")
+    except NotFoundError:
         return []
-    lines = local.read_file(path, limit=MAX_LEDGER_BYTES).decode("utf-8", "replace").split("\n")
     entries = []
     for number, line in enumerate(lines, start=1):
         if not line.strip():

@@ -15,10 +15,10 @@ from checkpoints import build_bundle, rewrite, snapshot, stored_best
 
 from ckpt_tools.analysis.inspection import inspect
 from ckpt_tools.errors import BusyError
-from ckpt_tools.fs import durable
+from ckpt_tools.fs import durable, local
 from ckpt_tools.readers import Checkpoint, open_checkpoint
 from ckpt_tools.runs.ledger import read_ledger
-from ckpt_tools.transactions import undo
+from ckpt_tools.transactions import pending, undo
 
 
 @pytest.fixture
@@ -72,6 +72,14 @@ def test_a_race(prefix: str, tmp_path: Path) -> None:
     assert not os.path.exists(tmp_path / ".ckpt-tools" / "pending.json")
     undo(prefix, to=read_ledger(str(tmp_path))[0].id)
     assert stored_best(prefix) is None
+
+
+def test_a_journal_that_ends_between_two_looks_is_none(
+    prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rewrite(prefix, 0.25)
+    monkeypatch.setattr(local, "is_there", lambda *_: True)  # as it was a moment ago
+    assert pending(str(tmp_path)) is None
 
 
 def test_readers_see_the_old_or_the_new_while_it_is_rewritten(prefix: str) -> None:
