@@ -17,9 +17,8 @@ from ckpt_tools.analysis.stability import steady
 from ckpt_tools.errors import CkptError, NotFoundError
 from ckpt_tools.findings import Finding
 from ckpt_tools.lineages import identify
-from ckpt_tools.readers import open_checkpoint
 from ckpt_tools.readers.common import damage
-from ckpt_tools.runs.experiments import resolve
+from ckpt_tools.runs.opening import open_meant
 
 # What these commands do, they do for checkpoints whose producer is known.
 _OF_KNOWN_PRODUCERS = ("ckpt backfill ", "ckpt migrate ", "ckpt resume-check ")
@@ -83,7 +82,7 @@ def _checked(path: str, asked: Asked) -> Explanation:
 
 
 def _of_known_producer(path: str) -> bool:
-    with open_checkpoint(resolve(path)) as checkpoint:
+    with open_meant(path) as checkpoint:
         return identify(checkpoint) is not None
 
 

@@ -26,8 +26,8 @@ from ckpt_tools.lineages.naming import KERAS_FILES, Named, by_canonical_name, by
 from ckpt_tools.operations.export_names import harmless
 from ckpt_tools.operations.export_writers import TOP_LEVEL, WRITERS, Content, Written, refusal, side_by_side
 from ckpt_tools.operations.keras_layout import Doubt, KerasModel
-from ckpt_tools.readers import Checkpoint, open_checkpoint
-from ckpt_tools.runs.experiments import resolve
+from ckpt_tools.readers import Checkpoint
+from ckpt_tools.runs.opening import open_meant
 
 Names = Literal["canonical", "stored", "keras"]
 
@@ -105,7 +105,7 @@ def _written(
     """Write to a file that is open already; what an earlier try has written there is forgotten."""
     file.seek(0)
     file.truncate()
-    with open_checkpoint(resolve(path)) as checkpoint:
+    with open_meant(path) as checkpoint:
         chosen = names or _default_names(checkpoint, ending)
         if ending == ".h5" and chosen != "keras":
             raise UsageError(

@@ -119,23 +119,13 @@ def _text(found: Inspection, *, tree: bool) -> Iterator[RenderableType]:
 
 def _history(found: Inspection) -> tuple[str, str]:
     """The metric that the run's logs tell, and its values in one line, the best with its step."""
-    from ckpt_tools.runs.logs import collect
-
-    if found.declared is not None:
-        return _declared_history(found)
-    return "recall", render.history(found.evidence or (collect(found.experiment) if found.experiment else None))
-
-
-def _declared_history(found: Inspection) -> tuple[str, str]:
-    from ckpt_tools.runs.declared_history import logged_best
-
-    chosen = logged_best(found.prefix, found.declared)
-    best = chosen.best if chosen else None
-    if chosen is None or best is None:
+    if found.declared is None:
+        return "recall", render.history(found.evidence)
+    best = found.chosen.best if found.chosen else None
+    if found.chosen is None or best is None:
         return "", ""
-    where = f" at step {best.step}" if best.step is not None else f" in epoch {best.epoch}" if best.epoch else ""
-    values = [each.value for each in chosen.evaluations if math.isfinite(each.value)]
-    return chosen.name, f"{render.sparkline(values)}  best logged {best.value:g}{where}"
+    values = [each.value for each in found.chosen.evaluations if math.isfinite(each.value)]
+    return found.chosen.name, f"{render.sparkline(values)}  best logged {best.value:g}{best.where}"
 
 
 def _format(found: Inspection) -> str:
