@@ -93,6 +93,15 @@ def make_bundle(plan: Plan) -> str | None:
     return None
 
 
+def require_new_file(checkpoint: Checkpoint, out: str) -> None:
+    """Raises UsageError for a file that is there already, or whose name ends otherwise than that of a Keras file."""
+    ending = next(end for end in (".keras", ".weights.h5", "") if checkpoint.prefix.endswith(end))
+    if not out.endswith(ending or KERAS_ENDINGS):
+        raise UsageError(f"{out}: the name must end in {ending or '.h5'}, as that of the file it is made from")
+    if local.is_there(out):
+        raise UsageError("there is such a file already", path=out, hint="name a new one")
+
+
 def write_keras(
     checkpoint: Checkpoint, out: str, keep: Collection[str], values: Mapping[str, np.ndarray] | None = None
 ) -> None:
@@ -102,11 +111,7 @@ def write_keras(
     UsageError for a file that is there already, or a name with another ending.
     """
     given = values or {}
-    ending = next(end for end in (".keras", ".weights.h5", "") if checkpoint.prefix.endswith(end))
-    if not out.endswith(ending or KERAS_ENDINGS):
-        raise UsageError(f"{out}: the name must end in {ending or '.h5'}, as that of the file it is made from")
-    if local.is_there(out):
-        raise UsageError("there is such a file already", path=out, hint="name a new one")
+    require_new_file(checkpoint, out)
     try:
         with durable.created(out) as file:
             _copy(checkpoint.prefix, checkpoint.format, keep, given, file)
