@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from ckpt_tools.cli.app import app
+from ckpt_tools.cli.app import NoLock, app
 from ckpt_tools.cli.completion import complete_path
 from ckpt_tools.console import render
 from ckpt_tools.console.escapes import safe
@@ -37,6 +37,7 @@ def average(
         ),
     ],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be averaged; write nothing.")] = False,
+    no_lock: NoLock = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -56,7 +57,7 @@ def average(
         output.result(done.to_json(), lambda: _text(done))
         return exit_code(done.findings)
 
-    finish(output, body)
+    finish(output, body, lock=not no_lock)
 
 
 def _text(done: Averaged) -> Iterator[RenderableType]:
