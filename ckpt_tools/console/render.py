@@ -13,6 +13,7 @@ from ckpt_tools.findings import Finding
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from ckpt_tools.analysis.mending import Mending
     from ckpt_tools.lineages import BestMetric
     from ckpt_tools.runs.logs import Evidence
 
@@ -36,6 +37,12 @@ def findings(found: Iterable[Finding]) -> Iterator[RenderableType]:
         yield Text.assemble(label, f"{place}: " if place else "", safe(finding.message))
         if finding.fix:
             yield Text.assemble(("  next: ", "bold"), safe(finding.fix))
+
+
+def next_of_many(found: Mending) -> Text:
+    """The one command that mends most of many runs."""
+    what = f"{found.runs} of them are mended by one command" if found.runs > 1 else "to mend one of them"
+    return Text.assemble((what, "dim"), ("\n  next: ", "bold"), safe(found.command))
 
 
 def count(number: int, noun: str) -> str:

@@ -103,10 +103,11 @@ def _root(version: Version = False) -> None:
 
 
 @app.command(
+    rich_help_panel="Train",
     epilog=epilog(
         "trainer train --dataset book --model-type ComiRec-DR --learning-rate 0.005 --exp-name test85",
         "trainer train best_model/book_ComiRec-DR_b128_lr0.005_d64_len20_test85 --resume --max-steps +20000",
-    )
+    ),
 )
 def train(
     experiment: Annotated[
@@ -250,6 +251,7 @@ def train(
             if untrained_best:
                 raise UsageError("--untrained-best means something only in a new run", hint="leave it out")
             target = existing_experiment(experiment, root, exp_name, given)
+            console.phase("reading the checkpoint and the data")
             start = resumed_run(
                 target,
                 source or "best",
@@ -294,7 +296,10 @@ _NumInterest = Annotated[
 _Maxlen = Annotated[int | None, typer.Option(help="Items of history, where nothing tells.", show_default=False)]
 
 
-@app.command(epilog=epilog("trainer evaluate best_model/book_DNN_b128_lr0.001_d64_len20_a --split test --top-n 50"))
+@app.command(
+    rich_help_panel="Measure",
+    epilog=epilog("trainer evaluate best_model/book_DNN_b128_lr0.001_d64_len20_a --split test --top-n 50"),
+)
 def evaluate(
     path: _Path,
     data_dir: _DataDir = None,
@@ -377,7 +382,10 @@ def evaluate(
     finish(console, body)
 
 
-@app.command(epilog=epilog("trainer export best_model/book_DNN_b128_lr0.001_d64_len20_a out --index"))
+@app.command(
+    rich_help_panel="Data in, vectors out",
+    epilog=epilog("trainer export best_model/book_DNN_b128_lr0.001_d64_len20_a out --index"),
+)
 def export(
     path: _Path,
     out: Annotated[str, typer.Argument(help="The directory to write to.", show_default=False)],
@@ -407,10 +415,11 @@ def export(
 
 
 @app.command(
+    rich_help_panel="Data in, vectors out",
     epilog=epilog(
         "trainer prepare UserBehavior.csv --format taobao --dataset taobao",
         "trainer prepare Books.jsonl.gz --format amazon2023 --metadata meta_Books.jsonl.gz --dataset book",
-    )
+    ),
 )
 def prepare(
     source: Annotated[
@@ -512,7 +521,7 @@ def prepare(
     finish(console, body)
 
 
-@app.command(epilog=epilog("trainer baseline --dataset book"))
+@app.command(rich_help_panel="Measure", epilog=epilog("trainer baseline --dataset book"))
 def baseline(
     dataset: Annotated[str, typer.Option(metavar="NAME", help="Names the data files.")] = "book",
     method: Annotated[
@@ -625,11 +634,13 @@ def _new(
     if name is None:
         if not sys.stdin.isatty():
             raise UsageError("a new run needs --exp-name", hint="to continue an old one, add --resume")
-        name = typer.prompt("Experiment name", err=True)
+        with console.held():
+            name = typer.prompt("Experiment name", err=True)
     dataset = given["dataset"] or "book"
     config = override(new_config(recipe, given["variant"], dataset, given["model_type"], UNKNOWN_ITEM_COUNT), given)
     target = new_experiment(root, config, name)
     data_dir = data_dir or default_data_dir(root, dataset)
+    console.phase("reading the data")
     return target, new_run(config, data_dir, untrained_best=untrained_best, progress=console.measured)
 
 
@@ -658,12 +669,14 @@ def _run(
     console.findings(findings)
     # Everything that can be refused has been; only now is TensorFlow worth its seconds.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    console.phase("starting TensorFlow")
     try:
         with held_stderr():
             from trainer.training.loop import train as run
     except ImportError as error:
         raise UnsupportedError(f"TensorFlow is installed, but cannot be imported: {error}", hint=INSTALL) from error
     team = _team(task, console) if distribute else None
+    console.phase("building the model")
     outcome = run(start, target, max_steps, console, team, keep=keep)
     run_state = outcome.run_state
     best = (

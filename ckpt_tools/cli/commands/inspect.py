@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterable, Iterator
 from typing import Annotated
@@ -72,7 +73,8 @@ def inspect(
     output = Output("inspect", path, json=json, quiet=quiet)
 
     def body() -> int:
-        found = ask(path, digest=digest, stats=stats, filter=filter)
+        with output.progress("reading") if digest or stats else contextlib.nullcontext() as progress:
+            found = ask(path, digest=digest, stats=stats, filter=filter, progress=progress)
         code = exit_code(found.findings)
         output.result(found.to_json(), lambda: _text(found, tree=tree), wrong=bool(code))
         return code
