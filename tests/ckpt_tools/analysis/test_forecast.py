@@ -150,7 +150,7 @@ class TestSeveral:
     def test_more_is_said_when_asked_for(self, runs: list[str], capsys: pytest.CaptureFixture[str]) -> None:
         assert run(["resume-check", *runs, "--verbose"]) == 1
         text = capsys.readouterr().out
-        assert text.count("restored  ") == 3
+        assert text.count("  checkpoint  ") == 3
         assert "3 runs: 2 at-risk, 1 safe" in text
 
     def test_the_safe_need_no_reason(self, runs: list[str], capsys: pytest.CaptureFixture[str]) -> None:
