@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from ckpt_tools.console import program
-from ckpt_tools.console.program import Json, Quiet, Version, epilog, finish
+from ckpt_tools.console.program import Json, Lang, Quiet, Version, epilog, finish
 from ckpt_tools.errors import (
     EXIT_INTERRUPTED,
     EXIT_OK,
@@ -98,7 +98,7 @@ def _flag(name: str, text: str, panel: str) -> Any:
 
 
 @app.callback()
-def _root(version: Version = False) -> None:
+def _root(version: Version = False, lang: Lang = None) -> None:
     pass
 
 
