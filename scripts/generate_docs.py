@@ -77,6 +77,9 @@ def run(command: str, directory: Path) -> str:
 
 
 def rendered(document: Path) -> str:
+    """What ``document`` should be now: its commands run, in their order, in a workplace of its own."""
+    if not (_BLOCK.search(document.read_text()) or _FINDINGS.search(document.read_text())):
+        return document.read_text()
     with tempfile.TemporaryDirectory() as place:
         directory = Path(place).resolve()
         workplace(directory)
