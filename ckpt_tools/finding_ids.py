@@ -151,6 +151,9 @@ OF_CKPT: Mapping[str, FindingId] = {
     "no-value": FindingId(
         _NOTE, "The object graph names a variable that has no value, as of one that was never built.", _NOTHING
     ),
+    "not-better": FindingId(
+        _ERROR, "The mean does not lead what it was made from by more than noise: it was not written.", _NOTHING
+    ),
     "not-certain": FindingId(
         _ERROR,
         "What was exported may not be loaded as it was meant.",

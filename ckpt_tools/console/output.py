@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ckpt_tools.console import terminal
 from ckpt_tools.console.escapes import safe
 from ckpt_tools.console.json_text import json_text
+from ckpt_tools.console.language import label, said
 from ckpt_tools.console.pipes import if_heard, while_read
 from ckpt_tools.console.progress import Bars, Drawing
 from ckpt_tools.console.widths import NAME_WIDTH, middle
@@ -143,9 +144,11 @@ class Output:
         """What failed, in words on stderr."""
         from rich.text import Text
 
-        lines = [Text.assemble(("error: ", "bold red"), safe(error))]
+        from ckpt_tools.console import render
+
+        lines = [Text.assemble((label("error", error.id), "bold red"), safe(error.place + said(error.message)))]
         if error.hint:
-            lines.append(Text.assemble(("  next: ", "bold"), safe(error.hint)))
+            lines.append(render.next_step(error.hint))
         self.aside(lambda: lines, wrong=True)
 
     @property

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
 from ckpt_tools.console.escapes import safe
+from ckpt_tools.console.language import LANGUAGES, Language, choose, label
 from ckpt_tools.console.output import Output
 from ckpt_tools.console.pipes import UNWRITTEN, end_of_output, if_heard, open_streams, while_read
 from ckpt_tools.errors import (
@@ -46,6 +47,32 @@ def _version(context: typer.Context, asked: bool) -> None:
 
 Version = Annotated[
     bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+]
+
+
+def _lang(language: str | None) -> None:
+    """Raises typer.BadParameter for a language that is not spoken."""
+    if language is not None and language not in LANGUAGES:
+        raise typer.BadParameter(f"must be one of {', '.join(LANGUAGES)}")
+    if language is not None:
+        choose(cast("Language", language))
+
+
+def take_language(context: Any, option: Any, language: str | None) -> None:  # noqa: ARG001 (click's signature)
+    """The callback of an option ``--lang``."""
+    _lang(language)
+
+
+Lang = Annotated[
+    str | None,
+    typer.Option(
+        "--lang",
+        metavar="en|zh",
+        callback=_lang,
+        is_eager=True,
+        show_default="that of the locale",
+        help="The language of what people read; JSON is always the same.",
+    ),
 ]
 
 # typer carries its own copy of click in some versions: the common base of its usage errors is this.
@@ -85,6 +112,7 @@ def run(app: typer.Typer, given: Sequence[str], output: type[Output]) -> int:
     """Run the command that is given and return its exit code; never raises."""
     for argument in given:
         remember(argument)
+    choose(None)
     try:
         code: Any = app(list(given), prog_name=output.program, standalone_mode=False)
         return EXIT_OK if code is None else int(code)
@@ -103,7 +131,7 @@ def run(app: typer.Typer, given: Sequence[str], output: type[Output]) -> int:
     except CkptError as error:
         # A command shows its own; this one came while an answer was printed.
         with if_heard():
-            print(f"error: {safe(error)}", file=sys.stderr)
+            print(f"{label('error', error.id)}{safe(error)}", file=sys.stderr)
         return error.exit_code
     except MemoryError:
         hint = "close other programs, then run the same command again"

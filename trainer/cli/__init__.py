@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from ckpt_tools.console import program
-from ckpt_tools.console.program import Json, Quiet, Version, epilog, finish
+from ckpt_tools.console.program import Json, Lang, Quiet, Version, epilog, finish
 from ckpt_tools.errors import (
     EXIT_INTERRUPTED,
     EXIT_OK,
@@ -98,7 +98,7 @@ def _flag(name: str, text: str, panel: str) -> Any:
 
 
 @app.callback()
-def _root(version: Version = False) -> None:
+def _root(version: Version = False, lang: Lang = None) -> None:
     pass
 
 
@@ -166,6 +166,30 @@ def train(
     history_dropout: Annotated[
         float | None, _option("Chance of an item of a history to be left out.", "TRAINING", "P", "0; best 0.3")
     ] = None,
+    negatives: Annotated[
+        Literal["log-uniform", "uniform", "in-batch", "mixed"] | None,
+        _option(
+            "Negatives: drawn log-uniform (by frequency) or uniform; in-batch, the other users' targets; or mixed, "
+            "log-uniform and in-batch. All with log-Q correction.",
+            "TRAINING",
+            "NAME",
+            "log-uniform",
+        ),
+    ] = None,
+    hard_negatives: Annotated[
+        float | None, _option("REMI's beta: hard negatives count more.", "TRAINING", "B", "0")
+    ] = None,
+    routing_regularization: Annotated[
+        float | None, _option("REMI's lambda: interests rest on several items.", "TRAINING", "L", "0")
+    ] = None,
+    schedule: Annotated[
+        Literal["constant", "linear", "cosine"] | None,
+        _option("How the rate falls, until --decay-steps.", "TRAINING", "NAME", "constant"),
+    ] = None,
+    warmup_steps: Annotated[int | None, _option("The rate rises so long.", "TRAINING", "N", "0")] = None,
+    decay_steps: Annotated[int | None, _option("The rate falls until then, to 1 %.", "TRAINING", "N", "0")] = None,
+    weight_decay: Annotated[float | None, _option("Of the item table, as AdamW.", "TRAINING", "W", "0")] = None,
+    clip_norm: Annotated[float | None, _option("Largest norm of all gradients.", "TRAINING", "C", "0: any")] = None,
     seed: Annotated[int | None, _option("Decides every random draw.", "TRAINING", "N", "19")] = None,
     distribute: Annotated[
         bool, _flag("--distribute", "Share each batch between all GPUs here, or the workers of TF_CONFIG.", "TRAINING")
@@ -224,6 +248,14 @@ def train(
         "repeated_rows": repeated_rows,
         "min_history": min_history,
         "history_dropout": history_dropout,
+        "negatives": negatives,
+        "hard_negatives": hard_negatives,
+        "routing_regularization": routing_regularization,
+        "schedule": schedule,
+        "warmup_steps": warmup_steps,
+        "decay_steps": decay_steps,
+        "weight_decay": weight_decay,
+        "clip_norm": clip_norm,
         "relu_projection": relu_projection,
         "maxlen": maxlen,
         "batch_size": batch_size,

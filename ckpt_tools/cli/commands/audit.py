@@ -152,7 +152,7 @@ def _text(found: Audit, width: int, cuts: bool) -> Iterator[RenderableType]:
         if row.problem:
             yield Text.assemble((f"{row.health}: ", _HEALTH[row.health]), safe(row.problem))
             if row.fix:
-                yield Text.assemble(("  next: ", "bold"), safe(row.fix))
+                yield render.next_step(row.fix)
         if row.best == "lost":
             words = f"{safe(row.path)}: the best of its log, {row.best_logged:.6f}, is in no checkpoint any more"
             yield Text.assemble(("lost: ", _BEST["lost"]), words)

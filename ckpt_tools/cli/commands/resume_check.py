@@ -15,6 +15,7 @@ from ckpt_tools.cli.app import PathsArgument, app
 from ckpt_tools.cli.checks import Answer, Junit, Sarif, run
 from ckpt_tools.console import render
 from ckpt_tools.console.escapes import safe
+from ckpt_tools.console.language import said
 from ckpt_tools.console.output import Output
 from ckpt_tools.console.program import Json, Quiet, epilog, finish
 from ckpt_tools.findings import Finding, exit_code
@@ -111,38 +112,38 @@ def _findings(found: Forecast) -> tuple[Finding, ...]:
 def _text(found: Forecast, *, several: bool) -> Iterator[RenderableType]:
     if several:
         yield Text(f"{safe(found.path)}:", style="bold")
-    yield Text(safe(found.sentence), style=_STYLE[found.verdict])
+    yield Text(safe(said(found.sentence)), style=_STYLE[found.verdict])
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
-    table.add_row("with", found.trainer)
+    table.add_row(said("with"), found.trainer)
     if found.prefix:
-        table.add_row("checkpoint", Text(safe(found.prefix)))
+        table.add_row(said("checkpoint"), Text(safe(found.prefix)))
     if found.declared:
-        table.add_row("written by", Text(safe(found.declared.declaration.title)))
-        table.add_row("restored", _names(found.restored))
+        table.add_row(said("written by"), Text(safe(found.declared.declaration.title)))
+        table.add_row(said("restored"), _names(found.restored))
         if found.unused:
-            table.add_row("not used", _names(found.unused))
+            table.add_row(said("not used"), _names(found.unused))
         for name, survives in found.survives.items():
-            table.add_row(name.replace("_", " "), "survives" if survives else "starts anew")
+            table.add_row(said(name.replace("_", " ")), said("survives" if survives else "starts anew"))
     if found.lineage:
-        table.add_row("written by", Text(safe(found.lineage.producer)))
-        table.add_row("restored", _names(found.restored))
+        table.add_row(said("written by"), Text(safe(found.lineage.producer)))
+        table.add_row(said("restored"), _names(found.restored))
         if found.converted:
-            table.add_row("rearranged", _names(found.converted))
-        table.add_row("not restored", _names((*found.missing, *found.left)))
+            table.add_row(said("rearranged"), _names(found.converted))
+        table.add_row(said("not restored"), _names((*found.missing, *found.left)))
         if found.unused:
-            table.add_row("not used", _names(found.unused))
+            table.add_row(said("not used"), _names(found.unused))
         for name, survives in found.survives.items():
-            table.add_row(name.replace("_", " "), "survives" if survives else "starts anew")
+            table.add_row(said(name.replace("_", " ")), said("survives" if survives else "starts anew"))
     if found.latest:
-        table.add_row("latest", Text(safe(found.latest)))
+        table.add_row(said("latest"), Text(safe(found.latest)))
     yield Padding(table, (0, 0, 0, 2), expand=False)
     # The sentence above says it already; here only what to do.
     for finding in found.findings:
         if finding.message == found.sentence:
             if finding.fix:
-                yield Text.assemble(("  next: ", "bold"), safe(finding.fix))
+                yield render.next_step(finding.fix)
         else:
             yield from render.findings([finding])
 
