@@ -46,7 +46,7 @@ def test_what_is_printed_stands_above_the_bars() -> None:
     shown = "".join(line.ljust(60) for line in screen.lines)
     for number in range(3):
         assert f"{number}: {LONG}".rstrip() in shown
-        assert f"error: problem {number}" in shown
+        assert f": problem {number}" in shown
     assert "━" in screen.received
     assert "━" not in shown
     assert screen.lines[-2:] == ["done", ""]
