@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from ckpt_tools.runs.metric_history import Chosen
 
 SCHEMA_VERSION = 1
+# Values that are looked at together, for statistics.
+_PIECE = 1 << 22
+
+OnProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -145,7 +149,14 @@ class Inspection:
 
 
 @steady
-def inspect(path: str, *, digest: bool = False, stats: bool = False, filter: str | None = None) -> Inspection:
+def inspect(
+    path: str,
+    *,
+    digest: bool = False,
+    stats: bool = False,
+    filter: str | None = None,
+    progress: OnProgress | None = None,
+) -> Inspection:
     """Open a checkpoint and describe it. What can be read is read; the rest becomes findings.
 
     Args:
@@ -153,11 +164,12 @@ def inspect(path: str, *, digest: bool = False, stats: bool = False, filter: str
         digest: add the SHA-256 of each tensor's value.
         stats: add minimum, maximum, mean and the number of NaNs of each numeric tensor.
         filter: list only the tensors whose stored, canonical or full name matches this glob.
+        progress: told the bytes read for ``digest`` and ``stats``, and those that there are.
 
     Raises: what `readers.open_checkpoint` raises.
     """
     with open_meant(path) as checkpoint:
-        return describe(checkpoint, path, digest=digest, stats=stats, filter=filter)
+        return describe(checkpoint, path, digest=digest, stats=stats, filter=filter, progress=progress)
 
 
 @steady
@@ -171,7 +183,13 @@ def inspect_with_graph(path: str) -> tuple[Inspection, ObjectGraph | None]:
 
 
 def describe(
-    checkpoint: Checkpoint, path: str, *, digest: bool = False, stats: bool = False, filter: str | None = None
+    checkpoint: Checkpoint,
+    path: str,
+    *,
+    digest: bool = False,
+    stats: bool = False,
+    filter: str | None = None,
+    progress: OnProgress | None = None,
 ) -> Inspection:
     """The same of a checkpoint that is open; ``path`` is what it was opened by."""
     findings: list[Finding] = []
@@ -184,7 +202,7 @@ def describe(
     best = _best(checkpoint, lineage, roles, declared, findings)
     stopping = {} if lineage else _try(lambda: stopping_of(checkpoint, roles), findings) or {}
     canonical = {key: name for name, source in (lineage.tensors if lineage else {}).items() for key in source.keys}
-    tensors = []
+    tensors: list[Tensor] = []
     for info in checkpoint.tensors.values():
         name = canonical.get(info.name)
         if filter and not any(
@@ -193,8 +211,10 @@ def describe(
             continue
         role, full_name = _group(name, roles.roles[info.name]), roles.full_names.get(info.name)
         full_name = None if full_name == bare(info.name) else full_name
-        tensor = Tensor(info.name, info.dtype, info.shape, info.nbytes, role.group, name, full_name, role.of)
-        tensors.append(_measure(checkpoint, tensor, digest, stats, findings))
+        tensors.append(Tensor(info.name, info.dtype, info.shape, info.nbytes, role.group, name, full_name, role.of))
+    if digest or stats:
+        told = _Told(progress, (digest + stats) * sum(tensor.nbytes for tensor in tensors))
+        tensors = [_measure(checkpoint, tensor, digest, stats, findings, told) for tensor in tensors]
     experiment = Experiment.containing(checkpoint.prefix)
     findings += _advice(path, lineage, best)
     findings += _stopped(checkpoint.prefix, stopping)
@@ -239,34 +259,51 @@ def _try(question: Any, findings: list[Finding]) -> Any:
         return None
 
 
-def _measure(checkpoint: Checkpoint, tensor: Tensor, digest: bool, stats: bool, findings: list[Finding]) -> Tensor:
-    if not digest and not stats:
-        return tensor
-    sha256 = _try(lambda: checkpoint.digest(tensor.name), findings) if digest else None
-    summary = None
+class _Told:
+    """Who is told how many bytes of all have been looked at."""
+
+    def __init__(self, progress: OnProgress | None, total: int) -> None:
+        self._progress = progress
+        self._total = total
+        self._done = 0
+
+    def more(self, nbytes: int) -> None:
+        self._done += nbytes
+        if self._progress is not None:
+            self._progress(min(self._done, self._total), self._total)
+
+
+def _measure(
+    checkpoint: Checkpoint, tensor: Tensor, digest: bool, stats: bool, findings: list[Finding], told: _Told
+) -> Tensor:
+    sha256 = summary = None
+    if digest:
+        sha256 = _try(lambda: checkpoint.digest(tensor.name), findings)
+        told.more(tensor.nbytes)
     if stats and tensor.dtype not in ("string", "variant", "resource", "bool"):
-        summary = _try(lambda: _stats(checkpoint, tensor.name), findings)
+        summary = _try(lambda: _stats(checkpoint, tensor.name, told), findings)
     return replace(tensor, sha256=sha256, stats=summary)
 
 
-def _stats(checkpoint: Checkpoint, name: str) -> Stats:
+def _stats(checkpoint: Checkpoint, name: str, told: _Told) -> Stats:
+    """In pieces: as float64 all the values of a large table would take several times its bytes of memory."""
     import numpy as np
 
     values = checkpoint.read(name).reshape(-1)
-    if np.iscomplexobj(values):
-        values = np.abs(values)
-    values = values.astype(np.float64, copy=False)
-    nan = np.isnan(values)
-    finite = values[np.isfinite(values)]
-    if not finite.size:
-        return Stats(None, None, None, int(nan.sum()), int(values.size - nan.sum()))
-    return Stats(
-        float(finite.min()),
-        float(finite.max()),
-        float(finite.mean()),
-        int(nan.sum()),
-        int(values.size - finite.size - nan.sum()),
-    )
+    lows, highs, total, count, nan = [], [], 0.0, 0, 0
+    for start in range(0, values.size, _PIECE):
+        stored = values[start : start + _PIECE]
+        piece = (np.abs(stored) if np.iscomplexobj(stored) else stored).astype(np.float64, copy=False)
+        nan += int(np.isnan(piece).sum())
+        finite = piece[np.isfinite(piece)]
+        if finite.size:
+            lows.append(float(finite.min()))
+            highs.append(float(finite.max()))
+            total += float(finite.sum())
+            count += finite.size
+        told.more(stored.nbytes)
+    odd = values.size - count - nan
+    return Stats(min(lows), max(highs), total / count, nan, odd) if count else Stats(None, None, None, nan, odd)
 
 
 def _group(canonical: str | None, role: Role) -> Role:

@@ -31,7 +31,7 @@ from ckpt_tools.operations.weight_files import (
     require_writable_format,
     write_keras,
 )
-from ckpt_tools.readers import Bundle, Checkpoint
+from ckpt_tools.readers import Bundle, Checkpoint, open_checkpoint
 from ckpt_tools.runs.opening import open_meant
 from ckpt_tools.transactions import Plan, Value
 

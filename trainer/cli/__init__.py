@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from ckpt_tools.console import program
-from ckpt_tools.console.program import Json, Quiet, Version, epilog, finish
+from ckpt_tools.console.program import Json, Lang, Quiet, Version, epilog, finish
 from ckpt_tools.errors import (
     EXIT_INTERRUPTED,
     EXIT_OK,
@@ -98,15 +98,16 @@ def _flag(name: str, text: str, panel: str) -> Any:
 
 
 @app.callback()
-def _root(version: Version = False) -> None:
+def _root(version: Version = False, lang: Lang = None) -> None:
     pass
 
 
 @app.command(
+    rich_help_panel="Train",
     epilog=epilog(
         "trainer train --dataset book --model-type ComiRec-DR --learning-rate 0.005 --exp-name test85",
         "trainer train best_model/book_ComiRec-DR_b128_lr0.005_d64_len20_test85 --resume --max-steps +20000",
-    )
+    ),
 )
 def train(
     experiment: Annotated[
@@ -165,6 +166,30 @@ def train(
     history_dropout: Annotated[
         float | None, _option("Chance of an item of a history to be left out.", "TRAINING", "P", "0; best 0.3")
     ] = None,
+    negatives: Annotated[
+        Literal["log-uniform", "uniform", "in-batch", "mixed"] | None,
+        _option(
+            "Negatives: drawn log-uniform (by frequency) or uniform; in-batch, the other users' targets; or mixed, "
+            "log-uniform and in-batch. All with log-Q correction.",
+            "TRAINING",
+            "NAME",
+            "log-uniform",
+        ),
+    ] = None,
+    hard_negatives: Annotated[
+        float | None, _option("REMI's beta: hard negatives count more.", "TRAINING", "B", "0")
+    ] = None,
+    routing_regularization: Annotated[
+        float | None, _option("REMI's lambda: interests rest on several items.", "TRAINING", "L", "0")
+    ] = None,
+    schedule: Annotated[
+        Literal["constant", "linear", "cosine"] | None,
+        _option("How the rate falls, until --decay-steps.", "TRAINING", "NAME", "constant"),
+    ] = None,
+    warmup_steps: Annotated[int | None, _option("The rate rises so long.", "TRAINING", "N", "0")] = None,
+    decay_steps: Annotated[int | None, _option("The rate falls until then, to 1 %.", "TRAINING", "N", "0")] = None,
+    weight_decay: Annotated[float | None, _option("Of the item table, as AdamW.", "TRAINING", "W", "0")] = None,
+    clip_norm: Annotated[float | None, _option("Largest norm of all gradients.", "TRAINING", "C", "0: any")] = None,
     seed: Annotated[int | None, _option("Decides every random draw.", "TRAINING", "N", "19")] = None,
     distribute: Annotated[
         bool, _flag("--distribute", "Share each batch between all GPUs here, or the workers of TF_CONFIG.", "TRAINING")
@@ -223,6 +248,14 @@ def train(
         "repeated_rows": repeated_rows,
         "min_history": min_history,
         "history_dropout": history_dropout,
+        "negatives": negatives,
+        "hard_negatives": hard_negatives,
+        "routing_regularization": routing_regularization,
+        "schedule": schedule,
+        "warmup_steps": warmup_steps,
+        "decay_steps": decay_steps,
+        "weight_decay": weight_decay,
+        "clip_norm": clip_norm,
         "relu_projection": relu_projection,
         "maxlen": maxlen,
         "batch_size": batch_size,
@@ -250,6 +283,7 @@ def train(
             if untrained_best:
                 raise UsageError("--untrained-best means something only in a new run", hint="leave it out")
             target = existing_experiment(experiment, root, exp_name, given)
+            console.phase("reading the checkpoint and the data")
             start = resumed_run(
                 target,
                 source or "best",
@@ -294,7 +328,10 @@ _NumInterest = Annotated[
 _Maxlen = Annotated[int | None, typer.Option(help="Items of history, where nothing tells.", show_default=False)]
 
 
-@app.command(epilog=epilog("trainer evaluate best_model/book_DNN_b128_lr0.001_d64_len20_a --split test --top-n 50"))
+@app.command(
+    rich_help_panel="Measure",
+    epilog=epilog("trainer evaluate best_model/book_DNN_b128_lr0.001_d64_len20_a --split test --top-n 50"),
+)
 def evaluate(
     path: _Path,
     data_dir: _DataDir = None,
@@ -377,7 +414,10 @@ def evaluate(
     finish(console, body)
 
 
-@app.command(epilog=epilog("trainer export best_model/book_DNN_b128_lr0.001_d64_len20_a out --index"))
+@app.command(
+    rich_help_panel="Data in, vectors out",
+    epilog=epilog("trainer export best_model/book_DNN_b128_lr0.001_d64_len20_a out --index"),
+)
 def export(
     path: _Path,
     out: Annotated[str, typer.Argument(help="The directory to write to.", show_default=False)],
@@ -407,10 +447,11 @@ def export(
 
 
 @app.command(
+    rich_help_panel="Data in, vectors out",
     epilog=epilog(
         "trainer prepare UserBehavior.csv --format taobao --dataset taobao",
         "trainer prepare Books.jsonl.gz --format amazon2023 --metadata meta_Books.jsonl.gz --dataset book",
-    )
+    ),
 )
 def prepare(
     source: Annotated[
@@ -512,7 +553,7 @@ def prepare(
     finish(console, body)
 
 
-@app.command(epilog=epilog("trainer baseline --dataset book"))
+@app.command(rich_help_panel="Measure", epilog=epilog("trainer baseline --dataset book"))
 def baseline(
     dataset: Annotated[str, typer.Option(metavar="NAME", help="Names the data files.")] = "book",
     method: Annotated[
@@ -625,11 +666,13 @@ def _new(
     if name is None:
         if not sys.stdin.isatty():
             raise UsageError("a new run needs --exp-name", hint="to continue an old one, add --resume")
-        name = typer.prompt("Experiment name", err=True)
+        with console.held():
+            name = typer.prompt("Experiment name", err=True)
     dataset = given["dataset"] or "book"
     config = override(new_config(recipe, given["variant"], dataset, given["model_type"], UNKNOWN_ITEM_COUNT), given)
     target = new_experiment(root, config, name)
     data_dir = data_dir or default_data_dir(root, dataset)
+    console.phase("reading the data")
     return target, new_run(config, data_dir, untrained_best=untrained_best, progress=console.measured)
 
 
@@ -658,12 +701,14 @@ def _run(
     console.findings(findings)
     # Everything that can be refused has been; only now is TensorFlow worth its seconds.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    console.phase("starting TensorFlow")
     try:
         with held_stderr():
             from trainer.training.loop import train as run
     except ImportError as error:
         raise UnsupportedError(f"TensorFlow is installed, but cannot be imported: {error}", hint=INSTALL) from error
     team = _team(task, console) if distribute else None
+    console.phase("building the model")
     outcome = run(start, target, max_steps, console, team, keep=keep)
     run_state = outcome.run_state
     best = (

@@ -47,7 +47,7 @@ class Calls:
 def counted() -> Iterator[Calls]:
     calls = Calls()
 
-    def found(frame: FrameType) -> None:
+    def found(_: FrameType) -> None:
         calls.found += 1
 
     def sniffed(frame: FrameType) -> None:
