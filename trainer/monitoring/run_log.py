@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from ckpt_tools.fs import durable, local
 from trainer.config import TrainConfig
-from trainer.monitoring.rows import Row
+from trainer.monitoring.rows import LogRow
 
 METRICS = "metrics.jsonl"
 CONFIG = "config.json"
@@ -29,7 +29,7 @@ class RunLog:
         durable.write_atomic(os.path.join(directory, CONFIG), text.encode())
         self._events = tf.summary.create_file_writer(directory)
 
-    def add(self, row: Row) -> None:
+    def add(self, row: LogRow) -> None:
         """One line of ``metrics.jsonl``, durably; the scalars of an evaluation as TensorBoard events."""
         durable.append_line(os.path.join(self._directory, METRICS), json.dumps(row.to_json(), allow_nan=False))
         # A stop repeats the last evaluation; fresh weights are no part of the curve unless they count as a best, or
@@ -44,7 +44,7 @@ class RunLog:
             tf.summary.scalar("eval/hitrate", row.hitrate)
         self._events.flush()
 
-    def rewind(self, step: int, row: Row | None) -> None:
+    def rewind(self, step: int, row: LogRow | None) -> None:
         """Make the log end where the state of ``step`` does: without rows of later steps, and with that state's own.
 
         A run that was killed may have logged what it then could not save, or saved what it did not come to log.
