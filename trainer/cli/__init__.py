@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from ckpt_tools.console import program
-from ckpt_tools.console.program import Json, Quiet, Version, epilog, finish
+from ckpt_tools.console.program import Json, Lang, Quiet, Version, epilog, finish
 from ckpt_tools.errors import (
     EXIT_INTERRUPTED,
     EXIT_OK,
@@ -101,15 +101,16 @@ def _flag(name: str, text: str, panel: str) -> Any:
 
 
 @app.callback()
-def _root(version: Version = False) -> None:
+def _root(version: Version = False, lang: Lang = None) -> None:
     pass
 
 
 @app.command(
+    rich_help_panel="Train",
     epilog=epilog(
         "trainer train --dataset book --model-type ComiRec-DR --learning-rate 0.005 --exp-name test85",
         "trainer train best_model/book_ComiRec-DR_b128_lr0.005_d64_len20_test85 --resume --max-steps +20000",
-    )
+    ),
 )
 def train(
     experiment: Annotated[
@@ -291,6 +292,7 @@ def train(
             if untrained_best:
                 raise UsageError("--untrained-best means something only in a new run", hint="leave it out")
             target = existing_experiment(experiment, root, exp_name, given)
+            console.phase("reading the checkpoint and the data")
             start = resumed_run(
                 target,
                 source or "best",
@@ -335,7 +337,10 @@ _NumInterest = Annotated[
 _Maxlen = Annotated[int | None, typer.Option(help="Items of history, where nothing tells.", show_default=False)]
 
 
-@app.command(epilog=epilog("trainer evaluate best_model/book_DNN_b128_lr0.001_d64_len20_a --split test --top-n 50"))
+@app.command(
+    rich_help_panel="Measure",
+    epilog=epilog("trainer evaluate best_model/book_DNN_b128_lr0.001_d64_len20_a --split test --top-n 50"),
+)
 def evaluate(
     path: _Path,
     data_dir: _DataDir = None,
@@ -418,7 +423,10 @@ def evaluate(
     finish(console, body)
 
 
-@app.command(epilog=epilog("trainer export best_model/book_DNN_b128_lr0.001_d64_len20_a out --index"))
+@app.command(
+    rich_help_panel="Data in, vectors out",
+    epilog=epilog("trainer export best_model/book_DNN_b128_lr0.001_d64_len20_a out --index"),
+)
 def export(
     path: _Path,
     out: Annotated[str, typer.Argument(help="The directory to write to.", show_default=False)],
@@ -448,10 +456,11 @@ def export(
 
 
 @app.command(
+    rich_help_panel="Data in, vectors out",
     epilog=epilog(
         "trainer prepare UserBehavior.csv --format taobao --dataset taobao",
         "trainer prepare Books.jsonl.gz --format amazon2023 --metadata meta_Books.jsonl.gz --dataset book",
-    )
+    ),
 )
 def prepare(
     source: Annotated[
@@ -553,7 +562,7 @@ def prepare(
     finish(console, body)
 
 
-@app.command(epilog=epilog("trainer baseline --dataset book"))
+@app.command(rich_help_panel="Measure", epilog=epilog("trainer baseline --dataset book"))
 def baseline(
     dataset: Annotated[str, typer.Option(metavar="NAME", help="Names the data files.")] = "book",
     method: Annotated[
@@ -629,10 +638,11 @@ def baseline(
 
 
 app.command(
+    rich_help_panel="Train",
     epilog=epilog(
         "trainer sweep --dataset book --model-type ComiRec-SA --exp-name k --grid num_interest=1,4 --seeds 19,20,21 "
         "--max-steps 3000"
-    )
+    ),
 )(sweep)
 
 
@@ -674,11 +684,13 @@ def _new(
     if name is None:
         if not sys.stdin.isatty():
             raise UsageError("a new run needs --exp-name", hint="to continue an old one, add --resume")
-        name = typer.prompt("Experiment name", err=True)
+        with console.held():
+            name = typer.prompt("Experiment name", err=True)
     dataset = given["dataset"] or "book"
     config = override(new_config(recipe, given["variant"], dataset, given["model_type"], UNKNOWN_ITEM_COUNT), given)
     target = new_experiment(root, config, name)
     data_dir = data_dir or default_data_dir(root, dataset)
+    console.phase("reading the data")
     return target, new_run(config, data_dir, untrained_best=untrained_best, progress=console.measured)
 
 
@@ -707,10 +719,12 @@ def _run(
     findings = [*start.findings, *there]
     console.findings(findings)
     # Everything that can be refused has been; only now is TensorFlow worth its seconds.
+    console.phase("starting TensorFlow")
     run = training_loop()
     team = _team(task, console) if distribute else None
     chief = task is None or task.is_chief
     with tracking(log_to if chief else None, target, start.config, console) as tracked:
+        console.phase("building the model")
         outcome = run(start, target, max_steps, Listeners(console, tracked), team, keep=keep)
         return _ended(start, target, outcome, console, closing, findings, tracked, chief=chief, trained=not there)
 

@@ -93,6 +93,7 @@ def sweep(
 
         def train(start: StartingPoint, experiment: Experiment) -> bool:
             console.findings(start.findings)
+            console.phase("starting TensorFlow")
             loop = training_loop()
             with tracking(log_to, experiment, start.config, console) as tracked:
                 outcome = loop(start, experiment, max_steps, Listeners(console, tracked))
