@@ -90,3 +90,13 @@ def test_no_module_hides_behind_a_function_of_its_name() -> None:
             functions = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
             shown = [name for module, name in imported(tree) if module.startswith(f"{package}.") and name != "app"]
             assert not below & {*functions, *shown}, f"{path} hides a module"
+
+
+def test_who_needs_a_known_producer_asks_the_one_door() -> None:
+    """`identify` is for those who have another way with a stranger; the others call `open_identified`."""
+    asking = {path.stem for path in MODULES for _, name in imported(parsed(path)) if name == "identify"}
+    assert asking == {
+        *("opening", "naming", "opened"),
+        *("declaration_check", "explanation", "inspection", "resume_forecast", "shelf"),
+        *("backfilling", "bulk_backfilling", "comparing"),
+    }
