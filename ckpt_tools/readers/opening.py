@@ -10,7 +10,7 @@ from ckpt_tools.fs import paths
 from ckpt_tools.readers.base import Checkpoint
 from ckpt_tools.readers.bundle import Bundle
 from ckpt_tools.readers.location import locate, raise_stranger, what_is
-from ckpt_tools.readers.saved_model import VARIABLES, SavedModel
+from ckpt_tools.readers.saved_model import VARIABLES, SavedModel, is_saved_model
 from ckpt_tools.readers.signatures import sniff
 from ckpt_tools.readers.v1_names import shard_names
 
@@ -23,7 +23,8 @@ _ENDINGS = {
 
 
 def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
-    """Open whatever `locate` takes: a prefix, a file of a checkpoint, a directory, a SavedModel, a Keras file.
+    """Open whatever `locate` takes: a prefix, a file of a checkpoint, a directory, a SavedModel, a Keras file, an
+    Orbax step.
 
     Raises:
         NotFoundError: there is no checkpoint; the message says what was found instead.
@@ -36,6 +37,10 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         _require_table(index_name(where))
         return Bundle(where)
     if paths.is_directory(where):
+        if not is_saved_model(where):
+            from ckpt_tools.readers.orbax import Orbax
+
+            return Orbax(where)
         _require_table(index_name(os.path.join(where, VARIABLES)))
         return SavedModel(where)
     # What one format needs (h5py, archives) is not loaded for the others.
