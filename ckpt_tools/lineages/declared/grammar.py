@@ -305,8 +305,9 @@ class _Parser:
         return str(value)
 
     def _scale(self, section: str, key: str, value: object) -> float:
-        good = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not good or not math.isfinite(cast("float", value)) or value == 0:
+        # An integer may be larger than any float: it is compared, not converted.
+        good = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < abs(value) < _LARGEST
+        if not good:
             self._refuse(section, key, "scale is a number that printed values are multiplied by, such as 0.01")
         return float(cast("float", value))
 
