@@ -104,7 +104,7 @@ def write(checks: Sequence[Check], command: str, *, junit: str | None, sarif: st
 def file_of(path: str, prefix: str | None) -> str:
     """The file that stands for a checkpoint: a code host shows nothing at a prefix or a directory."""
     candidates = [index_name(prefix), prefix] if prefix else []
-    return next((name for name in (*candidates, path) if name and os.path.isfile(name)), path)
+    return next((name for name in (*candidates, path) if name and os.path.isfile(name)), path)  # noqa: TID251 - only shown
 
 
 def _distinct(paths: Sequence[str]) -> list[str]:
@@ -119,5 +119,5 @@ def _distinct(paths: Sequence[str]) -> list[str]:
         except CkptError:
             prefix = path
         # One of the files of a checkpoint is no name for it.
-        first.setdefault(os.path.normpath(prefix), path if os.path.isdir(path) else prefix)
+        first.setdefault(os.path.normpath(prefix), path if os.path.isdir(path) else prefix)  # noqa: TID251 - only shown
     return list(first.values())

@@ -30,6 +30,7 @@ from ckpt_tools.format.filenames import (
     v1_set,
 )
 from ckpt_tools.fs import paths
+from ckpt_tools.fs.local import is_no_answer
 from ckpt_tools.fs.nearby import did_you_mean
 from ckpt_tools.readers.kinds import PASS_PREFIX, Kind
 from ckpt_tools.readers.saved_model import has_variables, is_saved_model
@@ -130,7 +131,7 @@ def _above(directory: str) -> str | None:
     if paths.is_url(directory):
         return None
     here = os.path.abspath(directory or ".")
-    while not os.path.isdir(here):
+    while not os.path.isdir(here):  # noqa: TID251 - only shown
         here = os.path.dirname(here)
     shown = os.path.relpath(here) if not os.path.isabs(directory) else here
     return f"ckpt audit {shlex.quote(shown)}"
@@ -254,10 +255,15 @@ def named_by(directory: str, name: str) -> str:
 
 
 def prefixes_in(directory: str) -> list[str]:
-    """The names of all prefixes with an index in a directory, sorted; empty where it cannot be listed."""
+    """The names of all prefixes with an index in a directory, sorted; empty where none may be listed.
+
+    Raises StorageError when the system of this machine does not say.
+    """
     try:
         return [name.removesuffix(INDEX) for name in paths.list_files(directory, INDEX)]
-    except CkptError:
+    except CkptError as error:
+        if is_no_answer(error):
+            raise
         return []
 
 
@@ -268,13 +274,17 @@ def files_in(directory: str) -> list[str]:
     """
     try:
         names = paths.list_directory(directory)[:_MOST_FILES]
-    except CkptError:
+    except CkptError as error:
+        if is_no_answer(error):
+            raise
         return []
     found: dict[str, None] = {}
     for name in names:
         try:
             _refuse(os.path.join(directory, name))
-        except CkptError:
+        except CkptError as error:
+            if is_no_answer(error):
+                raise
             continue
         found[v1_set(name) or name] = None
     return [name for name in found if keras_map_of(name) not in found]

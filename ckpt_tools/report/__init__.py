@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
-
 from ckpt_tools.analysis.stability import steady
 from ckpt_tools.errors import UnsupportedError
+from ckpt_tools.fs import local
 from ckpt_tools.report.contents import RunContents, ShelfContents, run_contents, shelf_contents
 from ckpt_tools.runs.discovery import Discovery
 from ckpt_tools.runs.experiments import is_experiment
@@ -24,7 +23,7 @@ def contents(path: str) -> RunContents | ShelfContents:
 @steady
 def _only_run(path: str) -> RunContents | None:
     """What is said of the run that a path means; None for a directory with several, or with none."""
-    if not os.path.isdir(path) or is_experiment(path):
+    if not local.is_directory(path, follow=True) or is_experiment(path):
         return run_contents(path)
     runs = [run for _, run in zip(range(2), Discovery(path).runs(), strict=False)]
     return run_contents(runs[0].path) if len(runs) == 1 and runs[0].prefix else None

@@ -13,14 +13,15 @@ A trainer's own *best* line says which metric its best one is:
 
 from __future__ import annotations
 
-import itertools
 import contextlib
-import json
+import itertools
 import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from ckpt_tools.format import json_text
 
 Mode = Literal["min", "max"]
 
@@ -244,8 +245,8 @@ def _document(text: str) -> dict[str, Any] | None:
     if start < 0 or not text.endswith("}") or '"' not in text:
         return None
     try:
-        document = json.loads(text[start:])
-    except (ValueError, RecursionError):
+        document = json_text.parse(text[start:])
+    except ValueError:
         return None
     return document if isinstance(document, dict) else None
 

@@ -578,7 +578,16 @@ def words(chance: random.Random, places: list[str]) -> list[str]:
     elif rare == 3:
         asked = ["demo", chance.choice([path, out])]
     elif rare == 4:
-        return ["guard", path, *maybe("--metric", name(chance)), "--", "sh", "-c", 'echo "$0" >&2', f"recall: {name(chance)}"]
+        return [
+            "guard",
+            path,
+            *maybe("--metric", name(chance)),
+            "--",
+            "sh",
+            "-c",
+            'echo "$0" >&2',
+            f"recall: {name(chance)}",
+        ]
     if "--script" in asked:
         return asked
     return [*asked, *([] if "--csv" in asked else maybe("--json")), *(["--quiet"] if chance.randrange(9) == 0 else [])]

@@ -31,9 +31,9 @@ Everything that is unknown is an error: a word that is misspelt would else be a 
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 import re
+import sys
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -306,7 +306,7 @@ class _Parser:
 
     def _scale(self, section: str, key: str, value: object) -> float:
         # An integer may be larger than any float: it is compared, not converted.
-        good = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < abs(value) < _LARGEST
+        good = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < abs(value) <= sys.float_info.max
         if not good:
             self._refuse(section, key, "scale is a number that printed values are multiplied by, such as 0.01")
         return float(cast("float", value))
