@@ -22,11 +22,11 @@ demo: $(STAMP)
 	@$(BIN)/python scripts/demo.py
 
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m 'not slow'
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not slow'
 
 # make test-slow   the tests that take minutes: a kill before every system call, for every lineage
 test-slow: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m slow
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow
 
 # make lint   only the linters, types and layers
 lint: $(STAMP)

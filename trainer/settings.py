@@ -13,7 +13,7 @@ from ckpt_tools.lineages import Lineage
 from ckpt_tools.lineages.comirec.trainer import ID as TRAINER
 from ckpt_tools.lineages.names import CONFIG, LEARNING_RATE
 from ckpt_tools.readers import Checkpoint
-from trainer.config import ADJUSTABLE, MIN_HISTORY, OLD_READOUTS, TrainConfig, default_config, flag, override
+from trainer.config import ADJUSTABLE, FIRST_VERSIONS, OLD_READOUTS, TrainConfig, default_config, flag, override
 from trainer.originals import MULTI_INTEREST, TRAINERS, habits
 
 _PROJECTION = "model/capsule/proj/kernel"
@@ -119,8 +119,7 @@ def _habits(lineage: Lineage) -> Iterator[tuple[str, Any, str]]:
             "adam_epsilon": of_trainer["adam_epsilon"],
             "repeated_rows": "summed",
             "padding_place": False,
-            "min_history": MIN_HISTORY,
-            "history_dropout": 0.0,
+            **FIRST_VERSIONS,
         }
         for name, value in first.items():
             if name not in lineage.hyper:

@@ -22,8 +22,9 @@ from ckpt_tools.lineages.comirec import keras2_slots, keras2_vars, tf1, trainer
 from ckpt_tools.lineages.comirec.models import required_variables
 from ckpt_tools.lineages.names import BEST_METRIC, LEARNING_RATE, STEP
 from ckpt_tools.readers import Checkpoint, open_checkpoint
+from ckpt_tools.readers.opening import open_located
 from ckpt_tools.runs.declared_run import DeclaredRun
-from ckpt_tools.runs.experiments import BEST_LINE, Experiment, resolve
+from ckpt_tools.runs.experiments import BEST_LINE, Experiment, find
 from ckpt_tools.runs.logs import collect, suspect_direction
 
 TRAINERS = ("trainer", "comirec-keras", "comirec-keras-fixed", "comirec-tf1")
@@ -93,8 +94,9 @@ def forecast(path: str, *, trainer: str = "trainer", keras: int = 3, thorough: b
         raise UsageError(f"--with {trainer}: must be one of {', '.join(TRAINERS)}")
     if keras not in (2, 3):
         raise UsageError(f"--keras {keras}: must be 2 or 3")
-    prefix = resolve(path)
-    with open_checkpoint(prefix) as checkpoint:
+    found = find(path)
+    prefix = found.path
+    with open_located(found) as checkpoint:
         damage = _damage(checkpoint, thorough)
         if damage:
             return Forecast(

@@ -9,7 +9,7 @@ from ckpt_tools.analysis import manifest as lists
 from ckpt_tools.console.documents import write_text
 from ckpt_tools.errors import CkptError, UsageError
 from ckpt_tools.findings import Finding
-from ckpt_tools.fs import local, paths
+from ckpt_tools.fs import local
 
 if TYPE_CHECKING:
     from ckpt_tools.analysis.verification import Verification
@@ -39,7 +39,7 @@ def beside_manifest(found: Verification, manifest: str) -> BesideManifest:
         raise UsageError("a list of files takes all of their bytes", hint="leave out --sample and --part")
     if not local.is_there(manifest):
         return _written(found, manifest, of_tensors)
-    text = paths.read_file(manifest, limit=lists.MAX_BYTES).decode("utf-8", "surrogateescape")
+    text = lists.read(manifest)
     try:
         compared = lists.compare(found.prefix, text, of_tensors=of_tensors, only=found.chosen)
     except lists.NoManifestError as error:

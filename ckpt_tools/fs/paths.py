@@ -137,9 +137,14 @@ def open_file(path: PathLike) -> File:
 def read_file(path: PathLike, *, limit: int) -> bytes:
     """The whole file; UnsafeError when it is larger than ``limit`` bytes."""
     with open_file(path) as file:
-        if file.size > limit:
-            raise UnsafeError(f"{file.size} bytes are more than the limit of {limit}", path=path)
-        return file.read(0, file.size)
+        return read_all(file, limit=limit)
+
+
+def read_all(file: File, *, limit: int) -> bytes:
+    """The same of an open file."""
+    if file.size > limit:
+        raise UnsafeError(f"{file.size} bytes are more than the limit of {limit}", path=file.path)
+    return file.read(0, file.size)
 
 
 def read_many(files: Sequence[tuple[str, int]], at_once: int) -> Iterator[bytes | CkptError]:

@@ -18,9 +18,9 @@ from ckpt_tools.lineages.tensor_names import bare, tell_roles
 from ckpt_tools.lineages.unknown import best_of
 from ckpt_tools.operations.backfilling import Options, Outcome, backfill, failed
 from ckpt_tools.operations.workers import OnProgress, Report, Workers
-from ckpt_tools.readers import open_checkpoint
 from ckpt_tools.runs.discovery import Discovery, Run
-from ckpt_tools.runs.experiments import Experiment, resolve
+from ckpt_tools.runs.experiments import Experiment
+from ckpt_tools.runs.opening import open_meant
 from ckpt_tools.runs.sharding import WHOLE, Shard
 
 Status = Literal["written", "would-write", "had-it", "skipped", "failed"]
@@ -133,7 +133,7 @@ def _settled(run: Run, options: Options) -> Row | None:
         empty = not local.is_directory(run.path, follow=True) or not run.nbytes
         return Row("skipped" if empty else "failed", failed(run.path, run.problem))
     try:
-        with open_checkpoint(resolve(run.path)) as checkpoint:
+        with open_meant(run.path) as checkpoint:
             lineage = identify(checkpoint)
             told = (
                 None if lineage is not None else best_of(checkpoint, tell_roles(checkpoint.tensors, checkpoint.graph))

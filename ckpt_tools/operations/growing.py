@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 from ckpt_tools.errors import CorruptError, MismatchError, UnsupportedError
 from ckpt_tools.fs import paths
-from ckpt_tools.lineages import Lineage, identify
+from ckpt_tools.lineages import Lineage
 from ckpt_tools.lineages.comirec import trainer
 from ckpt_tools.lineages.comirec.models import ITEM_BIAS, ITEM_EMBEDDING
 from ckpt_tools.lineages.names import BEST_METRIC, CONFIG, METRIC, moment_name
 from ckpt_tools.operations.weight_files import bundle_target, make_bundle, plan_bundle
-from ckpt_tools.readers import Bundle, open_checkpoint
-from ckpt_tools.runs.experiments import resolve
+from ckpt_tools.readers import Bundle
+from ckpt_tools.runs.opening import open_identified
 from ckpt_tools.transactions import Plan, Value
 
 if TYPE_CHECKING:
@@ -120,12 +120,10 @@ def grow(path: str, old_map: str, new_map: str, out: str, *, dry_run: bool = Fal
         and what `open_checkpoint`, reading and `ckpt_tools.transactions.apply` raise.
     """
     old, new = read_item_map(old_map), read_item_map(new_map)
-    prefix = resolve(path)
-    with open_checkpoint(prefix) as checkpoint:
-        lineage = identify(checkpoint)
-        if lineage is None or not isinstance(checkpoint, Bundle) or checkpoint.format == "saved-model":
-            message = "only tensor bundles of known ComiRec trainers can be moved to another catalogue"
-            raise UnsupportedError(message, path=prefix)
+    with open_identified(path) as (checkpoint, lineage):
+        prefix = checkpoint.prefix
+        if not isinstance(checkpoint, Bundle) or checkpoint.format == "saved-model":
+            raise UnsupportedError("only tensor bundles can be moved to another catalogue", path=prefix)
         before = int(lineage.hyper["item_count"])
         if max(old.values()) >= before:
             message = f"has the id {max(old.values())}, and the item table of the checkpoint only {before} rows"

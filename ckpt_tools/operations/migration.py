@@ -19,14 +19,15 @@ from ckpt_tools import transactions
 from ckpt_tools.errors import NotFoundError, UnsupportedError, UsageError
 from ckpt_tools.format.bundle import OBJECT_GRAPH_KEY
 from ckpt_tools.format.object_graph import build_graph
-from ckpt_tools.lineages import Lineage, identify
+from ckpt_tools.lineages import Lineage
 from ckpt_tools.lineages.base import UNKNOWN_STEP, float32
 from ckpt_tools.lineages.comirec import trainer
 from ckpt_tools.lineages.comirec.models import required_variables
 from ckpt_tools.lineages.names import BEST_METRIC, CONFIG, LEARNING_RATE, METRIC, SAVE_COUNTER, STEP
-from ckpt_tools.readers import Bundle, open_checkpoint
+from ckpt_tools.readers import Bundle
 from ckpt_tools.runs.experiments import resolve
 from ckpt_tools.runs.ledger import ChangeEntry, RewriteEntry, backup_path
+from ckpt_tools.runs.opening import open_identified
 from ckpt_tools.transactions import Plan, Value
 
 REASON = "migrate"
@@ -95,12 +96,11 @@ def plan_migration(path: str) -> Migration:
         NotFoundError: a variable that the trainer needs is not in the checkpoint.
         and what `open_checkpoint` and `Checkpoint.read` raise.
     """
-    prefix = resolve(path)
-    with open_checkpoint(prefix) as checkpoint:
-        lineage = identify(checkpoint)
-        if lineage is None or not isinstance(checkpoint, Bundle):
+    with open_identified(path) as (checkpoint, lineage):
+        prefix = checkpoint.prefix
+        if not isinstance(checkpoint, Bundle):
             raise UnsupportedError(
-                "not a checkpoint of a known ComiRec trainer", path=prefix, hint=f"ckpt inspect {shlex.quote(prefix)}"
+                "only tensor bundles can be migrated", path=prefix, hint=f"ckpt inspect {shlex.quote(prefix)}"
             )
         if lineage.id == trainer.ID:
             raise UnsupportedError(

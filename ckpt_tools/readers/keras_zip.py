@@ -55,9 +55,9 @@ class Member:
 class Archive:
     """A zip archive whose members are known to lie inside it, side by side, under harmless names."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, file: paths.File | None = None) -> None:
         self.path = path
-        self.file = paths.open_file(path)
+        self.file = file or paths.open_file(path)
         with error_context(path):
             self.members = self._members()
 
@@ -137,10 +137,10 @@ class Archive:
 
 
 class KerasZip(Hdf5Checkpoint):
-    """The weights in a ``.keras`` file."""
+    """The weights in a ``.keras`` file; ``file`` is that file where it is open."""
 
-    def __init__(self, path: str) -> None:
-        self._archive = Archive(path)
+    def __init__(self, path: str, file: paths.File | None = None) -> None:
+        self._archive = Archive(path, file)
         try:
             names = [WEIGHTS]
             if WEIGHTS not in self._archive.members and WEIGHT_MAP in self._archive.members:

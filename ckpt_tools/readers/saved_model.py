@@ -30,8 +30,8 @@ _MAX_METADATA_BYTES = 64 << 20
 class SavedModel(Bundle):
     """The variables of a SavedModel; ``prefix`` is that of the bundle."""
 
-    def __init__(self, directory: str) -> None:
-        super().__init__(os.path.join(directory, VARIABLES))
+    def __init__(self, directory: str, *, file: paths.File | None = None) -> None:
+        super().__init__(os.path.join(directory, VARIABLES), file=file)
         self._directory = directory
 
     @property

@@ -19,7 +19,8 @@ from ckpt_tools.fs import local, paths
 from ckpt_tools.fs.local import is_no_answer
 from ckpt_tools.fs.nearby import did_you_mean
 from ckpt_tools.lineages.experiment_name import parse_name
-from ckpt_tools.readers.location import latest_in, locate, prefixes_in
+from ckpt_tools.readers import location
+from ckpt_tools.readers.location import Located, find_latest, latest_in, prefixes_in
 from ckpt_tools.runs.declared_run import DeclaredRun
 
 BEST_ROOT = "best_model"
@@ -164,14 +165,24 @@ def find_experiments(root: str | os.PathLike[str]) -> list[Experiment]:
 
 
 def resolve(path: str | os.PathLike[str]) -> str:
-    """The prefix meant by a path, which may be an experiment's folder (then its best) or anything `locate` takes."""
+    """The prefix meant by a path, which may be an experiment's folder (then its best) or anything `locate` takes.
+
+    Raises what `locate` raises.
+    """
+    found = find(path)
+    found.close()
+    return found.path
+
+
+def find(path: str | os.PathLike[str]) -> Located:
+    """The same as `resolve`, with the file that was opened on the way. Raises what `locate` raises."""
     path = os.fspath(path)
     if not paths.is_lone(path) and paths.is_directory(path) and _holds_checkpoint(os.path.join(path, BEST_LINE)):
-        return Experiment(path).best_prefix()
+        return find_latest(Experiment(path).best_directory)
     if not paths.is_lone(path) and paths.is_directory(path) and (declared := _declared_best(path)):
-        return declared
+        return location.find(declared)
     try:
-        return locate(path)
+        return location.find(path)
     except NotFoundError as error:
         newest = os.path.join(path, LATEST_LINE)
         if not paths.is_lone(path) and _holds_checkpoint(newest):

@@ -79,6 +79,13 @@ class Logged:
     def key(self) -> str:
         return canonical(self.name)
 
+    @property
+    def where(self) -> str:
+        """`` at step 20``, or `` in epoch 2``, or nothing, to go on a sentence with."""
+        if self.step is not None:
+            return f" at step {self.step}"
+        return f" in epoch {self.epoch}" if self.epoch else ""
+
     def agrees_with(self, value: float) -> bool:
         return abs(self.value - value) <= self.unit + _SIX_DIGITS + abs(value) * 1e-7
 
@@ -124,6 +131,16 @@ class Chosen:
         finite = [each for each in self.evaluations if math.isfinite(each.value)]
         pick: Callable[..., Logged] = max if self.mode == "max" else min
         return pick(finite, key=lambda each: each.value) if finite else None
+
+    def to_json(self) -> dict[str, Any]:
+        best = self.best
+        return {
+            "metric": self.name,
+            "mode": self.mode,
+            "axis": "step" if all(each.step is not None for each in self.evaluations) else "evaluation",
+            "points": [each.to_json() for each in self.evaluations],
+            "best": None if best is None else self.evaluations.index(best),
+        }
 
     def at(self, *, step: int | None = None, epoch: int | None = None) -> Logged | None:
         """The one evaluation of a step or an epoch; None when there is none, or several that differ."""

@@ -97,7 +97,11 @@ def replace_file(plan: FilePlan) -> Applied:
         new = unfinished_name(plan.path)
         durable.write_file(new, plan.write, like=plan.path)
         try:
-            plan.check(os.fspath(new))
+            try:
+                plan.check(os.fspath(new))
+            except CkptError:
+                _require_unchanged(plan)  # the reason may be what somebody wrote meanwhile
+                raise
             pending = Pending(_entry(plan, place, new), undoing=False, old_index=None)
             return commit(
                 place,

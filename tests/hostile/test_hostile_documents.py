@@ -29,7 +29,7 @@ DOCUMENTS: dict[str, Any] = {
 
 
 def stored(path: Path, documents: dict[str, Any]) -> str:
-    names = {name: ("", None) for name in (*documents, "model/item_emb", BEST_METRIC)}
+    names = dict.fromkeys((*documents, "model/item_emb", BEST_METRIC), ("", None))
     tensors = {name + VALUE_SUFFIX: value for name, value in documents.items()}
     tensors |= {"model/item_emb" + VALUE_SUFFIX: np.ones((4, 2), np.float32), BEST_METRIC + VALUE_SUFFIX: np.float32(1)}
     tensors[OBJECT_GRAPH_KEY] = [object_graph(dict.fromkeys(names, ""))]

@@ -16,12 +16,11 @@ from ckpt_tools.errors import CkptError, StorageError
 from ckpt_tools.format.filenames import STATE_FILE, index_name
 from ckpt_tools.fs import local
 from ckpt_tools.fs.local import Fingerprint
-from ckpt_tools.lineages import identify
 from ckpt_tools.lineages.comirec.trainer import ID as TRAINER
-from ckpt_tools.readers import open_checkpoint
 from ckpt_tools.readers.location import prefixes_in
 from ckpt_tools.runs.experiments import Experiment
 from ckpt_tools.runs.logs import Evidence
+from ckpt_tools.runs.opening import open_identified
 from trainer.checkpoints.saved_state import SavedState, read_saved_state
 
 
@@ -72,10 +71,7 @@ def _holds(prefix: str, stored: SavedState) -> bool:
     """Whether these are the best weights, or better ones. One of an older trainer tells by its value or its step."""
     known = stored.run_state
     try:
-        with open_checkpoint(prefix) as checkpoint:
-            lineage = identify(checkpoint)
-            if lineage is None:
-                return False
+        with open_identified(prefix) as (checkpoint, lineage):
             if lineage.id != TRAINER:
                 value = lineage.best_metric.value if lineage.best_metric.status == "present" else None
                 return lineage.step == known.best_step if value is None else value >= known.best_metric
@@ -93,10 +89,7 @@ def _holds(prefix: str, stored: SavedState) -> bool:
 
 def _read(prefix: str) -> SavedState | None:
     try:
-        with open_checkpoint(prefix) as checkpoint:
-            lineage = identify(checkpoint)
-            if lineage is None or lineage.id != TRAINER:
-                return None
+        with open_identified(prefix, producer=TRAINER) as (checkpoint, lineage):
             return read_saved_state(checkpoint, lineage, "best", Evidence())
     except StorageError:
         raise

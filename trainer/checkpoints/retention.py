@@ -23,14 +23,13 @@ from ckpt_tools.format.filenames import (
     temporary_of,
 )
 from ckpt_tools.fs import durable, local
-from ckpt_tools.lineages import identify
 from ckpt_tools.lineages.comirec.trainer import ID as TRAINER
 from ckpt_tools.lineages.names import METRIC
-from ckpt_tools.readers import open_checkpoint
 from ckpt_tools.readers.location import latest_in
 from ckpt_tools.runs.experiments import Experiment
 from ckpt_tools.runs.ledger import history
 from ckpt_tools.runs.logs import Evidence
+from ckpt_tools.runs.opening import open_identified
 from trainer.checkpoints.saved_state import SavedState, read_saved_state, run_state_of
 
 
@@ -98,10 +97,8 @@ def held_best(experiment: Experiment) -> SavedState | None:
     Raises StorageError when the system does not let it be read: it may be as good as ever.
     """
     try:
-        with open_checkpoint(latest_in(experiment.best_line)) as checkpoint:
-            lineage = identify(checkpoint)
-            whole = all(finding.severity != "damage" for finding in checkpoint.outline())
-            if lineage is None or lineage.id != TRAINER or not whole:
+        with open_identified(latest_in(experiment.best_line), producer=TRAINER) as (checkpoint, lineage):
+            if any(finding.severity == "damage" for finding in checkpoint.outline()):
                 return None
             return read_saved_state(checkpoint, lineage, "best", Evidence())
     except StorageError:
@@ -118,18 +115,15 @@ def _is_ours(prefix: str) -> bool:
     try:
         if history(prefix):
             return False
-        with open_checkpoint(prefix) as checkpoint:
-            lineage = identify(checkpoint)
+        with open_identified(prefix, producer=TRAINER):
+            return True
     except CkptError:
         return False
-    return lineage is not None and lineage.id == TRAINER
 
 
 def _split_of(prefix: str) -> Any:
     """The digest of the split that a checkpoint of this trainer was measured on; None where it was not by this one."""
-    with open_checkpoint(prefix) as checkpoint:
-        lineage = identify(checkpoint)
-        assert lineage is not None  # it is one of ours
+    with open_identified(prefix) as (checkpoint, lineage):
         return lineage.document(checkpoint, METRIC).get("digest")
 
 

@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from ckpt_tools.errors import CkptError
-from ckpt_tools.lineages import Lineage, identify
+from ckpt_tools.lineages import Lineage
 from ckpt_tools.lineages.base import UNKNOWN_STEP
 from ckpt_tools.lineages.comirec.trainer import ID as TRAINER
 from ckpt_tools.lineages.names import DATA, METRIC
-from ckpt_tools.readers import Checkpoint, open_checkpoint
+from ckpt_tools.readers import Checkpoint
 from ckpt_tools.runs.experiments import Experiment
 from ckpt_tools.runs.logs import Evidence
+from ckpt_tools.runs.opening import open_identified
 from trainer.checkpoints.run_state import STORED, RunState
 
 Line = Literal["best", "latest"]
@@ -64,10 +65,9 @@ def read_saved_state(checkpoint: Checkpoint, lineage: Lineage, line: Line, evide
     return SavedState(RunState(step).as_best(best.value), best.value, {}, line)
 
 
-def run_state_of(prefix: str) -> RunState | None:
-    """Where a run was when it saved this checkpoint; None for one of another trainer. Raises what reading it raises."""
-    found = _standing_and_seed(prefix)
-    return None if found is None else found[0]
+def run_state_of(prefix: str) -> RunState:
+    """Where a run was when it saved this checkpoint. Raises what `open_identified` and reading raise."""
+    return _run_state_and_seed(prefix)[0]
 
 
 def newest_run_state(experiment: Experiment) -> tuple[RunState, int] | None:
@@ -75,15 +75,12 @@ def newest_run_state(experiment: Experiment) -> tuple[RunState, int] | None:
     cannot be read."""
     try:
         prefix = experiment.latest_prefix()
-        return None if prefix is None else _standing_and_seed(prefix)
+        return None if prefix is None else _run_state_and_seed(prefix)
     except CkptError:
         return None
 
 
-def _standing_and_seed(prefix: str) -> tuple[RunState, int] | None:
-    with open_checkpoint(prefix) as checkpoint:
-        lineage = identify(checkpoint)
-        if lineage is None or lineage.id != TRAINER:
-            return None
+def _run_state_and_seed(prefix: str) -> tuple[RunState, int]:
+    with open_identified(prefix, producer=TRAINER) as (checkpoint, lineage):
         run_state = RunState.from_tensors({name: lineage.read(checkpoint, name) for name, _ in STORED.values()})
         return run_state, int(lineage.hyper.get("seed") or 0)

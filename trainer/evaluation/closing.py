@@ -8,9 +8,8 @@ from typing import Literal
 
 from ckpt_tools.analysis.newest import newest_whole
 from ckpt_tools.fs import local
-from ckpt_tools.lineages import identify
-from ckpt_tools.readers import open_checkpoint
 from ckpt_tools.runs.experiments import Experiment
+from ckpt_tools.runs.opening import open_identified
 from trainer.config import TrainConfig
 from trainer.data.interactions import Interactions, read_categories, read_split, split_path
 from trainer.evaluation.full_report import Line, report
@@ -59,9 +58,7 @@ def closing_report(
     items' categories or makes lists (faiss), and by ``auto`` where it would take long. Raises what reading raises.
     """
     prefix, _ = newest_whole(experiment.best_directory)
-    with open_checkpoint(prefix) as checkpoint:
-        lineage = identify(checkpoint)
-        assert lineage is not None  # this run has just written it, or begun with it
+    with open_identified(prefix) as (checkpoint, lineage):
         weights = {name: lineage.read(checkpoint, name) for name in weight_names(config)}
     model = numpy_model(config, weights)
     found = []

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any
 
 import tensorflow as tf
+from tensorboard.plugins.hparams import api as hparams
 
 from ckpt_tools.format import json_text
 from ckpt_tools.fs import durable, local
@@ -21,7 +22,8 @@ _MAX_BYTES = 1 << 30
 
 
 class RunLog:
-    """Appends: a resumed run goes on in the same files. Opening it writes ``config.json``."""
+    """Appends: a resumed run goes on in the same files. Opening it writes ``config.json``, and the same for the page of
+    TensorBoard where runs are compared by their hyper-parameters."""
 
     def __init__(self, directory: str, config: TrainConfig) -> None:
         durable.make_directory(directory)
@@ -29,6 +31,8 @@ class RunLog:
         text = json.dumps(asdict(config), indent=2, sort_keys=True) + "\n"
         durable.write_atomic(os.path.join(directory, CONFIG), text.encode())
         self._events = tf.summary.create_file_writer(directory)
+        with self._events.as_default(step=0):
+            hparams.hparams(asdict(config), trial_id=os.path.basename(os.path.abspath(directory)))
 
     def add(self, row: Row) -> None:
         """One line of ``metrics.jsonl``, durably; the scalars of an evaluation as TensorBoard events."""

@@ -218,7 +218,7 @@ class SharedLearner:
         users = slice(number * each, (number + 1) * each)
         by_padding = config.batch_size if config.reads_by_padding else 0
         history, targets, sampled, readout = tf.split(
-            inverse, [config.batch_size * config.maxlen, config.batch_size, config.negatives, by_padding]
+            inverse, [config.batch_size * config.maxlen, config.batch_size, config.sample_size, by_padding]
         )
         history = tf.reshape(history, [config.batch_size, config.maxlen])
         own = [tf.reshape(history[users], [-1]), targets[users]]

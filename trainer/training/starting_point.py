@@ -47,17 +47,15 @@ from ckpt_tools.errors import (
     MismatchError,
     NotFoundError,
     UnsafeError,
-    UnsupportedError,
     UsageError,
 )
 from ckpt_tools.findings import Finding
 from ckpt_tools.fs import local
 from ckpt_tools.fs.local import Fingerprint
-from ckpt_tools.lineages import identify
 from ckpt_tools.lineages.comirec.trainer import ID as TRAINER
-from ckpt_tools.readers import open_checkpoint
 from ckpt_tools.runs.experiments import Experiment
 from ckpt_tools.runs.logs import Evidence, collect
+from ckpt_tools.runs.opening import open_identified
 from trainer.checkpoints.holding import best_where, holder, snapshot
 from trainer.checkpoints.retention import held_best
 from trainer.checkpoints.run_state import RunState
@@ -307,11 +305,10 @@ def _better_best(experiment: Experiment, stored: SavedState) -> Iterator[Finding
 
 def _is_of_this_trainer(experiment: Experiment) -> bool:
     try:
-        with open_checkpoint(experiment.best_prefix()) as checkpoint:
-            lineage = identify(checkpoint)
+        with open_identified(experiment.best_prefix(), producer=TRAINER):
+            return True
     except CkptError:
         return False
-    return lineage is not None and lineage.id == TRAINER
 
 
 @dataclass(frozen=True)
@@ -482,20 +479,13 @@ def _with_its_best(
 
 def _restored(prefix: str, config: TrainConfig) -> tuple[dict[str, np.ndarray], RunState]:
     """The variables of a checkpoint for this run, and where it was then."""
-    with open_checkpoint(prefix) as checkpoint:
-        lineage = identify(checkpoint)
-        assert lineage is not None  # whoever found it has identified it
+    with open_identified(prefix) as (checkpoint, lineage):
         variables = restored_variables(checkpoint, lineage, config)
         return variables, read_saved_state(checkpoint, lineage, "best", Evidence()).run_state
 
 
 def _load(prefix: str, line: Line, given: Mapping[str, Any], evidence: Evidence) -> _Loaded:
-    with open_checkpoint(prefix) as checkpoint:
-        lineage = identify(checkpoint)
-        if lineage is None:
-            raise UnsupportedError(
-                "the producer of this checkpoint is not known", path=prefix, hint=f"ckpt inspect {shlex.quote(prefix)}"
-            )
+    with open_identified(prefix) as (checkpoint, lineage):
         settings = settings_of(checkpoint, lineage, given)
         validate(settings.config, resumed=True)
         variables = restored_variables(checkpoint, lineage, settings.config)

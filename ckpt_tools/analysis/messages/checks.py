@@ -18,9 +18,9 @@ from ckpt_tools.analysis.messages.text import basename, until_end
 from ckpt_tools.analysis.verification import verify
 from ckpt_tools.fs import paths
 from ckpt_tools.lineages.naming import neutral, with_slashes
-from ckpt_tools.readers import Checkpoint, open_checkpoint
+from ckpt_tools.readers import Checkpoint
 from ckpt_tools.readers.location import files_in, prefixes_in
-from ckpt_tools.runs.experiments import resolve
+from ckpt_tools.runs.opening import open_meant
 
 _SHAPE = re.compile(r"[\[(]((?: ?\d+ ?,)* ?\d+ ?,?) ?[\])]")
 _NEAR = 300
@@ -186,7 +186,7 @@ def _key(wanted: str, checkpoint: Checkpoint) -> Told:
 
 @contextmanager
 def _opened(path: str) -> Iterator[Checkpoint]:
-    with open_checkpoint(resolve(path)) as checkpoint:
+    with open_meant(path) as checkpoint:
         yield checkpoint
 
 

@@ -113,7 +113,7 @@ def guard(
         output.document({**document, "exit_code": ended.code, "findings": [finding.to_json() for finding in said]})
         return ended.code
 
-    finish(output, body)
+    finish(output, body, shares_terminal=True)
 
 
 def _pinned(run: str) -> Status | None:

@@ -381,7 +381,6 @@ def test_without_a_way_to_find_a_value_they_are_left_alone(foreign: Path) -> Non
     assert statuses(backfill_all(str(foreign), Options(), Processes(1))) == {"one/model": "skipped"}
 
 
-@pytest.mark.xdist_group("cluster")
 class TestCluster:
     def test_an_evaluation_on_workers_that_started_elsewhere(self, address: str, foreign: Path) -> None:
         found = backfill_all(str(foreign), of_a_command(), Cluster(address))
