@@ -29,7 +29,7 @@ class BesideManifest:
         return {"file": self.manifest, "written": self.written, "compared": self.compared}
 
 
-def beside_manifest(found: Verification, manifest: str) -> BesideManifest:
+def compare_or_write(found: Verification, manifest: str) -> BesideManifest:
     """Compare a checkpoint that was verified with a list of digests, or write the list.
 
     Raises UsageError when a part is to make a list, or is compared with one of files; CorruptError for what is no list.

@@ -14,7 +14,7 @@ _MOST_NAMES = 2_000
 _SURE = 0.95
 
 
-def nearby(path: str | os.PathLike[str]) -> list[str]:
+def names_near(path: str | os.PathLike[str]) -> list[str]:
     """Paths of this machine that are there and are called nearly so, the nearest first; none of a URL."""
     path = os.fspath(path)
     if paths.is_url(path) or not path:
@@ -44,5 +44,5 @@ def nearby(path: str | os.PathLike[str]) -> list[str]:
 
 def did_you_mean(path: str | os.PathLike[str]) -> str | None:
     """The question that shows them; None when there are none."""
-    found = nearby(path)
+    found = names_near(path)
     return f"did you mean {' or '.join(map(shlex.quote, found))}?" if found else None

@@ -56,7 +56,7 @@ class Status:
         }
 
 
-def status(run: str) -> Status:
+def read_status(run: str) -> Status:
     """What is pinned; what a guard that was killed left undone is finished first, unless another one is at work.
 
     Raises NotFoundError when this run was never guarded.

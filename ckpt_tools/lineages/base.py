@@ -55,19 +55,29 @@ class BestMetric:
 class Lineage:
     """Who wrote a checkpoint, with which hyper-parameters, and where each canonical tensor is stored.
 
+    A producer of several kinds of models adds what tells them apart in a class of its own.
+
     ``hyper`` maps names of hyper-parameters to values (None: the checkpoint does not tell), ``sources`` the same
     names to where each came from, in words. ``step`` is the number of Adam's updates, None when unknown.
     """
 
     id: str
     producer: str
-    variant: Literal["paper", "keras"]
-    model_type: str
     hyper: Mapping[str, Any]
     sources: Mapping[str, str]
     step: int | None
     tensors: Mapping[str, Source]
     best_metric: BestMetric
+
+    @property
+    def model(self) -> str:
+        """Which of its producer's models it is, in a word; empty where there is one only."""
+        return ""
+
+    @property
+    def sizes(self) -> str:
+        """The model in words, with what tells how large it is; empty where nothing does."""
+        return self.model
 
     def canonical(self) -> Iterable[str]:
         return self.tensors.keys()
@@ -95,19 +105,9 @@ class Lineage:
         return {
             "id": self.id,
             "producer": self.producer,
-            "variant": self.variant,
-            "model_type": self.model_type,
             **self.hyper,
             "sources": dict(self.sources),
         }
-
-
-def name_hyper(hyper: dict[str, Any], sources: dict[str, str], fields: Mapping[str, Any]) -> None:
-    """Fill in from the experiment's name what the shapes left open. Shapes win: names can be wrong."""
-    for key, value in fields.items():
-        if key != "model_type" and hyper.get(key) is None:
-            hyper[key] = value
-            sources[key] = "experiment name"
 
 
 def scalar(checkpoint: Checkpoint, key: str) -> int | float:

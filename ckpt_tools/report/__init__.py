@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ckpt_tools.analysis.run_contents import RunContents, ShelfContents, contents
+from ckpt_tools.analysis.page_contents import RunContents, ShelfContents, contents
 from ckpt_tools.errors import UnsupportedError
 
 __all__ = ["RunContents", "ShelfContents", "contents", "render"]

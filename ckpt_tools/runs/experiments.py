@@ -18,7 +18,7 @@ from ckpt_tools.format.filenames import STATE_FILE
 from ckpt_tools.fs import local, paths
 from ckpt_tools.fs.local import is_no_answer
 from ckpt_tools.fs.nearby import did_you_mean
-from ckpt_tools.lineages.experiment_name import parse_name
+from ckpt_tools.lineages.comirec.experiment_name import parse_name
 from ckpt_tools.readers import location
 from ckpt_tools.readers.location import Located, find_latest, latest_in, prefixes_in
 from ckpt_tools.runs.declared_run import DeclaredRun

@@ -16,6 +16,7 @@ from ckpt_tools.errors import CkptError, StorageError
 from ckpt_tools.format.filenames import STATE_FILE, index_name
 from ckpt_tools.fs import local
 from ckpt_tools.fs.local import Fingerprint
+from ckpt_tools.lineages.comirec.lineage import ComiRecLineage
 from ckpt_tools.lineages.comirec.trainer import ID as TRAINER
 from ckpt_tools.readers.location import prefixes_in
 from ckpt_tools.runs.experiments import Experiment
@@ -71,7 +72,7 @@ def _holds(prefix: str, stored: SavedState) -> bool:
     """Whether these are the best weights, or better ones. One of an older trainer tells by its value or its step."""
     known = stored.run_state
     try:
-        with open_identified(prefix) as (checkpoint, lineage):
+        with open_identified(prefix, ComiRecLineage) as (checkpoint, lineage):
             if lineage.id != TRAINER:
                 value = lineage.best_metric.value if lineage.best_metric.status == "present" else None
                 return lineage.step == known.best_step if value is None else value >= known.best_metric
@@ -89,7 +90,7 @@ def _holds(prefix: str, stored: SavedState) -> bool:
 
 def _read(prefix: str) -> SavedState | None:
     try:
-        with open_identified(prefix, producer=TRAINER) as (checkpoint, lineage):
+        with open_identified(prefix, ComiRecLineage, producer=TRAINER) as (checkpoint, lineage):
             return read_saved_state(checkpoint, lineage, "best", Evidence())
     except StorageError:
         raise

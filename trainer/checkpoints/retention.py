@@ -23,6 +23,7 @@ from ckpt_tools.format.filenames import (
     temporary_of,
 )
 from ckpt_tools.fs import durable, local
+from ckpt_tools.lineages.comirec.lineage import ComiRecLineage
 from ckpt_tools.lineages.comirec.trainer import ID as TRAINER
 from ckpt_tools.lineages.names import METRIC
 from ckpt_tools.readers.location import latest_in
@@ -97,7 +98,10 @@ def held_best(experiment: Experiment) -> SavedState | None:
     Raises StorageError when the system does not let it be read: it may be as good as ever.
     """
     try:
-        with open_identified(latest_in(experiment.best_line), producer=TRAINER) as (checkpoint, lineage):
+        with open_identified(latest_in(experiment.best_line), ComiRecLineage, producer=TRAINER) as (
+            checkpoint,
+            lineage,
+        ):
             if any(finding.severity == "damage" for finding in checkpoint.outline()):
                 return None
             return read_saved_state(checkpoint, lineage, "best", Evidence())
@@ -115,7 +119,7 @@ def _is_ours(prefix: str) -> bool:
     try:
         if history(prefix):
             return False
-        with open_identified(prefix, producer=TRAINER):
+        with open_identified(prefix, ComiRecLineage, producer=TRAINER):
             return True
     except CkptError:
         return False
@@ -123,7 +127,7 @@ def _is_ours(prefix: str) -> bool:
 
 def _split_of(prefix: str) -> Any:
     """The digest of the split that a checkpoint of this trainer was measured on; None where it was not by this one."""
-    with open_identified(prefix) as (checkpoint, lineage):
+    with open_identified(prefix, ComiRecLineage) as (checkpoint, lineage):
         return lineage.document(checkpoint, METRIC).get("digest")
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from ckpt_tools.errors import CkptError
 from ckpt_tools.lineages import Lineage
 from ckpt_tools.lineages.base import UNKNOWN_STEP
+from ckpt_tools.lineages.comirec.lineage import ComiRecLineage
 from ckpt_tools.lineages.comirec.trainer import ID as TRAINER
 from ckpt_tools.lineages.names import DATA, METRIC
 from ckpt_tools.readers import Checkpoint
@@ -44,7 +45,7 @@ class SavedState:
 
 
 def read_saved_state(checkpoint: Checkpoint, lineage: Lineage, line: Line, evidence: Evidence) -> SavedState:
-    """The standing of any lineage; the run's log helps out where an old trainer did not store its step."""
+    """Where a run of any lineage stood; its log helps out where an old trainer did not store the step."""
     if lineage.id == TRAINER:
         run_state = RunState.from_tensors({name: lineage.read(checkpoint, name) for name, _ in STORED.values()})
         identity = lineage.document(checkpoint, METRIC)
@@ -81,6 +82,6 @@ def newest_run_state(experiment: Experiment) -> tuple[RunState, int] | None:
 
 
 def _run_state_and_seed(prefix: str) -> tuple[RunState, int]:
-    with open_identified(prefix, producer=TRAINER) as (checkpoint, lineage):
+    with open_identified(prefix, ComiRecLineage, producer=TRAINER) as (checkpoint, lineage):
         run_state = RunState.from_tensors({name: lineage.read(checkpoint, name) for name, _ in STORED.values()})
         return run_state, int(lineage.hyper.get("seed") or 0)

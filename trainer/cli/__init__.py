@@ -45,11 +45,11 @@ from trainer.data.preparation import FEWEST
 from trainer.data.preparation import prepare as write_dataset
 from trainer.data.raw import Format, ItemField
 from trainer.evaluation import baselines
+from trainer.evaluation.baseline_records import Measured, keep, recalls
 from trainer.evaluation.closing import Closing, Extent, closing_report
 from trainer.evaluation.exporting import export as write_vectors
 from trainer.evaluation.full_report import report
 from trainer.evaluation.opening import open_model
-from trainer.evaluation.standing import Measured, keep, recalls
 from trainer.extras import INSTALL, installed, require
 from trainer.monitoring import trackers
 from trainer.monitoring.curve import draw

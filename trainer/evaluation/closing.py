@@ -8,6 +8,7 @@ from typing import Literal
 
 from ckpt_tools.analysis.newest import newest_whole
 from ckpt_tools.fs import local
+from ckpt_tools.lineages.comirec.lineage import ComiRecLineage
 from ckpt_tools.runs.experiments import Experiment
 from ckpt_tools.runs.opening import open_identified
 from trainer.config import TrainConfig
@@ -58,7 +59,7 @@ def closing_report(
     items' categories or makes lists (faiss), and by ``auto`` where it would take long. Raises what reading raises.
     """
     prefix, _ = newest_whole(experiment.best_directory)
-    with open_identified(prefix) as (checkpoint, lineage):
+    with open_identified(prefix, ComiRecLineage) as (checkpoint, lineage):
         weights = {name: lineage.read(checkpoint, name) for name in weight_names(config)}
     model = numpy_model(config, weights)
     found = []

@@ -14,7 +14,7 @@ from tensorboard.plugins.hparams import api as hparams
 from ckpt_tools.format import json_text
 from ckpt_tools.fs import durable, local
 from trainer.config import TrainConfig
-from trainer.monitoring.rows import Row
+from trainer.monitoring.rows import LogRow
 
 METRICS = "metrics.jsonl"
 CONFIG = "config.json"
@@ -34,7 +34,7 @@ class RunLog:
         with self._events.as_default(step=0):
             hparams.hparams(asdict(config), trial_id=os.path.basename(os.path.abspath(directory)))
 
-    def add(self, row: Row) -> None:
+    def add(self, row: LogRow) -> None:
         """One line of ``metrics.jsonl``, durably; the scalars of an evaluation as TensorBoard events."""
         durable.append_line(os.path.join(self._directory, METRICS), json.dumps(row.to_json(), allow_nan=False))
         # A stop repeats the last evaluation; fresh weights are no part of the curve unless they count as a best, or
@@ -49,7 +49,7 @@ class RunLog:
             tf.summary.scalar("eval/hitrate", row.hitrate)
         self._events.flush()
 
-    def rewind(self, step: int, row: Row | None) -> None:
+    def rewind(self, step: int, row: LogRow | None) -> None:
         """Make the log end where the state of ``step`` does: without rows of later steps, and with that state's own.
 
         A run that was killed may have logged what it then could not save, or saved what it did not come to log.

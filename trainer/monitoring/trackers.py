@@ -18,7 +18,7 @@ from ckpt_tools.format import json_text
 from ckpt_tools.fs import durable, local
 from trainer.config import TrainConfig
 from trainer.extras import installed
-from trainer.monitoring.rows import Row
+from trainer.monitoring.rows import LogRow
 
 Name = Literal["mlflow", "wandb"]
 FILE = "trackers.json"
@@ -89,7 +89,7 @@ class Tracking:
         self._tracker: Tracker | None = None
         self._given_up = False
 
-    def evaluated(self, row: Row) -> None:
+    def evaluated(self, row: LogRow) -> None:
         """The figures of an evaluation; the first one begins the run there."""
         figures = {"loss": row.loss, "recall": row.recall, "ndcg": row.ndcg, "hitrate": row.hitrate}
         if row.best_metric:

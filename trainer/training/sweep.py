@@ -15,9 +15,9 @@ from typing import Any
 from ckpt_tools.errors import UsageError
 from ckpt_tools.format import json_text
 from ckpt_tools.fs import durable, local
-from ckpt_tools.lineages import identify
-from ckpt_tools.readers import open_checkpoint
+from ckpt_tools.lineages.comirec.lineage import ComiRecLineage
 from ckpt_tools.runs.experiments import BEST_ROOT, Experiment, find_experiments
+from ckpt_tools.runs.opening import open_identified
 from trainer.checkpoints.run_state import RunState
 from trainer.checkpoints.saved_state import newest_run_state
 from trainer.config import TrainConfig, experiment_name, flag
@@ -84,9 +84,7 @@ def _finished(run_state: RunState, max_steps: int) -> bool:
 
 def _require_same_settings(experiment: Experiment, config: TrainConfig) -> None:
     prefix = experiment.latest_prefix() or experiment.best_prefix()
-    with open_checkpoint(prefix) as checkpoint:
-        lineage = identify(checkpoint)
-        assert lineage is not None  # it has been found as an experiment of this trainer's name
+    with open_identified(prefix, ComiRecLineage) as (checkpoint, lineage):
         stored = settings_of(checkpoint, lineage, {}).config
     wanted = replace(config, item_count=stored.item_count)
     different = [
@@ -127,10 +125,8 @@ def _result(sweep: Sweep, trial: Trial, experiment: Experiment, run_state: RunSt
 
 
 def _item_count(experiment: Experiment) -> int:
-    with open_checkpoint(experiment.best_prefix()) as checkpoint:
-        lineage = identify(checkpoint)
-        assert lineage is not None
-        return int(lineage.hyper["item_count"])
+    with open_identified(experiment.best_prefix(), ComiRecLineage) as (_, lineage):
+        return lineage.item_count
 
 
 def _rows(path: str) -> list[dict[str, Any]]:

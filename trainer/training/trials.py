@@ -112,7 +112,7 @@ def _of_json(name: str, value: Any) -> Any:
     return value_of(name, json.dumps(value) if isinstance(value, bool) else str(value))
 
 
-def trials(name: str, settings: Sequence[Mapping[str, Any]], seeds: Sequence[int]) -> list[Trial]:
+def make_trials(name: str, settings: Sequence[Mapping[str, Any]], seeds: Sequence[int]) -> list[Trial]:
     """Each setting once with each seed, seed by seed, so that a sweep that is stopped has compared all settings.
 
     A trial's name is a function of its setting and seed: the same command finds what is there already.

@@ -52,19 +52,19 @@ def why(
     output = Output("why", path, json=json, quiet=quiet)
 
     def body() -> int:
-        from ckpt_tools.analysis.provenance import provenance
+        from ckpt_tools.analysis.provenance import trace
 
-        told = provenance(path)
+        told = trace(path)
         document = told.to_json()
         if not compare:
             output.result(document, lambda: _text(told))
             return EXIT_OK
-        from ckpt_tools.operations.significance import significance
+        from ckpt_tools.operations.significance import compare_with_rivals
 
         if data is None or split not in ("valid", "test"):
             raise UsageError("--significance needs --data, and a --split of valid or test")
         with output.progress("checkpoints") as progress:
-            found = significance(path, data_dir=data, split=split, top_n=top_n, progress=progress)
+            found = compare_with_rivals(path, data_dir=data, split=split, top_n=top_n, progress=progress)
         document["significance"] = found.to_json()
         document["findings"] = [finding.to_json() for finding in found.findings]
         output.result(document, lambda: (*_text(told), *_compared(found)))

@@ -8,7 +8,8 @@ from typing import Any
 from ckpt_tools.errors import CorruptError
 from ckpt_tools.format.object_graph import VALUE_SUFFIX
 from ckpt_tools.lineages import base
-from ckpt_tools.lineages.base import Lineage, Source
+from ckpt_tools.lineages.base import Source
+from ckpt_tools.lineages.comirec.lineage import ComiRecLineage
 from ckpt_tools.lineages.comirec.models import model_type_of, shape_hyper
 from ckpt_tools.lineages.names import BEST_METRIC, CONFIG, METRIC, STEP
 from ckpt_tools.readers.base import Checkpoint
@@ -18,7 +19,7 @@ SUFFIX = VALUE_SUFFIX
 _CONFIG, _METRIC = CONFIG + SUFFIX, METRIC + SUFFIX
 
 
-def describe(checkpoint: Checkpoint, fields: Mapping[str, Any]) -> Lineage | None:  # noqa: ARG001 (config says more)
+def describe(checkpoint: Checkpoint, fields: Mapping[str, Any]) -> ComiRecLineage | None:  # noqa: ARG001 (config says more)
     if checkpoint.graph is None or not {_CONFIG, _METRIC} <= checkpoint.tensors.keys():
         return None
     config = base.read_document(checkpoint, _CONFIG)
@@ -35,7 +36,7 @@ def describe(checkpoint: Checkpoint, fields: Mapping[str, Any]) -> Lineage | Non
             hyper[key] = value
             sources[key] = CONFIG
     best = tensors.get(BEST_METRIC)
-    return Lineage(
+    return ComiRecLineage(
         id=ID,
         producer="trainer of ckpt-tools",
         variant=variant,

@@ -14,7 +14,7 @@ import pytest
 from browser import Page
 from checkpoints import EXPERIMENTS, FIXTURES, OF_EACH_LINEAGE, Sample, build_bundle, pick, snapshot
 
-from ckpt_tools.analysis.run_contents import run_contents
+from ckpt_tools.analysis.page_contents import run_contents
 from ckpt_tools.cli import run
 from ckpt_tools.report import RunContents, ShelfContents, contents
 
