@@ -12,7 +12,6 @@ Source: github.com/google/orbax (checkpoint/orbax/checkpoint/_src/metadata, .../
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -21,6 +20,7 @@ from typing import Any
 
 from ckpt_tools.errors import CorruptError
 from ckpt_tools.format.dtypes import BY_NAME
+from ckpt_tools.format.json_text import parse
 
 CHECKPOINT_METADATA = "_CHECKPOINT_METADATA"
 TREE_METADATA = "_METADATA"
@@ -138,8 +138,8 @@ def _type_of_zarr_2(told: object) -> str:
 
 def _document(data: bytes) -> dict[str, Any]:
     try:
-        document = json.loads(data)
-    except (ValueError, RecursionError) as error:
+        document = parse(data)
+    except ValueError as error:
         raise CorruptError(f"no JSON: {str(error)[:200]}") from error
     return _map(document)
 

@@ -168,7 +168,7 @@ def test_refusals_say_what_to_do_and_write_nothing(
     result = new(tmp_path, data_dir, *arguments)
     assert result.exit_code == code, result.output
     assert message in result.stderr
-    assert result.stderr.startswith("error: ")
+    assert result.stderr.startswith("error[")
     assert "\n  next: " in result.stderr
     assert not list(tmp_path.iterdir())
 
