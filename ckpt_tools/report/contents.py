@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Container, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from ckpt_tools.analysis.inspection import Inspection, inspect
+from ckpt_tools.analysis.provenance import Event, events_of
 from ckpt_tools.analysis.resume_forecast import Forecast, forecast
 from ckpt_tools.analysis.run_audit import Audit, audit
-from ckpt_tools.errors import CkptError
+from ckpt_tools.analysis.verification import Verification, verify
+from ckpt_tools.errors import CkptError, CorruptError
 from ckpt_tools.findings import Finding
 from ckpt_tools.format.object_graph import VALUE_SUFFIX
 from ckpt_tools.lineages.comirec.models import ITEM_EMBEDDING
@@ -18,10 +22,16 @@ from ckpt_tools.readers import Checkpoint, TensorInfo, open_checkpoint
 from ckpt_tools.readers.common import damage
 from ckpt_tools.runs.curve import Curve
 from ckpt_tools.runs.declared_history import logged_best
+from ckpt_tools.runs.experiments import Experiment
 from ckpt_tools.runs.logs import Evidence, collect
+from ckpt_tools.runs.metric_history import Chosen
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from ckpt_tools.analysis.diagnosis import Diagnosis
+
+OnProgress = Callable[[int, int], None]
 
 _BINS = 40
 _BANDS = 40
@@ -54,28 +64,41 @@ class NormBand:
 
 @dataclass(frozen=True)
 class RunContents:
-    """Everything about one run."""
+    """Everything about one run. ``inspection`` is None for a checkpoint that is too damaged to be opened; ``declared``
+    the metric that the logs of a run of another trainer tell; ``cause`` why it is damaged."""
 
     path: str
-    inspection: Inspection
+    inspection: Inspection | None
     outlook: Forecast | None
     evidence: Evidence
     histograms: tuple[Histogram, ...]
     norms: tuple[NormBand, ...]
     findings: tuple[Finding, ...]
-    declared_best: str | None = None
+    events: tuple[Event, ...] = ()
+    declared: Chosen | None = None
+    cause: Diagnosis | None = None
 
     @property
     def curve(self) -> Curve:
         return self.evidence.curve
 
+    @property
+    def name(self) -> str:
+        """What the run is called: its folder or file."""
+        return os.path.basename(os.path.normpath(self.path)) or self.path
+
+    @property
+    def is_damaged(self) -> bool:
+        return any(finding.severity == "damage" for finding in self.findings)
+
 
 @dataclass(frozen=True)
 class ShelfContents:
-    """All runs below a directory."""
+    """All runs below a directory; ``pages`` are the pages of single runs by their paths, where there are some."""
 
     path: str
     audit: Audit
+    pages: Mapping[str, str] = field(default_factory=dict)
 
 
 def shelf_contents(root: str) -> ShelfContents:
@@ -83,9 +106,16 @@ def shelf_contents(root: str) -> ShelfContents:
     return ShelfContents(root, audit(root))
 
 
-def run_contents(path: str) -> RunContents:
-    """Raises what `inspect` raises. Tensors that cannot be read are findings."""
-    found = inspect(path)
+def run_contents(path: str, progress: OnProgress | None = None) -> RunContents:
+    """Everything about one run; every byte is read. What is damaged is a finding.
+
+    Raises what `verify` raises: NotFoundError when there is no checkpoint, UnsupportedError and others.
+    """
+    checked = verify(path, progress=progress)
+    try:
+        found = inspect(path)
+    except CorruptError as error:
+        return _beyond_reading(path, checked, damage(error))
     findings = list(found.findings)
     outlook = None
     if found.lineage is not None or found.declared is not None:
@@ -94,12 +124,46 @@ def run_contents(path: str) -> RunContents:
         known = {finding.id for finding in outlook.findings}
         findings = [*map(_as_told, outlook.findings), *(finding for finding in findings if finding.id not in known)]
     evidence = collect(found.experiment) if found.experiment else Evidence()
-    findings += evidence.findings
+    broken = {*checked.damaged}
+    findings = [finding for finding in findings if not (finding.severity == "damage" and finding.key in broken)]
+    findings += [*checked.findings, *evidence.findings]
+    histograms, norms, odd = _weights(found, broken)
+    by = found.lineage.producer if found.lineage else found.declared.declaration.title if found.declared else None
+    events, unread = events_of(found.prefix, evidence.curve, by)
+    return RunContents(
+        path=path,
+        inspection=found,
+        outlook=outlook,
+        evidence=evidence,
+        histograms=histograms,
+        norms=norms,
+        findings=tuple(dict.fromkeys((*findings, *odd, *unread))),
+        events=tuple(events),
+        declared=logged_best(found.prefix, found.declared) if found.declared else None,
+        cause=checked.diagnosis,
+    )
+
+
+def _beyond_reading(path: str, checked: Verification, error: Finding) -> RunContents:
+    """Of a checkpoint that cannot be opened: what is wrong with it, and what its logs and its ledger tell."""
+    experiment = Experiment.containing(path)
+    evidence = collect(experiment) if experiment else Evidence()
+    events, unread = events_of(checked.prefix, evidence.curve, None)
+    findings = (*(checked.findings or (error,)), *evidence.findings, *unread)
+    distinct = tuple(dict.fromkeys(findings))
+    return RunContents(path, None, None, evidence, (), (), distinct, tuple(events), cause=checked.diagnosis)
+
+
+def _weights(
+    found: Inspection, broken: Container[str]
+) -> tuple[tuple[Histogram, ...], tuple[NormBand, ...], list[Finding]]:
+    """The distributions of the model's tensors, and what cannot be read of them."""
     histograms: list[Histogram] = []
     norms: tuple[NormBand, ...] = ()
+    findings: list[Finding] = []
     with open_checkpoint(found.prefix) as checkpoint:
         for tensor in found.tensors:
-            if tensor.group != "model" or tensor.dtype not in _FLOATS or not tensor.nbytes:
+            if tensor.group != "model" or tensor.dtype not in _FLOATS or not tensor.nbytes or tensor.name in broken:
                 continue
             name = tensor.canonical or tensor.name.removesuffix(VALUE_SUFFIX)
             try:
@@ -108,26 +172,7 @@ def run_contents(path: str) -> RunContents:
                     norms = _norms(checkpoint.read(tensor.name))
             except CkptError as error:
                 findings.append(damage(error))
-    return RunContents(
-        path=path,
-        inspection=found,
-        outlook=outlook,
-        evidence=evidence,
-        histograms=tuple(histograms),
-        norms=norms,
-        findings=tuple(dict.fromkeys(findings)),
-        declared_best=_declared_best(found),
-    )
-
-
-def _declared_best(found: Inspection) -> str | None:
-    """The best of the log of a run that is declared, in words."""
-    chosen = logged_best(found.prefix, found.declared) if found.declared else None
-    best = chosen.best if chosen else None
-    if chosen is None or best is None:
-        return None
-    where = f" at step {best.step}" if best.step is not None else f" in epoch {best.epoch}" if best.epoch else ""
-    return f"{chosen.name} {best.value:g}{where}"
+    return tuple(histograms), norms, findings
 
 
 def _as_told(finding: Finding) -> Finding:

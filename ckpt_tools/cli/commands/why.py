@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -109,6 +109,8 @@ def _logs(prefix: str) -> Evidence:
 
 
 def _text(prefix: str, entries: list[RewriteEntry], evidence: Evidence) -> Iterator[RenderableType]:
+    from ckpt_tools.analysis.provenance import evidence_words
+
     yield Text(safe(prefix), style="bold")
     if history := render.history(evidence):
         yield Text(f"  recall  {history}")
@@ -124,31 +126,7 @@ def _text(prefix: str, entries: list[RewriteEntry], evidence: Evidence) -> Itera
                 table.add_row(
                     f"{safe(change.get('action'))}s", Text(f"{safe(change.get('key'))} = {safe(change['value'])}")
                 )
-        for name, text in _evidence(entry.evidence):
+        for name, text in evidence_words(entry.evidence):
             table.add_row(name, Text(safe(text)))
         table.add_row("index", f"{(entry.index_before or 'none')[:12]} → {entry.index_after[:12]} (SHA-256)")
         yield Padding(table, (0, 0, 0, 4), expand=False)
-
-
-def _evidence(evidence: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """What a change was decided from, in words; what has another form than ours is shown as it is."""
-    for name, words in (("measured", _measured), ("logged_best", _logged)):
-        found = evidence.get(name)
-        if found:
-            try:
-                yield name.removesuffix("_best"), words(found)
-            except (KeyError, TypeError, ValueError):
-                yield name.removesuffix("_best"), str(found)
-    if evidence.get("agreement"):
-        yield "agreement", str(evidence["agreement"])
-    if evidence.get("from"):
-        yield "from", f"{evidence['from']} to {evidence.get('to')}"
-
-
-def _measured(measured: Mapping[str, Any]) -> str:
-    what = f"{measured['name']}@{measured['top_n']} of {measured['users']} {measured['split']} users"
-    return f"{measured['value']:.6f}, {what} (split {measured['digest'][:12]})"
-
-
-def _logged(logged: Mapping[str, Any]) -> str:
-    return f"{logged['recall']:.6f} at step {logged['step']} in {logged['source']}"

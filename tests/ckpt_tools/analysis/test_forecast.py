@@ -134,7 +134,7 @@ def test_weights_that_nothing_restores_are_named(root: str) -> None:
 
 class TestSeveral:
     @pytest.fixture
-    def runs(self, copy: Copy) -> list[str]:
+    def runs(self, copy: Callable[..., Path]) -> list[str]:
         return [str(copy(pick("tf2.21", with_best=True))), str(copy(pick("tf2.21"))), str(copy(pick("tf2.10")))]
 
     def test_one_line_each_and_a_summary(

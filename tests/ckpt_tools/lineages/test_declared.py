@@ -269,7 +269,7 @@ def test_a_preset_is_the_ground_that_a_file_builds_on(tmp_path: Path, capsys: py
 
 
 def test_the_report_shows_the_metric_that_is_declared(described: Path) -> None:
-    pytest.importorskip("pygal")
+    pytest.importorskip("jinja2")
     from ckpt_tools.report.contents import run_contents
     from ckpt_tools.report.page import run_page
 
