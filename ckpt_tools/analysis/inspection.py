@@ -13,20 +13,25 @@ from ckpt_tools.analysis.stability import steady
 from ckpt_tools.errors import BusyError, CkptError
 from ckpt_tools.findings import Finding
 from ckpt_tools.format.filenames import PENDING, STATE_DIRECTORY
+from ckpt_tools.format.graph import ObjectGraph
+from ckpt_tools.fs import local
 from ckpt_tools.lineages import BestMetric, Lineage, identify
 from ckpt_tools.lineages.comirec import trainer
 from ckpt_tools.lineages.declared.roles import key_of, roles_of
 from ckpt_tools.lineages.names import BEST_METRIC
 from ckpt_tools.lineages.tensor_names import Group, Role, Roles, bare
 from ckpt_tools.lineages.unknown import best_of, step_of, stopping_of
-from ckpt_tools.readers import Checkpoint, open_checkpoint
+from ckpt_tools.readers import Checkpoint
 from ckpt_tools.readers.common import damage
+from ckpt_tools.runs.curve import Curve
 from ckpt_tools.runs.declared_run import DeclaredRun
-from ckpt_tools.runs.experiments import BEST_LINE, LATEST_LINE, Experiment, resolve
+from ckpt_tools.runs.experiments import BEST_LINE, LATEST_LINE, Experiment
 from ckpt_tools.runs.leftovers import leftovers_in, orphans_in
+from ckpt_tools.runs.opening import open_meant
 
 if TYPE_CHECKING:
     from ckpt_tools.runs.logs import Evidence
+    from ckpt_tools.runs.metric_history import Chosen
 
 SCHEMA_VERSION = 1
 # Values that are looked at together, for statistics.
@@ -90,7 +95,8 @@ class Inspection:
 
     ``optimizers`` are the names of the optimizers that wrote slots, where they can be told; ``stopping`` is what an
     early stopping keeps beside the best, by key; ``keras_version`` what an HDF5 file says of its writer. ``declared``
-    is the run as a ``ckpt.toml`` or a preset describes it, where no lineage of ComiRec does.
+    is the run as a ``ckpt.toml`` or a preset describes it, where no lineage of ComiRec does. What the run logged is
+    ``evidence``, and of one that is declared ``chosen``, the metric that its best is chosen by.
     """
 
     path: str
@@ -107,6 +113,12 @@ class Inspection:
     stopping: Mapping[str, int | float | bool] = field(default_factory=dict)
     keras_version: str | None = None
     declared: DeclaredRun | None = None
+    chosen: Chosen | None = None
+
+    @property
+    def curve(self) -> Curve:
+        """The evaluations of the run, of all its logs, joined; without points where it is none of ComiRec."""
+        return self.evidence.curve if self.evidence is not None else Curve()
 
     @property
     def totals(self) -> dict[str, int]:
@@ -127,8 +139,14 @@ class Inspection:
             "keras_version": self.keras_version,
             "tensors": [tensor.to_json() for tensor in self.tensors],
             "totals": self.totals,
+            "history": self._history_json(),
             "findings": [finding.to_json() for finding in self.findings],
         }
+
+    def _history_json(self) -> dict[str, Any] | None:
+        if self.chosen is not None:
+            return self.chosen.to_json()
+        return {"metric": "recall", "mode": "max", **self.curve.to_json()} if self.curve.points else None
 
 
 @steady
@@ -151,8 +169,18 @@ def inspect(
 
     Raises: what `readers.open_checkpoint` raises.
     """
-    with open_checkpoint(resolve(path)) as checkpoint:
+    with open_meant(path) as checkpoint:
         return describe(checkpoint, path, digest=digest, stats=stats, filter=filter, progress=progress)
+
+
+@steady
+def inspect_with_graph(path: str) -> tuple[Inspection, ObjectGraph | None]:
+    """The same, and the object graph; None for a format without one.
+
+    Raises: what `readers.open_checkpoint` and `Checkpoint.graph` raise.
+    """
+    with open_meant(path) as checkpoint:
+        return describe(checkpoint, path), checkpoint.graph
 
 
 def describe(
@@ -208,6 +236,7 @@ def describe(
         stopping=stopping,
         keras_version=getattr(checkpoint, "keras_version", None),
         declared=declared,
+        chosen=_chosen(checkpoint.prefix, declared),
     )
 
 
@@ -328,24 +357,35 @@ def _advice(path: str, lineage: Lineage | None, best: BestMetric) -> Iterable[Fi
 def _evidence(
     prefix: str, experiment: Experiment | None, lineage: Lineage | None, findings: list[Finding]
 ) -> Evidence | None:
-    """What the run logged, where it may have kept its worst model: this project's trainer knows which way is up."""
+    """What the run logged, and a finding where it may have kept its worst model."""
     if experiment is None and "recall" in os.path.basename(prefix):
         experiment = Experiment(os.path.dirname(prefix) or ".")
-    if experiment is None or (lineage is not None and lineage.id == trainer.ID):
+    if experiment is None:
         return None
     from ckpt_tools.runs.logs import collect, suspect_direction  # not needed for a lone checkpoint
 
     evidence = collect(experiment)
+    if lineage is not None and lineage.id == trainer.ID:
+        return evidence  # this project's trainer knows which way is up
     if suspect := suspect_direction(evidence, lineage.step if lineage else None):
         findings.append(suspect)
     return evidence
+
+
+def _chosen(prefix: str, declared: DeclaredRun | None) -> Chosen | None:
+    """The metric of a declared run with its logged values."""
+    if declared is None:
+        return None
+    from ckpt_tools.runs.declared_history import logged_best  # nor this
+
+    return logged_best(prefix, declared)
 
 
 def _left_behind(path: str) -> Iterator[Finding]:
     """What lies in a directory beside its checkpoints: of saves and changes that were killed."""
     fix = f"ckpt repair {quote(path)}"
     for directory in (path, os.path.join(path, BEST_LINE), os.path.join(path, LATEST_LINE)):
-        if not os.path.isdir(directory):
+        if not local.is_directory(directory, follow=True):
             continue
         for left in leftovers_in(directory, time.time()):
             message = "left over by a save that was killed"
@@ -356,7 +396,7 @@ def _left_behind(path: str) -> Iterator[Finding]:
             message = "data without an index: of a save that was killed, or of a checkpoint that lost it"
             yield Finding("orphan", "note", f"{orphan}: {message}", orphan, fix=fix)
         journal = os.path.join(directory, STATE_DIRECTORY, PENDING)
-        if os.path.lexists(journal):
+        if local.is_there(journal):
             message = "a change of a checkpoint here was killed: it is brought to an end before the next one"
             yield Finding("unfinished-change", "note", f"{directory}: {message}", journal, fix=fix)
 

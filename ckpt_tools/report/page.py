@@ -16,13 +16,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from ckpt_tools.analysis.inspection import Tensor
+from ckpt_tools.analysis.page_contents import RunContents, ShelfContents
 from ckpt_tools.analysis.run_audit import Row
-from ckpt_tools.console.json_text import json_text
+from ckpt_tools.console.json_text import encode_json
 from ckpt_tools.console.language import chinese, said
 from ckpt_tools.console.widths import told_apart
 from ckpt_tools.redaction import without_secrets
 from ckpt_tools.report import figures
-from ckpt_tools.report.contents import RunContents, ShelfContents
 from ckpt_tools.version import __version__
 
 _LARGEST = 8
@@ -69,7 +69,7 @@ def _page(template: str, scripts: Sequence[str], data: Any, **values: Any) -> st
         style=Markup(_asset("vendor", "uplot", "uPlot.min.css") + _asset("templates", "style.css")),
         scripts=[Markup(script) for script in scripts],
         # No tag of HTML begins in it.
-        data=Markup(json_text({"figures": data}, ascii_only=True).replace("<", "\\u003c")),
+        data=Markup(encode_json({"figures": data}, ascii_only=True).replace("<", "\\u003c")),
         language="zh" if chinese() else "en",
         version=__version__,
         python=platform.python_version(),

@@ -19,6 +19,7 @@ from ckpt_tools.console.output import Output
 from ckpt_tools.console.program import Json, Quiet, epilog, finish
 from ckpt_tools.errors import CkptError
 from ckpt_tools.findings import Finding, exit_code
+from ckpt_tools.fs import local
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -69,7 +70,7 @@ def report(
         from ckpt_tools import report as library
 
         target = output_path or _default_name(path)
-        into = target.endswith(os.sep) or os.path.isdir(target)
+        into = target.endswith(os.sep) or local.is_directory(target, follow=True)
         if not into:
             require_document(target)
         with output.progress("reading") as progress:

@@ -17,9 +17,9 @@ from browser import Page
 from checkpoints import EXPERIMENTS, FIXTURES, OF_EACH_LINEAGE, Sample, build_bundle, pick, snapshot
 
 import ckpt_tools
+from ckpt_tools.analysis.page_contents import run_contents
 from ckpt_tools.cli import run
 from ckpt_tools.report import RunContents, ShelfContents, contents, figures, page_name
-from ckpt_tools.report.contents import run_contents
 from ckpt_tools.runs.curve import Curve
 from ckpt_tools.runs.evaluations import LoggedEvaluation
 

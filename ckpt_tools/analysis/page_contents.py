@@ -1,30 +1,33 @@
-"""What a report says, before it is a page."""
+"""All that a page about a run or a shelf of runs says: what is stored, logged, and distributed how."""
 
 from __future__ import annotations
 
 import math
 import os
 import sys
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from ckpt_tools.analysis.inspection import Inspection, inspect
-from ckpt_tools.analysis.provenance import Event, events_of
+from ckpt_tools.analysis.inspection import Inspection, Tensor, describe
 from ckpt_tools.analysis.resume_forecast import Forecast, forecast
 from ckpt_tools.analysis.run_audit import Audit, audit
+from ckpt_tools.analysis.stability import steady
+from ckpt_tools.analysis.timeline import Event, events_of
 from ckpt_tools.analysis.verification import Verification, verify
 from ckpt_tools.errors import CkptError, CorruptError
 from ckpt_tools.findings import Finding
 from ckpt_tools.format.object_graph import VALUE_SUFFIX
+from ckpt_tools.fs import local
 from ckpt_tools.lineages.comirec.models import ITEM_EMBEDDING
-from ckpt_tools.readers import Checkpoint, TensorInfo, open_checkpoint
+from ckpt_tools.readers import Checkpoint, TensorInfo
 from ckpt_tools.readers.common import damage
 from ckpt_tools.runs.curve import Curve
-from ckpt_tools.runs.declared_history import logged_best
-from ckpt_tools.runs.experiments import Experiment
+from ckpt_tools.runs.discovery import Discovery
+from ckpt_tools.runs.experiments import Experiment, is_experiment
 from ckpt_tools.runs.logs import Evidence, collect
 from ckpt_tools.runs.metric_history import Chosen
+from ckpt_tools.runs.opening import open_meant
 
 if TYPE_CHECKING:
     import numpy as np
@@ -113,9 +116,14 @@ def run_contents(path: str, progress: OnProgress | None = None) -> RunContents:
     """
     checked = verify(path, progress=progress)
     try:
-        found = inspect(path)
+        with open_meant(path) as checkpoint:
+            return _of_checkpoint(checkpoint, path, checked)
     except CorruptError as error:
         return _beyond_reading(path, checked, damage(error))
+
+
+def _of_checkpoint(checkpoint: Checkpoint, path: str, checked: Verification) -> RunContents:
+    found = describe(checkpoint, path)
     findings = list(found.findings)
     outlook = None
     if found.lineage is not None or found.declared is not None:
@@ -123,11 +131,11 @@ def run_contents(path: str, progress: OnProgress | None = None) -> RunContents:
         # Advice on the missing best is in both; the forecast says more.
         known = {finding.id for finding in outlook.findings}
         findings = [*map(_as_told, outlook.findings), *(finding for finding in findings if finding.id not in known)]
-    evidence = collect(found.experiment) if found.experiment else Evidence()
+    evidence = found.evidence or Evidence()
     broken = {*checked.damaged}
     findings = [finding for finding in findings if not (finding.severity == "damage" and finding.key in broken)]
     findings += [*checked.findings, *evidence.findings]
-    histograms, norms, odd = _weights(found, broken)
+    histograms, norms, odd = _weights(checkpoint, found.tensors, broken)
     by = found.lineage.producer if found.lineage else found.declared.declaration.title if found.declared else None
     events, unread = events_of(found.prefix, evidence.curve, by)
     return RunContents(
@@ -139,7 +147,7 @@ def run_contents(path: str, progress: OnProgress | None = None) -> RunContents:
         norms=norms,
         findings=tuple(dict.fromkeys((*findings, *odd, *unread))),
         events=tuple(events),
-        declared=logged_best(found.prefix, found.declared) if found.declared else None,
+        declared=found.chosen,
         cause=checked.diagnosis,
     )
 
@@ -155,23 +163,22 @@ def _beyond_reading(path: str, checked: Verification, error: Finding) -> RunCont
 
 
 def _weights(
-    found: Inspection, broken: Container[str]
+    checkpoint: Checkpoint, tensors: Iterable[Tensor], broken: Container[str]
 ) -> tuple[tuple[Histogram, ...], tuple[NormBand, ...], list[Finding]]:
     """The distributions of the model's tensors, and what cannot be read of them."""
     histograms: list[Histogram] = []
     norms: tuple[NormBand, ...] = ()
     findings: list[Finding] = []
-    with open_checkpoint(found.prefix) as checkpoint:
-        for tensor in found.tensors:
-            if tensor.group != "model" or tensor.dtype not in _FLOATS or not tensor.nbytes or tensor.name in broken:
-                continue
-            name = tensor.canonical or tensor.name.removesuffix(VALUE_SUFFIX)
-            try:
-                histograms.append(replace(_histogram(checkpoint, checkpoint.tensors[tensor.name]), name=name))
-                if tensor.canonical == ITEM_EMBEDDING and tensor.nbytes <= _MAX_TABLE_BYTES:
-                    norms = _norms(checkpoint.read(tensor.name))
-            except CkptError as error:
-                findings.append(damage(error))
+    for tensor in tensors:
+        if tensor.group != "model" or tensor.dtype not in _FLOATS or not tensor.nbytes or tensor.name in broken:
+            continue
+        name = tensor.canonical or tensor.name.removesuffix(VALUE_SUFFIX)
+        try:
+            histograms.append(replace(_histogram(checkpoint, checkpoint.tensors[tensor.name]), name=name))
+            if tensor.canonical == ITEM_EMBEDDING and tensor.nbytes <= _MAX_TABLE_BYTES:
+                norms = _norms(checkpoint.read(tensor.name))
+        except CkptError as error:
+            findings.append(damage(error))
     return tuple(histograms), norms, findings
 
 
@@ -229,3 +236,23 @@ def _norms(table: np.ndarray) -> tuple[NormBand, ...]:
         if np.isfinite([low, middle, high]).all():
             bands.append(NormBand(first, end - 1, low, middle, high))
     return tuple(bands)
+
+
+# ------------------------------------------------------------------------------------ which of the two a path means
+
+
+def contents(path: str, progress: OnProgress | None = None) -> RunContents | ShelfContents:
+    """What a page about this path says: of one run, or of a directory with several (or none).
+
+    ``progress`` is told the bytes read of one run, and those that there are. Raises what `verify` raises for one run.
+    """
+    return _only_run(path, progress) or shelf_contents(path)
+
+
+@steady
+def _only_run(path: str, progress: OnProgress | None) -> RunContents | None:
+    """What is said of the run that a path means; None for a directory with several, or with none."""
+    if not local.is_directory(path, follow=True) or is_experiment(path):
+        return run_contents(path, progress)
+    runs = [run for _, run in zip(range(2), Discovery(path).runs(), strict=False)]
+    return run_contents(runs[0].path, progress) if len(runs) == 1 and runs[0].prefix else None
