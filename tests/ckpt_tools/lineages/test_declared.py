@@ -278,5 +278,6 @@ def test_the_report_shows_the_metric_that_is_declared(described: Path) -> None:
         TOML.replace('"max"', '"min"').replace("[exp", "title = 'My trainer'\n[exp")
     )
     page = run_page(run_contents(str(described)))
-    for words in ("My trainer, dataset book, model din", '0.2</dd><dd class="dim">test hr, step 20</dd>', "at risk: model-30"):
+    tile = '0.2</dd><dd class="dim">test hr, step 20</dd>'
+    for words in ("My trainer, dataset book, model din", tile, "at risk: model-30"):
         assert words in page
