@@ -11,12 +11,12 @@ Source: github.com/huggingface/safetensors (README.md, safetensors/src/tensor.rs
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ckpt_tools.errors import CorruptError
+from ckpt_tools.format import json_text
 from ckpt_tools.format.dtypes import BY_NAME
 
 # The key of the header that is no tensor.
@@ -54,8 +54,8 @@ def decode_header(data: bytes) -> dict[str, StoredTensor]:
     if not data.startswith(b"{"):
         raise CorruptError("the header of a safetensors file does not begin with {", offset=8)
     try:
-        document: Any = json.loads(data.decode(), object_pairs_hook=_without_twins)
-    except (ValueError, RecursionError) as error:
+        document: Any = json_text.parse(data.decode(), pairs=_without_twins)
+    except ValueError as error:
         raise CorruptError(f"the header is no JSON: {str(error)[:200]}", offset=8) from error
     metadata = document.pop(METADATA, {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):

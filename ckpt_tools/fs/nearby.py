@@ -21,7 +21,7 @@ def names_near(path: str | os.PathLike[str]) -> list[str]:
         return []
     parts: list[str] = []
     here = os.path.normpath(path)
-    while here and not os.path.isdir(here):
+    while here and not os.path.isdir(here):  # noqa: TID251 - only shown
         here, part = os.path.split(here)
         parts.insert(0, part)
         if not part:
@@ -38,7 +38,8 @@ def names_near(path: str | os.PathLike[str]) -> list[str]:
     if likely and SequenceMatcher(None, parts[0], likely[0]).ratio() >= _SURE:
         likely = likely[:1]
     found = [os.path.join(here, name, *parts[1:]) for name in likely]
-    return [each for each in found if os.path.lexists(each) or os.path.isfile(index_name(each))]
+    shown = (each for each in found if any(map(os.path.lexists, (each, index_name(each)))))  # noqa: TID251 - only shown
+    return list(shown)
 
 
 def did_you_mean(path: str | os.PathLike[str]) -> str | None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from ckpt_tools.errors import CorruptError, NotFoundError
+from ckpt_tools.format import json_text
 from ckpt_tools.lineages.scalars import as_step, is_number, read_number
 from ckpt_tools.readers.base import Checkpoint
 
@@ -89,6 +90,10 @@ class Lineage:
         arrays = [checkpoint.read(key) for key in source.keys]
         return source.convert(arrays) if source.convert else arrays[0]
 
+    def document(self, checkpoint: Checkpoint, name: str) -> dict[str, Any]:
+        """The JSON object that is stored under a canonical name. Raises NotFoundError, CorruptError for no object."""
+        return _document(self.read(checkpoint, name), checkpoint, name)
+
     def name_of(self, key: str) -> str | None:
         """The canonical name of a stored tensor, None when it has none."""
         for name, source in self.tensors.items():
@@ -111,6 +116,21 @@ def scalar(checkpoint: Checkpoint, key: str) -> int | float:
     if info.shape != () or not is_number(info):
         raise CorruptError(f"should be a scalar number, not {info.dtype} {list(info.shape)}", key=key)
     return read_number(checkpoint, key)
+
+
+def read_document(checkpoint: Checkpoint, key: str) -> dict[str, Any]:
+    """The JSON object that a tensor holds. Raises CorruptError for what is none."""
+    return _document(checkpoint.read(key), checkpoint, key)
+
+
+def _document(stored: np.ndarray, checkpoint: Checkpoint, key: str) -> dict[str, Any]:
+    try:
+        value = json_text.parse(stored.item())
+    except (ValueError, TypeError, AttributeError) as error:  # more than one element, no text, no array
+        raise CorruptError("is not JSON", path=checkpoint.prefix, key=key) from error
+    if not isinstance(value, dict):
+        raise CorruptError("is not a JSON object", path=checkpoint.prefix, key=key)
+    return value
 
 
 def read_step(checkpoint: Checkpoint, key: str) -> int | None:

@@ -203,8 +203,8 @@ def _is_measured(lineage: ComiRecLineage, key: str) -> bool:
 
 def _state(bundle: Bundle, lineage: ComiRecLineage, items: int) -> dict[str, Value]:
     """What the trainer keeps beside the variables, as of weights that nobody has measured yet."""
-    config = json.loads(lineage.read(bundle, f"{_STATE}config").item())
-    metric = json.loads(lineage.read(bundle, f"{_STATE}metric").item())
+    config = lineage.document(bundle, f"{_STATE}config")
+    metric = lineage.document(bundle, f"{_STATE}metric")
     step = struct.pack("<q", int(lineage.read(bundle, f"{_STATE}step")))
     values = {
         BEST_METRIC: Value.of("float32", (), struct.pack("<f", 0.0), "never set"),

@@ -5,6 +5,7 @@
     a SavedModel         its directory
     Keras                the ``.h5``, ``.keras`` or ``.weights.json`` (also ``.h5.index.json``) file
     safetensors          the file
+    Orbax                the directory of a step, or of one of its items; of a run, its newest step
 
 Nothing here globs: names with ``[`` or ``*`` in them are names.
 """
@@ -31,9 +32,11 @@ from ckpt_tools.format.filenames import (
     v1_set,
 )
 from ckpt_tools.fs import paths
+from ckpt_tools.fs.local import is_no_answer
 from ckpt_tools.fs.nearby import did_you_mean
 from ckpt_tools.readers.content import Content, look_into
 from ckpt_tools.readers.kinds import PASS_PREFIX, Kind
+from ckpt_tools.readers.orbax_places import place_of
 from ckpt_tools.readers.saved_model import has_variables, is_saved_model
 from ckpt_tools.readers.state_files import inside, is_state, other_states, read_state
 from ckpt_tools.readers.v1_names import shard_sets_in, shards_of
@@ -164,7 +167,7 @@ def _above(directory: str) -> str | None:
     if paths.is_url(directory):
         return None
     here = os.path.abspath(directory or ".")
-    while not os.path.isdir(here):
+    while not os.path.isdir(here):  # noqa: TID251 - only shown
         here = os.path.dirname(here)
     shown = os.path.relpath(here) if not os.path.isabs(directory) else here
     return f"ckpt audit {shlex.quote(shown)}"
@@ -226,7 +229,8 @@ def raise_stranger(path: str, kind: Kind | None) -> NoReturn:
 
 
 def latest_in(directory: str) -> str:
-    """The prefix that a directory's ``checkpoint`` file names as its newest; else the only one that is there.
+    """The prefix that a directory's ``checkpoint`` file names as its newest; else the only one that is there,
+    or the newest step of Orbax.
 
     Raises what `locate` raises.
     """
@@ -252,6 +256,9 @@ def find_latest(directory: str) -> Located:
         )
     # An empty list may also mean that it could not be listed: then this raises.
     names = paths.list_directory(directory)
+    step = place_of(directory)
+    if step is not None:
+        return Located(step)
     kind = _stranger_in(directory, names)
     if kind is not None:
         raise_stranger(directory, kind)
@@ -312,10 +319,15 @@ def _named_by(directory: str, name: str, file: paths.File | None = None) -> Loca
 
 
 def prefixes_in(directory: str) -> list[str]:
-    """The names of all prefixes with an index in a directory, sorted; empty where it cannot be listed."""
+    """The names of all prefixes with an index in a directory, sorted; empty where none may be listed.
+
+    Raises StorageError when the system of this machine does not say.
+    """
     try:
         return [name.removesuffix(INDEX) for name in paths.list_files(directory, INDEX)]
-    except CkptError:
+    except CkptError as error:
+        if is_no_answer(error):
+            raise
         return []
 
 
@@ -334,14 +346,18 @@ def _single_files(directory: str) -> dict[str, Located]:
     """The same; of a single one its file is open."""
     try:
         names = paths.list_directory(directory)[:_MOST_FILES]
-    except CkptError:
+    except CkptError as error:
+        if is_no_answer(error):
+            raise
         return {}
     found: dict[str, Located] = {}
     for name in names:
         path = os.path.join(directory, name)
         try:
             content = _readable(path)
-        except CkptError:
+        except CkptError as error:
+            if is_no_answer(error):
+                raise
             continue
         known = v1_set(name)
         if found or known:

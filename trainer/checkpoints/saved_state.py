@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -51,14 +50,14 @@ def read_saved_state(checkpoint: Checkpoint, lineage: Lineage, line: Line, evide
     """Where a run of any lineage stood; its log helps out where an old trainer did not store the step."""
     if lineage.id == TRAINER:
         run_state = RunState.from_tensors({name: lineage.read(checkpoint, name) for name, _ in STORED.values()})
-        identity = json.loads(lineage.read(checkpoint, METRIC).item())
+        identity = lineage.document(checkpoint, METRIC)
         if run_state.step == UNKNOWN_STEP and evidence.best and identity.get("digest") is None:
             # Migrated from a checkpoint that had lost Adam's step: the log still knows that of the run.
             run_state = replace(run_state, step=evidence.best.step, best_step=evidence.best.step)
         recall = None if math.isnan(run_state.recall) else run_state.recall
         if line == "best" and lineage.best_metric.status == "present":
             recall = run_state.best_metric  # after a backfill there is this one alone
-        data = json.loads(lineage.read(checkpoint, DATA).item()) if DATA in lineage.canonical() else {}
+        data = lineage.document(checkpoint, DATA) if DATA in lineage.canonical() else {}
         return SavedState(run_state, recall, identity, line, data.get("train"))
     step = lineage.step
     if step is None:

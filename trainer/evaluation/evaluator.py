@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict
 from functools import lru_cache
 
 import numpy as np
 
 from ckpt_tools.errors import UnsupportedError
+from ckpt_tools.fs import local
 from ckpt_tools.fs.local import Fingerprint, fingerprint
 from ckpt_tools.lineages import Lineage
 from ckpt_tools.lineages.comirec.lineage import ComiRecLineage
@@ -94,7 +94,7 @@ def _opened(
 def _read_once(data_dir: str, dataset: str, split: str) -> Interactions:
     """A split as it is now; many checkpoints, one after the other, are measured on the same one."""
     path = split_path(data_dir, dataset, split)
-    return _kept(data_dir, dataset, split, fingerprint(path) if os.path.isfile(path) else None)
+    return _kept(data_dir, dataset, split, fingerprint(path) if local.is_file(path, follow=True) else None)
 
 
 @lru_cache(maxsize=2)

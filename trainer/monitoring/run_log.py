@@ -11,6 +11,7 @@ from typing import Any
 import tensorflow as tf
 from tensorboard.plugins.hparams import api as hparams
 
+from ckpt_tools.format import json_text
 from ckpt_tools.fs import durable, local
 from trainer.config import TrainConfig
 from trainer.monitoring.rows import LogRow
@@ -54,7 +55,7 @@ class RunLog:
         A run that was killed may have logged what it then could not save, or saved what it did not come to log.
         """
         path = os.path.join(self._directory, METRICS)
-        lines = local.read_file(path, limit=_MAX_BYTES).decode().splitlines() if os.path.exists(path) else []
+        lines = local.read_file(path, limit=_MAX_BYTES).decode().splitlines() if local.is_there(path) else []
         rows = [found for found in map(_parsed, lines) if found is not None]
         kept = [found for found in rows if found["step"] <= step]
         if len(kept) < len(lines):
@@ -75,7 +76,7 @@ class RunLog:
 def _parsed(line: str) -> dict[str, Any] | None:
     """A row of the log; None for a line that was cut off."""
     try:
-        row = json.loads(line)
+        row = json_text.parse(line)
     except ValueError:
         return None
     return row if isinstance(row, dict) and isinstance(row.get("step"), int) else None

@@ -14,6 +14,7 @@ from dataclasses import asdict
 from typing import Any, Literal, Protocol
 
 from ckpt_tools.errors import CkptError, UnsupportedError
+from ckpt_tools.format import json_text
 from ckpt_tools.fs import durable, local
 from trainer.config import TrainConfig
 from trainer.extras import installed
@@ -131,7 +132,7 @@ class Tracking:
 def _identities(directory: str) -> dict[str, str]:
     """Where this run is in each tracker, as it was written last; empty when nothing readable is there."""
     try:
-        found = json.loads(local.read_file(os.path.join(directory, FILE), limit=_MAX_BYTES))
+        found = json_text.parse(local.read_file(os.path.join(directory, FILE), limit=_MAX_BYTES))
     except (ValueError, OSError, CkptError):
         return {}
     return {key: value for key, value in found.items() if isinstance(value, str)} if isinstance(found, dict) else {}

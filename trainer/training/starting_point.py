@@ -24,6 +24,7 @@ from ckpt_tools.errors import (
     UsageError,
 )
 from ckpt_tools.findings import Finding
+from ckpt_tools.fs import local
 from ckpt_tools.fs.local import Fingerprint
 from ckpt_tools.lineages.comirec.lineage import ComiRecLineage
 from ckpt_tools.lineages.comirec.trainer import ID as TRAINER
@@ -399,7 +400,7 @@ def _read_data(data_dir: str, config: TrainConfig) -> tuple[Interactions, Intera
 
 def _items_needed(data_dir: str, config: TrainConfig, *splits: Interactions) -> int:
     """The largest id of the data and one more; the test split counts where it is there."""
-    if os.path.isfile(split_path(data_dir, config.dataset, "test")):
+    if local.is_file(split_path(data_dir, config.dataset, "test"), follow=True):
         splits = (*splits, read_split(data_dir, config.dataset, "test"))
     return items_needed(*splits)
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ckpt_tools.errors import UsageError
+from ckpt_tools.format import json_text
 from ckpt_tools.fs import durable, local
 from ckpt_tools.lineages.comirec.lineage import ComiRecLineage
 from ckpt_tools.runs.experiments import BEST_ROOT, Experiment, find_experiments
@@ -101,7 +102,7 @@ def _require_same_settings(experiment: Experiment, config: TrainConfig) -> None:
 
 def _result(sweep: Sweep, trial: Trial, experiment: Experiment, run_state: RunState) -> Result:
     config = sweep.config(trial)
-    has_test = os.path.isfile(split_path(sweep.data_dir, config.dataset, "test"))
+    has_test = local.is_file(split_path(sweep.data_dir, config.dataset, "test"), follow=True)
     key = {
         "experiment": experiment.name,
         "step": run_state.step,
@@ -130,13 +131,13 @@ def _item_count(experiment: Experiment) -> int:
 
 def _rows(path: str) -> list[dict[str, Any]]:
     """The lines that say something of a run; a line that was cut off is none."""
-    if not os.path.isfile(path):
+    if not local.is_file(path, follow=True):
         return []
     rows = []
     for line in local.read_file(path, limit=_MAX_BYTES).decode(errors="replace").splitlines():
         try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
+            row = json_text.parse(line)
+        except ValueError:
             continue
         numbers = isinstance(row, dict) and isinstance(row.get("valid"), float)
         if numbers and isinstance(row.get("test"), float | None):

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from ckpt_tools.errors import UsageError
+from ckpt_tools.format import json_text
 from trainer.config import TrainConfig, flag
 
 _TYPES = {field.name: str(field.type) for field in fields(TrainConfig)}
@@ -94,7 +95,7 @@ def grid(axes: Iterable[str]) -> list[dict[str, Any]]:
 def listed(text: str) -> list[dict[str, Any]]:
     """The settings of a JSON list of objects. Raises UsageError."""
     try:
-        found = json.loads(text)
+        found = json_text.parse(text)
     except ValueError as error:
         raise UsageError(f"is not JSON: {error}") from error
     if not isinstance(found, list) or not found or not all(isinstance(setting, dict) for setting in found):

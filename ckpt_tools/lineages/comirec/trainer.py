@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,8 +22,8 @@ _CONFIG, _METRIC = CONFIG + SUFFIX, METRIC + SUFFIX
 def describe(checkpoint: Checkpoint, fields: Mapping[str, Any]) -> ComiRecLineage | None:  # noqa: ARG001 (config says more)
     if checkpoint.graph is None or not {_CONFIG, _METRIC} <= checkpoint.tensors.keys():
         return None
-    config = _read_json(checkpoint, _CONFIG)
-    metric = _read_json(checkpoint, _METRIC)
+    config = base.read_document(checkpoint, _CONFIG)
+    metric = base.read_document(checkpoint, _METRIC)
     tensors = {key.removesuffix(SUFFIX): Source((key,)) for key in checkpoint.tensors if key.endswith(SUFFIX)}
     model_type = model_type_of(tensors)
     variant = config.pop("variant", None)
@@ -53,13 +52,3 @@ def describe(checkpoint: Checkpoint, fields: Mapping[str, Any]) -> ComiRecLineag
 def meaning(metric: Mapping[str, Any]) -> str:
     """A metric's identity in words."""
     return f"{metric.get('name', 'metric')}@{metric.get('top_n', '?')} of the {metric.get('split', '?')} split"
-
-
-def _read_json(checkpoint: Checkpoint, key: str) -> dict[str, Any]:
-    try:
-        value = json.loads(checkpoint.read(key).item())
-    except (ValueError, AttributeError) as error:
-        raise CorruptError("is not JSON", path=checkpoint.prefix, key=key) from error
-    if not isinstance(value, dict):
-        raise CorruptError("is not a JSON object", path=checkpoint.prefix, key=key)
-    return value
