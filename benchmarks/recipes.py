@@ -20,13 +20,12 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from trainer.training.resume_outcome import measure
-
 from trainer.config import BEST, UNKNOWN_ITEM_COUNT, new_config, override
 from trainer.data.interactions import items_needed, read_split
 from trainer.data.prefetch import Prefetch
 from trainer.evaluation import baselines
 from trainer.training.learner import Learner
+from trainer.training.resume_outcome import measure
 from trainer.training.starting_point import new_run
 
 SEEDS, EVALUATIONS, TOP_N = (19, 20, 21), 10, 50

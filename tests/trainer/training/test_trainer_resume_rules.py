@@ -7,10 +7,10 @@ import importlib
 from pathlib import Path
 
 import pytest
-from trainer.training.resume_outcome import ResumeOutcome
 
 import trainer.training.starting_point
 from trainer.resume_rules import DECIDED, Rule
+from trainer.training.resume_outcome import ResumeOutcome
 
 HERE = Path(__file__).parent
 
