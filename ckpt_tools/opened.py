@@ -17,7 +17,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ckpt_tools.analysis.inspection import Inspection, Tensor, describe
-from ckpt_tools.analysis.messages.nearest import nearest
+from ckpt_tools.analysis.messages.nearest import find_nearest
 from ckpt_tools.errors import CkptError, UnsupportedError, UsageError
 from ckpt_tools.lineages import BestMetric, Lineage, identify
 from ckpt_tools.lineages.tensor_names import Roles, tell_roles
@@ -195,7 +195,7 @@ class OpenedCheckpoint(Mapping[str, LazyTensor]):
         tensors = self._open.tensors
         key = name if name in tensors else self._canonical.get(name)
         if key is None:
-            near = nearest(name, tensors).names
+            near = find_nearest(name, tensors).names
             raise KeyError(f"{name}{f' (did you mean {near[0]}?)' if near else ''}")
         return LazyTensor(self, tensors[key])
 

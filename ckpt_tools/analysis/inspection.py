@@ -14,6 +14,7 @@ from ckpt_tools.errors import BusyError, CkptError
 from ckpt_tools.findings import Finding
 from ckpt_tools.format.filenames import PENDING, STATE_DIRECTORY
 from ckpt_tools.format.graph import ObjectGraph
+from ckpt_tools.fs import local
 from ckpt_tools.lineages import BestMetric, Lineage, identify
 from ckpt_tools.lineages.comirec import trainer
 from ckpt_tools.lineages.declared.roles import key_of, roles_of
@@ -384,7 +385,7 @@ def _left_behind(path: str) -> Iterator[Finding]:
     """What lies in a directory beside its checkpoints: of saves and changes that were killed."""
     fix = f"ckpt repair {quote(path)}"
     for directory in (path, os.path.join(path, BEST_LINE), os.path.join(path, LATEST_LINE)):
-        if not os.path.isdir(directory):
+        if not local.is_directory(directory, follow=True):
             continue
         for left in leftovers_in(directory, time.time()):
             message = "left over by a save that was killed"
@@ -395,7 +396,7 @@ def _left_behind(path: str) -> Iterator[Finding]:
             message = "data without an index: of a save that was killed, or of a checkpoint that lost it"
             yield Finding("orphan", "note", f"{orphan}: {message}", orphan, fix=fix)
         journal = os.path.join(directory, STATE_DIRECTORY, PENDING)
-        if os.path.lexists(journal):
+        if local.is_there(journal):
             message = "a change of a checkpoint here was killed: it is brought to an end before the next one"
             yield Finding("unfinished-change", "note", f"{directory}: {message}", journal, fix=fix)
 

@@ -19,6 +19,7 @@ from typing import Any
 from ckpt_tools.analysis.stability import steady
 from ckpt_tools.errors import CorruptError, UnsupportedError
 from ckpt_tools.findings import Finding
+from ckpt_tools.format import json_text
 from ckpt_tools.format.filenames import KERAS_MAPS, bundle_part, meta_name
 from ckpt_tools.fs import paths
 from ckpt_tools.readers import Bundle, Checkpoint
@@ -187,8 +188,8 @@ def _decode_files(text: str) -> dict[str, Row]:
 
 def _decode_tensors(text: str) -> dict[str, Row]:
     try:
-        document = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        document = json_text.parse(text)
+    except ValueError as error:
         raise NoManifestError(f"not JSON: {str(error)[:200]}") from error
     if not isinstance(document, dict) or not isinstance(document.get("tensors"), dict):
         raise NoManifestError('no manifest of tensors: it has no "tensors"')

@@ -30,7 +30,7 @@ class Provenance:
 
 
 @steady
-def provenance(path: str) -> Provenance:
+def trace(path: str) -> Provenance:
     """Read the ledger and the logs of the checkpoint that is meant.
 
     Raises what `ckpt_tools.runs.experiments.resolve` and `ckpt_tools.runs.ledger.rewrites` raise.

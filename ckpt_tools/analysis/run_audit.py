@@ -285,7 +285,7 @@ def _opened(row: Row, run: Run, verify: bool, evidence: Evidence) -> Row:
             dataset = found.lineage.hyper.get("dataset")
             where = found.experiment.root if found.experiment else None
             has_data = bool(where and dataset and data_directory(where, str(dataset)))
-            row = replace(row, lineage=found.lineage.id, model=found.lineage.model_type, has_data=has_data)
+            row = replace(row, lineage=found.lineage.id, model=found.lineage.model or None, has_data=has_data)
         outlook = forecast(target, thorough=verify)
         row = replace(row, verdict=outlook.verdict, sentence=outlook.sentence)
         row = replace(row, fix=next((finding.fix for finding in outlook.findings if finding.fix), None))

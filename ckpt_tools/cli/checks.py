@@ -106,4 +106,4 @@ def write(checks: Sequence[Check], command: str, *, junit: str | None, sarif: st
 def file_of(path: str, prefix: str | None) -> str:
     """The file that stands for a checkpoint: a code host shows nothing at a prefix or a directory."""
     candidates = [index_name(prefix), prefix] if prefix else []
-    return next((name for name in (*candidates, path) if name and os.path.isfile(name)), path)
+    return next((name for name in (*candidates, path) if name and os.path.isfile(name)), path)  # noqa: TID251 - only shown

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ckpt_tools.console import terminal
 from ckpt_tools.console.escapes import safe
-from ckpt_tools.console.json_text import json_text
+from ckpt_tools.console.json_text import encode_json
 from ckpt_tools.console.language import label, said
 from ckpt_tools.console.pipes import if_heard, while_read
 from ckpt_tools.console.progress import Bars, Drawing
@@ -95,7 +95,7 @@ class Output:
             utf8 = (sys.stdout.encoding or "utf-8").lower().replace("-", "") == "utf8"
             notes = [note.to_json() for note in self._notes]
             whole = {**self._head, **document, "findings": [*document.get("findings", ()), *notes]}
-            text = json_text(whole, ascii_only=not utf8, not_finite=self.not_finite)
+            text = encode_json(whole, ascii_only=not utf8, not_finite=self.not_finite)
             with self.held(), while_read():
                 print(text)
 

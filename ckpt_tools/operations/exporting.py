@@ -24,7 +24,7 @@ from ckpt_tools.errors import MismatchError, NotFoundError, UsageError
 from ckpt_tools.findings import Finding
 from ckpt_tools.format.dtypes import BY_NAME
 from ckpt_tools.format.safetensors import METADATA
-from ckpt_tools.fs import durable
+from ckpt_tools.fs import durable, local
 from ckpt_tools.lineages.naming import KERAS_FILES, Named, by_canonical_name, by_stored_name, with_slashes
 from ckpt_tools.operations.export_names import harmless
 from ckpt_tools.operations.export_writers import TOP_LEVEL, WRITERS, Content, Written, refusal, side_by_side
@@ -96,12 +96,12 @@ def export(
     ending = next((ending for ending in WRITERS if output.endswith(ending)), None)
     if ending is None:
         raise UsageError(f"{output}: the name must end in {', '.join(WRITERS)}")
-    if os.path.lexists(output) and not force:
+    if local.is_there(output) and not force:
         raise UsageError("there is such a file already", path=output, hint="--force replaces it")
     if names == "keras" and ending not in _HDF5:
         raise UsageError("the names of Keras are for .weights.h5 and .h5")
     directory = os.path.dirname(output) or "."
-    if not os.path.isdir(directory):
+    if not local.is_directory(directory, follow=True):
         raise NotFoundError("no such directory", path=directory, hint=f"mkdir -p {shlex.quote(directory)}")
     with durable.created(output, replace=force) as file:
         return _written(path, output, ending, names, model, file, progress)

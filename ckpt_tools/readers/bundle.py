@@ -27,7 +27,7 @@ from ckpt_tools.fs import paths
 from ckpt_tools.readers.base import Progress, TensorInfo
 from ckpt_tools.readers.common import CHUNK, Reader, damage, error_context, shaped
 from ckpt_tools.readers.open_files import OpenFiles
-from ckpt_tools.readers.side_by_side import side_by_side
+from ckpt_tools.readers.side_by_side import in_threads
 from ckpt_tools.readers.signatures import sniff
 
 if TYPE_CHECKING:
@@ -278,7 +278,7 @@ class Bundle(Reader):
             for name in names:
                 yield from examine(name)
         else:
-            yield from side_by_side(self._batches(names), examine)
+            yield from in_threads(self._batches(names), examine)
 
     def _stored_bytes(self, name: str) -> int:
         return sum(entry.size for entry in self.stored(name))

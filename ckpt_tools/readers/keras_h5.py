@@ -11,7 +11,6 @@ Source: keras/src/saving/saving_lib.py.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from ckpt_tools.errors import CkptError, CorruptError, NotFoundError, UnsafeError
 from ckpt_tools.findings import Finding
+from ckpt_tools.format import json_text
 from ckpt_tools.format.overlay import Patch
 from ckpt_tools.fs import paths, witness
 from ckpt_tools.readers.base import Progress, StoredBest, TensorInfo
@@ -186,8 +186,8 @@ def shards_in(data: bytes) -> list[str]:
     """
     document: Any
     try:
-        document = json.loads(data)
-    except (ValueError, RecursionError) as error:
+        document = json_text.parse(data)
+    except ValueError as error:
         raise CorruptError(f"not JSON: {error}") from error
     weights = document.get("weight_map") if isinstance(document, dict) else None
     if not isinstance(weights, dict):

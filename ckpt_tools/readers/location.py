@@ -31,6 +31,7 @@ from ckpt_tools.format.filenames import (
     v1_set,
 )
 from ckpt_tools.fs import paths
+from ckpt_tools.fs.local import is_no_answer
 from ckpt_tools.fs.nearby import did_you_mean
 from ckpt_tools.readers.content import Content, look_into
 from ckpt_tools.readers.kinds import PASS_PREFIX, Kind
@@ -164,7 +165,7 @@ def _above(directory: str) -> str | None:
     if paths.is_url(directory):
         return None
     here = os.path.abspath(directory or ".")
-    while not os.path.isdir(here):
+    while not os.path.isdir(here):  # noqa: TID251 - only shown
         here = os.path.dirname(here)
     shown = os.path.relpath(here) if not os.path.isabs(directory) else here
     return f"ckpt audit {shlex.quote(shown)}"
@@ -312,10 +313,15 @@ def _named_by(directory: str, name: str, file: paths.File | None = None) -> Loca
 
 
 def prefixes_in(directory: str) -> list[str]:
-    """The names of all prefixes with an index in a directory, sorted; empty where it cannot be listed."""
+    """The names of all prefixes with an index in a directory, sorted; empty where none may be listed.
+
+    Raises StorageError when the system of this machine does not say.
+    """
     try:
         return [name.removesuffix(INDEX) for name in paths.list_files(directory, INDEX)]
-    except CkptError:
+    except CkptError as error:
+        if is_no_answer(error):
+            raise
         return []
 
 
@@ -334,14 +340,18 @@ def _single_files(directory: str) -> dict[str, Located]:
     """The same; of a single one its file is open."""
     try:
         names = paths.list_directory(directory)[:_MOST_FILES]
-    except CkptError:
+    except CkptError as error:
+        if is_no_answer(error):
+            raise
         return {}
     found: dict[str, Located] = {}
     for name in names:
         path = os.path.join(directory, name)
         try:
             content = _readable(path)
-        except CkptError:
+        except CkptError as error:
+            if is_no_answer(error):
+                raise
             continue
         known = v1_set(name)
         if found or known:

@@ -11,11 +11,11 @@ Source: keras/protobuf/saved_metadata.proto.
 
 from __future__ import annotations
 
-import json
 import os
 from functools import cached_property
 
 from ckpt_tools.errors import CkptError
+from ckpt_tools.format import json_text
 from ckpt_tools.format.filenames import index_name
 from ckpt_tools.format.wire import fields
 from ckpt_tools.fs import paths
@@ -65,8 +65,8 @@ def classes_in(data: bytes) -> dict[str, str]:
 
 def _class_name(metadata: str) -> str | None:
     try:
-        document = json.loads(metadata)
-    except (ValueError, RecursionError):
+        document = json_text.parse(metadata)
+    except ValueError:
         return None
     name = document.get("class_name") if isinstance(document, dict) else None
     # A registered class is called PACKAGE>CLASS.

@@ -10,10 +10,11 @@ import os
 import re
 from collections.abc import Iterator
 
-from ckpt_tools.errors import CkptError, CorruptError, UnsafeError
+from ckpt_tools.errors import CkptError, CorruptError, StorageError, UnsafeError
 from ckpt_tools.format.filenames import KERAS_ENDINGS, STATE_FILE, bundle_part, index_name, is_unfinished, v1_set
 from ckpt_tools.format.state import MAX_BYTES, State, decode_state, remains_of_state
 from ckpt_tools.fs import paths
+from ckpt_tools.fs.local import is_no_answer
 from ckpt_tools.readers.content import Content, look_into
 from ckpt_tools.readers.v1_names import shards_of
 
@@ -65,14 +66,18 @@ def is_state(content: Content) -> bool:
         if _MARK in data:
             decode_state(data)
             return True
-    except CkptError:
-        pass
+    except CkptError as error:
+        if is_no_answer(error):
+            raise
     return False
 
 
 def other_states(directory: str) -> dict[str, State]:
     """The state files of other names, as ``latest_filename`` of a saver gives them, by name; a damaged one too, with
-    what can be read of it. Found by what they hold. Copies of ``checkpoint`` itself do not count."""
+    what can be read of it. Found by what they hold. Copies of ``checkpoint`` itself do not count.
+
+    Raises StorageError when the system does not say what one holds: it may name the best. A file that its owner lets
+    nobody read is left out, unless it is called so."""
     return {name: state for name, state in _states(directory) if not _SAVED_AGAIN.fullmatch(name)}
 
 
@@ -88,6 +93,10 @@ def _states(directory: str) -> Iterator[tuple[str, State]]:
                 if _MARK not in file.read(0, min(file.size, _HEAD_BYTES)):
                     continue
                 state = remains_of_state(file.read(0, file.size))
+        except StorageError as error:
+            if is_no_answer(error) or "checkpoint" in name:
+                raise
+            continue
         except CkptError:
             continue
         if state.latest or state.all:
@@ -98,7 +107,9 @@ def _candidates(directory: str) -> list[str]:
     """The names of files that may be state files, those called so first."""
     try:
         found = paths.scan(directory)
-    except CkptError:
+    except CkptError as error:
+        if is_no_answer(error):
+            raise
         return []
     names = [
         name

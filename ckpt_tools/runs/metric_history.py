@@ -11,7 +11,6 @@ from __future__ import annotations
 import csv
 import io
 import itertools
-import json
 import math
 import os
 import re
@@ -21,7 +20,7 @@ from typing import Any
 
 from ckpt_tools.errors import CkptError, NotFoundError, UnsafeError, UsageError
 from ckpt_tools.findings import Finding
-from ckpt_tools.format import filenames
+from ckpt_tools.format import filenames, json_text
 from ckpt_tools.format.events import read_scalars
 from ckpt_tools.fs import paths
 from ckpt_tools.runs.logs import not_read, unreadable
@@ -354,8 +353,8 @@ def _number(text: object) -> float | None:
 def _from_document(path: str) -> Iterator[Logged]:
     """A whole JSON file: ``log_history`` of Hugging Face's Trainer, info.json of BestExporter, History of Keras."""
     try:
-        document = json.loads(_text(path))
-    except (ValueError, RecursionError):
+        document = json_text.parse(_text(path))
+    except ValueError:
         yield from _from_text(path)
         return
     rows: list[Any] = document if isinstance(document, list) else []

@@ -6,7 +6,7 @@ import os
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import TypeVar
 
 from ckpt_tools.errors import UnsupportedError
 from ckpt_tools.lineages import Lineage, identify
@@ -14,12 +14,7 @@ from ckpt_tools.readers import Checkpoint
 from ckpt_tools.readers.opening import open_located
 from ckpt_tools.runs.experiments import find
 
-
-class Identified(NamedTuple):
-    """An open checkpoint whose producer is known."""
-
-    checkpoint: Checkpoint
-    lineage: Lineage
+Kind = TypeVar("Kind", bound=Lineage)
 
 
 def open_meant(path: str | os.PathLike[str]) -> Checkpoint:
@@ -31,8 +26,10 @@ def open_meant(path: str | os.PathLike[str]) -> Checkpoint:
 
 
 @contextmanager
-def open_identified(path: str | os.PathLike[str], *, producer: str | None = None) -> Iterator[Identified]:
-    """The same, and who wrote it; with ``producer`` only that one's.
+def open_identified(
+    path: str | os.PathLike[str], kind: type[Kind], *, producer: str | None = None
+) -> Iterator[tuple[Checkpoint, Kind]]:
+    """The same, and who wrote it: somebody of this kind of lineages; with ``producer`` only the one of that id.
 
     Raises:
         UnsupportedError: nobody who is known wrote it, or somebody else.
@@ -40,7 +37,7 @@ def open_identified(path: str | os.PathLike[str], *, producer: str | None = None
     """
     with open_meant(path) as checkpoint:
         lineage = identify(checkpoint)
-        if lineage is None or producer not in (None, lineage.id):
+        if not isinstance(lineage, kind) or producer not in (None, lineage.id):
             said = "the producer of this checkpoint is not known" if lineage is None else f"was written by {lineage.id}"
             raise UnsupportedError(said, path=checkpoint.prefix, hint=f"ckpt inspect {shlex.quote(checkpoint.prefix)}")
-        yield Identified(checkpoint, lineage)
+        yield checkpoint, lineage

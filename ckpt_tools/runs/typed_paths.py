@@ -40,5 +40,5 @@ def distinct(paths: Sequence[str]) -> list[str]:
         except CkptError:
             prefix = path
         # One of the files of a checkpoint is no name for it.
-        first.setdefault(os.path.normpath(prefix), path if os.path.isdir(path) else prefix)
+        first.setdefault(os.path.normpath(prefix), path if os.path.isdir(path) else prefix)  # noqa: TID251 - only shown
     return list(first.values())

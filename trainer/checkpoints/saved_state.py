@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -11,6 +10,7 @@ from typing import Any, Literal
 from ckpt_tools.errors import CkptError
 from ckpt_tools.lineages import Lineage
 from ckpt_tools.lineages.base import UNKNOWN_STEP
+from ckpt_tools.lineages.comirec.lineage import ComiRecLineage
 from ckpt_tools.lineages.comirec.trainer import ID as TRAINER
 from ckpt_tools.lineages.names import DATA, METRIC
 from ckpt_tools.readers import Checkpoint
@@ -45,17 +45,17 @@ class SavedState:
 
 
 def read_saved_state(checkpoint: Checkpoint, lineage: Lineage, line: Line, evidence: Evidence) -> SavedState:
-    """The standing of any lineage; the run's log helps out where an old trainer did not store its step."""
+    """Where a run of any lineage stood; its log helps out where an old trainer did not store the step."""
     if lineage.id == TRAINER:
         run_state = RunState.from_tensors({name: lineage.read(checkpoint, name) for name, _ in STORED.values()})
-        identity = json.loads(lineage.read(checkpoint, METRIC).item())
+        identity = lineage.document(checkpoint, METRIC)
         if run_state.step == UNKNOWN_STEP and evidence.best and identity.get("digest") is None:
             # Migrated from a checkpoint that had lost Adam's step: the log still knows that of the run.
             run_state = replace(run_state, step=evidence.best.step, best_step=evidence.best.step)
         recall = None if math.isnan(run_state.recall) else run_state.recall
         if line == "best" and lineage.best_metric.status == "present":
             recall = run_state.best_metric  # after a backfill there is this one alone
-        data = json.loads(lineage.read(checkpoint, DATA).item()) if DATA in lineage.canonical() else {}
+        data = lineage.document(checkpoint, DATA) if DATA in lineage.canonical() else {}
         return SavedState(run_state, recall, identity, line, data.get("train"))
     step = lineage.step
     if step is None:
@@ -82,6 +82,6 @@ def newest_run_state(experiment: Experiment) -> tuple[RunState, int] | None:
 
 
 def _run_state_and_seed(prefix: str) -> tuple[RunState, int]:
-    with open_identified(prefix, producer=TRAINER) as (checkpoint, lineage):
+    with open_identified(prefix, ComiRecLineage, producer=TRAINER) as (checkpoint, lineage):
         run_state = RunState.from_tensors({name: lineage.read(checkpoint, name) for name, _ in STORED.values()})
         return run_state, int(lineage.hyper.get("seed") or 0)

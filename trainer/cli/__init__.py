@@ -23,6 +23,7 @@ from ckpt_tools.errors import (
     UsageError,
 )
 from ckpt_tools.findings import Finding
+from ckpt_tools.fs import local, paths
 from ckpt_tools.fs.durable import require_writable
 from ckpt_tools.lineages.names import BEST_METRIC
 from ckpt_tools.operations.growing import read_item_map
@@ -48,13 +49,13 @@ from trainer.data.preparation import FEWEST
 from trainer.data.preparation import prepare as write_dataset
 from trainer.data.raw import Format, ItemField
 from trainer.evaluation import baselines, indexes
+from trainer.evaluation.baseline_records import Measured, keep, recalls
 from trainer.evaluation.closing import Closing, Extent, closing_report
 from trainer.evaluation.exporting import export as write_vectors
 from trainer.evaluation.full_report import report
 from trainer.evaluation.lists import lists_for, require_writer, write_lists
 from trainer.evaluation.measuring import first_true
 from trainer.evaluation.opening import Opened, open_model
-from trainer.evaluation.standing import Measured, keep, recalls
 from trainer.extras import INSTALL, installed, require
 from trainer.monitoring import trackers
 from trainer.monitoring.curve import draw
@@ -585,7 +586,7 @@ def prepare(
         directory = data_dir or usual_data_directory(".", dataset)
         old = None if grow is None else read_item_map(grow)
         new_map = os.path.join(directory, f"{dataset}_item_map.txt")
-        if grow is not None and os.path.exists(new_map) and os.path.samefile(grow, new_map):
+        if grow is not None and paths.identity(grow) == paths.identity(new_map):
             raise UsageError(
                 "the map of the older data would be written over, and no checkpoint could be moved any more",
                 path=grow,
@@ -662,7 +663,7 @@ def baseline(
         splits = {
             split: read_split(directory, dataset, split)
             for split in ("valid", "test")
-            if split == "valid" or os.path.isfile(split_path(directory, dataset, split))
+            if split == "valid" or local.is_file(split_path(directory, dataset, split), follow=True)
         }
         count = items_needed(train, *splits.values())
         for part in (train, *splits.values()):
@@ -977,7 +978,7 @@ def _beginning(start: StartingPoint) -> str:
 
 
 def _existing_parent(path: str) -> str:
-    while not os.path.lexists(path):
+    while not local.is_there(path):
         path = os.path.dirname(os.path.abspath(path))
     return path
 

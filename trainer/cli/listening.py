@@ -10,7 +10,7 @@ from ckpt_tools.runs.experiments import Experiment
 from trainer.checkpoints.run_state import RunState
 from trainer.cli.console import Console
 from trainer.config import TrainConfig
-from trainer.monitoring.rows import Row
+from trainer.monitoring.rows import LogRow
 from trainer.monitoring.trackers import Name, Tracking
 
 
@@ -21,7 +21,7 @@ class Listeners:
         self._console = console
         self._tracked = tracked
 
-    def evaluated(self, row: Row) -> None:
+    def evaluated(self, row: LogRow) -> None:
         self._console.evaluated(row)
         if self._tracked is not None and row.event != "start":  # fresh weights are no part of the curve
             self._tracked.evaluated(row)

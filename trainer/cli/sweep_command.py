@@ -82,7 +82,7 @@ def sweep(
         base = override(new_config(recipe, of_all.get("variant"), dataset, model_type, UNKNOWN_ITEM_COUNT), of_all)
         if double := [name for name in of_all if any(name in setting for setting in settings)]:
             raise UsageError(f"{double[0]} is set for all runs, and differs between them", hint="leave out --set")
-        plan = trials.trials(exp_name, settings, _seeds(seeds))
+        plan = trials.make_trials(exp_name, settings, _seeds(seeds))
 
         def config(trial: trials.Trial) -> TrainConfig:
             return override(base, {**trial.setting, "seed": trial.seed})

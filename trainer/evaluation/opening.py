@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ckpt_tools.errors import NotFoundError
+from ckpt_tools.lineages.comirec.lineage import ComiRecLineage
 from ckpt_tools.runs.experiments import Experiment
 from ckpt_tools.runs.logs import collect
 from ckpt_tools.runs.opening import open_identified
@@ -45,7 +46,7 @@ def open_model(path: str, given: Mapping[str, Any], data_dir: str | None, *, nee
     logged, when there is data to measure it on. Raises NotFoundError (unknown producer), UsageError
     (contradicting flags), CorruptError.
     """
-    with open_identified(path) as (checkpoint, lineage):
+    with open_identified(path, ComiRecLineage) as (checkpoint, lineage):
         prefix = checkpoint.prefix
         experiment = Experiment.containing(prefix)
         flags = dict(given)

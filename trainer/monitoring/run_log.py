@@ -11,9 +11,10 @@ from typing import Any
 import tensorflow as tf
 from tensorboard.plugins.hparams import api as hparams
 
+from ckpt_tools.format import json_text
 from ckpt_tools.fs import durable, local
 from trainer.config import TrainConfig
-from trainer.monitoring.rows import Row
+from trainer.monitoring.rows import LogRow
 
 METRICS = "metrics.jsonl"
 CONFIG = "config.json"
@@ -33,7 +34,7 @@ class RunLog:
         with self._events.as_default(step=0):
             hparams.hparams(asdict(config), trial_id=os.path.basename(os.path.abspath(directory)))
 
-    def add(self, row: Row) -> None:
+    def add(self, row: LogRow) -> None:
         """One line of ``metrics.jsonl``, durably; the scalars of an evaluation as TensorBoard events."""
         durable.append_line(os.path.join(self._directory, METRICS), json.dumps(row.to_json(), allow_nan=False))
         # A stop repeats the last evaluation; fresh weights are no part of the curve unless they count as a best, or
@@ -48,13 +49,13 @@ class RunLog:
             tf.summary.scalar("eval/hitrate", row.hitrate)
         self._events.flush()
 
-    def rewind(self, step: int, row: Row | None) -> None:
+    def rewind(self, step: int, row: LogRow | None) -> None:
         """Make the log end where the state of ``step`` does: without rows of later steps, and with that state's own.
 
         A run that was killed may have logged what it then could not save, or saved what it did not come to log.
         """
         path = os.path.join(self._directory, METRICS)
-        lines = local.read_file(path, limit=_MAX_BYTES).decode().splitlines() if os.path.exists(path) else []
+        lines = local.read_file(path, limit=_MAX_BYTES).decode().splitlines() if local.is_there(path) else []
         rows = [found for found in map(_parsed, lines) if found is not None]
         kept = [found for found in rows if found["step"] <= step]
         if len(kept) < len(lines):
@@ -75,7 +76,7 @@ class RunLog:
 def _parsed(line: str) -> dict[str, Any] | None:
     """A row of the log; None for a line that was cut off."""
     try:
-        row = json.loads(line)
+        row = json_text.parse(line)
     except ValueError:
         return None
     return row if isinstance(row, dict) and isinstance(row.get("step"), int) else None

@@ -14,10 +14,11 @@ from dataclasses import asdict
 from typing import Any, Literal, Protocol
 
 from ckpt_tools.errors import CkptError, UnsupportedError
+from ckpt_tools.format import json_text
 from ckpt_tools.fs import durable, local
 from trainer.config import TrainConfig
 from trainer.extras import installed
-from trainer.monitoring.rows import Row
+from trainer.monitoring.rows import LogRow
 
 Name = Literal["mlflow", "wandb"]
 FILE = "trackers.json"
@@ -88,7 +89,7 @@ class Tracking:
         self._tracker: Tracker | None = None
         self._given_up = False
 
-    def evaluated(self, row: Row) -> None:
+    def evaluated(self, row: LogRow) -> None:
         """The figures of an evaluation; the first one begins the run there."""
         figures = {"loss": row.loss, "recall": row.recall, "ndcg": row.ndcg, "hitrate": row.hitrate}
         if row.best_metric:
@@ -131,7 +132,7 @@ class Tracking:
 def _identities(directory: str) -> dict[str, str]:
     """Where this run is in each tracker, as it was written last; empty when nothing readable is there."""
     try:
-        found = json.loads(local.read_file(os.path.join(directory, FILE), limit=_MAX_BYTES))
+        found = json_text.parse(local.read_file(os.path.join(directory, FILE), limit=_MAX_BYTES))
     except (ValueError, OSError, CkptError):
         return {}
     return {key: value for key, value in found.items() if isinstance(value, str)} if isinstance(found, dict) else {}

@@ -13,10 +13,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ckpt_tools.errors import UsageError
+from ckpt_tools.format import json_text
 from ckpt_tools.fs import durable, local
-from ckpt_tools.lineages import identify
-from ckpt_tools.readers import open_checkpoint
+from ckpt_tools.lineages.comirec.lineage import ComiRecLineage
 from ckpt_tools.runs.experiments import BEST_ROOT, Experiment, find_experiments
+from ckpt_tools.runs.opening import open_identified
 from trainer.checkpoints.run_state import RunState
 from trainer.checkpoints.saved_state import newest_run_state
 from trainer.config import TrainConfig, experiment_name, flag
@@ -83,9 +84,7 @@ def _finished(run_state: RunState, max_steps: int) -> bool:
 
 def _require_same_settings(experiment: Experiment, config: TrainConfig) -> None:
     prefix = experiment.latest_prefix() or experiment.best_prefix()
-    with open_checkpoint(prefix) as checkpoint:
-        lineage = identify(checkpoint)
-        assert lineage is not None  # it has been found as an experiment of this trainer's name
+    with open_identified(prefix, ComiRecLineage) as (checkpoint, lineage):
         stored = settings_of(checkpoint, lineage, {}).config
     wanted = replace(config, item_count=stored.item_count)
     different = [
@@ -103,7 +102,7 @@ def _require_same_settings(experiment: Experiment, config: TrainConfig) -> None:
 
 def _result(sweep: Sweep, trial: Trial, experiment: Experiment, run_state: RunState) -> Result:
     config = sweep.config(trial)
-    has_test = os.path.isfile(split_path(sweep.data_dir, config.dataset, "test"))
+    has_test = local.is_file(split_path(sweep.data_dir, config.dataset, "test"), follow=True)
     key = {
         "experiment": experiment.name,
         "step": run_state.step,
@@ -126,21 +125,19 @@ def _result(sweep: Sweep, trial: Trial, experiment: Experiment, run_state: RunSt
 
 
 def _item_count(experiment: Experiment) -> int:
-    with open_checkpoint(experiment.best_prefix()) as checkpoint:
-        lineage = identify(checkpoint)
-        assert lineage is not None
-        return int(lineage.hyper["item_count"])
+    with open_identified(experiment.best_prefix(), ComiRecLineage) as (_, lineage):
+        return lineage.item_count
 
 
 def _rows(path: str) -> list[dict[str, Any]]:
     """The lines that say something of a run; a line that was cut off is none."""
-    if not os.path.isfile(path):
+    if not local.is_file(path, follow=True):
         return []
     rows = []
     for line in local.read_file(path, limit=_MAX_BYTES).decode(errors="replace").splitlines():
         try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
+            row = json_text.parse(line)
+        except ValueError:
             continue
         numbers = isinstance(row, dict) and isinstance(row.get("valid"), float)
         if numbers and isinstance(row.get("test"), float | None):

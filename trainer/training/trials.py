@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from ckpt_tools.errors import UsageError
+from ckpt_tools.format import json_text
 from trainer.config import TrainConfig, flag
 
 _TYPES = {field.name: str(field.type) for field in fields(TrainConfig)}
@@ -94,7 +95,7 @@ def grid(axes: Iterable[str]) -> list[dict[str, Any]]:
 def listed(text: str) -> list[dict[str, Any]]:
     """The settings of a JSON list of objects. Raises UsageError."""
     try:
-        found = json.loads(text)
+        found = json_text.parse(text)
     except ValueError as error:
         raise UsageError(f"is not JSON: {error}") from error
     if not isinstance(found, list) or not found or not all(isinstance(setting, dict) for setting in found):
@@ -111,7 +112,7 @@ def _of_json(name: str, value: Any) -> Any:
     return value_of(name, json.dumps(value) if isinstance(value, bool) else str(value))
 
 
-def trials(name: str, settings: Sequence[Mapping[str, Any]], seeds: Sequence[int]) -> list[Trial]:
+def make_trials(name: str, settings: Sequence[Mapping[str, Any]], seeds: Sequence[int]) -> list[Trial]:
     """Each setting once with each seed, seed by seed, so that a sweep that is stopped has compared all settings.
 
     A trial's name is a function of its setting and seed: the same command finds what is there already.

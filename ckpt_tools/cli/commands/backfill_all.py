@@ -18,7 +18,7 @@ from ckpt_tools.console.widths import NARROWEST, room, told_apart
 from ckpt_tools.errors import EXIT_FINDINGS, EXIT_OK
 from ckpt_tools.findings import Finding
 from ckpt_tools.operations.backfilling import Options
-from ckpt_tools.operations.bulk_backfilling import Listener, Row, Summary, backfill_all
+from ckpt_tools.operations.bulk_backfilling import BulkRow, Listener, Summary, backfill_all
 from ckpt_tools.operations.workers import Cluster, Processes, Workers
 from ckpt_tools.runs.sharding import WHOLE, parse_shard
 
@@ -66,18 +66,18 @@ class _Screen(Listener):
     def works(self, number: int, done: int, total: int) -> None:
         self._bars.show(number, self._names[number], done, total)
 
-    def ends(self, number: int, row: Row) -> None:
+    def ends(self, number: int, row: BulkRow) -> None:
         self._bars.finish(number)
         self._output.line(_line(row, self._root))
 
 
-def _line(row: Row, root: str) -> RenderableType:
+def _line(row: BulkRow, root: str) -> RenderableType:
     mark, style = _MARKS[row.status]
     path = os.path.relpath(row.outcome.path, os.path.abspath(root))
     return Text.assemble((f"{mark} ", style), f"{safe(path)}: {safe(_words(row))}")
 
 
-def _words(row: Row) -> str:
+def _words(row: BulkRow) -> str:
     error = row.outcome.error
     if error is None:
         return row.outcome.sentence
@@ -89,7 +89,7 @@ def _text(found: Summary, output: Output) -> Iterator[RenderableType]:
     names = [safe(os.path.relpath(outcome.path, os.path.abspath(found.root))) for outcome in outcomes]
     cells = [
         (
-            outcome.lineage.model_type if outcome.lineage else "-",
+            outcome.lineage.model if outcome.lineage else "-",
             "-" if outcome.value is None else f"{outcome.value:.6f}",
             "-" if outcome.logged_best is None else f"{outcome.logged_best.recall:.6f}",
             Text(row.status, style=_MARKS[row.status][1]),

@@ -91,7 +91,7 @@ def guard(
         if status:
             if command:
                 raise UsageError("--status runs nothing: leave the command out")
-            found = library.status(run)
+            found = library.read_status(run)
             output.result({**found.to_json(), "findings": []}, lambda: _status(found))
             return EXIT_OK
         if not command:
@@ -117,10 +117,10 @@ def guard(
 
 
 def _pinned(run: str) -> Status | None:
-    from ckpt_tools.guard import status
+    from ckpt_tools.guard import read_status
 
     try:
-        return status(run)
+        return read_status(run)
     except CkptError:
         return None
 

@@ -92,7 +92,7 @@ def _text(found: Inspection, *, tree: bool) -> Iterator[RenderableType]:
     header.add_row(said("format"), safe(said(_format(found))))
     header.add_row(said("lineage"), Text(safe(said(_lineage(found.lineage, found.declared)))))
     if found.lineage:
-        header.add_row(said("model"), Text(safe(_model(found.lineage))))
+        header.add_row(said("model"), Text(safe(found.lineage.sizes)))
     elif found.declared and found.declared.fields:
         header.add_row(
             said("run"), Text(safe(", ".join(f"{name} {value}" for name, value in found.declared.fields.items())))
@@ -149,17 +149,6 @@ def _lineage(lineage: Lineage | None, declared: DeclaredRun | None) -> str:
     if lineage or declared is None:
         return f"{lineage.id}: {lineage.producer}" if lineage else "not one of the known trainers"
     return f"{declared.declaration.id}: {declared.declaration.title}"
-
-
-def _model(lineage: Lineage) -> str:
-    names = (
-        ("embedding_dim", "D"),
-        ("hidden_size", "H"),
-        ("num_interest", "K"),
-        ("maxlen", "L"),
-    )
-    known = [f"{label} {lineage.hyper[name]}" for name, label in names if lineage.hyper.get(name) is not None]
-    return f"{lineage.model_type} ({lineage.variant} variant), {lineage.hyper['item_count']} items, {', '.join(known)}"
 
 
 def _group(group: str, tensors: list[Tensor]) -> RenderableType:

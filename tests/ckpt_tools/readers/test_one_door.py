@@ -19,8 +19,8 @@ from checkpoints import EXPERIMENTS, build_bundle
 from formats_support import slice_proto, table, v1_header, v1_value
 
 from ckpt_tools.analysis.inspection import Inspection, inspect
-from ckpt_tools.analysis.provenance import Provenance, provenance
-from ckpt_tools.analysis.run_contents import run_contents
+from ckpt_tools.analysis.page_contents import run_contents
+from ckpt_tools.analysis.provenance import Provenance, trace
 from ckpt_tools.analysis.verification import verify
 from ckpt_tools.cli.commands.inspect import _text as text_of_inspection
 from ckpt_tools.cli.commands.why import _text as text_of_provenance
@@ -181,7 +181,7 @@ def inspected(path: Path) -> tuple[Inspection, Callable[[Inspection], Any]]:
 
 
 def why(path: Path) -> tuple[Provenance, Callable[[Provenance], Any]]:
-    return provenance(str(path)), lambda found: list(text_of_provenance(found))
+    return trace(str(path)), lambda found: list(text_of_provenance(found))
 
 
 @pytest.mark.parametrize("ask", [inspected, why])

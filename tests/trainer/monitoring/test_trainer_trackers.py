@@ -13,7 +13,7 @@ from toys import small_config
 from typer.testing import CliRunner
 
 from trainer import cli
-from trainer.monitoring.rows import Row
+from trainer.monitoring.rows import LogRow
 from trainer.monitoring.trackers import FILE, Tracking
 
 
@@ -42,8 +42,8 @@ class FakeWandB(SimpleNamespace):
         super().__init__(init=lambda **options: self.calls.append(("start", options)) or run)
 
 
-def row(step: int, recall: float | None = 0.25) -> Row:
-    return Row("eval", step, 5.5, recall, 0.1, 0.5, 0.25, 10, 0)
+def row(step: int, recall: float | None = 0.25) -> LogRow:
+    return LogRow("eval", step, 5.5, recall, 0.1, 0.5, 0.25, 10, 0)
 
 
 EXPECTED = {"loss": 5.5, "recall": 0.25, "ndcg": 0.1, "hitrate": 0.5, "best_recall": 0.25}

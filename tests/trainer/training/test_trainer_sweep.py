@@ -53,14 +53,14 @@ def test_a_list_is_of_objects_with_known_names() -> None:
 
 
 def test_trials_go_seed_by_seed_and_keep_their_names() -> None:
-    found = trials.trials("k", [{"num_interest": 1}, {"num_interest": 4}, {"num_interest": 1}], [7, 8, 7])
+    found = trials.make_trials("k", [{"num_interest": 1}, {"num_interest": 4}, {"num_interest": 1}], [7, 8, 7])
     assert [trial.name for trial in found] == [
         "k-num-interest1-seed7",
         "k-num-interest4-seed7",
         "k-num-interest1-seed8",
         "k-num-interest4-seed8",
     ]
-    (long,) = trials.trials("k" * 100, [{"num_interest": 1, "readout": "max"}], [1])
+    (long,) = trials.make_trials("k" * 100, [{"num_interest": 1, "readout": "max"}], [1])
     assert len(long.name) <= 120
     assert long.name.startswith("k" * 100)
 
