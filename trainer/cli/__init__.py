@@ -755,7 +755,7 @@ def _data_of(opened: Opened) -> str | None:
     """Where the data of a checkpoint's run is, None when it is not where it would be looked for."""
     experiment = Experiment.containing(opened.prefix)
     directory = default_data_dir(experiment.root if experiment else ".", opened.config.dataset)
-    return directory if os.path.isdir(directory) else None
+    return directory if local.is_directory(directory, follow=True) else None
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ def read_names(data_dir: str, dataset: str) -> Names:
 
 
 def _read(path: str) -> dict[int, str]:
-    if not os.path.isfile(path):
+    if not local.is_file(path, follow=True):
         return {}
     text = local.read_file(path, limit=_MAX_BYTES).decode(errors="replace")
     found = {}

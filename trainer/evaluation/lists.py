@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 
 from ckpt_tools.errors import UnsupportedError, UsageError
-from ckpt_tools.fs import durable
+from ckpt_tools.fs import durable, local
 from trainer.data.interactions import Interactions, require_ids_below
 from trainer.data.names import Names
 from trainer.evaluation.measuring import OnProgress, vectors_of
@@ -90,7 +89,7 @@ def require_writer(path: str) -> None:
         raise UnsupportedError(
             "Parquet needs pyarrow, which is not installed", path=path, hint="pip install pyarrow; or name it .jsonl"
         )
-    if os.path.lexists(path):
+    if local.is_there(path):
         raise UsageError("there is such a file already", path=path, hint="choose another name, or remove it")
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from ckpt_tools.errors import UsageError
-from ckpt_tools.fs import durable
+from ckpt_tools.fs import durable, local
 from trainer.models.recommenders import Recommender, model_class
 from trainer.models.tensors import TensorArrays
 
@@ -86,7 +86,7 @@ def save(model: Recommender, directory: str, top_n: int) -> str:
     Raises UsageError when it is there already, StorageError.
     """
     path = os.path.join(directory, NAME)
-    if os.path.lexists(path):
+    if local.is_there(path):
         raise UsageError("there is a SavedModel already", path=path, hint="choose another directory, or remove it")
     durable.make_directory(directory)
     draft = durable.temporary_name(path)
