@@ -47,6 +47,7 @@ from trainer.data.interactions import (
 from trainer.data.names import Names, read_names
 from trainer.data.preparation import FEWEST
 from trainer.data.preparation import prepare as write_dataset
+from trainer.data.public_sets import PUBLIC_SETS
 from trainer.data.raw import Format, ItemField
 from trainer.evaluation import baselines, indexes
 from trainer.evaluation.baseline_records import Measured, keep, recalls
@@ -624,11 +625,28 @@ def prepare(
             console.say(", ".join(f"{number} items {what}" for what, number in catalogue.items()))
             maps = f"{shlex.quote(grow)} {shlex.quote(new_map)}"
             console.say(f"a checkpoint is moved to these items with: ckpt grow CHECKPOINT OUT --map {maps}")
-        following = f"trainer train --dataset {shlex.quote(dataset)} --model-type ComiRec-DR --exp-name first"
+        following = f"trainer train --dataset {shlex.quote(dataset)} --model-type ComiRec-SA --exp-name first"
         if data_dir is not None:
             following += f" --data-dir {shlex.quote(data_dir)}"
         console.say(f"next: {following}")
         console.document({"findings": [], **asdict(done), "catalogue": catalogue, "next": following})
+        return EXIT_OK
+
+    finish(console, body)
+
+
+@app.command(rich_help_panel="Data in, vectors out", epilog=epilog("trainer datasets"))
+def datasets(json: Json = False, quiet: Quiet = False) -> None:
+    """Where to get which public data set, and the command that prepares it."""
+    console = Console("datasets", None, json=json, quiet=quiet)
+
+    def body() -> int:
+        for one in PUBLIC_SETS:
+            console.say(one.title)
+            if one.url:
+                console.say(f"  from {one.url}")
+            console.say(f"  {one.command}")
+        console.document({"datasets": [{**asdict(one), "command": one.command} for one in PUBLIC_SETS]})
         return EXIT_OK
 
     finish(console, body)
