@@ -17,7 +17,7 @@ from ckpt_tools.analysis.verification import Verification, verify
 from ckpt_tools.errors import CkptError, CorruptError
 from ckpt_tools.findings import Finding
 from ckpt_tools.format.object_graph import VALUE_SUFFIX
-from ckpt_tools.fs import local
+from ckpt_tools.fs import local, paths
 from ckpt_tools.lineages.comirec.models import ITEM_EMBEDDING
 from ckpt_tools.readers import Checkpoint
 from ckpt_tools.readers.common import damage
@@ -172,7 +172,7 @@ def contents(path: str, progress: OnProgress | None = None) -> RunContents | She
 @steady
 def _only_run(path: str, progress: OnProgress | None) -> RunContents | None:
     """What is said of the run that a path means; None for a directory with several, or with none."""
-    if not local.is_directory(path, follow=True) or is_experiment(path):
+    if paths.is_url(path) or not local.is_directory(path, follow=True) or is_experiment(path):
         return run_contents(path, progress)
     runs = [run for _, run in zip(range(2), Discovery(path).runs(), strict=False)]
     return run_contents(runs[0].path, progress) if len(runs) == 1 and runs[0].prefix else None
