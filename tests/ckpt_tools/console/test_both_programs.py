@@ -50,7 +50,10 @@ def test_an_escape_is_shown_and_never_obeyed(program: Program, capsys: Any) -> N
     assert program.run([program.command, ESCAPES]) == 3
     text = capsys.readouterr()
     assert text.out == ""
-    assert text.err == f"error[not-found]: {SHOWN}: no checkpoint with this prefix (no .index file)\n  next: ckpt audit /\n"
+    assert (
+        text.err
+        == f"error[not-found]: {SHOWN}: no checkpoint with this prefix (no .index file)\n  next: ckpt audit /\n"
+    )
 
 
 def test_an_escape_is_an_escape_in_json_too(program: Program, capsys: Any) -> None:
