@@ -71,7 +71,7 @@ fuzz: $(STAMP)
 	PYTHONPATH=tests/support:tests/fuzz $(BIN)/python -m fuzz_formats --cases $(CASES) --kinds $(KINDS) --jobs $(JOBS)
 
 # make property  every command on a million odd directories: no bug, no wrong output; CASES=N, JOBS=N
-PROPERTY_KINDS ?= bundles runs ledgers fixtures keras others
+PROPERTY_KINDS ?= bundles runs ledgers fixtures keras others declared
 property: $(STAMP)
 	PYTHONPATH=tests/support:tests/fuzz $(BIN)/python -m fuzz_commands --cases $(CASES) --kinds $(PROPERTY_KINDS) --jobs $(JOBS)
 

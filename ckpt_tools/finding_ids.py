@@ -264,6 +264,14 @@ OF_TRAINER: Mapping[str, FindingId] = {
         _NOTE, "MIND draws noise at each evaluation: no single recall repeats.", "compare within the spread it names"
     ),
     "short-users": FindingId(_NOTE, "Users have too few items to be trained on, and are never drawn.", _NOTHING),
+    "tracker-failed": FindingId(
+        _WARNING,
+        "MLflow or Weights & Biases failed; the training went on, and its own log is whole.",
+        "see its message",
+    ),
+    "trial-failed": FindingId(
+        _ERROR, "A run of a sweep diverged, or another process trains it.", "see its message; the others are compared"
+    ),
     "untrained-better": FindingId(
         _WARNING,
         "The untrained model scored more than any trained one: the metric rewards frequent ids here.",

@@ -20,9 +20,8 @@ from ckpt_tools.analysis.stability import steady
 from ckpt_tools.errors import CkptError, NotFoundError
 from ckpt_tools.findings import Finding
 from ckpt_tools.lineages import identify
-from ckpt_tools.readers import open_checkpoint
 from ckpt_tools.readers.common import damage
-from ckpt_tools.runs.experiments import resolve
+from ckpt_tools.runs.opening import open_meant
 
 _IN_BRACKETS = re.compile(r"\w\[([a-z][a-z0-9-]{1,40})\]: ")
 
@@ -103,7 +102,7 @@ def _checked(path: str, asked: Asked) -> Explanation:
 
 
 def _of_known_producer(path: str) -> bool:
-    with open_checkpoint(resolve(path)) as checkpoint:
+    with open_meant(path) as checkpoint:
         return identify(checkpoint) is not None
 
 

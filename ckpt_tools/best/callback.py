@@ -14,6 +14,7 @@ from typing import Any, Literal
 from ckpt_tools.best.line import Line
 from ckpt_tools.best.state import BestState, direction, resumed, value_of, write_state
 from ckpt_tools.errors import UsageError
+from ckpt_tools.fs import local
 from ckpt_tools.lineages.base import float32
 from ckpt_tools.lineages.names import BEST_METRIC
 from ckpt_tools.transactions.h5_values import add_float32
@@ -135,7 +136,7 @@ class BestCheckpoint:
         self.state = state
         # Only now does something durable point to the new ones.
         for line, file in ((self._best, state.best_file), (self._latest, state.latest_file)):
-            if file is not None and os.path.isdir(line.directory):
+            if file is not None and local.is_directory(line.directory, follow=True):
                 line.retire([file])
         if state.stopped:
             self.model.stop_training = True

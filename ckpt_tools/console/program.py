@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, cast
@@ -78,12 +79,14 @@ Lang = Annotated[
 _UsageProblem: type[Exception] = typer.BadParameter.__mro__[1]
 
 
-def finish(output: Output, body: Callable[[], int], *, lock: bool = True) -> None:
+def finish(output: Output, body: Callable[[], int], *, lock: bool = True, shares_terminal: bool = False) -> None:
     """Run a command's body and leave with its exit code; one of our errors becomes a message and its code.
 
-    ``lock``: whether directories that are changed are locked meanwhile.
+    ``lock``: whether directories that are changed are locked meanwhile. ``shares_terminal``: something else draws or
+    prints on the terminal meanwhile, so that no line may say there that work goes on.
     """
-    with output.with_notes(), locking(lock):
+    working = contextlib.nullcontext() if shares_terminal else output.working()
+    with output.with_notes(), locking(lock), working:
         try:
             code = body()
         except CkptError as error:

@@ -14,6 +14,7 @@ from ckpt_tools.findings import Finding
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from ckpt_tools.analysis.mending import Mending
     from ckpt_tools.lineages import BestMetric
     from ckpt_tools.runs.logs import Evidence
 
@@ -42,6 +43,12 @@ def findings(found: Iterable[Finding]) -> Iterator[RenderableType]:
 def next_step(step: str) -> Text:
     """The line that says what to do, or the command to run."""
     return Text.assemble((f"  {said('next')}: ", "bold"), safe(said(step)))
+
+
+def next_of_many(found: Mending) -> Text:
+    """The one command that mends most of many runs."""
+    what = f"{found.runs} of them are mended by one command" if found.runs > 1 else "to mend one of them"
+    return Text.assemble((what, "dim"), ("\n  next: ", "bold"), safe(found.command))
 
 
 def count(number: int, noun: str) -> str:

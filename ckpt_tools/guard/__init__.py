@@ -15,6 +15,6 @@ killed, so that only the death of both can hurt the trainer, as that of any prog
 from ckpt_tools.guard.pins import Pin, Pins, pins_directory
 from ckpt_tools.guard.report import findings
 from ckpt_tools.guard.running import Ended, Options, run
-from ckpt_tools.guard.status import Status, status
+from ckpt_tools.guard.status import Status, read_status
 
-__all__ = ["Ended", "Options", "Pin", "Pins", "Status", "findings", "pins_directory", "run", "status"]
+__all__ = ["Ended", "Options", "Pin", "Pins", "Status", "findings", "pins_directory", "read_status", "run"]

@@ -24,6 +24,7 @@ from typing import Any
 from ckpt_tools import transactions
 from ckpt_tools.analysis.verification import verify
 from ckpt_tools.errors import CkptError, CorruptError, StorageError
+from ckpt_tools.format import json_text
 from ckpt_tools.format.filenames import STATE_FILE, meta_name, temporary_of
 from ckpt_tools.format.object_graph import VALUE_SUFFIX
 from ckpt_tools.format.state import encode_state
@@ -111,7 +112,7 @@ def _load(directory: str, number: int) -> Pin:
     """What a pin's own file says. Raises CorruptError, NotFoundError."""
     path = os.path.join(directory, _PIN_FILE)
     try:
-        said = json.loads(local.read_file(path, limit=_MAX_JSON))
+        said = json_text.parse(local.read_file(path, limit=_MAX_JSON))
         metric = said.get("metric") or {}
         value = metric.get("value")
         name = said["name"]
@@ -171,7 +172,7 @@ class Pins:
     def state(self) -> dict[str, Any]:
         """What is known of the run: ``metric`` and ``order``; empty before the first."""
         try:
-            said = json.loads(local.read_file(os.path.join(self.directory, _STATE), limit=_MAX_JSON))
+            said = json_text.parse(local.read_file(os.path.join(self.directory, _STATE), limit=_MAX_JSON))
         except (CkptError, ValueError):
             return {}
         return said if isinstance(said, dict) else {}
@@ -188,7 +189,7 @@ class Pins:
         found = []
         for line in text.split("\n"):
             with contextlib.suppress(ValueError):
-                event = json.loads(line)
+                event = json_text.parse(line)
                 if isinstance(event, dict):
                     found.append(event)
         return found
@@ -197,7 +198,7 @@ class Pins:
         with contextlib.suppress(CkptError):
             for name in local.list_directory(self.directory):
                 path = os.path.join(self.directory, name)
-                if names.fullmatch(name) and os.path.isdir(path) and not os.path.islink(path):
+                if names.fullmatch(name) and local.is_directory(path, follow=True) and not local.is_link(path):
                     with contextlib.suppress(CkptError):
                         yield _load(path, int(name.rpartition("-")[2]))
 
@@ -337,10 +338,11 @@ class Pins:
     def _take_graph(self, held: Pin) -> None:
         """Copy the graph that TensorFlow 1 writes behind a checkpoint, for those who restore by it."""
         graph = os.path.join(self.run, meta_name(held.source))
-        if held.kind == "bundle" and os.path.isfile(graph) and not os.path.lexists(meta_name(held.path)):
-            with contextlib.suppress(CkptError):
-                durable.copy(graph, meta_name(held.path))
-                durable.sync_file(meta_name(held.path))
+        copy = meta_name(held.path)
+        with contextlib.suppress(CkptError):
+            if held.kind == "bundle" and local.is_file(graph, follow=True) and not local.is_there(copy):
+                durable.copy(graph, copy)
+                durable.sync_file(copy)
 
     def drop(self, pins: Iterable[Pin]) -> None:
         """Remove pins or what is held; killed half-way, the next `open` ends it."""

@@ -32,7 +32,7 @@ from ckpt_tools.operations.weight_files import (
     write_keras,
 )
 from ckpt_tools.readers import Bundle, Checkpoint, open_checkpoint
-from ckpt_tools.runs.experiments import resolve
+from ckpt_tools.runs.opening import open_meant
 from ckpt_tools.transactions import Plan, Value
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def average(
     if len(paths) < 2:
         raise UsageError("an average is of two checkpoints or more")
     with contextlib.ExitStack() as stack:
-        opened = [stack.enter_context(open_checkpoint(resolve(path))) for path in paths]
+        opened = [stack.enter_context(open_meant(path)) for path in paths]
         first = opened[0]
         if len({checkpoint.prefix for checkpoint in opened}) < len(opened):
             raise UsageError("one checkpoint is named twice: it would count twice")

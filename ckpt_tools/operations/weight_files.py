@@ -52,7 +52,8 @@ def bundle_target(out: str, prefix: str) -> str:
 
     Raises UsageError when there is such a checkpoint already.
     """
-    target = os.path.join(out, os.path.basename(prefix)) if out.endswith(os.sep) or os.path.isdir(out) else out
+    inside = out.endswith(os.sep) or local.is_directory(out, follow=True)
+    target = os.path.join(out, os.path.basename(prefix)) if inside else out
     if local.is_there(index_name(target)):
         raise UsageError("there is such a checkpoint already", path=target, hint="name a new one")
     return target

@@ -2,32 +2,10 @@
 
 from __future__ import annotations
 
-import os
-
-from ckpt_tools.analysis.stability import steady
+from ckpt_tools.analysis.page_contents import RunContents, ShelfContents, contents
 from ckpt_tools.errors import UnsupportedError
-from ckpt_tools.report.contents import RunContents, ShelfContents, run_contents, shelf_contents
-from ckpt_tools.runs.discovery import Discovery
-from ckpt_tools.runs.experiments import is_experiment
 
 __all__ = ["RunContents", "ShelfContents", "contents", "render"]
-
-
-def contents(path: str) -> RunContents | ShelfContents:
-    """What a page about this path says: of one run, or of a directory with several (or none).
-
-    Raises what `inspect` raises for one run that cannot be opened.
-    """
-    return _only_run(path) or shelf_contents(path)
-
-
-@steady
-def _only_run(path: str) -> RunContents | None:
-    """What is said of the run that a path means; None for a directory with several, or with none."""
-    if not os.path.isdir(path) or is_experiment(path):
-        return run_contents(path)
-    runs = [run for _, run in zip(range(2), Discovery(path).runs(), strict=False)]
-    return run_contents(runs[0].path) if len(runs) == 1 and runs[0].prefix else None
 
 
 def render(found: RunContents | ShelfContents) -> str:

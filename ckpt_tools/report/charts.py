@@ -10,7 +10,7 @@ import pygal
 from pygal.style import Style
 
 from ckpt_tools.analysis.inspection import Tensor
-from ckpt_tools.report.contents import Histogram, NormBand
+from ckpt_tools.analysis.page_contents import Histogram, NormBand
 from ckpt_tools.runs.curve import Curve
 
 _STYLE = Style(

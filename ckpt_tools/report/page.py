@@ -11,10 +11,10 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from ckpt_tools.analysis.page_contents import RunContents, ShelfContents
 from ckpt_tools.analysis.run_audit import Row
 from ckpt_tools.redaction import without_secrets
 from ckpt_tools.report import charts
-from ckpt_tools.report.contents import RunContents, ShelfContents
 from ckpt_tools.version import __version__
 
 _ENVIRONMENT = Environment(

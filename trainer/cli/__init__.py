@@ -19,17 +19,19 @@ from ckpt_tools.errors import (
     CkptError,
     NotFoundError,
     UnsafeError,
-    UnsupportedError,
     UsageError,
 )
 from ckpt_tools.findings import Finding
+from ckpt_tools.fs import local, paths
 from ckpt_tools.fs.durable import require_writable
 from ckpt_tools.lineages.names import BEST_METRIC
 from ckpt_tools.operations.growing import read_item_map
 from ckpt_tools.runs.experiments import Experiment, usual_data_directory
 from ckpt_tools.runs.logs import collect
 from trainer.cli.console import Console
-from trainer.cli.native import held_stderr
+from trainer.cli.listening import Listeners, tracking
+from trainer.cli.native import training_loop
+from trainer.cli.sweep_command import sweep
 from trainer.config import MODEL_TYPES, UNKNOWN_ITEM_COUNT, new_config, override
 from trainer.data.interactions import (
     default_data_dir,
@@ -43,13 +45,15 @@ from trainer.data.preparation import FEWEST
 from trainer.data.preparation import prepare as write_dataset
 from trainer.data.raw import Format, ItemField
 from trainer.evaluation import baselines
+from trainer.evaluation.baseline_records import Measured, keep, recalls
 from trainer.evaluation.closing import Closing, Extent, closing_report
 from trainer.evaluation.exporting import export as write_vectors
 from trainer.evaluation.full_report import report
 from trainer.evaluation.opening import open_model
-from trainer.evaluation.standing import Measured, keep, recalls
 from trainer.extras import INSTALL, installed, require
+from trainer.monitoring import trackers
 from trainer.monitoring.curve import draw
+from trainer.monitoring.trackers import require_tracker
 from trainer.naming import existing_experiment, new_experiment
 from trainer.training.cluster import Task, task_of
 from trainer.training.starting_point import StartingPoint, new_run, resumed_run
@@ -103,10 +107,11 @@ def _root(version: Version = False, lang: Lang = None) -> None:
 
 
 @app.command(
+    rich_help_panel="Train",
     epilog=epilog(
         "trainer train --dataset book --model-type ComiRec-DR --learning-rate 0.005 --exp-name test85",
         "trainer train best_model/book_ComiRec-DR_b128_lr0.005_d64_len20_test85 --resume --max-steps +20000",
-    )
+    ),
 )
 def train(
     experiment: Annotated[
@@ -230,6 +235,10 @@ def train(
         str | None, _option("The run's name; asked for on a terminal.", "PLACES", "NAME", show_default=False)
     ] = None,
     keep: Annotated[int, _option("How many newest states stay, beside the best.", "PLACES", "N")] = 2,
+    log_to: Annotated[
+        Literal["mlflow", "wandb"] | None,
+        _option("Also log to mlflow or wandb, if it is installed.", "PLACES", "NAME", show_default=False),
+    ] = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -269,6 +278,8 @@ def train(
 
     def body() -> int:
         require("training", "tensorflow", "tensorboard")
+        if log_to is not None:
+            require_tracker(log_to)
         for name, value, least in (("--keep", keep, 1), ("--max-iter", max_iter, 0), ("--item-count", item_count, 1)):
             if value is not None and value < least:
                 raise UsageError(f"{name} has to be at least {least}, not {value}", hint="leave it out for its default")
@@ -282,6 +293,7 @@ def train(
             if untrained_best:
                 raise UsageError("--untrained-best means something only in a new run", hint="leave it out")
             target = existing_experiment(experiment, root, exp_name, given)
+            console.phase("reading the checkpoint and the data")
             start = resumed_run(
                 target,
                 source or "best",
@@ -312,7 +324,7 @@ def train(
             for directory in (target.path, target.runs):
                 require_writable(_existing_parent(directory))
         steps = budget.until(start.run_state.step)
-        return _run(start, target, steps, console, keep, closing, distribute=distribute, task=task)
+        return _run(start, target, steps, console, keep, closing, log_to, distribute=distribute, task=task)
 
     finish(console, body)
 
@@ -326,7 +338,10 @@ _NumInterest = Annotated[
 _Maxlen = Annotated[int | None, typer.Option(help="Items of history, where nothing tells.", show_default=False)]
 
 
-@app.command(epilog=epilog("trainer evaluate best_model/book_DNN_b128_lr0.001_d64_len20_a --split test --top-n 50"))
+@app.command(
+    rich_help_panel="Measure",
+    epilog=epilog("trainer evaluate best_model/book_DNN_b128_lr0.001_d64_len20_a --split test --top-n 50"),
+)
 def evaluate(
     path: _Path,
     data_dir: _DataDir = None,
@@ -409,7 +424,10 @@ def evaluate(
     finish(console, body)
 
 
-@app.command(epilog=epilog("trainer export best_model/book_DNN_b128_lr0.001_d64_len20_a out --index"))
+@app.command(
+    rich_help_panel="Data in, vectors out",
+    epilog=epilog("trainer export best_model/book_DNN_b128_lr0.001_d64_len20_a out --index"),
+)
 def export(
     path: _Path,
     out: Annotated[str, typer.Argument(help="The directory to write to.", show_default=False)],
@@ -439,10 +457,11 @@ def export(
 
 
 @app.command(
+    rich_help_panel="Data in, vectors out",
     epilog=epilog(
         "trainer prepare UserBehavior.csv --format taobao --dataset taobao",
         "trainer prepare Books.jsonl.gz --format amazon2023 --metadata meta_Books.jsonl.gz --dataset book",
-    )
+    ),
 )
 def prepare(
     source: Annotated[
@@ -496,7 +515,7 @@ def prepare(
         directory = data_dir or usual_data_directory(".", dataset)
         old = None if grow is None else read_item_map(grow)
         new_map = os.path.join(directory, f"{dataset}_item_map.txt")
-        if grow is not None and os.path.exists(new_map) and os.path.samefile(grow, new_map):
+        if grow is not None and paths.identity(grow) == paths.identity(new_map):
             raise UsageError(
                 "the map of the older data would be written over, and no checkpoint could be moved any more",
                 path=grow,
@@ -544,7 +563,7 @@ def prepare(
     finish(console, body)
 
 
-@app.command(epilog=epilog("trainer baseline --dataset book"))
+@app.command(rich_help_panel="Measure", epilog=epilog("trainer baseline --dataset book"))
 def baseline(
     dataset: Annotated[str, typer.Option(metavar="NAME", help="Names the data files.")] = "book",
     method: Annotated[
@@ -573,7 +592,7 @@ def baseline(
         splits = {
             split: read_split(directory, dataset, split)
             for split in ("valid", "test")
-            if split == "valid" or os.path.isfile(split_path(directory, dataset, split))
+            if split == "valid" or local.is_file(split_path(directory, dataset, split), follow=True)
         }
         count = items_needed(train, *splits.values())
         for part in (train, *splits.values()):
@@ -619,6 +638,15 @@ def baseline(
     finish(console, body)
 
 
+app.command(
+    rich_help_panel="Train",
+    epilog=epilog(
+        "trainer sweep --dataset book --model-type ComiRec-SA --exp-name k --grid num_interest=1,4 --seeds 19,20,21 "
+        "--max-steps 3000"
+    ),
+)(sweep)
+
+
 @dataclass(frozen=True)
 class _Budget:
     """``steps`` to train: in all, or from where the run starts."""
@@ -657,11 +685,13 @@ def _new(
     if name is None:
         if not sys.stdin.isatty():
             raise UsageError("a new run needs --exp-name", hint="to continue an old one, add --resume")
-        name = typer.prompt("Experiment name", err=True)
+        with console.held():
+            name = typer.prompt("Experiment name", err=True)
     dataset = given["dataset"] or "book"
     config = override(new_config(recipe, given["variant"], dataset, given["model_type"], UNKNOWN_ITEM_COUNT), given)
     target = new_experiment(root, config, name)
     data_dir = data_dir or default_data_dir(root, dataset)
+    console.phase("reading the data")
     return target, new_run(config, data_dir, untrained_best=untrained_best, progress=console.measured)
 
 
@@ -680,6 +710,7 @@ def _run(
     console: Console,
     keep: int,
     closing: Extent | Literal["none"],
+    log_to: trackers.Name | None,
     *,
     distribute: bool,
     task: Task | None,
@@ -689,21 +720,36 @@ def _run(
     findings = [*start.findings, *there]
     console.findings(findings)
     # Everything that can be refused has been; only now is TensorFlow worth its seconds.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    try:
-        with held_stderr():
-            from trainer.training.loop import train as run
-    except ImportError as error:
-        raise UnsupportedError(f"TensorFlow is installed, but cannot be imported: {error}", hint=INSTALL) from error
+    console.phase("starting TensorFlow")
+    run = training_loop()
     team = _team(task, console) if distribute else None
-    outcome = run(start, target, max_steps, console, team, keep=keep)
+    chief = task is None or task.is_chief
+    with tracking(log_to if chief else None, target, start.config, console) as tracked:
+        console.phase("building the model")
+        outcome = run(start, target, max_steps, Listeners(console, tracked), team, keep=keep)
+        return _ended(start, target, outcome, console, closing, findings, tracked, chief=chief, trained=not there)
+
+
+def _ended(
+    start: StartingPoint,
+    target: Experiment,
+    outcome: Outcome,
+    console: Console,
+    closing: Extent | Literal["none"],
+    findings: list[Finding],
+    tracked: trackers.Tracking | None,
+    *,
+    chief: bool,
+    trained: bool,
+) -> int:
+    """What is said of a run when it is over, and its exit code."""
     run_state = outcome.run_state
     best = (
         f"best recall {run_state.best_metric:.6f} at step {run_state.best_step}"
         if run_state.has_best
         else "no best yet"
     )
-    end = "nothing trained" if there else f"stopped at step {run_state.step} ({outcome.reason})"
+    end = f"stopped at step {run_state.step} ({outcome.reason})" if trained else "nothing trained"
     console.say(f"{end}; {best}")
     untrained = list(_untrained_is_better(outcome))
     console.findings(untrained)
@@ -711,14 +757,13 @@ def _run(
     if outcome.reason == "interrupted":
         going_on = f"trainer train {shlex.quote(target.path)} --resume --from latest{_elsewhere(start, target)}"
         console.say(f"everything is saved; to go on: {going_on}")
-    picture = None
-    if task is None or task.is_chief:
-        picture = draw(collect(target).curve, target.name, target.runs)
+    picture = draw(collect(target).curve, target.name, target.runs) if chief else None
     if picture is not None:
         console.say(f"the whole history of the run: {picture}")
-    chief = task is None or task.is_chief
-    wanted = chief and run_state.has_best and closing != "none" and outcome.reason != "interrupted" and not there
+    wanted = chief and run_state.has_best and outcome.reason != "interrupted" and trained
     figures = _closing(start, target, closing, console) if wanted and closing != "none" else []
+    if tracked is not None:
+        tracked.finished({f"{one.split}_recall": one.line.metrics.recall for one in figures}, run_state.step)
     beside = _beside(start, target, figures, console)
     first = {key: getattr(outcome.first, key) for key in ("step", "recall", "ndcg", "hitrate")}
     console.document(
@@ -822,7 +867,7 @@ def _beginning(start: StartingPoint) -> str:
 
 
 def _existing_parent(path: str) -> str:
-    while not os.path.lexists(path):
+    while not local.is_there(path):
         path = os.path.dirname(os.path.abspath(path))
     return path
 

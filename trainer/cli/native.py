@@ -7,7 +7,14 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from ckpt_tools.errors import UnsupportedError
+from trainer.extras import INSTALL
+
+if TYPE_CHECKING:
+    from trainer.training.loop import Outcome
 
 
 @contextlib.contextmanager
@@ -30,3 +37,15 @@ def held_stderr() -> Iterator[None]:
         finally:
             os.dup2(saved, 2)
             os.close(saved)
+
+
+def training_loop() -> Callable[..., Outcome]:
+    """``trainer.training.loop.train``, with TensorFlow, which takes seconds. Raises UnsupportedError when it cannot be
+    imported although it is installed."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        with held_stderr():
+            from trainer.training.loop import train
+    except ImportError as error:
+        raise UnsupportedError(f"TensorFlow is installed, but cannot be imported: {error}", hint=INSTALL) from error
+    return train

@@ -26,7 +26,7 @@ class Negatives(Protocol):
     def __call__(self, random: np.random.Generator, target: np.ndarray) -> tuple[np.ndarray, Expected]: ...
 
 
-def negatives(split: Interactions, users: np.ndarray, config: TrainConfig) -> Negatives:
+def negatives_of(split: Interactions, users: np.ndarray, config: TrainConfig) -> Negatives:
     """The negatives of ``config.negatives`` for batches of some ``users`` of the training split."""
     if config.negatives == "uniform":
         return Drawn(Uniform(config.item_count, config.drawn))

@@ -9,8 +9,8 @@ import numpy as np
 from ckpt_tools.errors import UsageError
 from trainer.config import TrainConfig
 from trainer.data.interactions import Interactions
-from trainer.data.negatives import negatives
-from trainer.random_streams import Stream, generator, truncated_normal
+from trainer.data.negatives import negatives_of
+from trainer.random_streams import RandomStream, generator, truncated_normal
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class BatchSampler:
                 f"{len(split.users)} have {self.shortest} items or more in {split.path}",
                 hint=f"use --batch-size {len(self._users)} or less",
             )
-        self._negatives = negatives(split, self._users, config)
+        self._negatives = negatives_of(split, self._users, config)
 
     @property
     def digest(self) -> str:
@@ -67,7 +67,7 @@ class BatchSampler:
 
     def __call__(self, step: int) -> Batch:
         """The batch of the update that follows ``step`` updates."""
-        random = generator(self._config.seed, Stream.BATCHES, step)
+        random = generator(self._config.seed, RandomStream.BATCHES, step)
         users = random.choice(self._users, self._config.batch_size, replace=False)
         cuts = random.integers(self._config.min_history, self.split.lengths[users])
         history, mask = self.split.windows(users, cuts, self._config.maxlen)
@@ -93,7 +93,7 @@ class BatchSampler:
 
     def _thinned(self, step: int, history: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Histories without the items that fall out by chance, moved up; one that would be empty stays whole."""
-        random = generator(self._config.seed, Stream.DROPOUT, step)
+        random = generator(self._config.seed, RandomStream.DROPOUT, step)
         there = mask > 0
         kept = there & (random.random(mask.shape) >= self._config.history_dropout)
         kept |= there & ~kept.any(axis=1, keepdims=True)
@@ -105,5 +105,5 @@ class BatchSampler:
         config = self._config
         if not config.draws_routing_noise:
             return None
-        random = generator(config.seed, Stream.ROUTING, step)
+        random = generator(config.seed, RandomStream.ROUTING, step)
         return truncated_normal(random, (config.batch_size, config.num_interest, config.maxlen))

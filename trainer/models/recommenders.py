@@ -22,7 +22,7 @@ import numpy as np
 from ckpt_tools.lineages.comirec.models import ITEM_BIAS, ITEM_EMBEDDING
 from trainer.config import TrainConfig
 from trainer.models.arrays import Array, Arrays
-from trainer.random_streams import Stream, generator, truncated_normal
+from trainer.random_streams import RandomStream, generator, truncated_normal
 
 ROUTING_ITERATIONS = 3
 
@@ -39,7 +39,7 @@ class Parameter:
 
     def initial_value(self, name: str, seed: int) -> np.ndarray:
         """A function of name and seed alone, so that no parameter depends on which others there are."""
-        random = generator(seed, Stream.INITIAL_WEIGHTS, zlib.crc32(name.encode()))
+        random = generator(seed, RandomStream.INITIAL_WEIGHTS, zlib.crc32(name.encode()))
         return self.initializer(random, self.shape).astype(np.float32)
 
 
@@ -131,7 +131,7 @@ class Recommender:
         config = self._config
         if not config.draws_routing_noise:
             return None
-        random = generator(seed, Stream.EVALUATION, index)
+        random = generator(seed, RandomStream.EVALUATION, index)
         return truncated_normal(random, (users, config.num_interest, config.maxlen))
 
     def _embedded(self, history: Array, mask: Array) -> Array:

@@ -91,7 +91,7 @@ def guard(
         if status:
             if command:
                 raise UsageError("--status runs nothing: leave the command out")
-            found = library.status(run)
+            found = library.read_status(run)
             output.result({**found.to_json(), "findings": []}, lambda: _status(found))
             return EXIT_OK
         if not command:
@@ -113,14 +113,14 @@ def guard(
         output.document({**document, "exit_code": ended.code, "findings": [finding.to_json() for finding in said]})
         return ended.code
 
-    finish(output, body)
+    finish(output, body, shares_terminal=True)
 
 
 def _pinned(run: str) -> Status | None:
-    from ckpt_tools.guard import status
+    from ckpt_tools.guard import read_status
 
     try:
-        return status(run)
+        return read_status(run)
     except CkptError:
         return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterable, Iterator
 from typing import Annotated
@@ -73,7 +74,8 @@ def inspect(
     output = Output("inspect", path, json=json, quiet=quiet)
 
     def body() -> int:
-        found = ask(path, digest=digest, stats=stats, filter=filter)
+        with output.progress("reading") if digest or stats else contextlib.nullcontext() as progress:
+            found = ask(path, digest=digest, stats=stats, filter=filter, progress=progress)
         code = exit_code(found.findings)
         output.result(found.to_json(), lambda: _text(found, tree=tree), wrong=bool(code))
         return code
@@ -90,7 +92,7 @@ def _text(found: Inspection, *, tree: bool) -> Iterator[RenderableType]:
     header.add_row(said("format"), safe(said(_format(found))))
     header.add_row(said("lineage"), Text(safe(said(_lineage(found.lineage, found.declared)))))
     if found.lineage:
-        header.add_row(said("model"), Text(safe(_model(found.lineage))))
+        header.add_row(said("model"), Text(safe(found.lineage.sizes)))
     elif found.declared and found.declared.fields:
         header.add_row(
             said("run"), Text(safe(", ".join(f"{name} {value}" for name, value in found.declared.fields.items())))
@@ -124,23 +126,13 @@ def _text(found: Inspection, *, tree: bool) -> Iterator[RenderableType]:
 
 def _history(found: Inspection) -> tuple[str, str]:
     """The metric that the run's logs tell, and its values in one line, the best with its step."""
-    from ckpt_tools.runs.logs import collect
-
-    if found.declared is not None:
-        return _declared_history(found)
-    return "recall", render.history(found.evidence or (collect(found.experiment) if found.experiment else None))
-
-
-def _declared_history(found: Inspection) -> tuple[str, str]:
-    from ckpt_tools.runs.declared_history import logged_best
-
-    chosen = logged_best(found.prefix, found.declared)
-    best = chosen.best if chosen else None
-    if chosen is None or best is None:
+    if found.declared is None:
+        return "recall", render.history(found.evidence)
+    best = found.chosen.best if found.chosen else None
+    if found.chosen is None or best is None:
         return "", ""
-    where = f" at step {best.step}" if best.step is not None else f" in epoch {best.epoch}" if best.epoch else ""
-    values = [each.value for each in chosen.evaluations if math.isfinite(each.value)]
-    return chosen.name, f"{render.sparkline(values)}  best logged {best.value:g}{where}"
+    values = [each.value for each in found.chosen.evaluations if math.isfinite(each.value)]
+    return found.chosen.name, f"{render.sparkline(values)}  best logged {best.value:g}{best.where}"
 
 
 def _format(found: Inspection) -> str:
@@ -157,17 +149,6 @@ def _lineage(lineage: Lineage | None, declared: DeclaredRun | None) -> str:
     if lineage or declared is None:
         return f"{lineage.id}: {lineage.producer}" if lineage else "not one of the known trainers"
     return f"{declared.declaration.id}: {declared.declaration.title}"
-
-
-def _model(lineage: Lineage) -> str:
-    names = (
-        ("embedding_dim", "D"),
-        ("hidden_size", "H"),
-        ("num_interest", "K"),
-        ("maxlen", "L"),
-    )
-    known = [f"{label} {lineage.hyper[name]}" for name, label in names if lineage.hyper.get(name) is not None]
-    return f"{lineage.model_type} ({lineage.variant} variant), {lineage.hyper['item_count']} items, {', '.join(known)}"
 
 
 def _group(group: str, tensors: list[Tensor]) -> RenderableType:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from ckpt_tools.analysis.resume_forecast import Forecast
 
+_MOST_REASONS = 8
 _STYLE = {"safe": "bold green", "at-risk": "bold yellow", "blocked": "bold red"}
 
 
@@ -41,27 +43,63 @@ def resume_check(
         str, typer.Option("--with", help="trainer, comirec-keras, comirec-keras-fixed or comirec-tf1.")
     ] = "trainer",
     keras: Annotated[int, typer.Option("--keras", help="The Keras version that the port would run under.")] = 3,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Of several runs too: what is restored, and what is not.")
+    ] = False,
     junit: Junit = None,
     sarif: Sarif = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Say what a resume would do, without training: exit code 0 only when it is safe."""
+    """Say what a resume would do, without training: exit code 0 only when it is safe.
+
+    Of several runs it is one line each, and in the end why they are not safe.
+    """
     output = Output("resume-check", paths[0] if len(paths) == 1 else None, json=json, quiet=quiet)
+
+    answered: list[tuple[str, Forecast]] = []
 
     def ask(path: str) -> Answer:
         from ckpt_tools.analysis.resume_forecast import forecast
 
         found = forecast(path, trainer=trainer, keras=keras)
-        return Answer(
-            found.prefix,
-            found.to_json(),
-            lambda: _text(found, several=len(paths) > 1),
-            _findings(found),
-            found.verdict != "safe",
-        )
+        answered.append((path, found))
+        lines = _one_line if len(paths) > 1 and not verbose else partial(_text, several=len(paths) > 1)
+        return Answer(found.prefix, found.to_json(), lambda: lines(found), _findings(found), found.verdict != "safe")
 
-    finish(output, lambda: run(output, paths, ask, command="resume-check", junit=junit, sarif=sarif))
+    def body() -> int:
+        code = run(output, paths, ask, command="resume-check", junit=junit, sarif=sarif)
+        if len(answered) > 1:
+            output.lines(lambda: _summary(answered), wrong=bool(code))
+        return code
+
+    finish(output, body)
+
+
+def _one_line(found: Forecast) -> Iterator[RenderableType]:
+    yield Text.assemble((f"{found.verdict:<8}", _STYLE[found.verdict]), f" {safe(found.path)}")
+
+
+def _summary(answered: Sequence[tuple[str, Forecast]]) -> Iterator[RenderableType]:
+    """How many are safe, why the others are not, and the command that mends most."""
+    from ckpt_tools.analysis.mending import Wanting, common_root, most_mending, reasons
+
+    counts = reasons([found.verdict for _, found in answered])
+    words = ", ".join(f"{number} {verdict}" for verdict, number in counts)
+    yield Text(f"{render.count(len(answered), 'run')}: {words}", style="bold")
+    bad = [(path, found) for path, found in answered if found.verdict != "safe"]
+    why = reasons([found.sentence for _, found in bad])
+    for sentence, number in why[:_MOST_REASONS]:
+        yield Text.assemble((f"{number:>4}  ", "dim"), safe(sentence))
+    if len(why) > _MOST_REASONS:
+        yield Text(f"      … and {len(why) - _MOST_REASONS} other reasons; --verbose says them", style="dim")
+    wanting = [
+        Wanting(path, fix)
+        for path, found in bad
+        if (fix := next((finding.fix for finding in found.findings if finding.fix), None))
+    ]
+    if wanting and (mending := most_mending(wanting, common_root([each.path for each in wanting]))):
+        yield render.next_of_many(mending)
 
 
 def _findings(found: Forecast) -> tuple[Finding, ...]:

@@ -10,7 +10,7 @@ import typer
 from rich.text import Text
 
 from ckpt_tools.cli.app import PathsArgument, app
-from ckpt_tools.cli.beside_manifest import BesideManifest, beside_manifest
+from ckpt_tools.cli.beside_manifest import BesideManifest, compare_or_write
 from ckpt_tools.cli.checks import Answer, Junit, Sarif, run
 from ckpt_tools.console import render
 from ckpt_tools.console.escapes import safe
@@ -87,7 +87,7 @@ def verify(
             found = verify(path, quick=quick, part=selection, progress=progress)
         if manifest is None:
             return Answer(found.prefix, found.to_json(), lambda: _text(found), found.findings, not found.whole)
-        beside = beside_manifest(found, manifest)
+        beside = compare_or_write(found, manifest)
         found = replace(found, findings=(*found.findings, *beside.findings))
         document = {**found.to_json(), "manifest": beside.to_json()}
         wrong = bool(exit_code(found.findings))

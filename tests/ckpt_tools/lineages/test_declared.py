@@ -270,7 +270,7 @@ def test_a_preset_is_the_ground_that_a_file_builds_on(tmp_path: Path, capsys: py
 
 def test_the_report_shows_the_metric_that_is_declared(described: Path) -> None:
     pytest.importorskip("pygal")
-    from ckpt_tools.report.contents import run_contents
+    from ckpt_tools.analysis.page_contents import run_contents
     from ckpt_tools.report.page import run_page
 
     (described / "log.txt").write_text("step 10 test hr 0.4\nstep 20 test hr 0.2\nstep 30 test hr 0.3\n")

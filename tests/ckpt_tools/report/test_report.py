@@ -14,9 +14,9 @@ import pytest
 from browser import Page
 from checkpoints import EXPERIMENTS, FIXTURES, OF_EACH_LINEAGE, Sample, build_bundle, pick, snapshot
 
+from ckpt_tools.analysis.page_contents import run_contents
 from ckpt_tools.cli import run
 from ckpt_tools.report import RunContents, ShelfContents, contents
-from ckpt_tools.report.contents import run_contents
 
 Copy = Callable[..., Path]
 SAMPLE = pick("tf2.21", "ComiRec-DR")

@@ -24,7 +24,7 @@ from ckpt_tools.readers.location import prefixes_in
 
 pytestmark = [pytest.mark.tensorflow]
 
-SAMPLE = 14
+SAMPLE = 8
 
 
 @pytest.fixture(scope="module")

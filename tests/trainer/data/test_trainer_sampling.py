@@ -10,7 +10,7 @@ from ckpt_tools.errors import UsageError
 from trainer.data.interactions import read_split
 from trainer.data.negatives import LogUniform, target_frequencies
 from trainer.data.sampling import BatchSampler
-from trainer.random_streams import Stream, generator
+from trainer.random_streams import RandomStream, generator
 
 
 def test_a_batch_depends_on_seed_and_step_alone(data_dir: str) -> None:
@@ -108,14 +108,14 @@ def test_targets_are_as_frequent_as_users_and_cuts_make_them(tmp_path: Path) -> 
 
 @pytest.mark.parametrize(("id_range", "size"), [(1400, 1280), (20, 20), (5, 1), (100_000, 500)])
 def test_negatives_are_different_ids_of_the_range(id_range: int, size: int) -> None:
-    ids, tries = LogUniform(id_range, size).draw(generator(1, Stream.BATCHES, 0))
+    ids, tries = LogUniform(id_range, size).draw(generator(1, RandomStream.BATCHES, 0))
     assert len(set(ids.tolist())) == size <= tries
     assert 0 <= ids.min() <= ids.max() < id_range
 
 
 def test_draws_follow_the_log_uniform_distribution() -> None:
     sampler = LogUniform(50, 1)
-    random = generator(1, Stream.BATCHES, 0)
+    random = generator(1, RandomStream.BATCHES, 0)
     counts = np.bincount([sampler.draw(random)[0][0] for _ in range(20_000)], minlength=50)
     expected = sampler.probability(np.arange(50)) * 20_000
     assert sampler.probability(np.arange(50)).sum() == pytest.approx(1)

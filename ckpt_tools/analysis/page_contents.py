@@ -1,4 +1,4 @@
-"""What a report says, before it is a page."""
+"""All that a page about a run or a shelf of runs says: what is stored, logged, and distributed how."""
 
 from __future__ import annotations
 
@@ -7,18 +7,22 @@ import sys
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ckpt_tools.analysis.inspection import Inspection, inspect
+from ckpt_tools.analysis.inspection import Inspection, describe
 from ckpt_tools.analysis.resume_forecast import Forecast, forecast
 from ckpt_tools.analysis.run_audit import Audit, audit
+from ckpt_tools.analysis.stability import steady
 from ckpt_tools.errors import CkptError
 from ckpt_tools.findings import Finding
 from ckpt_tools.format.object_graph import VALUE_SUFFIX
+from ckpt_tools.fs import local
 from ckpt_tools.lineages.comirec.models import ITEM_EMBEDDING
-from ckpt_tools.readers import Checkpoint, TensorInfo, open_checkpoint
+from ckpt_tools.readers import Checkpoint, TensorInfo
 from ckpt_tools.readers.common import damage
 from ckpt_tools.runs.curve import Curve
-from ckpt_tools.runs.declared_history import logged_best
-from ckpt_tools.runs.logs import Evidence, collect
+from ckpt_tools.runs.discovery import Discovery
+from ckpt_tools.runs.experiments import is_experiment
+from ckpt_tools.runs.logs import Evidence
+from ckpt_tools.runs.opening import open_meant
 
 if TYPE_CHECKING:
     import numpy as np
@@ -85,7 +89,12 @@ def shelf_contents(root: str) -> ShelfContents:
 
 def run_contents(path: str) -> RunContents:
     """Raises what `inspect` raises. Tensors that cannot be read are findings."""
-    found = inspect(path)
+    with open_meant(path) as checkpoint:
+        return _of_checkpoint(checkpoint, path)
+
+
+def _of_checkpoint(checkpoint: Checkpoint, path: str) -> RunContents:
+    found = describe(checkpoint, path)
     findings = list(found.findings)
     outlook = None
     if found.lineage is not None or found.declared is not None:
@@ -93,21 +102,20 @@ def run_contents(path: str) -> RunContents:
         # Advice on the missing best is in both; the forecast says more.
         known = {finding.id for finding in outlook.findings}
         findings = [*map(_as_told, outlook.findings), *(finding for finding in findings if finding.id not in known)]
-    evidence = collect(found.experiment) if found.experiment else Evidence()
+    evidence = found.evidence or Evidence()
     findings += evidence.findings
     histograms: list[Histogram] = []
     norms: tuple[NormBand, ...] = ()
-    with open_checkpoint(found.prefix) as checkpoint:
-        for tensor in found.tensors:
-            if tensor.group != "model" or tensor.dtype not in _FLOATS or not tensor.nbytes:
-                continue
-            name = tensor.canonical or tensor.name.removesuffix(VALUE_SUFFIX)
-            try:
-                histograms.append(replace(_histogram(checkpoint, checkpoint.tensors[tensor.name]), name=name))
-                if tensor.canonical == ITEM_EMBEDDING and tensor.nbytes <= _MAX_TABLE_BYTES:
-                    norms = _norms(checkpoint.read(tensor.name))
-            except CkptError as error:
-                findings.append(damage(error))
+    for tensor in found.tensors:
+        if tensor.group != "model" or tensor.dtype not in _FLOATS or not tensor.nbytes:
+            continue
+        name = tensor.canonical or tensor.name.removesuffix(VALUE_SUFFIX)
+        try:
+            histograms.append(replace(_histogram(checkpoint, checkpoint.tensors[tensor.name]), name=name))
+            if tensor.canonical == ITEM_EMBEDDING and tensor.nbytes <= _MAX_TABLE_BYTES:
+                norms = _norms(checkpoint.read(tensor.name))
+        except CkptError as error:
+            findings.append(damage(error))
     return RunContents(
         path=path,
         inspection=found,
@@ -122,12 +130,8 @@ def run_contents(path: str) -> RunContents:
 
 def _declared_best(found: Inspection) -> str | None:
     """The best of the log of a run that is declared, in words."""
-    chosen = logged_best(found.prefix, found.declared) if found.declared else None
-    best = chosen.best if chosen else None
-    if chosen is None or best is None:
-        return None
-    where = f" at step {best.step}" if best.step is not None else f" in epoch {best.epoch}" if best.epoch else ""
-    return f"{chosen.name} {best.value:g}{where}"
+    best = found.chosen.best if found.chosen else None
+    return f"{best.name} {best.value:g}{best.where}" if best else None
 
 
 def _as_told(finding: Finding) -> Finding:
@@ -184,3 +188,23 @@ def _norms(table: np.ndarray) -> tuple[NormBand, ...]:
         if np.isfinite([low, middle, high]).all():
             bands.append(NormBand(first, end - 1, low, middle, high))
     return tuple(bands)
+
+
+# ------------------------------------------------------------------------------------ which of the two a path means
+
+
+def contents(path: str) -> RunContents | ShelfContents:
+    """What a page about this path says: of one run, or of a directory with several (or none).
+
+    Raises what `inspect` raises for one run that cannot be opened.
+    """
+    return _only_run(path) or shelf_contents(path)
+
+
+@steady
+def _only_run(path: str) -> RunContents | None:
+    """What is said of the run that a path means; None for a directory with several, or with none."""
+    if not local.is_directory(path, follow=True) or is_experiment(path):
+        return run_contents(path)
+    runs = [run for _, run in zip(range(2), Discovery(path).runs(), strict=False)]
+    return run_contents(runs[0].path) if len(runs) == 1 and runs[0].prefix else None
