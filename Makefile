@@ -12,7 +12,8 @@ help:
 
 # What the demo needs is installed first and alone; its lines show how far it is.
 DEMO := $(VENV)/.demo
-INSTALL = $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt --config-settings editable_mode=compat -e
+INSTALL = $(BIN)/python -m pip install --no-compile --disable-pip-version-check -c constraints.txt \
+  --config-settings editable_mode=compat -e
 
 $(DEMO): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' || \

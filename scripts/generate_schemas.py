@@ -45,7 +45,7 @@ from ckpt_tools.operations.backfilling import Outcome
 from ckpt_tools.operations.comparing import Comparison, Lead
 from ckpt_tools.operations.demonstration import Demonstration
 from ckpt_tools.operations.exporting import Export
-from ckpt_tools.operations.growing import Grown, Rows
+from ckpt_tools.operations.growing import Grown, MovedRows
 from ckpt_tools.operations.keeping import Shelved
 from ckpt_tools.operations.migration import Migration
 from ckpt_tools.operations.repairing import Action, Repair
@@ -111,6 +111,16 @@ PIN = record(
         "whole": BOOLEAN,
     }
 )
+# Its points have other keys where a ckpt.toml or a preset describes the run.
+HISTORY = record(
+    {
+        "metric": STRING,
+        "mode": nullable({"enum": ["min", "max"]}),
+        "axis": STRING,
+        "points": array(record({"step": nullable(INTEGER), "source": STRING}, more=True)),
+        "best": nullable(INTEGER),
+    }
+)
 MAPPED = array(record({"name": STRING, "from": array(STRING)}))
 
 
@@ -118,6 +128,7 @@ def computed() -> Mapping[tuple[type, str], Schema]:
     """The types of what a ``to_json`` makes of its fields."""
     return {
         (Inspection, "lineage"): nullable(LINEAGE),
+        (Inspection, "history"): nullable(HISTORY),
         (Inspection, BEST_METRIC): of_fields(hints_of(Inspection)["best_metric"]),
         (Forecast, "lineage"): nullable(LINEAGE),
         (Forecast, BEST_METRIC): record(
@@ -135,7 +146,7 @@ def computed() -> Mapping[tuple[type, str], Schema]:
         (Shelved, "may_go"): array(record({**HELD, "files": array(STRING)})),
         (Slimmed, "bytes"): record({"kept": INTEGER, "dropped": INTEGER}),
         (Grown, "item_count"): record({"before": INTEGER, "after": INTEGER}),
-        (Grown, "rows"): of_fields(Rows),
+        (Grown, "rows"): of_fields(MovedRows),
         (Undone, "undone"): array(STRING),
         (Demonstration, "findings"): array(FINDING),
         (Undone, "findings"): array(FINDING),
@@ -192,7 +203,7 @@ def of_fields(kind: Any) -> Schema:
 
 def of_answer(kind: Any) -> Schema:
     """What the ``to_json`` of a dataclass gives."""
-    if kind is Lineage:
+    if issubclass(kind, Lineage):
         return LINEAGE
     if kind is Tensor:
         properties = {**of_fields(Tensor)["properties"], "sha256": STRING, "stats": of_fields(Stats)}
@@ -245,17 +256,25 @@ def of_expression(kind: Any, value: ast.expr) -> Schema:
     if len(names) != 1:
         raise TypeError(f"{kind.__name__}.to_json: say in computed() what {ast.unparse(value)} is")
     (name,) = names
+    hint = hint_of(kind, name)
+    if isinstance(value, ast.IfExp) and isinstance(value.body, ast.Attribute) and hint is not None:
+        return nullable(of_expression(kind, value.body))
+    if isinstance(value, ast.Attribute) and isinstance(value.value, ast.Attribute) and hint is not None:
+        (inner,) = [each for each in get_args(hint) or (hint,) if each is not type(None)]
+        return of_expression(inner, ast.Attribute(ast.Name("self", ast.Load()), value.attr, ast.Load()))
+    if hint is None:
+        raise TypeError(f"{kind.__name__}.{name}: say in computed() what {ast.unparse(value)} is")
+    return of_type(hint)
+
+
+def hint_of(kind: Any, name: str) -> Any:
+    """The type of a field, or of what a property returns; None when neither tells."""
     hints = hints_of(kind)
-    if isinstance(value, ast.Attribute) and isinstance(value.value, ast.Attribute):
-        inner = ast.Attribute(ast.Name("self", ast.Load()), value.attr, ast.Load())
-        return of_expression(hints[name], inner)
     if name in hints:
-        return of_type(hints[name])
+        return hints[name]
     found = inspect.getattr_static(kind, name)
     getter = getattr(found, "fget", None) or getattr(found, "func", None)
-    if getter is None:
-        raise TypeError(f"{kind.__name__}.{name}: say in computed() what {ast.unparse(value)} is")
-    return of_type(get_type_hints(getter, vars(sys.modules[kind.__module__]))["return"])
+    return getter and get_type_hints(getter, vars(sys.modules[kind.__module__]))["return"]
 
 
 FINDING = record(
