@@ -14,7 +14,7 @@ from ckpt_tools.errors import BusyError, CkptError
 from ckpt_tools.findings import Finding
 from ckpt_tools.format.filenames import PENDING, STATE_DIRECTORY
 from ckpt_tools.format.graph import ObjectGraph
-from ckpt_tools.fs import local
+from ckpt_tools.fs import local, paths
 from ckpt_tools.lineages import BestMetric, Lineage, identify
 from ckpt_tools.lineages.comirec import trainer
 from ckpt_tools.lineages.declared.roles import key_of, roles_of
@@ -28,6 +28,7 @@ from ckpt_tools.runs.declared_run import DeclaredRun
 from ckpt_tools.runs.experiments import BEST_LINE, LATEST_LINE, Experiment
 from ckpt_tools.runs.leftovers import leftovers_in, orphans_in
 from ckpt_tools.runs.opening import open_meant
+from ckpt_tools.runs.orbax_run import OrbaxStep, best_metric, step_directory, steps_beside
 
 if TYPE_CHECKING:
     from ckpt_tools.runs.logs import Evidence
@@ -96,7 +97,8 @@ class Inspection:
     ``optimizers`` are the names of the optimizers that wrote slots, where they can be told; ``stopping`` is what an
     early stopping keeps beside the best, by key; ``keras_version`` what an HDF5 file says of its writer. ``declared``
     is the run as a ``ckpt.toml`` or a preset describes it, where no lineage of ComiRec does. What the run logged is
-    ``evidence``, and of one that is declared ``chosen``, the metric that its best is chosen by.
+    ``evidence``, and of one that is declared ``chosen``, the metric that its best is chosen by. ``steps`` are
+    all that Orbax kept of a run, with their metrics.
     """
 
     path: str
@@ -113,6 +115,7 @@ class Inspection:
     stopping: Mapping[str, int | float | bool] = field(default_factory=dict)
     keras_version: str | None = None
     declared: DeclaredRun | None = None
+    steps: tuple[OrbaxStep, ...] = ()
     chosen: Chosen | None = None
 
     @property
@@ -137,6 +140,7 @@ class Inspection:
             "optimizers": list(self.optimizers),
             "stopping": dict(self.stopping),
             "keras_version": self.keras_version,
+            **({"steps": [step.to_json() for step in self.steps]} if self.steps else {}),
             "tensors": [tensor.to_json() for tensor in self.tensors],
             "totals": self.totals,
             "history": self._history_json(),
@@ -200,7 +204,10 @@ def describe(
     graph = _try(lambda: checkpoint.graph, findings)
     declared = None if lineage else declared_or_told(checkpoint, findings)
     roles = roles_of(checkpoint.tensors, graph, declared.declaration if declared else None)
-    best = _best(checkpoint, lineage, roles, declared, findings)
+    steps: tuple[OrbaxStep, ...] = ()
+    if checkpoint.format == "orbax":
+        steps = _try(lambda: steps_beside(checkpoint), findings) or ()
+    best = _best(checkpoint, lineage, roles, declared, findings) if not steps else best_metric(steps)
     stopping = {} if lineage else _try(lambda: stopping_of(checkpoint, roles), findings) or {}
     canonical = {key: name for name, source in (lineage.tensors if lineage else {}).items() for key in source.keys}
     tensors: list[Tensor] = []
@@ -227,7 +234,7 @@ def describe(
         format=checkpoint.format,
         lineage=lineage,
         best_metric=best,
-        step=lineage.step if lineage else _try(lambda: step_of(checkpoint, roles), findings),
+        step=lineage.step if lineage else _step(checkpoint, roles, steps, findings),
         tensors=tuple(tensors),
         findings=tuple(dict.fromkeys(findings)),
         experiment=experiment,
@@ -236,8 +243,18 @@ def describe(
         stopping=stopping,
         keras_version=getattr(checkpoint, "keras_version", None),
         declared=declared,
+        steps=steps,
         chosen=_chosen(checkpoint.prefix, declared),
     )
+
+
+def _step(checkpoint: Checkpoint, roles: Roles, steps: Iterable[OrbaxStep], findings: list[Finding]) -> int | None:
+    """The step as it is stored, or as the directory is called."""
+    stored: int | None = _try(lambda: step_of(checkpoint, roles), findings)
+    if stored is None and steps:
+        place = step_directory(checkpoint.prefix)
+        return next((step.step for step in steps if step.path == place), None)
+    return stored
 
 
 def declared_or_told(checkpoint: Checkpoint, findings: list[Finding]) -> DeclaredRun | None:
@@ -383,6 +400,8 @@ def _chosen(prefix: str, declared: DeclaredRun | None) -> Chosen | None:
 
 def _left_behind(path: str) -> Iterator[Finding]:
     """What lies in a directory beside its checkpoints: of saves and changes that were killed."""
+    if paths.is_url(path):
+        return
     fix = f"ckpt repair {quote(path)}"
     for directory in (path, os.path.join(path, BEST_LINE), os.path.join(path, LATEST_LINE)):
         if not local.is_directory(directory, follow=True):

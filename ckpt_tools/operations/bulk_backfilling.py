@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from ckpt_tools.errors import CkptError, UsageError
 from ckpt_tools.findings import Finding
-from ckpt_tools.fs import local, paths
+from ckpt_tools.fs import paths
 from ckpt_tools.lineages import identify
 from ckpt_tools.lineages.names import BEST_METRIC
 from ckpt_tools.lineages.tensor_names import bare, tell_roles
@@ -130,7 +130,7 @@ def _is_target(run: Run, options: Options) -> bool:
 def _settled(run: Run, options: Options) -> BulkRow | None:
     """The row of a run that needs no work; None for one that does."""
     if run.problem is not None:
-        empty = not local.is_directory(run.path, follow=True) or not run.nbytes
+        empty = not paths.is_directory(run.path) or not run.nbytes
         return BulkRow("skipped" if empty else "failed", failed(run.path, run.problem))
     try:
         with open_meant(run.path) as checkpoint:

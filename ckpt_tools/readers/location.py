@@ -5,6 +5,7 @@
     a SavedModel         its directory
     Keras                the ``.h5``, ``.keras`` or ``.weights.json`` (also ``.h5.index.json``) file
     safetensors          the file
+    Orbax                the directory of a step, or of one of its items; of a run, its newest step
 
 Nothing here globs: names with ``[`` or ``*`` in them are names.
 """
@@ -35,6 +36,7 @@ from ckpt_tools.fs.local import is_no_answer
 from ckpt_tools.fs.nearby import did_you_mean
 from ckpt_tools.readers.content import Content, look_into
 from ckpt_tools.readers.kinds import PASS_PREFIX, Kind
+from ckpt_tools.readers.orbax_places import place_of
 from ckpt_tools.readers.saved_model import has_variables, is_saved_model
 from ckpt_tools.readers.state_files import inside, is_state, other_states, read_state
 from ckpt_tools.readers.v1_names import shard_sets_in, shards_of
@@ -227,7 +229,8 @@ def raise_stranger(path: str, kind: Kind | None) -> NoReturn:
 
 
 def latest_in(directory: str) -> str:
-    """The prefix that a directory's ``checkpoint`` file names as its newest; else the only one that is there.
+    """The prefix that a directory's ``checkpoint`` file names as its newest; else the only one that is there,
+    or the newest step of Orbax.
 
     Raises what `locate` raises.
     """
@@ -253,6 +256,9 @@ def find_latest(directory: str) -> Located:
         )
     # An empty list may also mean that it could not be listed: then this raises.
     names = paths.list_directory(directory)
+    step = place_of(directory)
+    if step is not None:
+        return Located(step)
     kind = _stranger_in(directory, names)
     if kind is not None:
         raise_stranger(directory, kind)

@@ -11,7 +11,7 @@ from ckpt_tools.readers.base import Checkpoint
 from ckpt_tools.readers.bundle import Bundle
 from ckpt_tools.readers.content import look_into
 from ckpt_tools.readers.location import Located, find, raise_stranger, what_is
-from ckpt_tools.readers.saved_model import VARIABLES, SavedModel
+from ckpt_tools.readers.saved_model import VARIABLES, SavedModel, is_saved_model
 from ckpt_tools.readers.v1_names import shard_names
 
 # Whole files of other formats.
@@ -23,7 +23,8 @@ _ENDINGS = {
 
 
 def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
-    """Open whatever `locate` takes: a prefix, a file of a checkpoint, a directory, a SavedModel, a Keras file.
+    """Open whatever `locate` takes: a prefix, a file of a checkpoint, a directory, a SavedModel, a Keras file, an
+    Orbax step.
 
     Raises:
         NotFoundError: there is no checkpoint; the message says what was found instead.
@@ -40,6 +41,10 @@ def open_located(found: Located) -> Checkpoint:
     if content is None:
         if not paths.is_lone(where) and paths.has_file(index_name(where)):
             return Bundle(where, file=_open_index(index_name(where)))
+        if paths.is_directory(where) and not is_saved_model(where):
+            from ckpt_tools.readers.orbax import Orbax
+
+            return Orbax(where)
         if paths.is_directory(where):
             return SavedModel(where, file=_open_index(index_name(os.path.join(where, VARIABLES))))
         if shard_names(where) != [where]:

@@ -125,9 +125,10 @@ def data_directory(root: str, dataset: str) -> str | None:
         os.path.join(root, f"{dataset}_data"),
         root,
     )
-    return next(
-        (place for place in places if local.is_file(os.path.join(place, f"{dataset}_valid.txt"), follow=True)), None
-    )
+    if paths.is_url(root):
+        return None  # data is read from this machine
+    name = f"{dataset}_valid.txt"
+    return next((place for place in places if local.is_file(os.path.join(place, name), follow=True)), None)
 
 
 def is_experiment(directory: str) -> bool:

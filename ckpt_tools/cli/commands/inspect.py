@@ -39,6 +39,7 @@ _FORMATS = {
     "keras-weights-h5": "Keras 3 weights in HDF5",
     "keras-zip": "Keras 3 model (.keras archive)",
     "safetensors": "safetensors file",
+    "orbax": "Orbax checkpoint (Keras 3, JAX)",
 }
 _GROUPS = ("model", "average", "optimizer", "state")
 # Of longer lists the columns are laid out here: a table of rich takes a millisecond for two rows.
@@ -48,6 +49,7 @@ _WIDEST = 160
 _DEEPEST = 64
 # Of a hundred variables called best nobody reads more.
 _MOST_OTHERS = 8
+_MOST_STEPS = 12
 
 
 @app.command(
@@ -102,6 +104,8 @@ def _text(found: Inspection, *, tree: bool) -> Iterator[RenderableType]:
     others = [f"{_bare(other.key)} {other.value:g}" for other in found.best_metric.others[:_MOST_OTHERS]]
     if found.best_metric.status == "absent" and others:
         header.add_row(said("other bests"), Text(safe(", ".join(others))))
+    if found.steps:
+        header.add_row(said("steps"), Text(safe(_steps(found))))
     if found.stopping:
         kept = [f"{_bare(key)} {value!s:.24}" for key, value in list(found.stopping.items())[:_MOST_OTHERS]]
         header.add_row(said("stopping"), Text(safe(", ".join(kept))))
@@ -122,6 +126,17 @@ def _text(found: Inspection, *, tree: bool) -> Iterator[RenderableType]:
             if tensors:
                 yield _group(group, tensors)
     yield from render.findings(found.findings)
+
+
+def _steps(found: Inspection) -> str:
+    """Each step with its metrics; of many the newest."""
+    shown = found.steps[-_MOST_STEPS:]
+    before = "" if len(shown) == len(found.steps) else f"{len(found.steps) - len(shown)} before, then "
+    rows = []
+    for step in shown:
+        metrics = ", ".join(f"{name} {value:.6g}" for name, value in list(step.metrics.items())[:_MOST_OTHERS])
+        rows.append(f"{step.step}{f' ({metrics})' if metrics else ''}")
+    return before + ", ".join(rows)
 
 
 def _history(found: Inspection) -> tuple[str, str]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.padding import Padding
@@ -83,6 +83,8 @@ def _compared(found: Significance) -> Iterator[RenderableType]:
 
 
 def _text(told: Provenance) -> Iterator[RenderableType]:
+    from ckpt_tools.analysis.timeline import evidence_words
+
     yield Text(safe(told.prefix), style="bold")
     if history := render.history(told.evidence):
         yield Text(f"  recall  {history}")
@@ -98,31 +100,7 @@ def _text(told: Provenance) -> Iterator[RenderableType]:
                 table.add_row(
                     f"{safe(change.get('action'))}s", Text(f"{safe(change.get('key'))} = {safe(change['value'])}")
                 )
-        for name, text in _evidence(entry.evidence):
+        for name, text in evidence_words(entry.evidence):
             table.add_row(name, Text(safe(text)))
         table.add_row("index", f"{(entry.index_before or 'none')[:12]} → {entry.index_after[:12]} (SHA-256)")
         yield Padding(table, (0, 0, 0, 4), expand=False)
-
-
-def _evidence(evidence: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """What a change was decided from, in words; what has another form than ours is shown as it is."""
-    for name, words in (("measured", _measured), ("logged_best", _logged)):
-        found = evidence.get(name)
-        if found:
-            try:
-                yield name.removesuffix("_best"), words(found)
-            except (KeyError, TypeError, ValueError):
-                yield name.removesuffix("_best"), str(found)
-    if evidence.get("agreement"):
-        yield "agreement", str(evidence["agreement"])
-    if evidence.get("from"):
-        yield "from", f"{evidence['from']} to {evidence.get('to')}"
-
-
-def _measured(measured: Mapping[str, Any]) -> str:
-    what = f"{measured['name']}@{measured['top_n']} of {measured['users']} {measured['split']} users"
-    return f"{measured['value']:.6f}, {what} (split {measured['digest'][:12]})"
-
-
-def _logged(logged: Mapping[str, Any]) -> str:
-    return f"{logged['recall']:.6f} at step {logged['step']} in {logged['source']}"

@@ -35,7 +35,14 @@ def sentences() -> frozenset[str]:
                 elif isinstance(node, ast.JoinedStr):
                     parts = (part.value if isinstance(part, ast.Constant) else HOLE for part in node.values)
                     found.add("".join(map(str, parts)))
-    return frozenset(found)
+    return frozenset(found | words_of_pages())
+
+
+@cache
+def words_of_pages() -> frozenset[str]:
+    """What the templates of the report say."""
+    templates = (ROOT / "ckpt_tools" / "report" / "templates").glob("*.j2")
+    return frozenset(word for path in templates for word in re.findall(r'_\("([^"]+)"\)', path.read_text()))
 
 
 @cache
@@ -63,6 +70,10 @@ def test_every_cause_and_every_id_is_told_in_chinese() -> None:
     told = [known.cause for known in KNOWN]
     told += [text for each in finding_ids.ALL.values() for text in (each.meaning, each.advice)]
     assert [text for text in told if text not in entries()] == []
+
+
+def test_every_word_of_a_page_is_told_in_chinese() -> None:
+    assert [word for word in words_of_pages() if word not in entries()] == []
 
 
 def test_what_fills_a_hole_stays_what_it_is() -> None:

@@ -269,7 +269,7 @@ def test_a_preset_is_the_ground_that_a_file_builds_on(tmp_path: Path, capsys: py
 
 
 def test_the_report_shows_the_metric_that_is_declared(described: Path) -> None:
-    pytest.importorskip("pygal")
+    pytest.importorskip("jinja2")
     from ckpt_tools.analysis.page_contents import run_contents
     from ckpt_tools.report.page import run_page
 
@@ -278,5 +278,6 @@ def test_the_report_shows_the_metric_that_is_declared(described: Path) -> None:
         TOML.replace('"max"', '"min"').replace("[exp", "title = 'My trainer'\n[exp")
     )
     page = run_page(run_contents(str(described)))
-    for words in ("My trainer, dataset book, model din", "test hr 0.2 at step 20", "at risk: model-30"):
+    tile = '0.2</dd><dd class="dim">test hr, step 20</dd>'
+    for words in ("My trainer, dataset book, model din", tile, "at risk: model-30"):
         assert words in page
