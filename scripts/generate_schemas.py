@@ -232,13 +232,22 @@ def of_answer(kind: Any) -> Schema:
         return of_fields(kind)
     known = computed() if kind is not Finding else {}
     properties: dict[str, Schema] = {}
+    optional: list[str] = []
     for key, value in zip(answers[0].keys, answers[0].values, strict=True):
+        if key is None and isinstance(value, ast.IfExp) and isinstance(value.body, ast.Dict):
+            # **({"name": ...} if there is one else {})
+            for inner, made in zip(value.body.keys, value.body.values, strict=True):
+                if not isinstance(inner, ast.Constant):
+                    raise TypeError(f"{kind.__name__}.to_json: a key that is not written out")
+                optional.append(inner.value)
+                properties[inner.value] = known.get((kind, inner.value)) or of_expression(kind, made)
+            continue
         if key is None:
             raise TypeError(f"{kind.__name__}.to_json: say what {ast.unparse(value)} gives")
         name = key.value if isinstance(key, ast.Constant) else BEST_METRIC
         if name not in ("schema_version", "command"):
             properties[name] = known.get((kind, name)) or of_expression(kind, value)
-    return record(properties)
+    return record(properties, optional=optional)
 
 
 def of_fields_of(kind: Any, names: Sequence[str]) -> dict[str, Schema]:
@@ -314,7 +323,9 @@ def document(command: str | None, properties: Mapping[str, Schema], *, optional:
 
 
 def answer(command: str, kind: Any, more: Mapping[str, Schema] | None = None, optional: Collection[str] = ()) -> Schema:
-    return document(command, {**of_answer(kind)["properties"], **(more or {})}, optional=optional)
+    own = of_answer(kind)
+    missing = own["properties"].keys() - set(own["required"])
+    return document(command, {**own["properties"], **(more or {})}, optional={*optional, *missing})
 
 
 def several(command: str, kind: Any, optional: Mapping[str, Schema] | None = None) -> Schema:
