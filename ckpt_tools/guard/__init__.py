@@ -12,9 +12,10 @@ Whatever fails here, the training goes on. Of the two processes each passes the 
 killed, so that only the death of both can hurt the trainer, as that of any program that it prints into.
 """
 
-from ckpt_tools.guard.pins import Pin, Pins, pins_directory
+from ckpt_tools.guard.pins import Pins, is_whole
 from ckpt_tools.guard.report import findings
 from ckpt_tools.guard.running import Ended, Options, run
 from ckpt_tools.guard.status import Status, status
+from ckpt_tools.runs.pins import Pin, pins_directory
 
-__all__ = ["Ended", "Options", "Pin", "Pins", "Status", "findings", "pins_directory", "run", "status"]
+__all__ = ["Ended", "Options", "Pin", "Pins", "Status", "findings", "is_whole", "pins_directory", "run", "status"]

@@ -19,8 +19,9 @@ from ckpt_tools.errors import BusyError, CkptError, CorruptError, StorageError
 from ckpt_tools.fs import durable, local
 from ckpt_tools.guard.matching import Evaluated, Match, Matcher, Order, Saved
 from ckpt_tools.guard.metric import Evaluation, MetricReader, better
-from ckpt_tools.guard.pins import Pin, Pins
+from ckpt_tools.guard.pins import Pins
 from ckpt_tools.guard.saves import MOST_ENTRIES, Save, Watch, is_being_written, why_not_whole
+from ckpt_tools.runs.pins import Pin
 
 # Looking may take one part in so many of the time, and is done no more often than this.
 _SHARE = 100

@@ -12,7 +12,6 @@ import stat
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal
 
 from ckpt_tools.errors import CkptError
 from ckpt_tools.findings import Finding
@@ -32,8 +31,7 @@ from ckpt_tools.format.filenames import (
 from ckpt_tools.fs import local
 from ckpt_tools.readers import open_checkpoint
 from ckpt_tools.readers.saved_model import VARIABLES
-
-Kind = Literal["bundle", "saved-model", "keras", "v1"]
+from ckpt_tools.runs.pins import Kind
 
 # Larger trees are no runs: looking at them all the time would cost more than the training.
 MOST_ENTRIES = 50_000

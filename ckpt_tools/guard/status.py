@@ -10,7 +10,8 @@ from typing import Any
 from ckpt_tools.errors import NotFoundError
 from ckpt_tools.guard.keeper import Keeper
 from ckpt_tools.guard.metric import Identity, MetricReader
-from ckpt_tools.guard.pins import Pin, Pins
+from ckpt_tools.guard.pins import Pins, is_whole
+from ckpt_tools.runs.pins import Pin
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def status(run: str) -> Status:
         metric=identity,
         order=state.get("order"),
         pins=tuple(found),
-        whole=tuple(pin.whole() for pin in found),
+        whole=tuple(is_whole(pin) for pin in found),
         best=best,
         busy=busy,
     )

@@ -18,7 +18,7 @@ from ckpt_tools.transactions.journal import Ended, pending, recover
 from ckpt_tools.transactions.plan import Change, Plan, Value, plan_index, plan_part, plan_scalar, plan_values
 from ckpt_tools.transactions.removal import Removal, announce, interrupted, remove
 from ckpt_tools.transactions.rollback import drop_backups, has_backup, undo, written_names
-from ckpt_tools.transactions.single_file import FilePlan, patched, replace_file
+from ckpt_tools.transactions.single_file import FilePlan, patched, replace_file, replace_own
 from ckpt_tools.transactions.tidying import Tidying, apply_tidying
 
 __all__ = [
@@ -47,6 +47,7 @@ __all__ = [
     "recover",
     "remove",
     "replace_file",
+    "replace_own",
     "undo",
     "written_names",
 ]

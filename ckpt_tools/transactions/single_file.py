@@ -111,6 +111,21 @@ def replace_file(plan: FilePlan) -> Applied:
             raise
 
 
+def replace_own(plan: FilePlan) -> None:
+    """The same for a file that is known to this process alone, such as one that is being pinned: durable and whole, and
+    nothing of the old one is kept.
+
+    Raises CorruptError when the new file does not read back as what was meant, StorageError; the old one stays then.
+    """
+    new = unfinished_name(plan.path)
+    try:
+        durable.write_file(new, plan.write, like=plan.path)
+        plan.check(os.fspath(new))
+        durable.rename(new, plan.path)
+    finally:
+        durable.remove(new)
+
+
 def _entry(plan: FilePlan, place: Workplace, new: str) -> RewriteEntry:
     after = file_digest(new)
     return RewriteEntry(
