@@ -35,7 +35,7 @@ from ckpt_tools.lineages.base import float32
 from ckpt_tools.lineages.names import BEST_METRIC
 from ckpt_tools.operations.best_values import meaning_of, plan_best
 from ckpt_tools.readers import Bundle, open_checkpoint
-from ckpt_tools.runs.pins import PIN_FILE, SCHEMA_VERSION, STATE, Pin, pins_directory, pins_in, state_in
+from ckpt_tools.runs.pins import PIN_FILE, SCHEMA_VERSION, STATE, Pin, is_like, pins_directory, pins_in, state_in
 from ckpt_tools.transactions import FilePlan, Plan
 
 _EVENTS = "events.jsonl"
@@ -44,6 +44,11 @@ _MOST_SAID = 120
 _MAX_EVENTS = 1 << 26
 _HELD = re.compile(r"held-(\d{6,})")
 _TRASH = re.compile(r"(?:trash|making)-\d{6,}")
+
+
+def is_of(pin: Pin, identity: Identity | None) -> bool:
+    """Whether the value of a pin is of a metric: one that lay there before the guard may be of another one."""
+    return identity is None or is_like(pin.metric, pin.mode, identity.name, identity.mode)
 
 
 def is_whole(pin: Pin, *, quick: bool = True) -> bool:
@@ -72,13 +77,15 @@ class Pins:
         """The saves that were not decided on."""
         return list(pins_in(self.directory, _HELD))
 
-    def best(self, mode: str | None, *, quick: bool = True) -> Pin | None:
-        """The best whole pin with a value; of equal ones the first. None without a direction or a pin."""
+    def best(self, identity: Identity | None, *, quick: bool = True) -> Pin | None:
+        """The best whole pin with a value of a metric; of equal ones the first. None without a direction or a pin."""
         found = None
         for pin in self.all():
-            if pin.value is None or not better(pin.value, found.value if found else None, mode):  # type: ignore[arg-type]
+            if pin.value is None or not is_of(pin, identity):
                 continue
-            if is_whole(pin, quick=quick):
+            if better(pin.value, found.value if found else None, identity.mode if identity else None) and is_whole(
+                pin, quick=quick
+            ):
                 found = pin
         return found
 
@@ -221,7 +228,7 @@ class Pins:
             mode=identity.mode if identity and value is not None else None,
             **said,
         )
-        if value is not None:
+        if value is not None and not pin.stored:
             # Without room for it the value is in the pin's own file only: better than no pin.
             with contextlib.suppress(StorageError, CorruptError, UnsupportedError, UnsafeError, UsageError):
                 pin = replace(pin, stored=_store(pin, value, identity))
@@ -252,16 +259,17 @@ class Pins:
                 durable.rename(pin.directory, trash)
                 durable.remove_below(trash)
 
-    def retain(self, keep: int, mode: str | None) -> list[Pin]:
+    def retain(self, keep: int, identity: Identity | None) -> list[Pin]:
         """Remove all but ``keep`` pins, the best ones by value; returns those that went.
 
         While the direction is not known none goes, nor when no whole best one is among those that stay. Of those
-        without a value the newest stays, until a pin with one is there that was written later.
+        without a value of this metric the newest stays, until a pin with one is there that was written later.
         """
         with self._removing:
             pins = self.all()
-            best = self.best(mode)
-            valued = [pin for pin in pins if pin.value is not None]
+            best = self.best(identity)
+            valued = [pin for pin in pins if pin.value is not None and is_of(pin, identity)]
+            mode = identity.mode if identity else None
             if mode is None and len(valued) > 1:
                 return []
             sign = -1.0 if mode == "max" else 1.0
@@ -269,7 +277,7 @@ class Pins:
             if valued and best is None:
                 return []
             stay = {pin.number for pin in ranked[: max(1, keep)]} | ({best.number} if best else set())
-            unknown = [pin for pin in pins if pin.value is None]
+            unknown = [pin for pin in pins if pin not in valued]
             stay |= {pin.number for pin in unknown[-1:]}
             gone = [pin for pin in pins if pin.number not in stay]
             self.drop(gone)

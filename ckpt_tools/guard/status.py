@@ -10,7 +10,7 @@ from typing import Any
 from ckpt_tools.errors import NotFoundError
 from ckpt_tools.guard.keeper import Keeper
 from ckpt_tools.guard.metric import Identity, MetricReader
-from ckpt_tools.guard.pins import Pins, is_whole
+from ckpt_tools.guard.pins import Pins, is_of, is_whole
 from ckpt_tools.runs.pins import Pin
 
 
@@ -72,10 +72,10 @@ def status(run: str) -> Status:
         busy = not keeper.begin(training=False)
         keeper.close()
     identity = pins.identity()
-    best = pins.best(identity.mode if identity else None)
+    best = pins.best(identity)
     found = pins.all()
     sign = -1.0 if identity is not None and identity.mode == "max" else 1.0
-    found.sort(key=lambda pin: (pin.value is None, sign * (pin.value or 0.0), pin.number))
+    found.sort(key=lambda pin: (pin.value is None or not is_of(pin, identity), sign * (pin.value or 0.0), pin.number))
     state = pins.state()
     return Status(
         run=pins.run,

@@ -18,7 +18,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ckpt_tools.errors import CkptError, CorruptError
+from ckpt_tools.format.stored_best import BEST_METRIC
 from ckpt_tools.fs import paths
+from ckpt_tools.runs.metric_lines import HELD_OUT, TRAINING, words_of
 
 Kind = Literal["bundle", "saved-model", "keras", "v1"]
 
@@ -27,6 +29,7 @@ SCHEMA_VERSION = 1
 PIN_FILE, STATE = "pin.json", "guard.json"
 PINNED = re.compile(r"\d{6,}")
 _MAX_JSON = 1 << 20
+_NAMELESS = (None, "", BEST_METRIC)
 # How far above a checkpoint its run may begin.
 _LEVELS = 3
 
@@ -138,16 +141,34 @@ def state_in(directory: str) -> dict[str, Any]:
     return said if isinstance(said, dict) else {}
 
 
+def is_like(one: str | None, one_mode: str | None, other: str | None, other_mode: str | None) -> bool:
+    """Whether values of two metrics, by their names and directions, can be compared.
+
+    ``recall`` and ``valid recall`` can, ``recall@20`` and ``recall@50`` cannot, a ``train loss`` not with another one.
+    A value without a name is what its run goes by.
+    """
+    if one_mode is not None and other_mode is not None and one_mode != other_mode:
+        return False
+    if one in _NAMELESS or other in _NAMELESS:
+        return True
+    first, second = {*words_of(one)}, {*words_of(other)}
+    if bool(first & TRAINING) != bool(second & TRAINING):
+        return False
+    first, second = first - HELD_OUT, second - HELD_OUT
+    return first == second or (bool(first) and first < second) or (bool(second) and second < first)
+
+
 def ranked(directory: str) -> list[Pin]:
-    """The pins that have a value, the best first; of equal ones the first that was made. Empty while it is not known
-    whether a higher or a lower value is better."""
+    """The pins that have a value of the run's metric, the best first; of equal ones the first that was made. Empty
+    while it is not known whether a higher or a lower value is better."""
     metric = state_in(directory).get("metric")
-    mode = metric.get("mode") if isinstance(metric, dict) else None
-    if mode not in ("min", "max"):
+    name, mode = (metric.get("name"), metric.get("mode")) if isinstance(metric, dict) else (None, None)
+    if mode not in ("min", "max") or not isinstance(name, str):
         return []
     sign = -1.0 if mode == "max" else 1.0
     valued = [pin for pin in pins_in(directory) if pin.value is not None and math.isfinite(pin.value)]
-    return sorted(valued, key=lambda pin: (sign * (pin.value or 0.0), pin.number))
+    fitting = [pin for pin in valued if is_like(pin.metric, pin.mode, name, mode)]
+    return sorted(fitting, key=lambda pin: (sign * (pin.value or 0.0), pin.number))
 
 
 def pins_above(path: str) -> str | None:

@@ -222,14 +222,14 @@ def test_a_disk_that_is_full_while_a_pin_is_made_leaves_the_best_whole(
         left[0] = count
         _bundle(Path(keeper.run) / "model", count % 2)
         _hear(keeper, 0.6 + count / 100)
-        best = keeper.pins.best("max", quick=False)
+        best = keeper.pins.best(keeper.reader.identity, quick=False)
         assert best is not None
         assert best.value is not None
         assert best.value >= 0.5
     monkeypatch.undo()
     keeper.end()
     assert all(is_whole(pin, quick=False) for pin in keeper.pins.all())
-    best = keeper.pins.best("max")
+    best = keeper.pins.best(keeper.reader.identity)
     assert best is not None
     assert best.value == 0.71
 
