@@ -33,6 +33,7 @@ def summary(row: Row) -> Text:
         ("size", f"{row.nbytes:,} bytes"),
         ("age", None if row.age_days is None else f"{row.age_days:.0f} days"),
         ("orphans", "\n".join(row.orphans) or None),
+        ("pinned", row.pinned),
         ("next", row.fix),
     ]
     lines = [

@@ -20,6 +20,7 @@ from ckpt_tools.fs.nearby import did_you_mean
 from ckpt_tools.lineages.experiment_name import parse_name
 from ckpt_tools.readers.location import latest_in, locate, prefixes_in
 from ckpt_tools.runs.declared_run import DeclaredRun
+from ckpt_tools.runs.pins import pins_directory, ranked
 
 BEST_ROOT = "best_model"
 RUNS_ROOT = "runs"
@@ -157,6 +158,16 @@ def find_experiments(root: str | os.PathLike[str]) -> list[Experiment]:
 def resolve(path: str | os.PathLike[str]) -> str:
     """The prefix meant by a path, which may be an experiment's folder (then its best) or anything `locate` takes."""
     path = os.fspath(path)
+    try:
+        return _resolved(path)
+    except NotFoundError as error:
+        pins = None if paths.is_lone(path) else pins_directory(path)
+        if pins is not None and ranked(pins):
+            error.hint = f"ckpt guard {shlex.quote(path)} --restore"
+        raise
+
+
+def _resolved(path: str) -> str:
     if not paths.is_lone(path) and paths.is_directory(path) and _holds_checkpoint(os.path.join(path, BEST_LINE)):
         return Experiment(path).best_prefix()
     if not paths.is_lone(path) and paths.is_directory(path) and (declared := _declared_best(path)):
