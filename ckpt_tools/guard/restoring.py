@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ckpt_tools import transactions
-from ckpt_tools.errors import CkptError, NotFoundError, UnsupportedError, UsageError
+from ckpt_tools.errors import CkptError, CorruptError, NotFoundError, UnsafeError, UnsupportedError, UsageError
 from ckpt_tools.format.filenames import INDEX, KERAS_ENDINGS, STATE_FILE, meta_name
 from ckpt_tools.format.state import State
 from ckpt_tools.fs import durable, local, paths
@@ -149,7 +149,7 @@ def _is_there(pin: Pin, target: str) -> bool:
             whole = all(finding.severity == "note" for finding in theirs.verify())
             first, second = _contents(ours), _contents(theirs)
             return whole and first == second
-    except CkptError:
+    except (CorruptError, NotFoundError, UnsafeError, UnsupportedError):  # a look that was refused tells nothing
         return False
 
 
@@ -205,7 +205,7 @@ def _named_last(directory: str, name: str) -> Tidying | None:
 def _leads_to(directory: str, stored: str, target: str) -> bool:
     try:
         return os.path.abspath(inside(directory, stored)) == os.path.abspath(target)
-    except CkptError:
+    except UnsafeError:  # it leads out of the directory
         return False
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from ckpt_tools.errors import CkptError, CorruptError, UnsafeError
+from ckpt_tools.errors import CorruptError, NotFoundError, UnsafeError, UnsupportedError
 from ckpt_tools.format import checksum
 from ckpt_tools.format.bundle import HEADER_KEY, OBJECT_GRAPH_KEY, Entry
 from ckpt_tools.format.dtypes import BY_NAME
@@ -337,7 +337,7 @@ def _own_data(prefix: str) -> list[str]:
     try:
         with Bundle(prefix) as old:
             paths = old.shard_paths
-    except CkptError:
+    except (CorruptError, NotFoundError, UnsafeError, UnsupportedError):  # a look that was refused tells nothing
         return []
     return [os.path.basename(path) for path in paths] if all(map(local.is_there, paths)) else []
 
