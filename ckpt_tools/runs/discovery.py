@@ -169,7 +169,7 @@ class Discovery:
             directory, told = waiting.pop()
             if directory != top and not self._enter(directory):
                 continue
-            told = told or paths.exists(os.path.join(directory, DECLARATION))
+            told = told or _answer(_has_declaration, directory)
             run = _declared_at(directory) if told and directory != within else None
             if _answer(is_experiment, directory):
                 yield from self._experiment(directory)
@@ -374,6 +374,10 @@ class Discovery:
         folder.orphans.extend(nameless)
         files = {path: status for path, status in folder.files.items() if path not in nameless}
         return _Folder(directory, files, folder.below, folder.orphans, folder.outside)
+
+
+def _has_declaration(directory: str) -> bool:
+    return paths.exists(os.path.join(directory, DECLARATION))
 
 
 def _is_declared(directory: str) -> bool:
