@@ -75,9 +75,9 @@ def restore(run: str, *, number: int | None = None, to: str | None = None, dry_r
     if pin.kind not in ("bundle", "keras") or (pin.kind == "keras" and not pin.name.endswith(KERAS_ENDINGS)):
         target = os.path.join(run, pin.source)
         raise UnsupportedError(
-            f"a pin of the kind {pin.kind} is put back by copying its files",
+            f"a pin of the kind {pin.kind} consists of files that only belong together",
             path=pin.path,
-            hint=f"cp -a {shlex.quote(pin.path)} {shlex.quote(target)}",
+            hint=f"copy them to {target} yourself",
         )
     target = _target(run, pin, to)
     if dry_run:

@@ -204,7 +204,7 @@ def test_what_is_a_whole_directory_is_copied_by_hand(keeper: Keeper) -> None:
     file.write_text(json.dumps({**json.loads(file.read_text()), "kind": "v1"}))
     with pytest.raises(UnsupportedError) as caught:
         restore(keeper.run)
-    assert (caught.value.hint or "").startswith("cp -a ")
+    assert (caught.value.hint or "").startswith("copy them to ")
 
 
 def test_the_list_has_two_names(keeper: Keeper, capsys: pytest.CaptureFixture[str]) -> None:
