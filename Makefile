@@ -22,11 +22,11 @@ demo: $(STAMP)
 	@$(BIN)/python scripts/demo.py
 
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m 'not slow'
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not slow'
 
 # make test-slow   the tests that take minutes: a kill before every system call, for every lineage
 test-slow: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m slow
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow
 
 # make lint   only the linters, types and layers
 lint: $(STAMP)
@@ -64,7 +64,7 @@ fuzz: $(STAMP)
 	PYTHONPATH=tests/support:tests/fuzz $(BIN)/python -m fuzz_formats --cases $(CASES) --kinds $(KINDS) --jobs $(JOBS)
 
 # make property  every command on a million odd directories: no bug, no wrong output; CASES=N, JOBS=N
-PROPERTY_KINDS ?= bundles runs ledgers fixtures keras others
+PROPERTY_KINDS ?= bundles runs ledgers fixtures keras others declared
 property: $(STAMP)
 	PYTHONPATH=tests/support:tests/fuzz $(BIN)/python -m fuzz_commands --cases $(CASES) --kinds $(PROPERTY_KINDS) --jobs $(JOBS)
 

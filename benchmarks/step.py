@@ -77,7 +77,7 @@ def dense_step(settings: TrainConfig, sampler: BatchSampler) -> Callable[[int], 
             vectors = vectors_of(settings.model_type, settings, weights, items, mask, wanted)
             loss = tf.reduce_mean(
                 tf.nn.sampled_softmax_loss(
-                    table, bias, tf.cast(target[:, None], tf.int64), vectors, settings.negatives, settings.item_count
+                    table, bias, tf.cast(target[:, None], tf.int64), vectors, settings.sample_size, settings.item_count
                 )
             )
         gradients = tape.gradient(loss, trained)

@@ -55,14 +55,19 @@ class CkptError(Exception):
         self.key = key
         self.hint = None if hint is None else without_secrets(hint)
 
-    def __str__(self) -> str:
-        """The message with its place: ``FILE: at byte N: tensor 'K': message``."""
+    @property
+    def place(self) -> str:
+        """Where it is: ``FILE: at byte N: tensor 'K': ``, as much as is known of it."""
         place = [without_secrets(self.path)] if self.path is not None else []
         if self.offset is not None:
             place.append(f"at byte {self.offset}")
         if self.key is not None:
             place.append(f"tensor {self.key!r}")
-        return ": ".join([*place, self.message])
+        return "".join(f"{part}: " for part in place)
+
+    def __str__(self) -> str:
+        """The message with its place: ``FILE: at byte N: tensor 'K': message``."""
+        return self.place + self.message
 
 
 class CorruptError(CkptError):

@@ -156,6 +156,9 @@ OF_CKPT: Mapping[str, FindingId] = {
     "no-value": FindingId(
         _NOTE, "The object graph names a variable that has no value, as of one that was never built.", _NOTHING
     ),
+    "not-better": FindingId(
+        _ERROR, "The mean does not lead what it was made from by more than noise: it was not written.", _NOTHING
+    ),
     "not-certain": FindingId(
         _ERROR,
         "What was exported may not be loaded as it was meant.",
@@ -266,6 +269,14 @@ OF_TRAINER: Mapping[str, FindingId] = {
         _NOTE, "MIND draws noise at each evaluation: no single recall repeats.", "compare within the spread it names"
     ),
     "short-users": FindingId(_NOTE, "Users have too few items to be trained on, and are never drawn.", _NOTHING),
+    "tracker-failed": FindingId(
+        _WARNING,
+        "MLflow or Weights & Biases failed; the training went on, and its own log is whole.",
+        "see its message",
+    ),
+    "trial-failed": FindingId(
+        _ERROR, "A run of a sweep diverged, or another process trains it.", "see its message; the others are compared"
+    ),
     "untrained-better": FindingId(
         _WARNING,
         "The untrained model scored more than any trained one: the metric rewards frequent ids here.",

@@ -17,15 +17,16 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ckpt_tools.analysis.inspection import Inspection, Tensor, describe
-from ckpt_tools.analysis.messages.nearest import nearest
+from ckpt_tools.analysis.messages.nearest import find_nearest
 from ckpt_tools.errors import CkptError, UnsupportedError, UsageError
 from ckpt_tools.lineages import BestMetric, Lineage, identify
 from ckpt_tools.lineages.tensor_names import Roles, tell_roles
 from ckpt_tools.lineages.unknown import best_of, step_of
-from ckpt_tools.readers import Checkpoint, TensorInfo, open_checkpoint
+from ckpt_tools.readers import Checkpoint, TensorInfo
 from ckpt_tools.runs.curve import Curve
-from ckpt_tools.runs.experiments import Experiment, resolve
+from ckpt_tools.runs.experiments import Experiment
 from ckpt_tools.runs.logs import collect
+from ckpt_tools.runs.opening import open_meant
 
 if TYPE_CHECKING:
     import numpy as np
@@ -124,7 +125,7 @@ class OpenedCheckpoint(Mapping[str, LazyTensor]):
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._asked = os.fspath(path)
-        self._checkpoint = open_checkpoint(resolve(path))
+        self._checkpoint = open_meant(path)
         self._closed = False
         self._canonical: dict[str, str] = {}
         try:
@@ -194,7 +195,7 @@ class OpenedCheckpoint(Mapping[str, LazyTensor]):
         tensors = self._open.tensors
         key = name if name in tensors else self._canonical.get(name)
         if key is None:
-            near = nearest(name, tensors).names
+            near = find_nearest(name, tensors).names
             raise KeyError(f"{name}{f' (did you mean {near[0]}?)' if near else ''}")
         return LazyTensor(self, tensors[key])
 

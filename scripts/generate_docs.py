@@ -1,7 +1,7 @@
 """Fill the outputs in the documentation by running the commands that they show.
 
-    python scripts/generate_docs.py           renew
-    python scripts/generate_docs.py --check   exit 1 when a document is not what the commands print now
+    python scripts/generate_docs.py [PAGE...]   renew all of them, or these
+    python scripts/generate_docs.py --check     exit 1 when a document is not what the commands print now
 
 In a document, ``<!-- run: COMMAND -->`` is followed by a fenced block that is replaced by what COMMAND prints (both
 streams, exit code when it is not 0). Commands of a document run one after the other, at 80 columns, in a directory
@@ -56,6 +56,7 @@ def run(command: str, directory: Path) -> str:
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "COLUMNS": "80",
         "NO_COLOR": "1",
+        "LC_ALL": "C.UTF-8",
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "TF_ENABLE_ONEDNN_OPTS": "0",
         "XDG_CONFIG_HOME": str(directory / ".config"),  # what a page trusts is not trusted by who renews it
@@ -76,6 +77,9 @@ def run(command: str, directory: Path) -> str:
 
 
 def rendered(document: Path) -> str:
+    """What ``document`` should be now: its commands run, in their order, in a workplace of its own."""
+    if not (_BLOCK.search(document.read_text()) or _FINDINGS.search(document.read_text())):
+        return document.read_text()
     with tempfile.TemporaryDirectory() as place:
         directory = Path(place).resolve()
         workplace(directory)
@@ -94,7 +98,8 @@ def rendered(document: Path) -> str:
 
 def main() -> int:
     stale = []
-    for document in DOCUMENTS:
+    chosen = [Path(name).resolve() for name in sys.argv[1:] if not name.startswith("--")]
+    for document in chosen or DOCUMENTS:
         new = rendered(document)
         if new != document.read_text():
             stale.append(document.relative_to(ROOT))

@@ -13,6 +13,8 @@ import pytest
 # TensorFlow, where a test asks it as the oracle, should say only what is wrong. Before its first import.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+# What the tests compare is said in English, whoever runs them.
+os.environ["LC_ALL"] = "C.UTF-8"
 
 from checkpoints import EXPERIMENTS, FIXTURES, Sample
 from hypothesis import HealthCheck, settings

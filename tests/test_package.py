@@ -20,7 +20,6 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-@pytest.mark.xdist_group("package")
 @pytest.mark.parametrize("kind", ["*.whl", "*.tar.gz"])
 def test_what_is_built_installs_and_works(built: Path, kind: str, tmp_path: Path) -> None:
     package = next(built.glob(kind))

@@ -31,6 +31,25 @@ MIN_HISTORY = 4
 # each gradient squared by itself.
 REPEATED_ROWS = ("summed", "apart")
 
+# Where negatives come from: drawn by frequency or all alike, the other targets of the batch, or both together.
+NEGATIVES = ("log-uniform", "uniform", "in-batch", "mixed")
+# What the learning rate does over the steps: nothing, or it falls along a line or half a cosine.
+SCHEDULES = ("constant", "linear", "cosine")
+
+# What came to this trainer after its first versions, as those trained: nothing of it.
+FIRST_VERSIONS: dict[str, Any] = {
+    "min_history": MIN_HISTORY,
+    "history_dropout": 0.0,
+    "negatives": "log-uniform",
+    "hard_negatives": 0.0,
+    "routing_regularization": 0.0,
+    "schedule": "constant",
+    "warmup_steps": 0,
+    "decay_steps": 0,
+    "weight_decay": 0.0,
+    "clip_norm": 0.0,
+}
+
 # What a resume may change without becoming another run. With another N the best is measured again.
 ADJUSTABLE = (
     "learning_rate",
@@ -42,14 +61,18 @@ ADJUSTABLE = (
     "readout",
     "adam_epsilon",
     "repeated_rows",
-    "min_history",
-    "history_dropout",
+    *FIRST_VERSIONS,
 )
 
 # Stands for "as many items as the data has" until the data has been read.
 UNKNOWN_ITEM_COUNT = 0
 
 LARGEST_SEED = 2**63 - 1
+# Of steps and of factors: the table of rates has a row for each step of the schedule.
+_LARGEST = 10_000_000
+_FROM_ZERO = ("hard_negatives", "routing_regularization", "warmup_steps", "decay_steps", "weight_decay", "clip_norm")
+# Of a weight in one step; nobody wants a tenth of it.
+_LARGEST_DECAY = 0.05
 
 
 @dataclass(frozen=True)
@@ -80,6 +103,10 @@ class TrainConfig:
     0 takes a place in the list that each interest fetches, before it is dropped. ``test_iter`` counts steps between
     evaluations, ``patience`` the evaluations without improvement that are tolerated. ``min_history``: the fewest items
     before a target of training; ``history_dropout``: the chance of each of them to be left out of a batch.
+    ``negatives`` is one of ``NEGATIVES``, ``schedule`` one of ``SCHEDULES``. Of what is 0 where it is not wanted:
+    ``hard_negatives`` is REMI's beta, ``routing_regularization`` its lambda; the rate rises over ``warmup_steps`` and
+    falls until ``decay_steps``; ``weight_decay`` of the item table is decoupled (AdamW's), ``clip_norm`` bounds the
+    norm of all gradients together.
     """
 
     dataset: str
@@ -104,6 +131,14 @@ class TrainConfig:
     padding_place: bool
     min_history: int
     history_dropout: float
+    negatives: str
+    hard_negatives: float
+    routing_regularization: float
+    schedule: str
+    warmup_steps: int
+    decay_steps: int
+    weight_decay: float
+    clip_norm: float
 
     @property
     def reads_by_padding(self) -> bool:
@@ -113,12 +148,17 @@ class TrainConfig:
     def places(self) -> int:
         """How many vectors of items a batch looks up: histories, targets, negatives, and what the readout goes by."""
         readout = self.batch_size if self.reads_by_padding else 0
-        return self.batch_size * (self.maxlen + 1) + self.negatives + readout
+        return self.batch_size * (self.maxlen + 1) + self.sample_size + readout
 
     @property
-    def negatives(self) -> int:
-        """Ids in one sample of negatives, shared by the batch."""
-        return self.neg_num * self.batch_size
+    def drawn(self) -> int:
+        """How many different ids are drawn as negatives for a batch."""
+        return 0 if self.negatives == "in-batch" else self.neg_num * self.batch_size
+
+    @property
+    def sample_size(self) -> int:
+        """Ids in one sample of negatives, shared by the batch: what is drawn, and its targets where they count."""
+        return self.drawn + (self.batch_size if self.negatives in ("in-batch", "mixed") else 0)
 
     @property
     def multi_interest(self) -> bool:
@@ -158,8 +198,7 @@ def default_config(dataset: str, model_type: str, item_count: int, variant: str 
         adam_epsilon=of_trainer["adam_epsilon"],
         repeated_rows=of_trainer["repeated_rows"],
         padding_place=False,
-        min_history=MIN_HISTORY,
-        history_dropout=0.0,
+        **FIRST_VERSIONS,
     )
 
 
@@ -193,7 +232,12 @@ def validate(config: TrainConfig, *, resumed: bool = False) -> None:
         )
     if config.variant not in VARIANTS:
         raise UsageError(f"there is no variant {config.variant!r}", hint=f"choose {' or '.join(VARIANTS)}")
-    for name, choices in (("readout", READOUTS), ("repeated_rows", REPEATED_ROWS)):
+    for name, choices in (
+        ("readout", READOUTS),
+        ("repeated_rows", REPEATED_ROWS),
+        ("negatives", NEGATIVES),
+        ("schedule", SCHEDULES),
+    ):
         if getattr(config, name) not in choices:
             raise UsageError(
                 f"{flag(name)} {getattr(config, name)} is not known", hint=f"choose one of {', '.join(choices)}"
@@ -217,20 +261,41 @@ def validate(config: TrainConfig, *, resumed: bool = False) -> None:
         raise UsageError(f"--adam-epsilon has to be a positive number, not {config.adam_epsilon}")
     if not 0 <= config.history_dropout < 1:
         raise UsageError(f"--history-dropout has to be at least 0 and below 1, not {config.history_dropout}")
+    for name in _FROM_ZERO:
+        value = getattr(config, name)
+        if not (math.isfinite(value) and 0 <= value <= _LARGEST):
+            raise UsageError(f"{flag(name)} has to be between 0 and {_LARGEST}, not {value}", hint="0 leaves it out")
+    decay = config.weight_decay * config.learning_rate
+    if decay > _LARGEST_DECAY:
+        raise UsageError(
+            f"--weight-decay {config.weight_decay} takes {decay:.0%} of a weight away in a step of rate "
+            f"{config.learning_rate}",
+            hint="it is multiplied by the rate: try 0.05",
+        )
+    if (config.schedule == "constant") != (config.decay_steps == 0) or config.warmup_steps > config.decay_steps > 0:
+        raise UsageError(
+            f"--schedule {config.schedule} with --decay-steps {config.decay_steps} and --warmup-steps "
+            f"{config.warmup_steps}: the rate falls from the end of the warm-up on until step --decay-steps",
+            hint="for example --schedule cosine --warmup-steps 500 --decay-steps 20000",
+        )
+    if config.routing_regularization and not config.multi_interest:
+        raise UsageError(
+            f"--routing-regularization is about several interests, and {config.model_type} has one", hint="leave it out"
+        )
     if config.hidden_size != config.embedding_dim:
         raise UsageError(
             f"--hidden-size {config.hidden_size} and --embedding-dim {config.embedding_dim} differ, but a "
             "user is compared with items by inner product, so both vectors need the same length",
             hint=f"use --hidden-size {config.embedding_dim}",
         )
-    if config.negatives >= config.item_count:
+    if config.drawn >= config.item_count:
         most = (config.item_count - 1) // config.batch_size
         hint = f"use --neg-num {most}"
         if resumed or not most:
             users = (config.item_count - 1) // config.neg_num
             hint = f"use --batch-size {users}" if users else "the item table is too small for any batch"
         raise UsageError(
-            f"{config.neg_num} negatives for each of {config.batch_size} users are {config.negatives} "
+            f"{config.neg_num} negatives for each of {config.batch_size} users are {config.drawn} "
             f"different ids, but the item table has only {config.item_count} rows",
             hint=hint,
         )

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ckpt_tools.errors import NotFoundError, UsageError
+from ckpt_tools.fs import local
 from ckpt_tools.runs.experiments import BEST_ROOT, Experiment, find_experiments
 from trainer.config import TrainConfig, experiment_name
 
@@ -59,7 +60,7 @@ def require_unused(experiment: Experiment) -> None:
             path=experiment.path,
             hint=f"trainer train {shlex.quote(experiment.path)} --resume; or choose another --exp-name",
         )
-    if os.path.isdir(experiment.runs) and os.listdir(experiment.runs):
+    if local.is_directory(experiment.runs, follow=True) and os.listdir(experiment.runs):
         raise UsageError(
             "there are logs of this experiment, but no checkpoint",
             path=experiment.runs,

@@ -11,7 +11,7 @@ from enum import IntEnum
 import numpy as np
 
 
-class Stream(IntEnum):
+class RandomStream(IntEnum):
     """What the numbers are for; two streams of one seed never share a number."""
 
     INITIAL_WEIGHTS = 0
@@ -21,7 +21,7 @@ class Stream(IntEnum):
     DROPOUT = 4
 
 
-def generator(seed: int, stream: Stream, index: int) -> np.random.Generator:
+def generator(seed: int, stream: RandomStream, index: int) -> np.random.Generator:
     """The generator at one address.
 
     Philox is a counter-based generator (Salmon et al., SC 2011): seed and index are its key, and the stream

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from ckpt_tools.errors import UsageError
-from ckpt_tools.lineages import Lineage
+from ckpt_tools.lineages.comirec.lineage import ComiRecLineage
 from ckpt_tools.lineages.comirec.trainer import ID as TRAINER
 from ckpt_tools.lineages.names import CONFIG, LEARNING_RATE
 from ckpt_tools.readers import Checkpoint
-from trainer.config import ADJUSTABLE, MIN_HISTORY, OLD_READOUTS, TrainConfig, default_config, flag, override
+from trainer.config import ADJUSTABLE, FIRST_VERSIONS, OLD_READOUTS, TrainConfig, default_config, flag, override
 from trainer.originals import MULTI_INTEREST, TRAINERS, habits
 
 _PROJECTION = "model/capsule/proj/kernel"
@@ -45,7 +45,7 @@ class Settings:
         return frozenset(name for name, source in self.sources.items() if source == DEFAULT)
 
 
-def settings_of(checkpoint: Checkpoint, lineage: Lineage, given: Mapping[str, Any]) -> Settings:
+def settings_of(checkpoint: Checkpoint, lineage: ComiRecLineage, given: Mapping[str, Any]) -> Settings:
     """The run's hyper-parameters: from the checkpoint and the experiment's name, else ``given``, else defaults.
 
     ``given`` are flags, None where left out. Raises UsageError naming each flag that contradicts the checkpoint,
@@ -74,7 +74,7 @@ def settings_of(checkpoint: Checkpoint, lineage: Lineage, given: Mapping[str, An
             path=checkpoint.prefix,
             hint="name it with --dataset",
         )
-    config = default_config(dataset, lineage.model_type, known["item_count"], lineage.variant)
+    config = default_config(dataset, lineage.model_type, lineage.item_count, lineage.variant)
     config = override(config, {**flags, **known, **different})
     told = dict.fromkeys(asdict(config), DEFAULT) | dict.fromkeys(flags, GIVEN) | sources
     told |= dict.fromkeys(different, GIVEN)
@@ -85,7 +85,7 @@ def settings_of(checkpoint: Checkpoint, lineage: Lineage, given: Mapping[str, An
     )
 
 
-def _known(checkpoint: Checkpoint, lineage: Lineage) -> tuple[dict[str, Any], dict[str, str]]:
+def _known(checkpoint: Checkpoint, lineage: ComiRecLineage) -> tuple[dict[str, Any], dict[str, str]]:
     """What the checkpoint tells of the configuration, and where it says so."""
     written_by = f"written by {lineage.producer}"
     known = {key: value for key, value in lineage.hyper.items() if value is not None}
@@ -105,7 +105,7 @@ def _known(checkpoint: Checkpoint, lineage: Lineage) -> tuple[dict[str, Any], di
     return {name: known[name] for name in names}, {name: sources.get(name, "the checkpoint") for name in names}
 
 
-def _habits(lineage: Lineage) -> Iterator[tuple[str, Any, str]]:
+def _habits(lineage: ComiRecLineage) -> Iterator[tuple[str, Any, str]]:
     """How the run was trained, where its checkpoint does not tell: (hyper-parameter, value, source).
 
     What ``ckpt`` migrated into this trainer's layout goes on as the trainer did that it came from. The first versions
@@ -119,8 +119,7 @@ def _habits(lineage: Lineage) -> Iterator[tuple[str, Any, str]]:
             "adam_epsilon": of_trainer["adam_epsilon"],
             "repeated_rows": "summed",
             "padding_place": False,
-            "min_history": MIN_HISTORY,
-            "history_dropout": 0.0,
+            **FIRST_VERSIONS,
         }
         for name, value in first.items():
             if name not in lineage.hyper:
@@ -132,7 +131,7 @@ def _habits(lineage: Lineage) -> Iterator[tuple[str, Any, str]]:
             yield name, value, f"as {origin} trains"
 
 
-def _differs(name: str, value: Any, known: Mapping[str, Any], lineage: Lineage) -> bool:
+def _differs(name: str, value: Any, known: Mapping[str, Any], lineage: ComiRecLineage) -> bool:
     if name not in known or value == known[name]:
         return False
     # A model with one vector has no such parameters; old command lines give them all the same.

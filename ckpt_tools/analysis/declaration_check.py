@@ -17,10 +17,10 @@ from ckpt_tools.lineages.declared.roles import key_of, roles_of, untold
 from ckpt_tools.lineages.declared.trust import is_trusted
 from ckpt_tools.lineages.tensor_names import bare
 from ckpt_tools.lineages.unknown import best_of, step_of
-from ckpt_tools.readers import Checkpoint, open_checkpoint
+from ckpt_tools.readers import Checkpoint
 from ckpt_tools.runs.declared_history import choose_declared, history_of, value_declared
 from ckpt_tools.runs.declared_run import DeclaredRun
-from ckpt_tools.runs.experiments import resolve
+from ckpt_tools.runs.opening import open_meant
 
 _MOST_SHOWN = 50
 
@@ -55,8 +55,8 @@ def _check_declaration(path: str) -> DeclarationCheck:
     Raises what `lookup.declared_above` raises for a file that is not of the grammar, NotFoundError where nothing is
     declared.
     """
-    prefix = resolve(path)
-    with open_checkpoint(prefix) as checkpoint:
+    with open_meant(path) as checkpoint:
+        prefix = checkpoint.prefix
         run = DeclaredRun.of(checkpoint)
         if run is None:
             known = identify(checkpoint)

@@ -13,9 +13,8 @@ from ckpt_tools.analysis.stability import steady
 from ckpt_tools.errors import CkptError, UnsupportedError
 from ckpt_tools.findings import Finding
 from ckpt_tools.lineages.naming import Named, by_canonical_name
-from ckpt_tools.readers import open_checkpoint
 from ckpt_tools.readers.common import damage
-from ckpt_tools.runs.experiments import resolve
+from ckpt_tools.runs.opening import open_meant
 
 if TYPE_CHECKING:
     import numpy as np
@@ -102,7 +101,7 @@ def diff(a: str | os.PathLike[str], b: str | os.PathLike[str], *, progress: OnPr
 
     Tensors that cannot be read are in ``findings``. Raises what `readers.open_checkpoint` raises.
     """
-    with open_checkpoint(resolve(a)) as first, open_checkpoint(resolve(b)) as second:
+    with open_meant(a) as first, open_meant(b) as second:
         named_a, named_b = by_canonical_name(first), by_canonical_name(second)
         pairs = pair(named_a, named_b)
         changed: list[Change] = []

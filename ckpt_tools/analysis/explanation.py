@@ -7,19 +7,23 @@ graph. `messages` knows the usual cause of each; given the checkpoint, the cause
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from dataclasses import dataclass
 from typing import Any
 
+from ckpt_tools import finding_ids
 from ckpt_tools.analysis.messages import KNOWN, Asked, recognise
 from ckpt_tools.analysis.messages.known import INSPECT
+from ckpt_tools.analysis.messages.text import MAX_CHARACTERS
 from ckpt_tools.analysis.stability import steady
 from ckpt_tools.errors import CkptError, NotFoundError
 from ckpt_tools.findings import Finding
 from ckpt_tools.lineages import identify
-from ckpt_tools.readers import open_checkpoint
 from ckpt_tools.readers.common import damage
-from ckpt_tools.runs.experiments import resolve
+from ckpt_tools.runs.opening import open_meant
+
+_IN_BRACKETS = re.compile(r"\w\[([a-z][a-z0-9-]{1,40})\]: ")
 
 # What these commands do, they do for checkpoints whose producer is known.
 _OF_KNOWN_PRODUCERS = ("ckpt backfill ", "ckpt migrate ", "ckpt resume-check ")
@@ -48,9 +52,18 @@ class Explanation:
 def explain(message: str, path: str | os.PathLike[str] | None = None) -> Explanation:
     """The cause of an error message, checked against the checkpoint at ``path`` when it is given.
 
+    Of an id, or of a message of these programs, which has its id in brackets, it is what `finding_ids` says of it; an
+    id of one of the known causes stands for its message.
+
     Raises NotFoundError when the message is none that is known.
     """
     where = None if path is None else os.fspath(path)
+    own = _own_id(message)
+    if own is not None:
+        return Explanation(own, finding_ids.ALL[own].meaning, finding_ids.ALL[own].advice)
+    of_id = next((known for known in KNOWN if known.id == message.strip()), None)
+    if of_id is not None:
+        return Explanation(of_id.id, of_id.cause, _filled(of_id.fix, where))
     asked = recognise(message)
     if asked is None:
         raise NotFoundError(
@@ -60,6 +73,12 @@ def explain(message: str, path: str | os.PathLike[str] | None = None) -> Explana
     if where is None:
         return Explanation(asked.known.id, asked.known.cause, _filled(asked.known.fix, None))
     return _checked(where, asked)
+
+
+def _own_id(message: str) -> str | None:
+    """The first id of a finding or an error that the message is, or has in brackets: ``error[not-found]: ...``."""
+    named = [message.strip(), *(match[1] for match in _IN_BRACKETS.finditer(message[:MAX_CHARACTERS]))]
+    return next((name for name in named if name in finding_ids.ALL), None)
 
 
 def known_ids() -> list[str]:
@@ -83,7 +102,7 @@ def _checked(path: str, asked: Asked) -> Explanation:
 
 
 def _of_known_producer(path: str) -> bool:
-    with open_checkpoint(resolve(path)) as checkpoint:
+    with open_meant(path) as checkpoint:
         return identify(checkpoint) is not None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,22 +14,32 @@ from ckpt_tools.analysis.stability import steady
 from ckpt_tools.errors import BusyError, CkptError
 from ckpt_tools.findings import Finding
 from ckpt_tools.format.filenames import PENDING, STATE_DIRECTORY
+from ckpt_tools.format.graph import ObjectGraph
+from ckpt_tools.fs import local, paths
 from ckpt_tools.lineages import BestMetric, Lineage, identify
 from ckpt_tools.lineages.comirec import trainer
 from ckpt_tools.lineages.declared.roles import key_of, roles_of
 from ckpt_tools.lineages.names import BEST_METRIC
 from ckpt_tools.lineages.tensor_names import Group, Role, Roles, bare
 from ckpt_tools.lineages.unknown import best_of, step_of, stopping_of
-from ckpt_tools.readers import Checkpoint, open_checkpoint
+from ckpt_tools.readers import Checkpoint
 from ckpt_tools.readers.common import damage
+from ckpt_tools.runs.curve import Curve
 from ckpt_tools.runs.declared_run import DeclaredRun
-from ckpt_tools.runs.experiments import BEST_LINE, LATEST_LINE, Experiment, resolve
+from ckpt_tools.runs.experiments import BEST_LINE, LATEST_LINE, Experiment
 from ckpt_tools.runs.leftovers import leftovers_in, orphans_in
+from ckpt_tools.runs.opening import open_meant
+from ckpt_tools.runs.orbax_run import OrbaxStep, best_metric, step_directory, steps_beside
 
 if TYPE_CHECKING:
     from ckpt_tools.runs.logs import Evidence
+    from ckpt_tools.runs.metric_history import Chosen
 
 SCHEMA_VERSION = 1
+# Values that are looked at together, for statistics.
+_PIECE = 1 << 22
+
+OnProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -87,7 +97,9 @@ class Inspection:
 
     ``optimizers`` are the names of the optimizers that wrote slots, where they can be told; ``stopping`` is what an
     early stopping keeps beside the best, by key; ``keras_version`` what an HDF5 file says of its writer. ``declared``
-    is the run as a ``ckpt.toml`` or a preset describes it, where no lineage of ComiRec does.
+    is the run as a ``ckpt.toml`` or a preset describes it, where no lineage of ComiRec does. What the run logged is
+    ``evidence``, and of one that is declared ``chosen``, the metric that its best is chosen by. ``steps`` are
+    all that Orbax kept of a run, with their metrics.
     """
 
     path: str
@@ -104,6 +116,13 @@ class Inspection:
     stopping: Mapping[str, int | float | bool] = field(default_factory=dict)
     keras_version: str | None = None
     declared: DeclaredRun | None = None
+    steps: tuple[OrbaxStep, ...] = ()
+    chosen: Chosen | None = None
+
+    @property
+    def curve(self) -> Curve:
+        """The evaluations of the run, of all its logs, joined; without points where it is none of ComiRec."""
+        return self.evidence.curve if self.evidence is not None else Curve()
 
     @property
     def totals(self) -> dict[str, int]:
@@ -122,14 +141,28 @@ class Inspection:
             "optimizers": list(self.optimizers),
             "stopping": dict(self.stopping),
             "keras_version": self.keras_version,
+            **({"steps": [step.to_json() for step in self.steps]} if self.steps else {}),
             "tensors": [tensor.to_json() for tensor in self.tensors],
             "totals": self.totals,
+            "history": self._history_json(),
             "findings": [finding.to_json() for finding in self.findings],
         }
 
+    def _history_json(self) -> dict[str, Any] | None:
+        if self.chosen is not None:
+            return self.chosen.to_json()
+        return {"metric": "recall", "mode": "max", **self.curve.to_json()} if self.curve.points else None
+
 
 @steady
-def inspect(path: str, *, digest: bool = False, stats: bool = False, filter: str | None = None) -> Inspection:
+def inspect(
+    path: str,
+    *,
+    digest: bool = False,
+    stats: bool = False,
+    filter: str | None = None,
+    progress: OnProgress | None = None,
+) -> Inspection:
     """Open a checkpoint and describe it. What can be read is read; the rest becomes findings.
 
     Args:
@@ -137,15 +170,32 @@ def inspect(path: str, *, digest: bool = False, stats: bool = False, filter: str
         digest: add the SHA-256 of each tensor's value.
         stats: add minimum, maximum, mean and the number of NaNs of each numeric tensor.
         filter: list only the tensors whose stored, canonical or full name matches this glob.
+        progress: told the bytes read for ``digest`` and ``stats``, and those that there are.
 
     Raises: what `readers.open_checkpoint` raises.
     """
-    with open_checkpoint(resolve(path)) as checkpoint:
-        return describe(checkpoint, path, digest=digest, stats=stats, filter=filter)
+    with open_meant(path) as checkpoint:
+        return describe(checkpoint, path, digest=digest, stats=stats, filter=filter, progress=progress)
+
+
+@steady
+def inspect_with_graph(path: str) -> tuple[Inspection, ObjectGraph | None]:
+    """The same, and the object graph; None for a format without one.
+
+    Raises: what `readers.open_checkpoint` and `Checkpoint.graph` raise.
+    """
+    with open_meant(path) as checkpoint:
+        return describe(checkpoint, path), checkpoint.graph
 
 
 def describe(
-    checkpoint: Checkpoint, path: str, *, digest: bool = False, stats: bool = False, filter: str | None = None
+    checkpoint: Checkpoint,
+    path: str,
+    *,
+    digest: bool = False,
+    stats: bool = False,
+    filter: str | None = None,
+    progress: OnProgress | None = None,
 ) -> Inspection:
     """The same of a checkpoint that is open; ``path`` is what it was opened by."""
     findings: list[Finding] = []
@@ -155,10 +205,13 @@ def describe(
     graph = _try(lambda: checkpoint.graph, findings)
     declared = None if lineage else declared_or_told(checkpoint, findings)
     roles = roles_of(checkpoint.tensors, graph, declared.declaration if declared else None)
-    best = _best(checkpoint, lineage, roles, declared, findings)
+    steps: tuple[OrbaxStep, ...] = ()
+    if checkpoint.format == "orbax":
+        steps = _try(lambda: steps_beside(checkpoint), findings) or ()
+    best = _best(checkpoint, lineage, roles, declared, findings) if not steps else best_metric(steps)
     stopping = {} if lineage else _try(lambda: stopping_of(checkpoint, roles), findings) or {}
     canonical = {key: name for name, source in (lineage.tensors if lineage else {}).items() for key in source.keys}
-    tensors = []
+    tensors: list[Tensor] = []
     for info in checkpoint.tensors.values():
         name = canonical.get(info.name)
         if filter and not any(
@@ -167,8 +220,10 @@ def describe(
             continue
         role, full_name = _group(name, roles.roles[info.name]), roles.full_names.get(info.name)
         full_name = None if full_name == bare(info.name) else full_name
-        tensor = Tensor(info.name, info.dtype, info.shape, info.nbytes, role.group, name, full_name, role.of)
-        tensors.append(_measure(checkpoint, tensor, digest, stats, findings))
+        tensors.append(Tensor(info.name, info.dtype, info.shape, info.nbytes, role.group, name, full_name, role.of))
+    if digest or stats:
+        told = _Told(progress, (digest + stats) * sum(tensor.nbytes for tensor in tensors))
+        tensors = [_measure(checkpoint, tensor, digest, stats, findings, told) for tensor in tensors]
     experiment = Experiment.containing(checkpoint.prefix)
     findings += _advice(path, lineage, best)
     findings += _stopped(checkpoint.prefix, stopping)
@@ -181,7 +236,7 @@ def describe(
         format=checkpoint.format,
         lineage=lineage,
         best_metric=best,
-        step=lineage.step if lineage else _try(lambda: step_of(checkpoint, roles), findings),
+        step=lineage.step if lineage else _step(checkpoint, roles, steps, findings),
         tensors=tuple(tensors),
         findings=tuple(dict.fromkeys(findings)),
         experiment=experiment,
@@ -190,7 +245,18 @@ def describe(
         stopping=stopping,
         keras_version=getattr(checkpoint, "keras_version", None),
         declared=declared,
+        steps=steps,
+        chosen=_chosen(checkpoint.prefix, declared),
     )
+
+
+def _step(checkpoint: Checkpoint, roles: Roles, steps: Iterable[OrbaxStep], findings: list[Finding]) -> int | None:
+    """The step as it is stored, or as the directory is called."""
+    stored: int | None = _try(lambda: step_of(checkpoint, roles), findings)
+    if stored is None and steps:
+        place = step_directory(checkpoint.prefix)
+        return next((step.step for step in steps if step.path == place), None)
+    return stored
 
 
 def declared_or_told(checkpoint: Checkpoint, findings: list[Finding]) -> DeclaredRun | None:
@@ -213,34 +279,51 @@ def _try(question: Any, findings: list[Finding]) -> Any:
         return None
 
 
-def _measure(checkpoint: Checkpoint, tensor: Tensor, digest: bool, stats: bool, findings: list[Finding]) -> Tensor:
-    if not digest and not stats:
-        return tensor
-    sha256 = _try(lambda: checkpoint.digest(tensor.name), findings) if digest else None
-    summary = None
+class _Told:
+    """Who is told how many bytes of all have been looked at."""
+
+    def __init__(self, progress: OnProgress | None, total: int) -> None:
+        self._progress = progress
+        self._total = total
+        self._done = 0
+
+    def more(self, nbytes: int) -> None:
+        self._done += nbytes
+        if self._progress is not None:
+            self._progress(min(self._done, self._total), self._total)
+
+
+def _measure(
+    checkpoint: Checkpoint, tensor: Tensor, digest: bool, stats: bool, findings: list[Finding], told: _Told
+) -> Tensor:
+    sha256 = summary = None
+    if digest:
+        sha256 = _try(lambda: checkpoint.digest(tensor.name), findings)
+        told.more(tensor.nbytes)
     if stats and tensor.dtype not in ("string", "variant", "resource", "bool"):
-        summary = _try(lambda: _stats(checkpoint, tensor.name), findings)
+        summary = _try(lambda: _stats(checkpoint, tensor.name, told), findings)
     return replace(tensor, sha256=sha256, stats=summary)
 
 
-def _stats(checkpoint: Checkpoint, name: str) -> Stats:
+def _stats(checkpoint: Checkpoint, name: str, told: _Told) -> Stats:
+    """In pieces: as float64 all the values of a large table would take several times its bytes of memory."""
     import numpy as np
 
     values = checkpoint.read(name).reshape(-1)
-    if np.iscomplexobj(values):
-        values = np.abs(values)
-    values = values.astype(np.float64, copy=False)
-    nan = np.isnan(values)
-    finite = values[np.isfinite(values)]
-    if not finite.size:
-        return Stats(None, None, None, int(nan.sum()), int(values.size - nan.sum()))
-    return Stats(
-        float(finite.min()),
-        float(finite.max()),
-        float(finite.mean()),
-        int(nan.sum()),
-        int(values.size - finite.size - nan.sum()),
-    )
+    lows, highs, total, count, nan = [], [], 0.0, 0, 0
+    for start in range(0, values.size, _PIECE):
+        stored = values[start : start + _PIECE]
+        piece = (np.abs(stored) if np.iscomplexobj(stored) else stored).astype(np.float64, copy=False)
+        nan += int(np.isnan(piece).sum())
+        finite = piece[np.isfinite(piece)]
+        if finite.size:
+            lows.append(float(finite.min()))
+            highs.append(float(finite.max()))
+            total += float(finite.sum())
+            count += finite.size
+        told.more(stored.nbytes)
+    odd = values.size - count - nan
+    return Stats(min(lows), max(highs), total / count, nan, odd) if count else Stats(None, None, None, nan, odd)
 
 
 def _group(canonical: str | None, role: Role) -> Role:
@@ -293,24 +376,37 @@ def _advice(path: str, lineage: Lineage | None, best: BestMetric) -> Iterable[Fi
 def _evidence(
     prefix: str, experiment: Experiment | None, lineage: Lineage | None, findings: list[Finding]
 ) -> Evidence | None:
-    """What the run logged, where it may have kept its worst model: this project's trainer knows which way is up."""
+    """What the run logged, and a finding where it may have kept its worst model."""
     if experiment is None and "recall" in os.path.basename(prefix):
         experiment = Experiment(os.path.dirname(prefix) or ".")
-    if experiment is None or (lineage is not None and lineage.id == trainer.ID):
+    if experiment is None:
         return None
     from ckpt_tools.runs.logs import collect, suspect_direction  # not needed for a lone checkpoint
 
     evidence = collect(experiment)
+    if lineage is not None and lineage.id == trainer.ID:
+        return evidence  # this project's trainer knows which way is up
     if suspect := suspect_direction(evidence, lineage.step if lineage else None):
         findings.append(suspect)
     return evidence
 
 
+def _chosen(prefix: str, declared: DeclaredRun | None) -> Chosen | None:
+    """The metric of a declared run with its logged values."""
+    if declared is None:
+        return None
+    from ckpt_tools.runs.declared_history import logged_best  # nor this
+
+    return logged_best(prefix, declared)
+
+
 def _left_behind(path: str) -> Iterator[Finding]:
     """What lies in a directory beside its checkpoints: of saves and changes that were killed."""
+    if paths.is_url(path):
+        return
     fix = f"ckpt repair {quote(path)}"
     for directory in (path, os.path.join(path, BEST_LINE), os.path.join(path, LATEST_LINE)):
-        if not os.path.isdir(directory):
+        if not local.is_directory(directory, follow=True):
             continue
         for left in leftovers_in(directory, time.time()):
             message = "left over by a save that was killed"
@@ -321,7 +417,7 @@ def _left_behind(path: str) -> Iterator[Finding]:
             message = "data without an index: of a save that was killed, or of a checkpoint that lost it"
             yield Finding("orphan", "note", f"{orphan}: {message}", orphan, fix=fix)
         journal = os.path.join(directory, STATE_DIRECTORY, PENDING)
-        if os.path.lexists(journal):
+        if local.is_there(journal):
             message = "a change of a checkpoint here was killed: it is brought to an end before the next one"
             yield Finding("unfinished-change", "note", f"{directory}: {message}", journal, fix=fix)
 

@@ -19,11 +19,12 @@ from typing import Any
 from ckpt_tools.analysis.stability import steady
 from ckpt_tools.errors import CorruptError, UnsupportedError
 from ckpt_tools.findings import Finding
+from ckpt_tools.format import json_text
 from ckpt_tools.format.filenames import KERAS_MAPS, bundle_part, meta_name
 from ckpt_tools.fs import paths
-from ckpt_tools.readers import Bundle, Checkpoint, open_checkpoint
+from ckpt_tools.readers import Bundle, Checkpoint
 from ckpt_tools.readers.v1_names import shard_names
-from ckpt_tools.runs.experiments import resolve
+from ckpt_tools.runs.opening import open_meant
 
 SCHEMA_VERSION = 1
 MAX_BYTES = 1 << 28
@@ -51,10 +52,15 @@ def is_of_tensors(name: str) -> bool:
     return name.endswith(".json")
 
 
+def read(manifest: str) -> str:
+    """The text of a manifest. Raises NotFoundError, StorageError, UnsafeError for what is too large or no file."""
+    return paths.read_file(manifest, limit=MAX_BYTES).decode("utf-8", "surrogateescape")
+
+
 @steady
 def make(path: str, *, of_tensors: bool) -> str:
     """The text of a manifest of a checkpoint. Raises what is wrong with a tensor or a file that cannot be read."""
-    with open_checkpoint(resolve(path)) as checkpoint:
+    with open_meant(path) as checkpoint:
         if not of_tensors:
             return "".join(_encode_line(name, digest) for name, digest in sorted(_files(checkpoint).items()))
         rows = {name: _row(checkpoint, name) for name in checkpoint.tensors}
@@ -69,7 +75,7 @@ def compare(path: str, text: str, *, of_tensors: bool, only: Collection[str] | N
     Raises NoManifestError when the text is no manifest of it, and what is wrong with a file that cannot be read.
     """
     known = _decode_tensors(text) if of_tensors else _decode_files(text)
-    with open_checkpoint(resolve(path)) as checkpoint:
+    with open_meant(path) as checkpoint:
         if of_tensors:
             names = list(checkpoint.tensors) if only is None else [name for name in checkpoint.tensors if name in only]
             found = {name: _row(checkpoint, name) for name in names}
@@ -182,8 +188,8 @@ def _decode_files(text: str) -> dict[str, Row]:
 
 def _decode_tensors(text: str) -> dict[str, Row]:
     try:
-        document = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        document = json_text.parse(text)
+    except ValueError as error:
         raise NoManifestError(f"not JSON: {str(error)[:200]}") from error
     if not isinstance(document, dict) or not isinstance(document.get("tensors"), dict):
         raise NoManifestError('no manifest of tensors: it has no "tensors"')

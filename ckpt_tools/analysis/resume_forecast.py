@@ -20,11 +20,13 @@ from ckpt_tools.errors import CkptError, UsageError
 from ckpt_tools.findings import Finding
 from ckpt_tools.lineages import BestMetric, Lineage, identify
 from ckpt_tools.lineages.comirec import keras2_slots, keras2_vars, tf1, trainer
+from ckpt_tools.lineages.comirec.lineage import ComiRecLineage
 from ckpt_tools.lineages.comirec.models import required_variables
 from ckpt_tools.lineages.names import BEST_METRIC, LEARNING_RATE, STEP
 from ckpt_tools.readers import Checkpoint, open_checkpoint
+from ckpt_tools.readers.opening import open_located
 from ckpt_tools.runs.declared_run import DeclaredRun
-from ckpt_tools.runs.experiments import BEST_LINE, Experiment, resolve
+from ckpt_tools.runs.experiments import BEST_LINE, Experiment, find
 from ckpt_tools.runs.logs import collect, suspect_direction
 
 TRAINERS = ("trainer", "comirec-keras", "comirec-keras-fixed", "comirec-tf1")
@@ -99,8 +101,9 @@ def forecast(path: str, *, trainer: str = "trainer", keras: int = 3, thorough: b
 
 
 def _forecast(path: str, trainer: str, keras: int, thorough: bool) -> Forecast:
-    prefix = resolve(path)
-    with open_checkpoint(prefix) as checkpoint:
+    found = find(path)
+    prefix = found.path
+    with open_located(found) as checkpoint:
         damage = _damage(checkpoint, thorough)
         if damage:
             return Forecast(
@@ -112,7 +115,7 @@ def _forecast(path: str, trainer: str, keras: int, thorough: bool) -> Forecast:
                 findings=damage,
             )
         lineage = identify(checkpoint)
-        if lineage is None:
+        if not isinstance(lineage, ComiRecLineage):
             declared = DeclaredRun.of(checkpoint) if trainer == "trainer" else None
             if declared is not None:
                 return _of_declared(path, checkpoint, declared)
@@ -147,7 +150,7 @@ def _damage(checkpoint: Checkpoint, thorough: bool) -> tuple[Finding, ...]:
     return tuple(finding for finding in found if finding.severity == "damage")
 
 
-def _with_trainer(path: str, checkpoint: Checkpoint, lineage: Lineage, thorough: bool) -> Forecast:
+def _with_trainer(path: str, checkpoint: Checkpoint, lineage: ComiRecLineage, thorough: bool) -> Forecast:
     needed = required_variables(lineage.model_type, lineage.variant)
     if lineage.step is not None or lineage.id == tf1.ID:
         needed.remove(STEP)  # TF 1 keeps it as powers of Adam's betas
@@ -229,7 +232,7 @@ def _left(lineage: Lineage, restored: Iterable[str]) -> tuple[str, ...]:
     return tuple(name for name in lineage.tensors if name.startswith(("model/", "optimizer/")) and name not in beside)
 
 
-def _unused(checkpoint: Checkpoint, lineage: Lineage, left: Collection[str]) -> Iterator[str]:
+def _unused(checkpoint: Checkpoint, lineage: ComiRecLineage, left: Collection[str]) -> Iterator[str]:
     used = {key for name, source in lineage.tensors.items() if name not in left for key in source.keys}
     return (key for key in checkpoint.tensors if key not in used)
 
@@ -258,7 +261,7 @@ _KERAS2 = (keras2_slots.ID, keras2_vars.ID)
 _OVERWRITES = "the first evaluation WILL overwrite the best model"
 
 
-def _with_old(path: str, checkpoint: Checkpoint, lineage: Lineage, name: str, keras: int) -> Forecast:
+def _with_old(path: str, checkpoint: Checkpoint, lineage: ComiRecLineage, name: str, keras: int) -> Forecast:
     weights, optimizer, best, sentence = _old_outcome(checkpoint, lineage, name, keras)
     restored = [n for n in lineage.tensors if (n.startswith("model/") and weights) or _is_moment(n, optimizer)]
     needed = required_variables(lineage.model_type, lineage.variant)
@@ -284,7 +287,9 @@ def _is_moment(name: str, optimizer: bool) -> bool:
     return optimizer and name.startswith("optimizer/")
 
 
-def _old_outcome(checkpoint: Checkpoint, lineage: Lineage, name: str, keras: int) -> tuple[bool, bool, bool, str]:
+def _old_outcome(
+    checkpoint: Checkpoint, lineage: ComiRecLineage, name: str, keras: int
+) -> tuple[bool, bool, bool, str]:
     """Whether weights, optimizer and best_metric survive, and the sentence that says it."""
     if name == "comirec-tf1":
         return False, False, False, f"at risk: the original trainer starts from new weights; {_OVERWRITES}"

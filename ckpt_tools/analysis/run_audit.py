@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 from ckpt_tools.analysis.inspection import Inspection, inspect
+from ckpt_tools.analysis.mending import Mending, Wanting, most_mending
 from ckpt_tools.analysis.pinned import lost_to_pin, pinned_best
 from ckpt_tools.analysis.resume_forecast import Verdict, forecast
 from ckpt_tools.analysis.selection import matcher, ordered
@@ -31,7 +32,7 @@ from ckpt_tools.runs.curve import Curve
 from ckpt_tools.runs.declared_history import logged_best, value_declared
 from ckpt_tools.runs.declared_run import DeclaredRun
 from ckpt_tools.runs.discovery import Discovery, Kind, Run
-from ckpt_tools.runs.experiments import Experiment
+from ckpt_tools.runs.experiments import Experiment, data_directory
 from ckpt_tools.runs.logs import Best, Evidence, collect
 
 # ``missing``: there is no checkpoint. ``unsupported``: whole or not, this version does not read it. ``unreadable``:
@@ -53,7 +54,7 @@ class Row:
     of the index, which holds the checksum of every tensor, or (when every byte is read) of a single file: equal digests
     are ``duplicates``. ``safe_to_delete`` says which run holds all that this one does; None when it may be the only
     holder of a best. ``pinned`` is the pin of a guard that holds the best of the run, when the run itself does not any
-    more. ``curve`` is the history that its logs tell.
+    more. ``curve`` is the history that its logs tell, ``has_data`` whether its data lies where a backfill looks for it.
     """
 
     path: str
@@ -80,6 +81,7 @@ class Row:
     fix: str | None = None
     pinned: str | None = None
     curve: Curve = field(default_factory=Curve, compare=False)
+    has_data: bool = field(default=False, compare=False)
 
     def to_json(self) -> dict[str, Any]:
         row = {name: getattr(self, name) for name in COLUMNS}
@@ -109,18 +111,25 @@ class Audit:
             "safe_to_delete": sum(row.safe_to_delete is not None for row in self.rows),
         }
 
+    @property
+    def next(self) -> Mending | None:
+        """The one command that mends most of what was found."""
+        wanting = [Wanting(row.location, row.fix, row.has_data) for row in self.rows if row.fix]
+        return most_mending(wanting, self.root)
+
     def to_json(self) -> dict[str, Any]:
         return {
             "verified": self.verified,
             "runs": [row.to_json() for row in self.rows],
             "totals": self.totals,
             "orphans": list(self.orphans),
+            "next": self.next.command if self.next else None,
             "findings": [finding.to_json() for finding in self.findings],
         }
 
 
 # What rows are chosen and ordered by; a curve is neither more nor less than another.
-COLUMNS = tuple(each.name for each in fields(Row) if each.name != "curve")
+COLUMNS = tuple(each.name for each in fields(Row) if each.compare)
 
 
 def selector(expressions: Iterable[str] = (), sort: str | None = None) -> Callable[[Audit], Audit]:
@@ -280,7 +289,10 @@ def _opened(row: Row, run: Run, verify: bool, evidence: Evidence) -> Row:
         row = _declared(row, found.declared, found)
     if found.lineage is not None or found.declared is not None:
         if found.lineage is not None:
-            row = replace(row, lineage=found.lineage.id, model=found.lineage.model_type)
+            dataset = found.lineage.hyper.get("dataset")
+            where = found.experiment.root if found.experiment else None
+            has_data = bool(where and dataset and data_directory(where, str(dataset)))
+            row = replace(row, lineage=found.lineage.id, model=found.lineage.model or None, has_data=has_data)
         outlook = forecast(target, thorough=verify)
         row = replace(row, verdict=outlook.verdict, sentence=outlook.sentence)
         row = replace(row, fix=next((finding.fix for finding in outlook.findings if finding.fix), None))

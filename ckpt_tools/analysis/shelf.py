@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
-from ckpt_tools.errors import CkptError, UnsupportedError
+from ckpt_tools.errors import CkptError, CorruptError, NotFoundError, StorageError, UnsafeError, UnsupportedError
 from ckpt_tools.findings import Finding
 from ckpt_tools.format.filenames import KERAS_ENDINGS, PENDING, STATE_DIRECTORY, bundle_part, index_name
 from ckpt_tools.fs import local, paths
@@ -30,7 +30,7 @@ from ckpt_tools.runs.discovery import Discovery
 from ckpt_tools.runs.experiments import Experiment
 from ckpt_tools.runs.ledger import RewriteEntry
 from ckpt_tools.runs.logs import collect
-from ckpt_tools.runs.metric_history import Chosen, choose, from_name, read_history, value_of
+from ckpt_tools.runs.metric_history import Chosen, MetricHistory, choose, from_name, read_history, value_of
 from ckpt_tools.runs.metric_lines import Mode, mode_of
 
 Source = Literal["log", "name", "stored"]
@@ -162,6 +162,7 @@ class _Look:
     def __init__(self) -> None:
         self._scan = cache(paths.scan)
         self._ties = cache(_ties)
+        self._history = cache(read_history)
         self._chosen = cache(_chosen)
         self._evidence = cache(lambda path: collect(Experiment(path)))
 
@@ -175,6 +176,9 @@ class _Look:
         if linked or any(file.names == 0 for file in files):
             bound.append("a link leads to it, or its files are links")
         experiment = Experiment.containing(path)
+        unread = self._unread(path, experiment)
+        if unread is not None:
+            bound.append(f"what was logged of it cannot be read: {unread.message}")
         logged = list(self._logged(path, experiment, step))
         named = None if logged else from_name(path, None, None)
         if named is not None and named.best is not None:
@@ -191,6 +195,13 @@ class _Look:
             guessed=not opened or (path.endswith(_ANY_HDF5) and not path.endswith(".weights.h5")),
         )
 
+    def _unread(self, path: str, experiment: Experiment | None) -> CkptError | None:
+        """What kept a log from being read that may tell this one to be the best; not its size, nor what is in it."""
+        unread = self._evidence(experiment.path).unread if experiment is not None else None
+        if experiment is None or not self._evidence(experiment.path).evaluations:
+            unread = unread or self._history(os.path.dirname(path)).unread
+        return unread if isinstance(unread, StorageError) else None
+
     def _logged(self, path: str, experiment: Experiment | None, step: int | None) -> Iterator[Value]:
         if experiment is not None:
             found = None if step is None else self._evidence(experiment.path).at_step(step)
@@ -198,7 +209,7 @@ class _Look:
                 yield Value("log", "recall", found.recall, "max")
             if self._evidence(experiment.path).evaluations:
                 return
-        chosen = self._chosen(os.path.dirname(path))
+        chosen = self._chosen(self._history(os.path.dirname(path)))
         if chosen is not None:
             with contextlib.suppress(CkptError):
                 row = value_of(chosen, path, step).evaluation
@@ -210,8 +221,13 @@ class _Look:
         directory, name = os.path.split(path)
         own = [each for each in self._scan(directory) if (part := bundle_part(each)) and part.prefix == name]
         count = None
-        with contextlib.suppress(CkptError), Bundle(path) as bundle:
-            count = bundle.header.num_shards
+        try:
+            with Bundle(path) as bundle:
+                count = bundle.header.num_shards
+        except StorageError:
+            raise  # else the data of another save would be counted in
+        except CkptError:
+            pass
         parts = {each: bundle_part(each) for each in own}
         kept = [each for each, part in parts.items() if part and (count is None or part.count in (None, count))]
         return tuple(_file(os.path.join(directory, each)) for each in sorted(kept))
@@ -241,10 +257,10 @@ def _stored(path: str) -> tuple[int | None, list[Value], bool]:
         return None, [], False
 
 
-def _chosen(directory: str) -> Chosen | None:
+def _chosen(history: MetricHistory) -> Chosen | None:
     """The metric that the logs beside a checkpoint choose the best by; None when they do not tell."""
     try:
-        return choose(read_history(directory))
+        return choose(history)
     except CkptError:
         return None
 
@@ -256,14 +272,14 @@ def _ties(directory: str) -> dict[str, list[str]]:
     def tie(name: str, why: str) -> None:
         ties.setdefault(name, []).append(why)
 
-    for state, latest in _named_newest(directory):
-        tie(latest, f"the newest, by the file {state}")
     try:
+        for state, latest in _named_newest(directory):
+            tie(latest, f"the newest, by the file {state}")
         entries = ledger.standing(ledger.read_ledger(directory))
         if local.is_there(os.path.join(directory, STATE_DIRECTORY, PENDING)):
             tie("", "a change of this directory was interrupted")
     except CkptError as error:
-        tie("", f"what was changed here cannot be read: {error.message}")
+        tie("", f"what needs it cannot be read: {error.message}")
         return ties
     backups = {os.path.basename(path) for path in ledger.backups(directory)}
     for entry in entries:
@@ -280,13 +296,15 @@ def _ties(directory: str) -> dict[str, list[str]]:
 
 
 def _named_newest(directory: str) -> Iterable[tuple[str, str]]:
-    """The state files of a directory, and the checkpoint that each names as the newest."""
+    """The state files of a directory, and the checkpoint that each names as the newest; a damaged one names none.
+
+    Raises StorageError when the system does not say."""
     states = {}
-    with contextlib.suppress(CkptError):
+    with contextlib.suppress(CorruptError, NotFoundError, UnsafeError):
         states["checkpoint"] = read_state(directory)
     states.update(other_states(directory))
     for name, state in states.items():
-        with contextlib.suppress(CkptError):
+        with contextlib.suppress(UnsafeError):
             prefix = inside(directory, state.latest, name)
             if os.path.dirname(prefix) == directory:
                 yield name, os.path.basename(prefix)

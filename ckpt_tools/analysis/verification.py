@@ -11,9 +11,10 @@ from ckpt_tools.analysis.sampling import Selection
 from ckpt_tools.analysis.stability import steady
 from ckpt_tools.errors import CorruptError
 from ckpt_tools.findings import Finding
-from ckpt_tools.readers import Checkpoint, open_checkpoint
+from ckpt_tools.readers import Checkpoint
 from ckpt_tools.readers.common import damage
-from ckpt_tools.runs.experiments import resolve
+from ckpt_tools.readers.opening import open_located
+from ckpt_tools.runs.experiments import find
 
 if TYPE_CHECKING:
     from ckpt_tools.analysis.diagnosis import Diagnosis
@@ -89,9 +90,10 @@ def verify(
 
     Raises: NotFoundError when there is no checkpoint, UnsafeError, UnsupportedError, StorageError, BusyError.
     """
-    where = resolve(path)
+    located = find(path)
+    where = located.path
     try:
-        checkpoint = open_checkpoint(where)
+        checkpoint = open_located(located)
     except CorruptError as error:
         from ckpt_tools.analysis.diagnosis import torn_index
 

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from ckpt_tools.best.line import Line
 from ckpt_tools.best.state import BestState, direction, resumed, value_of, write_state
 from ckpt_tools.errors import UsageError
+from ckpt_tools.fs import local
 from ckpt_tools.operations.best_values import meaning_of, plan_best
 from ckpt_tools.readers import open_checkpoint
 from ckpt_tools.transactions import FilePlan, replace_own
@@ -135,7 +136,7 @@ class BestCheckpoint:
         self.state = state
         # Only now does something durable point to the new ones.
         for line, file in ((self._best, state.best_file), (self._latest, state.latest_file)):
-            if file is not None and os.path.isdir(line.directory):
+            if file is not None and local.is_directory(line.directory, follow=True):
                 line.retire([file])
         if state.stopped:
             self.model.stop_training = True

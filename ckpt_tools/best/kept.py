@@ -10,6 +10,7 @@ from typing import Any
 from ckpt_tools.best.line import Line
 from ckpt_tools.best.state import BestState, direction, resumed, value_of, write_state
 from ckpt_tools.errors import UsageError
+from ckpt_tools.fs import local
 
 
 class Kept:
@@ -92,7 +93,7 @@ class Kept:
             raise
         self.state = state
         for line, file in ((self._best, state.best_file), (self._latest, state.latest_file)):
-            if file is not None and os.path.isdir(line.directory):
+            if file is not None and local.is_directory(line.directory, follow=True):
                 line.point_to(file)
                 line.retire([file])
         return new

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from ckpt_tools.analysis.verification import verify
-from ckpt_tools.errors import CkptError, StorageError
+from ckpt_tools.errors import NotFoundError, StorageError
 from ckpt_tools.format.filenames import INDEX, STATE_FILE, UNFINISHED_SAVE
 from ckpt_tools.format.state import encode_state
 from ckpt_tools.fs import durable, local
@@ -76,7 +76,7 @@ class Line:
     def tidy(self) -> None:
         """Remove what a save that was killed left."""
         unfinished = os.path.join(self.directory, UNFINISHED_SAVE)
-        if os.path.isdir(unfinished):
+        if local.is_directory(unfinished, follow=True):
             durable.remove_below(unfinished)
 
     def _files(self) -> list[str]:
@@ -87,6 +87,6 @@ class Line:
         """One that no file has, whoever wrote it."""
         try:
             matches = map(self._file.fullmatch, local.list_directory(self.directory))
-        except CkptError:
+        except NotFoundError:
             return 1
         return 1 + max((int(match["number"]) for match in matches if match), default=0)

@@ -10,6 +10,7 @@ from typing import Any
 from ckpt_tools.best.kept import Kept
 from ckpt_tools.errors import MismatchError, NotFoundError
 from ckpt_tools.format.filenames import index_name
+from ckpt_tools.fs import local
 from ckpt_tools.lineages.names import BEST_METRIC
 
 
@@ -52,7 +53,7 @@ class BestCheckpointManager(Kept):
         prefix = self._prefix_of(best=best)
         if prefix is None:
             return None
-        if not os.path.exists(index_name(prefix)):
+        if not local.is_there(index_name(prefix)):
             raise NotFoundError("best.json names a checkpoint that is not there", path=prefix)
         status = self.checkpoint.read(prefix)
         try:

@@ -10,6 +10,7 @@ from typing import Any
 from ckpt_tools.best.kept import Kept
 from ckpt_tools.errors import NotFoundError
 from ckpt_tools.format.filenames import index_name
+from ckpt_tools.fs import local
 from ckpt_tools.lineages.names import BEST_METRIC
 from ckpt_tools.readers import open_checkpoint
 
@@ -63,7 +64,7 @@ class BestSaver(Kept):
         prefix = prefix or self._prefix_of(best=best)
         if prefix is None:
             return None
-        if not os.path.exists(index_name(prefix)):
+        if not local.is_there(index_name(prefix)):
             raise NotFoundError("no checkpoint with this prefix (no .index file)", path=prefix)
         with open_checkpoint(prefix) as checkpoint:
             knows = BEST_METRIC in checkpoint.tensors

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ckpt_tools.errors import CorruptError, UsageError
+from ckpt_tools.format import json_text
 from ckpt_tools.fs import durable, local
 from ckpt_tools.runs.metric_lines import Mode, better, mode_of
 
@@ -98,10 +99,10 @@ def read_state(directory: str) -> BestState | None:
     Raises CorruptError when it is damaged: to begin anew would let the first evaluation replace the best.
     """
     path = os.path.join(directory, FILE)
-    if not os.path.lexists(path):
+    if not local.is_there(path):
         return None
     try:
-        said = json.loads(local.read_file(path, limit=_MAX_BYTES))
+        said = json_text.parse(local.read_file(path, limit=_MAX_BYTES))
         fields = {name: said[name] for name in BestState.__dataclass_fields__}
         if fields["mode"] not in ("min", "max") or not isinstance(fields["metric"], str):
             raise ValueError("no metric with a mode")

@@ -16,13 +16,11 @@ from textual.widgets import DataTable, Footer, Header, Input, Static, TabbedCont
 from textual.widgets.tree import TreeNode
 from textual.worker import get_current_worker
 
-from ckpt_tools.analysis.inspection import Inspection, Tensor, inspect
+from ckpt_tools.analysis.inspection import Inspection, Tensor, inspect_with_graph
 from ckpt_tools.analysis.run_audit import Row, describe
-from ckpt_tools.analysis.stability import steady
 from ckpt_tools.browse.words import graph_lines, shown, summary
 from ckpt_tools.errors import CkptError
 from ckpt_tools.format.object_graph import VALUE_SUFFIX
-from ckpt_tools.readers import open_checkpoint
 from ckpt_tools.runs.discovery import Discovery
 
 _MARKS = {
@@ -162,12 +160,10 @@ class Browser(App[None]):
         inside.focus()
 
 
-@steady
 def _inside(path: str) -> tuple[Inspection, list[str]]:
     """What a checkpoint holds, and its object graph in lines."""
-    found = inspect(path)
-    with open_checkpoint(found.prefix) as checkpoint:
-        return found, list(graph_lines(checkpoint.graph, _GRAPH_LINES)) if checkpoint.graph else []
+    found, graph = inspect_with_graph(path)
+    return found, list(graph_lines(graph, _GRAPH_LINES)) if graph else []
 
 
 def _fits(row: Row, text: str) -> bool:

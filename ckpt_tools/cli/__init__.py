@@ -10,30 +10,17 @@ from ckpt_tools.cli.app import app
 from ckpt_tools.console import program
 from ckpt_tools.console.output import Output
 
-# One module of ckpt_tools.cli.commands each, in the order of the help.
-COMMANDS = (
-    "inspect",
-    "verify",
-    "diff",
-    "resume-check",
-    "backfill",
-    "migrate",
-    "repair",
-    "export",
-    "slim",
-    "average",
-    "grow",
-    "undo",
-    "why",
-    "explain",
-    "guard",
-    "lineage",
-    "audit",
-    "keep",
-    "report",
-    "browse",
-    "demo",
-)
+# One module of ckpt_tools.cli.commands each, in the groups and the order of the help.
+GROUPS = {
+    "Look at a checkpoint": ("inspect", "verify", "diff", "why", "explain"),
+    "Go on with old runs": ("resume-check", "backfill", "migrate", "lineage"),
+    "Put right, take back": ("repair", "undo"),
+    "Make other files": ("export", "slim", "average", "grow"),
+    "Many runs": ("audit", "keep", "report", "browse"),
+    "Keep a best, try it out": ("guard", "demo"),
+}
+COMMANDS = tuple(command for commands in GROUPS.values() for command in commands)
+_GROUP_OF = {command: title for title, commands in GROUPS.items() for command in commands}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -54,8 +41,12 @@ def _register(arguments: list[str]) -> None:
     An inspection should not wait for the imports of all that other commands need.
     """
     meant = next((argument for argument in arguments if not argument.startswith("-")), None)
-    for command in (meant,) if meant in COMMANDS else COMMANDS:
-        importlib.import_module(f"ckpt_tools.cli.commands.{command.replace('-', '_')}")
+    for name in (meant,) if meant in COMMANDS else COMMANDS:
+        importlib.import_module(f"ckpt_tools.cli.commands.{name.replace('-', '_')}")
+    for command in app.registered_commands:
+        command.rich_help_panel = _GROUP_OF[command.name or str(getattr(command.callback, "__name__", ""))]
+    for group in app.registered_groups:
+        group.rich_help_panel = _GROUP_OF[str(group.name)]
 
 
 def run(arguments: list[str] | None = None) -> int:

@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperCommand, TyperOption
 
 from ckpt_tools.cli.completion import complete_path
-from ckpt_tools.console.program import Version, epilog
+from ckpt_tools.console.program import Lang, Version, epilog, take_language
 from ckpt_tools.fs.limits import Limits, limits
 
 
@@ -34,6 +34,14 @@ class _Command(TyperCommand):
                 callback=_take_redirects,
                 help="Of a URL: follow a server to another host.",
                 show_default=False,
+            ),
+            TyperOption(
+                param_decls=["--lang"],
+                type=str,
+                expose_value=False,
+                callback=take_language,
+                is_eager=True,
+                hidden=True,  # shown once, in the help of all commands
             ),
         ]
 
@@ -106,5 +114,5 @@ NoLock = Annotated[
 
 
 @app.callback()
-def _root(version: Version = False) -> None:
+def _root(version: Version = False, lang: Lang = None) -> None:
     pass

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,7 @@ from ckpt_tools.analysis import manifest as lists
 from ckpt_tools.console.documents import write_text
 from ckpt_tools.errors import CkptError, UsageError
 from ckpt_tools.findings import Finding
-from ckpt_tools.fs import paths
+from ckpt_tools.fs import local
 
 if TYPE_CHECKING:
     from ckpt_tools.analysis.verification import Verification
@@ -30,7 +29,7 @@ class BesideManifest:
         return {"file": self.manifest, "written": self.written, "compared": self.compared}
 
 
-def beside_manifest(found: Verification, manifest: str) -> BesideManifest:
+def compare_or_write(found: Verification, manifest: str) -> BesideManifest:
     """Compare a checkpoint that was verified with a list of digests, or write the list.
 
     Raises UsageError when a part is to make a list, or is compared with one of files; CorruptError for what is no list.
@@ -38,9 +37,9 @@ def beside_manifest(found: Verification, manifest: str) -> BesideManifest:
     of_tensors = lists.is_of_tensors(manifest)
     if found.chosen is not None and not of_tensors:
         raise UsageError("a list of files takes all of their bytes", hint="leave out --sample and --part")
-    if not os.path.lexists(manifest):
+    if not local.is_there(manifest):
         return _written(found, manifest, of_tensors)
-    text = paths.read_file(manifest, limit=lists.MAX_BYTES).decode("utf-8", "surrogateescape")
+    text = lists.read(manifest)
     try:
         compared = lists.compare(found.prefix, text, of_tensors=of_tensors, only=found.chosen)
     except lists.NoManifestError as error:

@@ -50,6 +50,8 @@ def run(output: Output, paths: Sequence[str], ask: Ask, *, command: str, junit: 
     About one path it answers as any other command. Of several, paths that lead to the same checkpoint count once, as
     tools pass them that name each changed file; one that fails does not stop the others.
     """
+    from ckpt_tools.runs.typed_paths import distinct
+
     for report in (junit, sarif):
         if report:
             require_document(report)
@@ -57,7 +59,7 @@ def run(output: Output, paths: Sequence[str], ask: Ask, *, command: str, junit: 
     results: list[dict[str, Any]] = []
     error: CkptError | None = None
     code = EXIT_OK
-    for path in _distinct(paths):
+    for path in distinct(paths):
         start = time.monotonic()
         try:
             answer = ask(path)
@@ -104,20 +106,4 @@ def write(checks: Sequence[Check], command: str, *, junit: str | None, sarif: st
 def file_of(path: str, prefix: str | None) -> str:
     """The file that stands for a checkpoint: a code host shows nothing at a prefix or a directory."""
     candidates = [index_name(prefix), prefix] if prefix else []
-    return next((name for name in (*candidates, path) if name and os.path.isfile(name)), path)
-
-
-def _distinct(paths: Sequence[str]) -> list[str]:
-    if len(paths) == 1:
-        return list(paths)
-    from ckpt_tools.runs.experiments import resolve
-
-    first: dict[str, str] = {}
-    for path in paths:
-        try:
-            prefix = resolve(path)
-        except CkptError:
-            prefix = path
-        # One of the files of a checkpoint is no name for it.
-        first.setdefault(os.path.normpath(prefix), path if os.path.isdir(path) else prefix)
-    return list(first.values())
+    return next((name for name in (*candidates, path) if name and os.path.isfile(name)), path)  # noqa: TID251 - only shown

@@ -8,7 +8,6 @@ import re
 import typer
 
 from ckpt_tools.errors import CkptError
-from ckpt_tools.format.filenames import KERAS_ENDINGS, KERAS_MAPS
 
 
 def complete_path(incomplete: str) -> list[str]:
@@ -17,9 +16,11 @@ def complete_path(incomplete: str) -> list[str]:
     A shell puts a blank behind the only answer, and a directory is not the end of a path: when there is only one, what
     is in it is offered instead.
     """
-    found = _matching(incomplete)
+    from ckpt_tools.runs.typed_paths import matching
+
+    found = matching(incomplete)
     while len(found) == 1 and found[0].endswith(os.sep):
-        below = _matching(found[0])
+        below = matching(found[0])
         if not below:
             break
         found = below
@@ -43,22 +44,3 @@ def complete_tensor(context: typer.Context, incomplete: str) -> list[str]:
         return []
     names = (name for tensor in tensors for name in (tensor.canonical, tensor.name) if name)
     return sorted({name for name in names if name.startswith(incomplete)})
-
-
-def _matching(incomplete: str) -> list[str]:
-    from ckpt_tools.readers.location import prefixes_in
-
-    directory, start = os.path.split(incomplete)
-    # A tilde stays as it was typed.
-    place = os.path.expanduser(directory) or os.curdir
-    names = set(prefixes_in(place))
-    try:
-        for entry in os.scandir(place):
-            if entry.is_dir():
-                names.add(f"{entry.name}{os.sep}")
-            elif entry.name.endswith((*KERAS_ENDINGS, *KERAS_MAPS)):
-                names.add(entry.name)
-    except OSError:
-        return []
-    shown = (name for name in names if name.startswith(start) and (start or not name.startswith(".")))
-    return sorted(os.path.join(directory, name) for name in shown)

@@ -55,7 +55,7 @@ def _rule(identity: str) -> dict[str, Any]:
 
 
 def _result(check: Check, finding: Finding, rule: int, base: str) -> dict[str, Any]:
-    own = finding.path is not None and os.path.isfile(finding.path)
+    own = finding.path is not None and os.path.isfile(finding.path)  # noqa: TID251 - only shown
     address = _address(finding.path if own and finding.path else check.file, base)
     region: dict[str, Any] = {"startLine": 1}
     if own and finding.offset is not None:

@@ -28,14 +28,14 @@ def require_document(path: str) -> None:
     file that somebody else made.
     """
     directory = os.path.dirname(path) or os.curdir
-    if not os.path.isdir(directory):
+    if not local.is_directory(directory, follow=True):
         raise NotFoundError("no such directory", path=directory, hint=f"mkdir -p {shlex.quote(directory)}")
     other = "write to another name"
-    if os.path.islink(path) or (os.path.lexists(path) and not os.path.isfile(path)):
+    if local.is_link(path) or (local.is_there(path) and not local.is_file(path, follow=True)):
         raise UnsafeError("not a regular file: it would be replaced", path=path, hint=other)
     if _names_a_checkpoint(os.path.basename(path)):
         raise UnsafeError("a document is not written under the name of a checkpoint", path=path, hint=other)
-    if os.path.isfile(path) and _begins_otherwise(path):
+    if local.is_file(path, follow=True) and _begins_otherwise(path):
         raise UnsafeError(
             "holds no document (XML, JSON, HTML or digests) that could be replaced", path=path, hint=other
         )

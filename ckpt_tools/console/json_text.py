@@ -11,7 +11,7 @@ from typing import Any
 from ckpt_tools.redaction import redacted
 
 
-def json_text(document: Mapping[str, Any], *, ascii_only: bool, not_finite: Callable[[float], Any] = str) -> str:
+def encode_json(document: Mapping[str, Any], *, ascii_only: bool, not_finite: Callable[[float], Any] = str) -> str:
     """The document on one line, secrets in URLs left out, whatever a terminal obeys or a reader is deceived by as
     escapes. ``not_finite`` says what stands for a NaN or an infinity, which JSON has not."""
     whole = redacted(document)

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from typing import TextIO
 
+from ckpt_tools.console.language import label
 from ckpt_tools.errors import StorageError
 
 # What the system says when what is printed cannot be written.
@@ -64,7 +65,7 @@ def end_of_output(code: int) -> int:
             pass
     except StorageError as error:
         with if_heard():
-            print(f"error: {error}", file=sys.stderr)
+            print(f"{label('error', error.id)}{error}", file=sys.stderr)
         code = error.exit_code
     try:
         sys.stderr.flush()

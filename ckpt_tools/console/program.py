@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
 from ckpt_tools.console.escapes import safe
+from ckpt_tools.console.language import LANGUAGES, Language, choose, label
 from ckpt_tools.console.output import Output
 from ckpt_tools.console.pipes import UNWRITTEN, end_of_output, if_heard, open_streams, while_read
 from ckpt_tools.errors import (
@@ -47,16 +49,44 @@ Version = Annotated[
     bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
 ]
 
+
+def _lang(language: str | None) -> None:
+    """Raises typer.BadParameter for a language that is not spoken."""
+    if language is not None and language not in LANGUAGES:
+        raise typer.BadParameter(f"must be one of {', '.join(LANGUAGES)}")
+    if language is not None:
+        choose(cast("Language", language))
+
+
+def take_language(context: Any, option: Any, language: str | None) -> None:  # noqa: ARG001 (click's signature)
+    """The callback of an option ``--lang``."""
+    _lang(language)
+
+
+Lang = Annotated[
+    str | None,
+    typer.Option(
+        "--lang",
+        metavar="en|zh",
+        callback=_lang,
+        is_eager=True,
+        show_default="that of the locale",
+        help="The language of what people read; JSON is always the same.",
+    ),
+]
+
 # typer carries its own copy of click in some versions: the common base of its usage errors is this.
 _UsageProblem: type[Exception] = typer.BadParameter.__mro__[1]
 
 
-def finish(output: Output, body: Callable[[], int], *, lock: bool = True) -> None:
+def finish(output: Output, body: Callable[[], int], *, lock: bool = True, shares_terminal: bool = False) -> None:
     """Run a command's body and leave with its exit code; one of our errors becomes a message and its code.
 
-    ``lock``: whether directories that are changed are locked meanwhile.
+    ``lock``: whether directories that are changed are locked meanwhile. ``shares_terminal``: something else draws or
+    prints on the terminal meanwhile, so that no line may say there that work goes on.
     """
-    with output.with_notes(), locking(lock):
+    working = contextlib.nullcontext() if shares_terminal else output.working()
+    with output.with_notes(), locking(lock), working:
         try:
             code = body()
         except CkptError as error:
@@ -82,6 +112,7 @@ def run(app: typer.Typer, given: Sequence[str], output: type[Output]) -> int:
     """Run the command that is given and return its exit code; never raises."""
     for argument in given:
         remember(argument)
+    choose(None)
     try:
         code: Any = app(list(given), prog_name=output.program, standalone_mode=False)
         return EXIT_OK if code is None else int(code)
@@ -100,7 +131,7 @@ def run(app: typer.Typer, given: Sequence[str], output: type[Output]) -> int:
     except CkptError as error:
         # A command shows its own; this one came while an answer was printed.
         with if_heard():
-            print(f"error: {safe(error)}", file=sys.stderr)
+            print(f"{label('error', error.id)}{safe(error)}", file=sys.stderr)
         return error.exit_code
     except MemoryError:
         hint = "close other programs, then run the same command again"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ckpt_tools.console.escapes import safe
 from ckpt_tools.console.terminal import console
+from ckpt_tools.console.widths import NAME_WIDTH, middle
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -24,6 +25,10 @@ class Drawing:
     def __init__(self) -> None:
         self._live: Live | None = None
         self._last = 0.0
+
+    @property
+    def is_shown(self) -> bool:
+        return self._live is not None
 
     def show(self, draw: Callable[[int], RenderableType]) -> None:
         """Draw the newest state; ``draw`` takes the number of rows that there are for it."""
@@ -60,7 +65,7 @@ class Bars:
         # A report may come behind the end of what it is about.
         if self._progress is not None and number not in self._finished:
             if number not in self._tasks:
-                self._tasks[number] = self._progress.add_task(safe(name))
+                self._tasks[number] = self._progress.add_task(middle(safe(name), NAME_WIDTH))
             self._progress.update(self._tasks[number], completed=done, total=total)
 
     def finish(self, number: int) -> None:

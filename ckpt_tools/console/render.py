@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from ckpt_tools.console.escapes import safe
+from ckpt_tools.console.language import label, said
 from ckpt_tools.findings import Finding
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from ckpt_tools.analysis.mending import Mending
     from ckpt_tools.lineages import BestMetric
     from ckpt_tools.runs.logs import Evidence
 
@@ -21,21 +23,32 @@ SEVERITY = {"note": "cyan", "warning": "yellow", "error": "bold red", "damage": 
 
 def best_metric(best: BestMetric) -> Text:
     if best.status == "absent":
-        return Text("absent", style="bold yellow")
+        return Text(said("absent"), style="bold yellow")
     if best.status == "unset":
-        return Text(f"there, but never set ({best.value:g})", style="bold yellow")
+        return Text(said(f"there, but never set ({best.value:g})"), style="bold yellow")
     text = Text(f"{best.value:.6f}", style="bold green")
-    return text.append(f"  {best.meaning}", style="not bold dim") if best.meaning else text
+    return text.append(f"  {said(best.meaning)}", style="not bold dim") if best.meaning else text
 
 
 def findings(found: Iterable[Finding]) -> Iterator[RenderableType]:
     for finding in found:
         place = " ".join(safe(part) for part in (finding.path, finding.key) if part and finding.fails)
         # assemble, not +: a sum of Texts has the style of the first all over.
-        label = (f"{finding.severity}: ", SEVERITY[finding.severity])
-        yield Text.assemble(label, f"{place}: " if place else "", safe(finding.message))
+        level = (label(finding.severity, finding.id), SEVERITY[finding.severity])
+        yield Text.assemble(level, f"{place}: " if place else "", safe(said(finding.message)))
         if finding.fix:
-            yield Text.assemble(("  next: ", "bold"), safe(finding.fix))
+            yield next_step(finding.fix)
+
+
+def next_step(step: str) -> Text:
+    """The line that says what to do, or the command to run."""
+    return Text.assemble((f"  {said('next')}: ", "bold"), safe(said(step)))
+
+
+def next_of_many(found: Mending) -> Text:
+    """The one command that mends most of many runs."""
+    what = f"{found.runs} of them are mended by one command" if found.runs > 1 else "to mend one of them"
+    return Text.assemble((what, "dim"), ("\n  next: ", "bold"), safe(found.command))
 
 
 def count(number: int, noun: str) -> str:

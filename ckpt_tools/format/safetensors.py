@@ -11,12 +11,12 @@ Source: github.com/huggingface/safetensors (README.md, safetensors/src/tensor.rs
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ckpt_tools.errors import CorruptError
+from ckpt_tools.format import json_text
 from ckpt_tools.format.dtypes import BY_NAME
 
 # The key of the header that is no tensor.
@@ -36,7 +36,7 @@ DTYPES = {
 
 
 @dataclass(frozen=True)
-class Row:
+class StoredTensor:
     """A tensor: ``dtype`` is TensorFlow's name, ``opaque`` for types that it does not have; places in the data."""
 
     name: str
@@ -46,7 +46,7 @@ class Row:
     end: int
 
 
-def decode_header(data: bytes) -> dict[str, Row]:
+def decode_header(data: bytes) -> dict[str, StoredTensor]:
     """The tensors of a header, by name, sorted.
 
     Raises CorruptError when it breaks a rule of the format. Whether the data is there is not looked at.
@@ -54,8 +54,8 @@ def decode_header(data: bytes) -> dict[str, Row]:
     if not data.startswith(b"{"):
         raise CorruptError("the header of a safetensors file does not begin with {", offset=8)
     try:
-        document: Any = json.loads(data.decode(), object_pairs_hook=_without_twins)
-    except (ValueError, RecursionError) as error:
+        document: Any = json_text.parse(data.decode(), pairs=_without_twins)
+    except ValueError as error:
         raise CorruptError(f"the header is no JSON: {str(error)[:200]}", offset=8) from error
     metadata = document.pop(METADATA, {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
@@ -63,7 +63,7 @@ def decode_header(data: bytes) -> dict[str, Row]:
     return {name: _row(name, document[name]) for name in sorted(document)}
 
 
-def gaps(rows: Mapping[str, Row], size: int) -> str | None:
+def gaps(rows: Mapping[str, StoredTensor], size: int) -> str | None:
     """What is wrong with the places of the tensors in data of ``size`` bytes; None when they fill it."""
     at = 0
     for row in sorted(rows.values(), key=lambda row: (row.start, row.end)):
@@ -81,7 +81,7 @@ def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _row(name: str, described: object) -> Row:
+def _row(name: str, described: object) -> StoredTensor:
     try:
         name.encode()
     except UnicodeError as error:
@@ -105,7 +105,7 @@ def _row(name: str, described: object) -> Row:
                 raise CorruptError(f"is larger than anything: {shape}", key=name)
         if size != end - start:
             raise CorruptError(f"takes {end - start} bytes, where {dtype} {shape} has {size}", key=name)
-    return Row(name, known, tuple(shape), start, end)
+    return StoredTensor(name, known, tuple(shape), start, end)
 
 
 def _are_sizes(value: object) -> bool:

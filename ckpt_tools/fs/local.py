@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from ckpt_tools.errors import (
     BusyError,
+    CkptError,
     CorruptError,
     NotFoundError,
     StorageError,
@@ -50,6 +51,14 @@ def translated(path: PathLike, action: str) -> Iterator[None]:
             hint = "free some space and run the same command again"
         message = f"cannot {action}: {error.strerror or error}"
         raise StorageError(message, path=path, hint=hint) from error
+
+
+def is_no_answer(error: CkptError) -> bool:
+    """Whether the system could not say what is there (EIO, ESTALE, too many files): neither "not there" nor "not
+    allowed", which stay as they are. Who decides something must not take it for either."""
+    answers = (FileNotFoundError, NotADirectoryError, PermissionError)
+    cause = error.__cause__
+    return isinstance(error, StorageError) and isinstance(cause, OSError) and not isinstance(cause, answers)
 
 
 # --------------------------------------------------------------------------------------- names that are held

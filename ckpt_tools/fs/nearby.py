@@ -14,14 +14,14 @@ _MOST_NAMES = 2_000
 _SURE = 0.95
 
 
-def nearby(path: str | os.PathLike[str]) -> list[str]:
+def names_near(path: str | os.PathLike[str]) -> list[str]:
     """Paths of this machine that are there and are called nearly so, the nearest first; none of a URL."""
     path = os.fspath(path)
     if paths.is_url(path) or not path:
         return []
     parts: list[str] = []
     here = os.path.normpath(path)
-    while here and not os.path.isdir(here):
+    while here and not os.path.isdir(here):  # noqa: TID251 - only shown
         here, part = os.path.split(here)
         parts.insert(0, part)
         if not part:
@@ -38,10 +38,11 @@ def nearby(path: str | os.PathLike[str]) -> list[str]:
     if likely and SequenceMatcher(None, parts[0], likely[0]).ratio() >= _SURE:
         likely = likely[:1]
     found = [os.path.join(here, name, *parts[1:]) for name in likely]
-    return [each for each in found if os.path.lexists(each) or os.path.isfile(index_name(each))]
+    shown = (each for each in found if any(map(os.path.lexists, (each, index_name(each)))))  # noqa: TID251 - only shown
+    return list(shown)
 
 
 def did_you_mean(path: str | os.PathLike[str]) -> str | None:
     """The question that shows them; None when there are none."""
-    found = nearby(path)
+    found = names_near(path)
     return f"did you mean {' or '.join(map(shlex.quote, found))}?" if found else None

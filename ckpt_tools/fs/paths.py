@@ -98,7 +98,7 @@ def has_file(path: PathLike) -> bool:
 
 def is_link(path: PathLike) -> bool:
     """Whether it is a symbolic link; a URL has none."""
-    return not is_url(path) and os.path.islink(path)
+    return not is_url(path) and local.is_link(path)
 
 
 def fingerprint(path: PathLike) -> Fingerprint:
@@ -111,14 +111,14 @@ def fingerprint(path: PathLike) -> Fingerprint:
     return found.fingerprint
 
 
-def identity(directory: PathLike) -> Hashable:
-    """The same for two paths of one directory; None when there is none. A URL has no links, and is its own.
+def identity(path: PathLike) -> Hashable:
+    """The same for two paths of one directory or file; None when there is none. A URL has no links, and is its own.
 
     Raises StorageError when the system does not say.
     """
-    if is_url(directory):
-        return normal(directory)
-    status = local.look(directory, follow=True)
+    if is_url(path):
+        return normal(path)
+    status = local.look(path, follow=True)
     return None if status is None else (status.st_dev, status.st_ino)
 
 
@@ -137,9 +137,14 @@ def open_file(path: PathLike) -> File:
 def read_file(path: PathLike, *, limit: int) -> bytes:
     """The whole file; UnsafeError when it is larger than ``limit`` bytes."""
     with open_file(path) as file:
-        if file.size > limit:
-            raise UnsafeError(f"{file.size} bytes are more than the limit of {limit}", path=path)
-        return file.read(0, file.size)
+        return read_all(file, limit=limit)
+
+
+def read_all(file: File, *, limit: int) -> bytes:
+    """The same of an open file."""
+    if file.size > limit:
+        raise UnsafeError(f"{file.size} bytes are more than the limit of {limit}", path=file.path)
+    return file.read(0, file.size)
 
 
 def read_many(files: Sequence[tuple[str, int]], at_once: int) -> Iterator[bytes | CkptError]:

@@ -19,7 +19,7 @@ from ckpt_tools.guard.pins import Pins, is_whole
 from ckpt_tools.guard.report import findings
 from ckpt_tools.guard.restoring import Restored, restore
 from ckpt_tools.guard.running import Ended, Options, run
-from ckpt_tools.guard.status import Status, status
+from ckpt_tools.guard.status import Status, read_status
 from ckpt_tools.runs.pins import Pin, pins_directory
 
 __all__ = [
@@ -32,7 +32,7 @@ __all__ = [
     "findings",
     "is_whole",
     "pins_directory",
+    "read_status",
     "restore",
     "run",
-    "status",
 ]

@@ -7,7 +7,6 @@ best), or that the run's logs tell of this very file; else there is none, and no
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import os
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ckpt_tools.errors import CkptError
+from ckpt_tools.format import json_text
 from ckpt_tools.fs import local
 from ckpt_tools.guard.metric import Identity
 from ckpt_tools.guard.saves import Save
@@ -117,8 +117,8 @@ def _of_any(save: Save, place: str, checkpoint: Checkpoint, identity: Identity |
 def _stored_identity(text: str | None, identity: Identity | None) -> Identity:
     """The metric that a stored meaning names; where it names none, that of the run."""
     said: Any = None
-    with contextlib.suppress(ValueError, RecursionError):
-        said = json.loads(text or "null")
+    with contextlib.suppress(ValueError):
+        said = json_text.parse(text or "null")
     name, mode = (said.get("name"), said.get("mode")) if isinstance(said, dict) else (None, None)
     if not isinstance(name, str) or not name:
         name = identity.name if identity else BEST_METRIC

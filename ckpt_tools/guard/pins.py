@@ -24,6 +24,7 @@ from typing import Any
 from ckpt_tools import transactions
 from ckpt_tools.analysis.verification import verify
 from ckpt_tools.errors import CkptError, CorruptError, StorageError, UnsafeError, UnsupportedError, UsageError
+from ckpt_tools.format import json_text
 from ckpt_tools.format.filenames import STATE_FILE, meta_name, temporary_of
 from ckpt_tools.format.object_graph import VALUE_SUFFIX
 from ckpt_tools.format.state import encode_state
@@ -105,7 +106,7 @@ class Pins:
         found = []
         for line in text.split("\n"):
             with contextlib.suppress(ValueError):
-                event = json.loads(line)
+                event = json_text.parse(line)
                 if isinstance(event, dict):
                     found.append(event)
         return found
@@ -246,10 +247,11 @@ class Pins:
     def _take_graph(self, held: Pin) -> None:
         """Copy the graph that TensorFlow 1 writes behind a checkpoint, for those who restore by it."""
         graph = os.path.join(self.run, meta_name(held.source))
-        if held.kind == "bundle" and os.path.isfile(graph) and not os.path.lexists(meta_name(held.path)):
-            with contextlib.suppress(CkptError):
-                durable.copy(graph, meta_name(held.path))
-                durable.sync_file(meta_name(held.path))
+        copy = meta_name(held.path)
+        with contextlib.suppress(CkptError):
+            if held.kind == "bundle" and local.is_file(graph, follow=True) and not local.is_there(copy):
+                durable.copy(graph, copy)
+                durable.sync_file(copy)
 
     def drop(self, pins: Iterable[Pin]) -> None:
         """Remove pins or what is held; killed half-way, the next `open` ends it."""

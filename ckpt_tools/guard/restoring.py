@@ -69,7 +69,7 @@ def restore(run: str, *, number: int | None = None, to: str | None = None, dry_r
         and what `transactions.apply` and `transactions.replace_file` raise.
     """
     pins = Pins(run)
-    if not os.path.isdir(pins.directory):
+    if not local.is_directory(pins.directory, follow=True):
         raise NotFoundError("no pins: this run was never guarded", path=run)
     pin = _chosen(pins, run, number)
     if pin.kind not in ("bundle", "keras") or (pin.kind == "keras" and not pin.name.endswith(KERAS_ENDINGS)):
@@ -178,7 +178,7 @@ def _put_back(pin: Pin, target: str) -> str:
 def _named_last(directory: str, name: str) -> Tidying | None:
     """The ``checkpoint`` file that names a bundle as the newest; None where it does, or where the run has none: a
     trainer that needs none would not look at it."""
-    if not os.path.isdir(directory):
+    if not local.is_directory(directory, follow=True):
         return None
     path = os.path.join(directory, STATE_FILE)
     there = local.is_file(path, follow=True)

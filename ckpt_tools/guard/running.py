@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ckpt_tools.errors import NotFoundError, StorageError, UsageError
+from ckpt_tools.fs import local
 from ckpt_tools.guard.frames import ENDED, STDERR, STDOUT, Frame
 from ckpt_tools.guard.keeper import Keeper
 from ckpt_tools.guard.matching import Order
@@ -60,7 +61,7 @@ class Options:
 
     def reader(self) -> MetricReader:
         """Raises UsageError when this is not what the pins of the run are by, or is no metric; or for no directory."""
-        if os.path.exists(self.run) and not os.path.isdir(self.run):
+        if local.is_there(self.run) and not local.is_directory(self.run, follow=True):
             directory = os.path.dirname(self.run) or os.curdir
             raise UsageError("a file: a run is the directory where it lies", path=self.run, hint=f"pass {directory}")
         return MetricReader(self.metric, self.mode, self.pattern, Pins(self.run).identity())

@@ -290,7 +290,12 @@ class Watch:
 
     def _is_saved_model(self, folder: str) -> bool:
         known = self._folders.get(folder)
-        return "saved_model.pb" in known.names if known else os.path.exists(os.path.join(folder, "saved_model.pb"))
+        if known:
+            return "saved_model.pb" in known.names
+        try:
+            return local.is_there(os.path.join(folder, "saved_model.pb"))
+        except CkptError:
+            return False  # the next look sees it
 
     def _saved_model(self, folder: str) -> Iterator[Save]:
         names = []

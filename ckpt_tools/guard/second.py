@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ckpt_tools.errors import EXIT_BUG, CkptError, CorruptError
+from ckpt_tools.format import json_text
 from ckpt_tools.guard.frames import ENDED, SOURCES, Decoder, Frame, Lines, encode
 from ckpt_tools.guard.keeper import Keeper
 from ckpt_tools.guard.pump import Pump, Stream
@@ -112,7 +113,7 @@ class KeeperProcess:
         with contextlib.suppress(OSError):
             os.waitpid(self._pid, os.WNOHANG if time.monotonic() >= deadline else 0)
         with contextlib.suppress(ValueError):
-            said = json.loads(self._answer.decode("utf-8", "replace") or "null")
+            said = json_text.parse(self._answer.decode("utf-8", "replace") or "null")
             if isinstance(said, dict):
                 return said
         return {

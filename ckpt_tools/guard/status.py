@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ckpt_tools.errors import NotFoundError
+from ckpt_tools.fs import local
 from ckpt_tools.guard.keeper import Keeper
 from ckpt_tools.guard.metric import Identity, MetricReader
 from ckpt_tools.guard.pins import Pins, is_of, is_whole
@@ -56,13 +57,13 @@ class Status:
         }
 
 
-def status(run: str) -> Status:
+def read_status(run: str) -> Status:
     """What is pinned; what a guard that was killed left undone is finished first, unless another one is at work.
 
     Raises NotFoundError when this run was never guarded.
     """
     pins = Pins(run)
-    if not os.path.isdir(pins.directory):
+    if not local.is_directory(pins.directory, follow=True):
         raise NotFoundError(
             "no pins: this run was never guarded", path=run, hint=f"ckpt guard {shlex.quote(run)} -- python train.py"
         )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from ckpt_tools.errors import CorruptError, NotFoundError
+from ckpt_tools.format import json_text
 from ckpt_tools.lineages.scalars import as_step, is_number, read_number
 from ckpt_tools.readers.base import Checkpoint
 
@@ -54,19 +55,29 @@ class BestMetric:
 class Lineage:
     """Who wrote a checkpoint, with which hyper-parameters, and where each canonical tensor is stored.
 
+    A producer of several kinds of models adds what tells them apart in a class of its own.
+
     ``hyper`` maps names of hyper-parameters to values (None: the checkpoint does not tell), ``sources`` the same
     names to where each came from, in words. ``step`` is the number of Adam's updates, None when unknown.
     """
 
     id: str
     producer: str
-    variant: Literal["paper", "keras"]
-    model_type: str
     hyper: Mapping[str, Any]
     sources: Mapping[str, str]
     step: int | None
     tensors: Mapping[str, Source]
     best_metric: BestMetric
+
+    @property
+    def model(self) -> str:
+        """Which of its producer's models it is, in a word; empty where there is one only."""
+        return ""
+
+    @property
+    def sizes(self) -> str:
+        """The model in words, with what tells how large it is; empty where nothing does."""
+        return self.model
 
     def canonical(self) -> Iterable[str]:
         return self.tensors.keys()
@@ -79,6 +90,10 @@ class Lineage:
         arrays = [checkpoint.read(key) for key in source.keys]
         return source.convert(arrays) if source.convert else arrays[0]
 
+    def document(self, checkpoint: Checkpoint, name: str) -> dict[str, Any]:
+        """The JSON object that is stored under a canonical name. Raises NotFoundError, CorruptError for no object."""
+        return _document(self.read(checkpoint, name), checkpoint, name)
+
     def name_of(self, key: str) -> str | None:
         """The canonical name of a stored tensor, None when it has none."""
         for name, source in self.tensors.items():
@@ -90,19 +105,9 @@ class Lineage:
         return {
             "id": self.id,
             "producer": self.producer,
-            "variant": self.variant,
-            "model_type": self.model_type,
             **self.hyper,
             "sources": dict(self.sources),
         }
-
-
-def name_hyper(hyper: dict[str, Any], sources: dict[str, str], fields: Mapping[str, Any]) -> None:
-    """Fill in from the experiment's name what the shapes left open. Shapes win: names can be wrong."""
-    for key, value in fields.items():
-        if key != "model_type" and hyper.get(key) is None:
-            hyper[key] = value
-            sources[key] = "experiment name"
 
 
 def scalar(checkpoint: Checkpoint, key: str) -> int | float:
@@ -111,6 +116,21 @@ def scalar(checkpoint: Checkpoint, key: str) -> int | float:
     if info.shape != () or not is_number(info):
         raise CorruptError(f"should be a scalar number, not {info.dtype} {list(info.shape)}", key=key)
     return read_number(checkpoint, key)
+
+
+def read_document(checkpoint: Checkpoint, key: str) -> dict[str, Any]:
+    """The JSON object that a tensor holds. Raises CorruptError for what is none."""
+    return _document(checkpoint.read(key), checkpoint, key)
+
+
+def _document(stored: np.ndarray, checkpoint: Checkpoint, key: str) -> dict[str, Any]:
+    try:
+        value = json_text.parse(stored.item())
+    except (ValueError, TypeError, AttributeError) as error:  # more than one element, no text, no array
+        raise CorruptError("is not JSON", path=checkpoint.prefix, key=key) from error
+    if not isinstance(value, dict):
+        raise CorruptError("is not a JSON object", path=checkpoint.prefix, key=key)
+    return value
 
 
 def read_step(checkpoint: Checkpoint, key: str) -> int | None:

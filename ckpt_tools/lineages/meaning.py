@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
+from ckpt_tools.format import json_text
 from ckpt_tools.format.object_graph import VALUE_SUFFIX
 from ckpt_tools.format.strings import decode_strings
 from ckpt_tools.lineages.names import BEST_METRIC_MEANING
@@ -38,12 +38,12 @@ def describe(text: str | None, value: float) -> str | None:
     A trainer may have gone on and replaced the value: step and evidence are then of another one, and left out.
     """
     try:
-        said: Any = json.loads(text or "null")
-    except (ValueError, RecursionError):
+        said: Any = json_text.parse(text or "null")
+    except ValueError:
         return None
     if not isinstance(said, dict) or not any(said.get(field) is not None for field in FIELDS):
         return None
-    own = isinstance(said.get("value"), (int, float)) and is_close(float(said["value"]), value)
+    own = isinstance(said.get("value"), (int, float)) and is_close(said["value"], value)
     name, mode, unit = (_shown(said.get(field)) for field in ("name", "mode", "unit"))
     words = [name or "a metric without a name"]
     words += [f"{_shown(said['split'])} split"] if said.get("split") else []

@@ -122,7 +122,9 @@ _PARTS = _set_of(
 _STATISTICS = _set_of(
     "moving_mean moving_variance moving_var running_mean running_var renorm_mean renorm_stddev",
 )
-_OPTIMIZER_PART = re.compile(r"(?:.*_|^)optim(?:i[sz]er)?s?(?:_\d+|\d+)?(?:_weights)?|opt(?:_\d+)?", re.IGNORECASE)
+_OPTIMIZER_PART = re.compile(
+    r"(?:.*_|^)optim(?:i[sz]er)?s?(?:_\d+|\d+)?(?:_weights|_variables|_state)?|opt(?:_\d+|_state)?", re.IGNORECASE
+)
 _BETA_POWER = re.compile(r"beta_?[12]?_power(?:_\d+)?")
 _LOSS_SCALE = re.compile(r"(?:current_|dynamic_|fp16_)?loss_scale(?:r|_factor)?|(?:num_)?good_steps|dynamic_counter")
 _NUMBERED = re.compile(r"_\d+$")
@@ -488,7 +490,9 @@ class _Teller:
             return "optimizer"
         if scalar and len(parts) > 1 and any(optimizer_named(part) for part in parts[:-1][-_MOST_SCOPES:]):
             return "optimizer"
-        if {"keras_api", "metrics", "compile_metrics"} & set(parts[:-1]) or (scalar and "losses_avg" in parts):
+        if {"keras_api", "metrics", "compile_metrics", "metrics_variables"} & set(parts[:-1]) or (
+            scalar and "losses_avg" in parts
+        ):
             return "state"
         if info.shape == () and self._is_state(key, leaves):
             return "state"

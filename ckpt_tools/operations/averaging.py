@@ -8,25 +8,31 @@ measured of other weights. What no training changes (vocabularies, numbers that 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ckpt_tools.analysis.pairing import pair
 from ckpt_tools.errors import MismatchError, UsageError
 from ckpt_tools.findings import Finding
+from ckpt_tools.fs import durable
 from ckpt_tools.lineages.names import SAVE_COUNTER
 from ckpt_tools.lineages.naming import Named, by_canonical_name
 from ckpt_tools.lineages.tensor_names import Role, Roles, tell_roles
+from ckpt_tools.operations.comparing import ByProgram, ByUsers, Comparison, WithValues, compare
+from ckpt_tools.operations.evaluators import OnProgress
 from ckpt_tools.operations.weight_files import (
     bundle_target,
     make_bundle,
     plan_bundle,
+    require_new_file,
     require_writable_format,
     write_keras,
 )
 from ckpt_tools.readers import Bundle, Checkpoint, open_checkpoint
-from ckpt_tools.runs.experiments import resolve
+from ckpt_tools.runs.opening import open_meant
 from ckpt_tools.transactions import Plan, Value
 
 if TYPE_CHECKING:
@@ -35,14 +41,14 @@ if TYPE_CHECKING:
 REASON = "average"
 _FLOATS = ("float16", "bfloat16", "float32", "float64")
 _COMPLEX = ("complex64", "complex128")
-# TensorFlow's Checkpoint makes it when it restores, and asks for it.
 
 
 @dataclass(frozen=True)
 class Averaged:
     """The answer of ``ckpt average``: keys of the first checkpoint, by what was done with them.
 
-    ``kept`` are those that are the same in all, or counters of the saver, taken from the last.
+    ``kept`` are those that are the same in all, or counters of the saver, taken from the last. ``comparison`` is what
+    was measured of it, where it was to be written only when it is better.
     """
 
     sources: tuple[str, ...]
@@ -52,6 +58,7 @@ class Averaged:
     dropped: tuple[str, ...]
     plan: Plan | None = None
     written: bool = False
+    comparison: Comparison | None = None
     findings: tuple[Finding, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -63,69 +70,123 @@ class Averaged:
             "dropped": list(self.dropped),
             "written": self.written,
             "plan": self.plan.to_json() if self.plan else None,
+            "comparison": self.comparison.to_json() if self.comparison else None,
             "findings": [finding.to_json() for finding in self.findings],
         }
 
 
-def average(paths: Sequence[str], out: str, *, dry_run: bool = False) -> Averaged:
+def average(
+    paths: Sequence[str],
+    out: str,
+    *,
+    dry_run: bool = False,
+    how: ByProgram | ByUsers | None = None,
+    metric: str = "metric",
+    progress: OnProgress | None = None,
+) -> Averaged:
     """Write the mean of some checkpoints, in the format of the first, to ``out``.
 
     Which tensor of one is which of another, `pairing` tells; each of the first must be in all the others, with its type
-    and shape.
+    and shape. With ``how`` it is measured, as each of them is, and written only when it is better than all, by more
+    than noise; ``metric`` is how what is measured is called. With ``dry_run`` nothing is measured.
 
     Raises:
         UsageError: fewer than two checkpoints, or the output is there already.
         MismatchError: they are not checkpoints of one model; the message names the first tensor that shows it.
         UnsupportedError: a format that is not written.
-        and what `open_checkpoint` and reading raise; nothing is written then.
+        and what `open_checkpoint`, reading and `comparing.compare` raise; nothing is written then.
     """
     if len(paths) < 2:
         raise UsageError("an average is of two checkpoints or more")
     with contextlib.ExitStack() as stack:
-        opened = [stack.enter_context(open_checkpoint(resolve(path))) for path in paths]
+        opened = [stack.enter_context(open_meant(path)) for path in paths]
         first = opened[0]
         if len({checkpoint.prefix for checkpoint in opened}) < len(opened):
             raise UsageError("one checkpoint is named twice: it would count twice")
         require_writable_format(first)
-        roles = tell_roles(first.tensors, first.graph)
-        chosen = {key: _kind(key, roles.roles[key], first.tensors[key].dtype, roles) for key in first.tensors}
-        rows = _aligned(opened, [key for key, kind in chosen.items() if kind != "drop"])
-        values: dict[str, np.ndarray] = {}
-        odd: list[str] = []
-        for key, tensors in rows.items():
-            if chosen[key] == "mean":
-                values[key] = _mean(tensors, odd, key)
-            elif chosen[key] == "last":
-                values[key] = tensors[-1].read()
-            else:
-                _require_same(tensors, opened)
-        found = Averaged(
-            tuple(checkpoint.prefix for checkpoint in opened),
-            out,
-            tuple(key for key, kind in chosen.items() if kind == "mean"),
-            tuple(key for key, kind in chosen.items() if kind in ("same", "last")),
-            tuple(key for key, kind in chosen.items() if kind == "drop"),
-            findings=tuple(_not_finite(first.prefix, key) for key in odd),
-        )
-        if not found.averaged:
-            raise UsageError("holds no weights to average", path=first.prefix)
+        target = bundle_target(out, first.prefix) if isinstance(first, Bundle) else out
         if not isinstance(first, Bundle):
-            if not dry_run:
-                write_keras(first, out, [*found.averaged, *found.kept], values)
-            return _done(found, written=not dry_run)
-        target = bundle_target(out, first.prefix)
-        plan = plan_bundle(
-            first,
-            [key for key in found.kept if key not in values],
-            {key: _value(first, key, value) for key, value in values.items()},
-            found.dropped,
-            reason=REASON,
-            evidence={"of": list(found.sources)},
-            target=target,
-        )
-    if not dry_run:
+            require_new_file(first, out)
+        found, values = _averaged(opened, target)
+        comparison = None
+        if how is not None and not dry_run:
+            comparison = _compared(opened, found, values, how, metric, progress)
+            if not comparison.better:
+                message = f"not better than each of them by more than noise, so not written: {comparison.sentence}"
+                finding = Finding("not-better", "error", message, comparison.best.prefix)
+                return _done(found, comparison=comparison, findings=(*found.findings, finding))
+        evidence = {"measured": comparison.to_json()} if comparison else {}
+        plan = _planned(first, found, values, target, evidence) if isinstance(first, Bundle) else None
+        if not dry_run and plan is None:
+            write_keras(first, out, [*found.averaged, *found.kept], values)
+    if not dry_run and plan is not None:
         make_bundle(plan)
-    return _done(found, plan=plan, output=target, written=not dry_run)
+    return _done(found, plan=plan, comparison=comparison, written=not dry_run)
+
+
+def _averaged(opened: Sequence[Checkpoint], target: str) -> tuple[Averaged, dict[str, np.ndarray]]:
+    """What becomes of each tensor of the first, and the values of those that are not copied."""
+    first = opened[0]
+    roles = tell_roles(first.tensors, first.graph)
+    chosen = {key: _kind(key, roles.roles[key], first.tensors[key].dtype, roles) for key in first.tensors}
+    rows = _aligned(opened, [key for key, kind in chosen.items() if kind != "drop"])
+    values: dict[str, np.ndarray] = {}
+    odd: list[str] = []
+    for key, tensors in rows.items():
+        if chosen[key] == "mean":
+            values[key] = _mean(tensors, odd, key)
+        elif chosen[key] == "last":
+            values[key] = tensors[-1].read()
+        else:
+            _require_same(tensors, opened)
+    found = Averaged(
+        tuple(checkpoint.prefix for checkpoint in opened),
+        target,
+        tuple(key for key, kind in chosen.items() if kind == "mean"),
+        tuple(key for key, kind in chosen.items() if kind in ("same", "last")),
+        tuple(key for key, kind in chosen.items() if kind == "drop"),
+        findings=tuple(_not_finite(first.prefix, key) for key in odd),
+    )
+    if not found.averaged:
+        raise UsageError("holds no weights to average", path=first.prefix)
+    return found, values
+
+
+def _planned(
+    first: Bundle, found: Averaged, values: Mapping[str, np.ndarray], target: str, evidence: Mapping[str, Any]
+) -> Plan:
+    return plan_bundle(
+        first,
+        [key for key in found.kept if key not in values],
+        {key: _value(first, key, value) for key, value in values.items()},
+        found.dropped,
+        reason=REASON,
+        evidence={"of": list(found.sources), **evidence},
+        target=target,
+    )
+
+
+def _compared(
+    opened: Sequence[Checkpoint],
+    found: Averaged,
+    values: Mapping[str, np.ndarray],
+    how: ByProgram | ByUsers,
+    metric: str,
+    progress: OnProgress | None,
+) -> Comparison:
+    """Measure the mean, in a directory that is gone afterwards, and what it is of."""
+    first = opened[0]
+    if isinstance(how, ByUsers):
+        return compare(WithValues.of(first, values), opened, how, metric, progress)
+    with tempfile.TemporaryDirectory(prefix="ckpt-average-") as directory:
+        draft = os.path.join(directory, "mean", os.path.basename(found.output))
+        if isinstance(first, Bundle):
+            make_bundle(_planned(first, found, values, draft, {}))
+        else:
+            durable.make_directory(os.path.dirname(draft))
+            write_keras(first, draft, [*found.averaged, *found.kept], values)
+        with open_checkpoint(draft) as mean:
+            return compare(mean, opened, how, metric, progress)
 
 
 def _done(found: Averaged, **more: Any) -> Averaged:

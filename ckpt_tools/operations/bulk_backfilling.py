@@ -18,16 +18,16 @@ from ckpt_tools.lineages.tensor_names import bare, tell_roles
 from ckpt_tools.lineages.unknown import best_of
 from ckpt_tools.operations.backfilling import Options, Outcome, backfill, failed
 from ckpt_tools.operations.workers import OnProgress, Report, Workers
-from ckpt_tools.readers import open_checkpoint
 from ckpt_tools.runs.discovery import Discovery, Run
-from ckpt_tools.runs.experiments import Experiment, resolve
+from ckpt_tools.runs.experiments import Experiment
+from ckpt_tools.runs.opening import open_meant
 from ckpt_tools.runs.sharding import WHOLE, Shard
 
 Status = Literal["written", "would-write", "had-it", "skipped", "failed"]
 
 
 @dataclass(frozen=True)
-class Row:
+class BulkRow:
     """One run: ``had-it`` was left alone, ``skipped`` is nothing that a best metric could be put into."""
 
     status: Status
@@ -43,7 +43,7 @@ class Summary:
     """What came of all, by path."""
 
     root: str
-    rows: tuple[Row, ...]
+    rows: tuple[BulkRow, ...]
     findings: tuple[Finding, ...]
 
     @property
@@ -67,7 +67,7 @@ class Listener:
     def works(self, number: int, done: int, total: int) -> None:
         """So much of one run is done. Called from another thread."""
 
-    def ends(self, number: int, row: Row) -> None:
+    def ends(self, number: int, row: BulkRow) -> None:
         """One run is finished, or failed."""
 
 
@@ -87,7 +87,6 @@ def backfill_all(
     # The workers of a cluster have another working directory.
     found = [run for run in discovery.runs() if _is_target(run, options)]
     targets = [run for run in found if shard.holds(paths.relative(run.path, root))]
-    given = {os.path.abspath(_path(run)): _path(run) for run in targets}
     runs = [replace(run, path=os.path.abspath(_path(run))) for run in targets]
     rows = {run.path: settled for run in runs if (settled := _settled(run, options)) is not None}
     # The largest first, so that the last one to finish is a small one.
@@ -97,11 +96,11 @@ def backfill_all(
     for done in workers.run(partial(_work, options=options), waiting, progress):
         path = waiting[done.number]
         if done.result is not None:
-            rows[path] = Row("written" if done.result.written else _unwritten(options), done.result)
+            rows[path] = BulkRow("written" if done.result.written else _unwritten(options), done.result)
         else:
-            rows[path] = Row("failed", failed(path, done.error or CkptError("nothing came back")))
+            rows[path] = BulkRow("failed", failed(path, done.error or CkptError("nothing came back")))
         listener.ends(done.number, rows[path])
-    ordered = tuple(_as_given(rows[path], path, given[path]) for path in sorted(rows))
+    ordered = tuple(_as_given(rows[path], root) for path in sorted(rows))
     findings = [Finding(e.id, "warning", e.message, e.path, fix=e.hint) for e in discovery.problems]
     for row in ordered:
         findings += row.outcome.findings
@@ -116,18 +115,19 @@ def _path(run: Run) -> str:
     return run.prefix if run.kind == "declared" and run.prefix is not None else run.path
 
 
-def _as_given(row: Row, path: str, given: str) -> Row:
-    """The row with the paths as they were told: relative ones stay relative."""
+def _as_given(row: BulkRow, root: str) -> BulkRow:
+    """The row with its paths as they were told: relative ones stay relative."""
+    top = os.path.join(os.path.abspath(root), "")
 
-    def shown(text: str | None) -> str | None:
-        return text if text is None or not text.startswith(path) else given + text[len(path) :]
+    def shown(path: str | None) -> str | None:
+        return path if path is None or not path.startswith(top) else os.path.join(root, path.removeprefix(top))
 
     done = row.outcome
     if done.error is not None:
         done.error.path = shown(done.error.path)
     findings = tuple(replace(finding, path=shown(finding.path)) for finding in done.findings)
-    backup, prefix = shown(done.backup), shown(done.prefix)
-    outcome = replace(done, path=given, prefix=prefix, backup=backup, findings=findings)
+    path = shown(done.path) or done.path
+    outcome = replace(done, path=path, prefix=shown(done.prefix), backup=shown(done.backup), findings=findings)
     return replace(row, outcome=outcome)
 
 
@@ -148,27 +148,29 @@ def _is_target(run: Run, options: Options) -> bool:
     return run.kind in ("experiment", "declared") or (run.kind in kinds and Experiment.containing(run.path) is None)
 
 
-def _settled(run: Run, options: Options) -> Row | None:
+def _settled(run: Run, options: Options) -> BulkRow | None:
     """The row of a run that needs no work; None for one that does."""
     if run.problem is not None:
-        empty = not os.path.isdir(run.path) or not run.nbytes
-        return Row("skipped" if empty else "failed", failed(run.path, run.problem))
+        empty = not paths.is_directory(run.path) or not run.nbytes
+        return BulkRow("skipped" if empty else "failed", failed(run.path, run.problem))
     try:
-        with open_checkpoint(resolve(run.path)) as checkpoint:
+        with open_meant(run.path) as checkpoint:
             lineage = identify(checkpoint)
             told = (
                 None if lineage is not None else best_of(checkpoint, tell_roles(checkpoint.tensors, checkpoint.graph))
             )
         if told is not None:
             if not (options.from_logs or options.evaluation):
-                return Row("skipped", Outcome(run.path, "not a checkpoint of a known trainer: left alone", run.prefix))
+                return BulkRow(
+                    "skipped", Outcome(run.path, "not a checkpoint of a known trainer: left alone", run.prefix)
+                )
             if told.status == "present" and not options.force:
                 sentence = f"has {bare(told.key or BEST_METRIC)} {told.value:.6g} already: left alone"
-                return Row("had-it", Outcome(run.path, sentence, run.prefix, value=told.value))
+                return BulkRow("had-it", Outcome(run.path, sentence, run.prefix, value=told.value))
             return None
         assert lineage is not None
         if lineage.best_metric.status == "present" and not options.force:
-            return Row("had-it", backfill(run.path, options))
+            return BulkRow("had-it", backfill(run.path, options))
     except CkptError as error:
-        return Row("failed", failed(run.path, error))
+        return BulkRow("failed", failed(run.path, error))
     return None

@@ -268,7 +268,7 @@ def _called(checkpoint: Checkpoint, evaluation: CommandEvaluation) -> float:
     number = getattr(value, "value", value)
     try:
         return _finite(float(number))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise MismatchError(f"{name} returned {number!r}, which is no number: nothing written") from error
 
 

@@ -108,7 +108,9 @@ def find_user_evaluator(lineage: Lineage) -> UserEvaluator:
     """The evaluator of a lineage, if it measures user by user. Raises UnsupportedError when there is none."""
     found = find_evaluator(lineage)
     if not isinstance(found, UserEvaluator):
-        raise UnsupportedError(f"what evaluates {lineage.model_type} of {lineage.id} does not tell each user's value")
+        raise UnsupportedError(
+            f"what evaluates {lineage.model or 'a model'} of {lineage.id} does not tell each user's value"
+        )
     return found
 
 
@@ -125,6 +127,6 @@ def find_evaluator(lineage: Lineage) -> Evaluator:
             return evaluator
     tried = f"; could not be loaded: {', '.join(failures)}" if failures else ""
     raise UnsupportedError(
-        f"nothing installed can evaluate {lineage.model_type} of {lineage.id}{tried}",
+        f"nothing installed can evaluate {lineage.model or 'a model'} of {lineage.id}{tried}",
         hint="pip install 'ckpt-tools[trainer]', or give the value yourself with --value",
     )

@@ -10,26 +10,33 @@ Sources: github.com/huggingface/safetensors (README.md), numpy.lib.format, keras
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import IO, Any, Literal
+from functools import partial
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 from ckpt_tools.analysis.stability import steady
 from ckpt_tools.errors import MismatchError, NotFoundError, UsageError
 from ckpt_tools.findings import Finding
+from ckpt_tools.format.dtypes import BY_NAME
 from ckpt_tools.format.safetensors import METADATA
-from ckpt_tools.fs import durable
+from ckpt_tools.fs import durable, local
 from ckpt_tools.lineages.naming import KERAS_FILES, Named, by_canonical_name, by_stored_name, with_slashes
 from ckpt_tools.operations.export_names import harmless
 from ckpt_tools.operations.export_writers import TOP_LEVEL, WRITERS, Content, Written, refusal, side_by_side
 from ckpt_tools.operations.keras_layout import Doubt, KerasModel
-from ckpt_tools.readers import Checkpoint, open_checkpoint
-from ckpt_tools.runs.experiments import resolve
+from ckpt_tools.readers import Checkpoint
+from ckpt_tools.runs.opening import open_meant
+
+if TYPE_CHECKING:
+    import numpy as np
 
 Names = Literal["canonical", "stored", "keras"]
+OnProgress = Callable[[int, int], None]
 
 _HDF5 = (".weights.h5", ".h5")
 _MOST_DOUBTS = 20
@@ -68,6 +75,7 @@ def export(
     names: Names | None = None,
     model: str | None = None,
     force: bool = False,
+    progress: OnProgress | None = None,
 ) -> Export:
     """Write the tensors of a checkpoint to a new file; its ending says in which format.
 
@@ -78,6 +86,7 @@ def export(
             by default keras for HDF5 of a checkpoint with an object graph, else canonical.
         model: which child of the checkpoint is the model, for names of Keras; found when it is the only one.
         force: replace a file that is there.
+        progress: told the bytes of values that were read, and those that there are.
 
     Raises:
         UsageError: another ending, names that the format does not have, or the file is there already.
@@ -87,25 +96,31 @@ def export(
     ending = next((ending for ending in WRITERS if output.endswith(ending)), None)
     if ending is None:
         raise UsageError(f"{output}: the name must end in {', '.join(WRITERS)}")
-    if os.path.lexists(output) and not force:
+    if local.is_there(output) and not force:
         raise UsageError("there is such a file already", path=output, hint="--force replaces it")
     if names == "keras" and ending not in _HDF5:
         raise UsageError("the names of Keras are for .weights.h5 and .h5")
     directory = os.path.dirname(output) or "."
-    if not os.path.isdir(directory):
+    if not local.is_directory(directory, follow=True):
         raise NotFoundError("no such directory", path=directory, hint=f"mkdir -p {shlex.quote(directory)}")
     with durable.created(output, replace=force) as file:
-        return _written(path, output, ending, names, model, file)
+        return _written(path, output, ending, names, model, file, progress)
 
 
 @steady
 def _written(
-    path: str | os.PathLike[str], output: str, ending: str, names: Names | None, model: str | None, file: IO[bytes]
+    path: str | os.PathLike[str],
+    output: str,
+    ending: str,
+    names: Names | None,
+    model: str | None,
+    file: IO[bytes],
+    progress: OnProgress | None,
 ) -> Export:
     """Write to a file that is open already; what an earlier try has written there is forgotten."""
     file.seek(0)
     file.truncate()
-    with open_checkpoint(resolve(path)) as checkpoint:
+    with open_meant(path) as checkpoint:
         chosen = names or _default_names(checkpoint, ending)
         if ending == ".h5" and chosen != "keras":
             raise UsageError(
@@ -124,9 +139,31 @@ def _written(
             named = {with_slashes(checkpoint, name): tensor for name, tensor in named.items()}
             content = Content(dict(sorted(named.items())), {})
         content = _within(content, ending, checkpoint.prefix, findings)
+        if progress is not None:
+            content = _followed(content, progress)
         written, refused = WRITERS[ending](file, content)
         findings += [_left_out(reason, checkpoint.prefix, key) for key, reason in refused]
         return Export(checkpoint.prefix, output, ending, tuple(written), tuple(findings), certain)
+
+
+def _followed(content: Content, progress: OnProgress) -> Content:
+    """The same, each of whose tensors tells when it was read. Of strings the bytes are not known before."""
+    sizes = {
+        name: math.prod(tensor.shape) * (BY_NAME[tensor.dtype].size if tensor.dtype in BY_NAME else 0)
+        for name, tensor in content.tensors.items()
+    }
+    total = sum(sizes.values())
+    done = 0
+
+    def reading(name: str, tensor: Named) -> np.ndarray:
+        nonlocal done
+        value = tensor.read()
+        done += sizes.pop(name, 0)  # once: some are read twice
+        progress(done, total)
+        return value
+
+    tensors = {name: replace(tensor, read=partial(reading, name, tensor)) for name, tensor in content.tensors.items()}
+    return replace(content, tensors=tensors)
 
 
 def _default_names(checkpoint: Checkpoint, ending: str) -> Names:

@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 from ckpt_tools.errors import CorruptError, MismatchError, UnsupportedError
 from ckpt_tools.fs import paths
-from ckpt_tools.lineages import Lineage, identify
 from ckpt_tools.lineages.comirec import trainer
+from ckpt_tools.lineages.comirec.lineage import ComiRecLineage
 from ckpt_tools.lineages.comirec.models import ITEM_BIAS, ITEM_EMBEDDING
 from ckpt_tools.lineages.names import BEST_METRIC, CONFIG, METRIC, moment_name
 from ckpt_tools.operations.weight_files import bundle_target, make_bundle, plan_bundle
-from ckpt_tools.readers import Bundle, open_checkpoint
-from ckpt_tools.runs.experiments import resolve
+from ckpt_tools.readers import Bundle
+from ckpt_tools.runs.opening import open_identified
 from ckpt_tools.transactions import Plan, Value
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ _STATE = "state/"
 
 
 @dataclass(frozen=True)
-class Rows:
+class MovedRows:
     """What became of the rows of items: ``kept`` have moved, ``added`` are new, ``gone`` have no item any more, and
     ``nameless`` are rows of the old table that the old map does not name."""
 
@@ -60,7 +60,7 @@ class Grown:
     output: str
     items_before: int
     items_after: int
-    rows: Rows
+    rows: MovedRows
     moved: tuple[str, ...]
     kept: tuple[str, ...]
     dropped: tuple[str, ...]
@@ -120,13 +120,11 @@ def grow(path: str, old_map: str, new_map: str, out: str, *, dry_run: bool = Fal
         and what `open_checkpoint`, reading and `ckpt_tools.transactions.apply` raise.
     """
     old, new = read_item_map(old_map), read_item_map(new_map)
-    prefix = resolve(path)
-    with open_checkpoint(prefix) as checkpoint:
-        lineage = identify(checkpoint)
-        if lineage is None or not isinstance(checkpoint, Bundle) or checkpoint.format == "saved-model":
-            message = "only tensor bundles of known ComiRec trainers can be moved to another catalogue"
-            raise UnsupportedError(message, path=prefix)
-        before = int(lineage.hyper["item_count"])
+    with open_identified(path, ComiRecLineage) as (checkpoint, lineage):
+        prefix = checkpoint.prefix
+        if not isinstance(checkpoint, Bundle) or checkpoint.format == "saved-model":
+            raise UnsupportedError("only tensor bundles can be moved to another catalogue", path=prefix)
+        before = lineage.item_count
         if max(old.values()) >= before:
             message = f"has the id {max(old.values())}, and the item table of the checkpoint only {before} rows"
             raise MismatchError(message, path=old_map)
@@ -145,7 +143,7 @@ def grow(path: str, old_map: str, new_map: str, out: str, *, dry_run: bool = Fal
             values |= state
             dropped -= state.keys()
         kept = [key for key in checkpoint.tensors if key not in dropped and key not in values]
-        rows = Rows(len(sources), len(new) - len(sources), len(old) - len(sources), before - 1 - len(old))
+        rows = MovedRows(len(sources), len(new) - len(sources), len(old) - len(sources), before - 1 - len(old))
         target = bundle_target(out, prefix)
         evidence = {"items": [before, after], "rows": vars(rows), "maps": [old_map, new_map]}
         plan = plan_bundle(checkpoint, kept, values, sorted(dropped), reason=REASON, evidence=evidence, target=target)
@@ -163,14 +161,14 @@ def _moves(old: Mapping[str, int], new: Mapping[str, int]) -> tuple[list[int], l
     return [old[name] for name in both], [new[name] for name in both]
 
 
-def _tables(lineage: Lineage) -> dict[str, str]:
+def _tables(lineage: ComiRecLineage) -> dict[str, str]:
     """The stored keys of what has a row for each item, with their canonical names."""
     slots = [moment_name(slot, name) for slot in "mv" for name in (ITEM_EMBEDDING, ITEM_BIAS)]
     names = [name for name in (ITEM_EMBEDDING, ITEM_BIAS, *slots) if name in lineage.tensors]
     return {lineage.tensors[name].keys[0]: name for name in names}
 
 
-def _start(lineage: Lineage, name: str, items: int) -> np.ndarray | None:
+def _start(lineage: ComiRecLineage, name: str, items: int) -> np.ndarray | None:
     """What a new run of so many items starts the table with; None for zeros.
 
     Source: `trainer.models.recommenders`, whose numbers these are: a function of the name and the run's seed.
@@ -196,17 +194,17 @@ def _moved(value: np.ndarray, start: np.ndarray | None, items: int, sources: lis
     return Value.of(value.dtype.name, table.shape, table.tobytes())
 
 
-def _is_measured(lineage: Lineage, key: str) -> bool:
+def _is_measured(lineage: ComiRecLineage, key: str) -> bool:
     """Whether a tensor tells what was measured on the old catalogue, or is of the old data."""
     name = lineage.name_of(key) or ""
     idle_or_data = name.startswith((f"{_STATE}idle/", f"{_STATE}data"))
     return key == lineage.best_metric.key or name == BEST_METRIC or idle_or_data
 
 
-def _state(bundle: Bundle, lineage: Lineage, items: int) -> dict[str, Value]:
+def _state(bundle: Bundle, lineage: ComiRecLineage, items: int) -> dict[str, Value]:
     """What the trainer keeps beside the variables, as of weights that nobody has measured yet."""
-    config = json.loads(lineage.read(bundle, f"{_STATE}config").item())
-    metric = json.loads(lineage.read(bundle, f"{_STATE}metric").item())
+    config = lineage.document(bundle, f"{_STATE}config")
+    metric = lineage.document(bundle, f"{_STATE}metric")
     step = struct.pack("<q", int(lineage.read(bundle, f"{_STATE}step")))
     values = {
         BEST_METRIC: Value.of("float32", (), struct.pack("<f", 0.0), "never set"),

@@ -19,14 +19,15 @@ from ckpt_tools import transactions
 from ckpt_tools.errors import NotFoundError, UnsupportedError, UsageError
 from ckpt_tools.format.bundle import OBJECT_GRAPH_KEY
 from ckpt_tools.format.object_graph import build_graph
-from ckpt_tools.lineages import Lineage, identify
 from ckpt_tools.lineages.base import UNKNOWN_STEP, float32
 from ckpt_tools.lineages.comirec import trainer
+from ckpt_tools.lineages.comirec.lineage import ComiRecLineage
 from ckpt_tools.lineages.comirec.models import required_variables
 from ckpt_tools.lineages.names import BEST_METRIC, CONFIG, LEARNING_RATE, METRIC, SAVE_COUNTER, STEP
-from ckpt_tools.readers import Bundle, open_checkpoint
+from ckpt_tools.readers import Bundle
 from ckpt_tools.runs.experiments import resolve
 from ckpt_tools.runs.ledger import ChangeEntry, RewriteEntry, backup_path
+from ckpt_tools.runs.opening import open_identified
 from ckpt_tools.transactions import Plan, Value
 
 REASON = "migrate"
@@ -44,7 +45,7 @@ class Migration:
 
     path: str
     plan: Plan
-    lineage: Lineage
+    lineage: ComiRecLineage
     mapped: dict[str, tuple[str, ...]]
     dropped: tuple[str, ...]
     called: dict[str, str] = field(default_factory=dict)
@@ -95,12 +96,11 @@ def plan_migration(path: str) -> Migration:
         NotFoundError: a variable that the trainer needs is not in the checkpoint.
         and what `open_checkpoint` and `Checkpoint.read` raise.
     """
-    prefix = resolve(path)
-    with open_checkpoint(prefix) as checkpoint:
-        lineage = identify(checkpoint)
-        if lineage is None or not isinstance(checkpoint, Bundle):
+    with open_identified(path, ComiRecLineage) as (checkpoint, lineage):
+        prefix = checkpoint.prefix
+        if not isinstance(checkpoint, Bundle):
             raise UnsupportedError(
-                "not a checkpoint of a known ComiRec trainer", path=prefix, hint=f"ckpt inspect {shlex.quote(prefix)}"
+                "only tensor bundles can be migrated", path=prefix, hint=f"ckpt inspect {shlex.quote(prefix)}"
             )
         if lineage.id == trainer.ID:
             raise UnsupportedError(
@@ -145,14 +145,14 @@ def plan_migration(path: str) -> Migration:
     return Migration(path, plan, lineage, mapped, dropped, called)
 
 
-def _called(checkpoint: Bundle, lineage: Lineage, keys: Iterable[str]) -> dict[str, str]:
+def _called(checkpoint: Bundle, lineage: ComiRecLineage, keys: Iterable[str]) -> dict[str, str]:
     """What the tensors with some keys are, where that is known and their keys do not say it."""
     full_names = checkpoint.graph.full_names if checkpoint.graph else {}
     names = {key: lineage.name_of(key) or full_names.get(key) for key in keys}
     return {key: name for key, name in names.items() if name and name != key.removesuffix(trainer.SUFFIX)}
 
 
-def _state(lineage: Lineage, prefix: str) -> dict[str, Value]:
+def _state(lineage: ComiRecLineage, prefix: str) -> dict[str, Value]:
     """What the trainer keeps and the old ones did not, as a resume from the old checkpoint would set it."""
     best = lineage.best_metric.value if lineage.best_metric.status == "present" else None
     step = UNKNOWN_STEP if lineage.step is None else lineage.step

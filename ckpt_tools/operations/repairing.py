@@ -186,7 +186,7 @@ def _survey(directory: str) -> _Survey:
     for part_name in names:
         part = bundle_part(part_name)
         if part is not None and part.shard is not None and part.count is not None:
-            with contextlib.suppress(CkptError):
+            with contextlib.suppress(NotFoundError):
                 path = os.path.join(directory, part_name)
                 if local.is_file(path, follow=True):
                     data.setdefault(part.prefix, {})[part.shard, part.count] = local.fingerprint(path).size

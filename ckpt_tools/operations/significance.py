@@ -11,10 +11,10 @@ from ckpt_tools.analysis.bootstrap import PairedDifference, paired_difference
 from ckpt_tools.analysis.shelf import Holding, survey
 from ckpt_tools.errors import CkptError, MismatchError, NotFoundError, UnsupportedError
 from ckpt_tools.findings import Finding
-from ckpt_tools.lineages import identify
+from ckpt_tools.lineages import Lineage
 from ckpt_tools.operations.evaluators import UserMeasurement, find_user_evaluator
-from ckpt_tools.readers import open_checkpoint
 from ckpt_tools.runs.experiments import Experiment, resolve
+from ckpt_tools.runs.opening import open_identified
 
 OnProgress = Callable[[int, int], None]
 
@@ -77,7 +77,7 @@ class Significance:
         }
 
 
-def significance(
+def compare_with_rivals(
     path: str, *, data_dir: str, split: str = "valid", top_n: int = 50, progress: OnProgress | None = None
 ) -> Significance:
     """Measure a checkpoint, and the others of its run, user by user, and compare them.
@@ -115,10 +115,7 @@ def significance(
 
 
 def _measured(prefix: str, data_dir: str, split: str, top_n: int) -> tuple[UserMeasurement, int | None]:
-    with open_checkpoint(prefix) as checkpoint:
-        lineage = identify(checkpoint)
-        if lineage is None:
-            raise UnsupportedError("not a checkpoint of a known producer", path=prefix)
+    with open_identified(prefix, Lineage) as (checkpoint, lineage):
         evaluator = find_user_evaluator(lineage)
         found = evaluator.measure_users(checkpoint, lineage, data_dir=data_dir, split=split, top_n=top_n)
         return found, lineage.step

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ckpt_tools import transactions
-from ckpt_tools.errors import UnsupportedError, UsageError
+from ckpt_tools.errors import UsageError
+from ckpt_tools.fs import local
 from ckpt_tools.lineages.tensor_names import Roles, tell_roles
 from ckpt_tools.operations.weight_files import (
     bundle_target,
     make_bundle,
     plan_bundle,
+    plan_keras,
     require_writable_format,
     write_keras,
 )
-from ckpt_tools.readers import Bundle, open_checkpoint
+from ckpt_tools.readers import Bundle, Checkpoint, open_checkpoint
 from ckpt_tools.runs.experiments import resolve
-from ckpt_tools.transactions import Plan
+from ckpt_tools.transactions import FilePlan, Plan
 
 REASON = "slim"
 
@@ -36,7 +39,7 @@ class Slimmed:
     kept_bytes: int
     dropped_bytes: int
     lacks: tuple[str, ...]
-    plan: Plan | None = None
+    plan: Plan | FilePlan | None = None
     written: bool = False
     backup: str | None = None
 
@@ -62,14 +65,16 @@ def slim(path: str, out: str | None, *, in_place: bool = False, dry_run: bool = 
 
     Raises:
         UsageError: neither an output nor in place, nothing to drop, or the output is there already.
-        UnsupportedError: a format that is not written; in place, a Keras file.
-        and what `open_checkpoint` and `rewrite.apply` raise.
+        UnsupportedError: a format that is not written.
+        and what `open_checkpoint`, `transactions.apply` and `transactions.replace_file` raise.
     """
     if (out is None) != in_place:
         raise UsageError("name a new checkpoint, or add --in-place; not both")
     prefix = resolve(path)
     if in_place and not dry_run:
         transactions.recover(prefix)
+    # A Keras file is compared with it before it is replaced.
+    source = local.fingerprint(prefix) if local.is_file(prefix, follow=True) else None
     with open_checkpoint(prefix) as checkpoint:
         require_writable_format(checkpoint)
         roles = tell_roles(checkpoint.tensors, checkpoint.graph)
@@ -88,18 +93,31 @@ def slim(path: str, out: str | None, *, in_place: bool = False, dry_run: bool = 
             sum(checkpoint.tensors[key].nbytes for key in dropped),
             tuple(_lacks(roles, dropped)),
         )
-        if not isinstance(checkpoint, Bundle):
-            if out is None:
-                hint = "name a new file instead"
-                raise UnsupportedError("a Keras file is not changed in place", path=checkpoint.prefix, hint=hint)
-            if not dry_run:
-                write_keras(checkpoint, out, kept)
-            return _done(found, written=not dry_run)
-        target = None if out is None else bundle_target(out, prefix)
         evidence = {"dropped": len(dropped), "bytes": found.dropped_bytes, "lacks": list(found.lacks)}
+        if not isinstance(checkpoint, Bundle):
+            return _of_keras(checkpoint, found, source, evidence, dry_run=dry_run)
+        target = None if out is None else bundle_target(out, prefix)
         plan = plan_bundle(checkpoint, kept, {}, dropped, reason=REASON, evidence=evidence, target=target)
     backup = None if dry_run else make_bundle(plan)
     return _done(found, plan=plan, output=target, written=not dry_run, backup=backup)
+
+
+def _of_keras(
+    checkpoint: Checkpoint,
+    found: Slimmed,
+    source: local.Fingerprint | None,
+    evidence: Mapping[str, Any],
+    *,
+    dry_run: bool,
+) -> Slimmed:
+    if found.output is not None:
+        if not dry_run:
+            write_keras(checkpoint, found.output, found.kept)
+        return _done(found, written=not dry_run)
+    assert source is not None
+    plan = plan_keras(checkpoint, found.kept, source, reason=REASON, evidence=evidence)
+    backup = None if dry_run else transactions.replace_file(plan).backup
+    return _done(found, plan=plan, written=not dry_run, backup=backup)
 
 
 def _done(found: Slimmed, **more: Any) -> Slimmed:

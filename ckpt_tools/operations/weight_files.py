@@ -1,7 +1,8 @@
 """New checkpoints of some of an old one's tensors: what `slim` and `average` have in common.
 
 A tensor bundle is planned and made as every change of one (`ckpt_tools.transactions`). A Keras file is copied object by
-object, attributes and all, without what is left out; of a ``.keras`` archive only the weights are another member.
+object, attributes and all, without what is left out; of a ``.keras`` archive only the weights are another member. In
+place that copy takes the file's name (`ckpt_tools.transactions.single_file`).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import io
 import os
 import zipfile
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from typing import IO, TYPE_CHECKING, Any
 
 from ckpt_tools import transactions
@@ -20,7 +22,7 @@ from ckpt_tools.format.object_graph import pruned
 from ckpt_tools.format.seekable import Seekable
 from ckpt_tools.fs import durable, local, paths
 from ckpt_tools.readers import Bundle, Checkpoint, open_checkpoint
-from ckpt_tools.transactions import Plan, Value
+from ckpt_tools.transactions import FilePlan, Plan, Value
 
 if TYPE_CHECKING:
     import h5py
@@ -50,7 +52,8 @@ def bundle_target(out: str, prefix: str) -> str:
 
     Raises UsageError when there is such a checkpoint already.
     """
-    target = os.path.join(out, os.path.basename(prefix)) if out.endswith(os.sep) or os.path.isdir(out) else out
+    inside = out.endswith(os.sep) or local.is_directory(out, follow=True)
+    target = os.path.join(out, os.path.basename(prefix)) if inside else out
     if local.is_there(index_name(target)):
         raise UsageError("there is such a checkpoint already", path=target, hint="name a new one")
     return target
@@ -91,6 +94,15 @@ def make_bundle(plan: Plan) -> str | None:
     return None
 
 
+def require_new_file(checkpoint: Checkpoint, out: str) -> None:
+    """Raises UsageError for a file that is there already, or whose name ends otherwise than that of a Keras file."""
+    ending = next(end for end in (".keras", ".weights.h5", "") if checkpoint.prefix.endswith(end))
+    if not out.endswith(ending or KERAS_ENDINGS):
+        raise UsageError(f"{out}: the name must end in {ending or '.h5'}, as that of the file it is made from")
+    if local.is_there(out):
+        raise UsageError("there is such a file already", path=out, hint="name a new one")
+
+
 def write_keras(
     checkpoint: Checkpoint, out: str, keep: Collection[str], values: Mapping[str, np.ndarray] | None = None
 ) -> None:
@@ -100,23 +112,46 @@ def write_keras(
     UsageError for a file that is there already, or a name with another ending.
     """
     given = values or {}
-    ending = next(end for end in (".keras", ".weights.h5", "") if checkpoint.prefix.endswith(end))
-    if not out.endswith(ending or KERAS_ENDINGS):
-        raise UsageError(f"{out}: the name must end in {ending or '.h5'}, as that of the file it is made from")
-    if local.is_there(out):
-        raise UsageError("there is such a file already", path=out, hint="name a new one")
+    require_new_file(checkpoint, out)
     try:
         with durable.created(out) as file:
-            if checkpoint.format == "keras-zip":
-                _write_archive(checkpoint.prefix, file, keep, given)
-            else:
-                with local.RandomAccessFile(checkpoint.prefix) as source:
-                    _copy_hdf5(_Stream(source), file, keep, given)
+            _copy(checkpoint.prefix, checkpoint.format, keep, given, file)
         with open_checkpoint(out) as written:
             _require_equal(checkpoint, written, keep, given)
     except CorruptError:
         durable.remove(out)
         raise
+
+
+def plan_keras(
+    checkpoint: Checkpoint,
+    keep: Collection[str],
+    source: local.Fingerprint,
+    *,
+    reason: str,
+    evidence: Mapping[str, Any],
+) -> FilePlan:
+    """Plan to put a copy of a Keras file without some of its tensors in its place.
+
+    ``source`` is the file as it was before it was opened.
+    """
+    path, keep = checkpoint.prefix, frozenset(keep)
+    write = partial(_copy, path, checkpoint.format, keep, {})
+    nbytes = sum(checkpoint.tensors[key].nbytes for key in keep)
+    return FilePlan(path, reason, evidence, (), source, write, partial(_check, path, keep), nbytes)
+
+
+def _copy(path: str, kind: str, keep: Collection[str], given: Mapping[str, np.ndarray], file: IO[bytes]) -> None:
+    if kind == "keras-zip":
+        _write_archive(path, file, keep, given)
+        return
+    with local.RandomAccessFile(path) as source:
+        _copy_hdf5(_Stream(source), file, keep, given)
+
+
+def _check(path: str, keep: Collection[str], new: str) -> None:
+    with open_checkpoint(path) as before, open_checkpoint(new) as after:
+        _require_equal(before, after, keep, {})
 
 
 def _require_equal(old: Checkpoint, new: Checkpoint, keep: Collection[str], given: Mapping[str, np.ndarray]) -> None:
@@ -147,7 +182,9 @@ def _write_archive(path: str, file: IO[bytes], keep: Collection[str], given: Map
                     weights = io.BytesIO()
                     _copy_hdf5(io.BytesIO(content), weights, keep, given)
                     content = weights.getvalue()
-                target.writestr(name, content)
+                info = zipfile.ZipInfo(name)
+                info.external_attr = 0o600 << 16
+                target.writestr(info, content)
     finally:
         archive.close()
 

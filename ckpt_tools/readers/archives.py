@@ -16,12 +16,12 @@ WEIGHTS = "model.weights.h5"
 WEIGHT_MAP = "model.weights.json"
 
 
-def zip_stranger(path: str) -> Kind | None:
+def zip_stranger(file: paths.File) -> Kind | None:
     """What a zip archive is that holds no Keras weights; None for a ``.keras`` file.
 
     Raises CorruptError when its list of members cannot be read.
     """
-    names = _names(path)
+    names = _names(file)
     if {WEIGHTS, WEIGHT_MAP} & names:
         return None
     if names and all(name.endswith(".npy") for name in names):
@@ -40,13 +40,11 @@ def zip_stranger(path: str) -> Kind | None:
     return Kind("zip", "a zip archive without Keras weights", UNPACK)
 
 
-def _names(path: str) -> set[str]:
+def _names(file: paths.File) -> set[str]:
     """The names of the members; a backslash, as Windows programs write it, counts as a slash."""
-    with paths.open_file(path) as file:
-        try:
-            with zipfile.ZipFile(Stream(file)) as archive:
-                return {info.filename.replace("\\", "/") for info in archive.infolist()}
-        except (zipfile.BadZipFile, ValueError, OSError, EOFError, struct.error, NotImplementedError) as error:
-            raise CorruptError(
-                f"damaged zip archive: {error}", path=path, hint="copy or download the file again"
-            ) from error
+    try:
+        with zipfile.ZipFile(Stream(file)) as archive:
+            return {info.filename.replace("\\", "/") for info in archive.infolist()}
+    except (zipfile.BadZipFile, ValueError, OSError, EOFError, struct.error, NotImplementedError) as error:
+        hint = "copy or download the file again"
+        raise CorruptError(f"damaged zip archive: {error}", path=file.path, hint=hint) from error

@@ -27,7 +27,7 @@ from ckpt_tools.fs import paths
 from ckpt_tools.readers.base import Progress, TensorInfo
 from ckpt_tools.readers.common import CHUNK, Reader, damage, error_context, shaped
 from ckpt_tools.readers.open_files import OpenFiles
-from ckpt_tools.readers.side_by_side import side_by_side
+from ckpt_tools.readers.side_by_side import in_threads
 from ckpt_tools.readers.signatures import sniff
 
 if TYPE_CHECKING:
@@ -53,19 +53,19 @@ class Part(NamedTuple):
 class Bundle(Reader):
     """A tensor bundle. The index is read and checked when opened; data only when asked for.
 
-    ``index`` is the file to read it from when the prefix's own is lost.
+    ``index`` is the file to read it from when the prefix's own is lost, ``file`` the open one where there is one.
 
     ``entries`` holds one entry for each tensor; of a partitioned variable it has no bytes of its own, they are
     those of its ``parts``; ``absent`` says how many of its elements are in none, as in a piece of a sharded save.
     """
 
-    def __init__(self, prefix: str, *, index: str | None = None) -> None:
+    def __init__(self, prefix: str, *, index: str | None = None, file: paths.File | None = None) -> None:
         self.prefix = prefix
         self.path = index or index_name(prefix)
         self._files = OpenFiles()
         self._shards: dict[int, paths.File] = {}
         with error_context(self.path):
-            with paths.open_file(self.path) as file:
+            with paths.open_file(self.path) if file is None else file as file:
                 if file.size > MAX_INDEX_BYTES:
                     raise UnsafeError(f"an index of {file.size} bytes is over the limit of {MAX_INDEX_BYTES}")
                 self.index_bytes = file.read(0, file.size)
@@ -278,7 +278,7 @@ class Bundle(Reader):
             for name in names:
                 yield from examine(name)
         else:
-            yield from side_by_side(self._batches(names), examine)
+            yield from in_threads(self._batches(names), examine)
 
     def _stored_bytes(self, name: str) -> int:
         return sum(entry.size for entry in self.stored(name))

@@ -10,11 +10,11 @@ Sources: keras/src/legacy/saving/legacy_h5_format.py, keras/src/saving/saving_li
 from __future__ import annotations
 
 import itertools
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from ckpt_tools.format import json_text
 from ckpt_tools.format.keras_classes import snake_case
 from ckpt_tools.readers.base import TensorInfo
 from ckpt_tools.readers.hdf5 import Listed
@@ -119,8 +119,8 @@ def _against_config(
     numbered: Mapping[str, set[int]],
 ) -> Iterator[str]:
     try:
-        document = json.loads(config)
-    except (ValueError, RecursionError) as error:
+        document = json_text.parse(config)
+    except ValueError as error:
         yield f"the configuration of the model is no JSON: {str(error)[:100]}"
         return
     known = {name.replace("\\", "/"): info for name, info in tensors.items()}

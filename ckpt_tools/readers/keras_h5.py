@@ -11,7 +11,6 @@ Source: keras/src/saving/saving_lib.py.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from ckpt_tools.errors import CkptError, CorruptError, NotFoundError, UnsafeError
 from ckpt_tools.findings import Finding
+from ckpt_tools.format import json_text
 from ckpt_tools.format.overlay import Patch
 from ckpt_tools.fs import paths, witness
 from ckpt_tools.readers.base import Progress, StoredBest, TensorInfo
@@ -151,25 +151,31 @@ class Hdf5Checkpoint(Reader):
         self._open.close()
 
 
-def open_h5(path: str) -> Hdf5Checkpoint:
-    """A single HDF5 file."""
-    return Hdf5Checkpoint(path, "keras-weights-h5", {path: lambda files: files.open(path)})
+def open_h5(path: str, file: paths.File) -> Hdf5Checkpoint:
+    """A single HDF5 file, which is open. Raises what `Hdf5File` raises."""
+    return Hdf5Checkpoint(path, "keras-weights-h5", {path: lambda files: files.keep(file)})
 
 
-def open_shards(path: str) -> Hdf5Checkpoint:
-    """The shards that a map beside them names."""
+def open_shards(path: str, file: paths.File) -> Hdf5Checkpoint:
+    """The shards that a map beside them names; ``file`` is the map, which is open.
+
+    Raises what `shards_of_map` and `Hdf5File` raise.
+    """
 
     def opener(shard: str) -> Source:
         return lambda files: files.open(shard)
 
-    shards = {os.path.basename(shard): opener(shard) for shard in shards_of_map(path)}
+    shards = {os.path.basename(shard): opener(shard) for shard in shards_of_map(path, file)}
     return Hdf5Checkpoint(path, "keras-weights-h5", shards)
 
 
-def shards_of_map(path: str) -> list[str]:
-    """The paths of the files that a map of weights names. Raises what ``shards_in`` raises, NotFoundError."""
-    with error_context(path):
-        names = shards_in(paths.read_file(path, limit=MAX_MAP_BYTES))
+def shards_of_map(path: str, file: paths.File | None = None) -> list[str]:
+    """The paths of the files that a map of weights names; ``file`` is the map where it is open.
+
+    Raises what `shards_in` raises, NotFoundError, and UnsafeError for a map over `MAX_MAP_BYTES`.
+    """
+    with error_context(path), paths.open_file(path) if file is None else file as opened:
+        names = shards_in(paths.read_all(opened, limit=MAX_MAP_BYTES))
     return [os.path.join(os.path.dirname(path), name) for name in names]
 
 
@@ -180,8 +186,8 @@ def shards_in(data: bytes) -> list[str]:
     """
     document: Any
     try:
-        document = json.loads(data)
-    except (ValueError, RecursionError) as error:
+        document = json_text.parse(data)
+    except ValueError as error:
         raise CorruptError(f"not JSON: {error}") from error
     weights = document.get("weight_map") if isinstance(document, dict) else None
     if not isinstance(weights, dict):

@@ -11,7 +11,6 @@ configuration is never followed, for Keras would run what it names: its layers a
 
 from __future__ import annotations
 
-import json
 import math
 import stat
 import struct
@@ -21,6 +20,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ckpt_tools.errors import CorruptError, NotFoundError, UnsafeError, UnsupportedError
+from ckpt_tools.format import json_text
 from ckpt_tools.format.overlay import Overlay, Patch
 from ckpt_tools.format.stored_best import BEST_METRIC_MEMBER
 from ckpt_tools.fs import paths
@@ -55,9 +55,9 @@ class Member:
 class Archive:
     """A zip archive whose members are known to lie inside it, side by side, under harmless names."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, file: paths.File | None = None) -> None:
         self.path = path
-        self.file = paths.open_file(path)
+        self.file = file or paths.open_file(path)
         with error_context(path):
             self.members = self._members()
 
@@ -137,10 +137,10 @@ class Archive:
 
 
 class KerasZip(Hdf5Checkpoint):
-    """The weights in a ``.keras`` file."""
+    """The weights in a ``.keras`` file; ``file`` is that file where it is open."""
 
-    def __init__(self, path: str) -> None:
-        self._archive = Archive(path)
+    def __init__(self, path: str, file: paths.File | None = None) -> None:
+        self._archive = Archive(path, file)
         try:
             names = [WEIGHTS]
             if WEIGHTS not in self._archive.members and WEIGHT_MAP in self._archive.members:
@@ -160,7 +160,7 @@ class KerasZip(Hdf5Checkpoint):
         source = self._archive.open(BEST_METRIC_MEMBER)
         text = source.read(0, source.size).decode("utf-8", "replace")
         try:
-            value = float(json.loads(text)["value"])
+            value = float(json_text.parse(text)["value"])
         except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
             return None
         return StoredBest(value, BEST_METRIC_MEMBER, text) if math.isfinite(value) else None

@@ -5,6 +5,7 @@
     a SavedModel         its directory
     Keras                the ``.h5``, ``.keras`` or ``.weights.json`` (also ``.h5.index.json``) file
     safetensors          the file
+    Orbax                the directory of a step, or of one of its items; of a run, its newest step
 
 Nothing here globs: names with ``[`` or ``*`` in them are names.
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Collection
+from dataclasses import dataclass
 from typing import NoReturn
 
 from ckpt_tools.errors import CkptError, CorruptError, NotFoundError
@@ -30,11 +32,13 @@ from ckpt_tools.format.filenames import (
     v1_set,
 )
 from ckpt_tools.fs import paths
+from ckpt_tools.fs.local import is_no_answer
 from ckpt_tools.fs.nearby import did_you_mean
+from ckpt_tools.readers.content import Content, look_into
 from ckpt_tools.readers.kinds import PASS_PREFIX, Kind
+from ckpt_tools.readers.orbax_places import place_of
 from ckpt_tools.readers.saved_model import has_variables, is_saved_model
-from ckpt_tools.readers.signatures import sniff
-from ckpt_tools.readers.state_files import inside, is_state_file, other_states, read_state
+from ckpt_tools.readers.state_files import inside, is_state, other_states, read_state
 from ckpt_tools.readers.v1_names import shard_sets_in, shards_of
 
 _MOST_FILES = 256
@@ -44,22 +48,44 @@ _LIKE_A_CHECKPOINT = (*KERAS_ENDINGS, ".ckpt")
 _LOST = ("empty", "zeros")
 
 
+@dataclass(frozen=True)
+class Located:
+    """What a path means: ``path`` identifies the checkpoint, as `locate` returns it.
+
+    ``content`` is the file of that name where it had to be opened to tell that it is one: a reader goes on with it.
+    """
+
+    path: str
+    content: Content | None = None
+
+    def close(self) -> None:
+        """Close the file again that nobody will read."""
+        if self.content is not None:
+            self.content.file.close()
+
+
 def locate(path: str | os.PathLike[str]) -> str:
     """What identifies the checkpoint that a path means; the same for what it returns. A state file, whatever its name,
     means the checkpoint that it names.
 
-    Raises NotFoundError when there is no checkpoint (the message says what there is instead), CorruptError when
-    the state file is damaged, UnsafeError when it names a place outside its directory.
+    Raises:
+        NotFoundError: there is no checkpoint; the message says what there is instead.
+        CorruptError: the state file is damaged.
+        UnsafeError: the state file names a place outside its directory.
     """
+    return _path_of(find(path))
+
+
+def find(path: str | os.PathLike[str]) -> Located:
+    """The same as `locate`, with the file that was opened on the way. Raises what `locate` raises."""
     path = os.fspath(path)
     if paths.is_lone(path):
-        _refuse(path)
-        return path
+        return Located(path, _readable(path))
     if paths.is_directory(path) and not paths.has_file(index_name(path)):
         return _in_directory(path)
     directory, name = os.path.split(path)
     if name == STATE_FILE and paths.has_file(path) and not paths.has_file(index_name(path)):
-        return latest_in(directory or ".")
+        return find_latest(directory or ".")
     if name.startswith("saved_model.pb") and paths.has_file(path):
         return _in_directory(directory or ".")
     part = bundle_part(path)
@@ -68,19 +94,24 @@ def locate(path: str | os.PathLike[str]) -> str:
     return _existing(path)
 
 
-def _in_directory(directory: str) -> str:
+def _path_of(found: Located) -> str:
+    found.close()
+    return found.path
+
+
+def _in_directory(directory: str) -> Located:
     if not paths.has_file(os.path.join(directory, STATE_FILE)) and is_saved_model(directory):
         if has_variables(directory):
-            return directory
+            return Located(directory)
         raise NotFoundError(
             "a SavedModel without variables (no variables/variables.index)",
             path=directory,
             hint="get the variables/ directory of this SavedModel, from where it was exported",
         )
-    return latest_in(directory)
+    return find_latest(directory)
 
 
-def _of_part(path: str, part: BundlePart) -> str:
+def _of_part(path: str, part: BundlePart) -> Located:
     """The checkpoint that an ``.index``, ``.data-*`` or ``.meta`` file belongs to."""
     prefix = part.prefix or os.path.join(os.curdir, "")
     try:
@@ -97,27 +128,22 @@ def _of_part(path: str, part: BundlePart) -> str:
         raise
 
 
-def _existing(prefix: str, *, named_by_state: bool = False) -> str:
+def _existing(prefix: str, *, named_by_state: bool = False) -> Located:
     """The checkpoint of this name, which may also be that of a state file; but a state file names no other one."""
     if paths.has_file(index_name(prefix)):
-        return prefix
+        return Located(prefix)
     directory, name = os.path.split(prefix)
     pattern = v1_set(prefix)
     if pattern is not None and shards_of(pattern):
-        return pattern
+        return Located(pattern)
     if paths.has_file(prefix):
-        if not named_by_state and is_state_file(prefix):
-            return named_by(directory or ".", name)
-        _refuse(prefix)
-        if INDEX in name:
-            _refuse_renamed(prefix, directory or ".")
-        return prefix
+        return _single_file(prefix, directory or ".", named_by_state=named_by_state)
     sets = shard_sets_in(directory or ".", v1_any_set(name) or name)
     if len(sets) == 1:
-        return os.path.join(directory, sets[0])
+        return Located(os.path.join(directory, sets[0]))
     whole_map = keras_map_beside(prefix)
     if whole_map is not None and paths.has_file(whole_map):
-        return whole_map
+        return Located(whole_map)
     _refuse_renamed(prefix, directory or ".")
     there = sets or prefixes_in(directory or ".") or files_in(directory or ".")
     hint = f"there is: {', '.join(os.path.join(directory, name) for name in there[:4])}" if there else None
@@ -125,31 +151,59 @@ def _existing(prefix: str, *, named_by_state: bool = False) -> str:
     raise NotFoundError("no checkpoint with this prefix (no .index file)", path=prefix, hint=hint)
 
 
+def _single_file(path: str, directory: str, *, named_by_state: bool) -> Located:
+    """A file that is a checkpoint as a whole, or names one."""
+    content = look_into(path)
+    if not named_by_state and is_state(content):
+        return _named_by(directory, os.path.basename(path), content.file)
+    content = _readable(path, content)
+    if INDEX in os.path.basename(path):
+        _refuse_renamed(path, directory)
+    return Located(path, content)
+
+
 def _above(directory: str) -> str | None:
     """How to see what there is, in the nearest directory that is there."""
     if paths.is_url(directory):
         return None
     here = os.path.abspath(directory or ".")
-    while not os.path.isdir(here):
+    while not os.path.isdir(here):  # noqa: TID251 - only shown
         here = os.path.dirname(here)
     shown = os.path.relpath(here) if not os.path.isabs(directory) else here
     return f"ckpt audit {shlex.quote(shown)}"
 
 
-def what_is(path: str) -> Kind | None:
-    """What a file is; None when that is not known. Of an archive, what is in it tells."""
-    with paths.open_file(path) as file:
-        kind = sniff(file)
+def what_is(content: Content) -> Kind | None:
+    """What a file is; None when that is not known. Of an archive, what is in it tells.
+
+    Raises CorruptError for an archive whose list of members cannot be read.
+    """
+    kind = content.kind
     if kind is not None and kind.id == "zip":
         from ckpt_tools.readers.archives import zip_stranger  # other formats need no archives
 
-        return zip_stranger(path) or kind
+        return zip_stranger(content.file) or kind
     if kind is None:
         from ckpt_tools.readers.strangers import shard_stranger
 
-        directory, name = os.path.split(path)
+        directory, name = os.path.split(content.file.path)
         return shard_stranger(name, lambda other: _sniffed(os.path.join(directory, other)))
     return kind
+
+
+def _readable(path: str, content: Content | None = None) -> Content:
+    """The open file of a path. Raises unless it is of a kind that a reader opens."""
+    content = content or look_into(path)
+    with content.closed_on_error():
+        kind = what_is(content)
+        if kind is None or not kind.readable:
+            raise_stranger(path, kind)
+    return content
+
+
+def _refuse(path: str) -> None:
+    """Raise unless the file is of a kind that a reader opens."""
+    _readable(path).file.close()
 
 
 def _refuse_renamed(path: str, directory: str) -> None:
@@ -165,13 +219,6 @@ def _refuse_renamed(path: str, directory: str) -> None:
         )
 
 
-def _refuse(path: str) -> None:
-    """Raise unless the file is of a kind that a reader opens."""
-    kind = what_is(path)
-    if kind is None or not kind.readable:
-        raise_stranger(path, kind)
-
-
 def raise_stranger(path: str, kind: Kind | None) -> NoReturn:
     """Say what a file is that holds no checkpoint."""
     if kind is None:
@@ -182,15 +229,24 @@ def raise_stranger(path: str, kind: Kind | None) -> NoReturn:
 
 
 def latest_in(directory: str) -> str:
-    """The prefix that a directory's ``checkpoint`` file names as its newest; else the only one that is there."""
+    """The prefix that a directory's ``checkpoint`` file names as its newest; else the only one that is there,
+    or the newest step of Orbax.
+
+    Raises what `locate` raises.
+    """
+    return _path_of(find_latest(directory))
+
+
+def find_latest(directory: str) -> Located:
+    """The same as `latest_in`, with the file that was opened on the way. Raises what `locate` raises."""
     if paths.has_file(os.path.join(directory, STATE_FILE)):
-        return named_by(directory, STATE_FILE)
-    there = prefixes_in(directory)
+        return _named_by(directory, STATE_FILE)
+    there = {name: Located(os.path.join(directory, name)) for name in prefixes_in(directory)}
     if not there:
         _refuse_renamed(directory, directory)
-        there = files_in(directory)
+        there = _single_files(directory)
     if len(there) == 1:
-        return os.path.join(directory, there[0])
+        return next(iter(there.values()))
     if there:
         choice = [*other_states(directory), *there]
         raise NotFoundError(
@@ -200,6 +256,9 @@ def latest_in(directory: str) -> str:
         )
     # An empty list may also mean that it could not be listed: then this raises.
     names = paths.list_directory(directory)
+    step = place_of(directory)
+    if step is not None:
+        return Located(step)
     kind = _stranger_in(directory, names)
     if kind is not None:
         raise_stranger(directory, kind)
@@ -225,16 +284,22 @@ def _stranger_in(directory: str, names: Collection[str]) -> Kind | None:
 
 def _sniffed(path: str) -> Kind | None:
     try:
-        with paths.open_file(path) as file:
-            return sniff(file)
+        content = look_into(path)
     except CkptError:
         return None
+    content.file.close()
+    return content.kind
 
 
 def named_by(directory: str, name: str) -> str:
+    """The checkpoint that a state file names as its newest. Raises what `locate` raises."""
+    return _path_of(_named_by(directory, name))
+
+
+def _named_by(directory: str, name: str, file: paths.File | None = None) -> Located:
     """The checkpoint that a state file names as its newest; the error for a damaged one says what to pass instead."""
     try:
-        state = read_state(directory, name)
+        state = read_state(directory, name, file)
     except CorruptError as error:
         there = prefixes_in(directory)
         # Flax gives its weights this name.
@@ -254,10 +319,15 @@ def named_by(directory: str, name: str) -> str:
 
 
 def prefixes_in(directory: str) -> list[str]:
-    """The names of all prefixes with an index in a directory, sorted; empty where it cannot be listed."""
+    """The names of all prefixes with an index in a directory, sorted; empty where none may be listed.
+
+    Raises StorageError when the system of this machine does not say.
+    """
     try:
         return [name.removesuffix(INDEX) for name in paths.list_files(directory, INDEX)]
-    except CkptError:
+    except CkptError as error:
+        if is_no_answer(error):
+            raise
         return []
 
 
@@ -266,15 +336,38 @@ def files_in(directory: str) -> list[str]:
 
     Shards of Keras weights are meant by their map.
     """
+    found = _single_files(directory)
+    for each in found.values():
+        each.close()
+    return list(found)
+
+
+def _single_files(directory: str) -> dict[str, Located]:
+    """The same; of a single one its file is open."""
     try:
         names = paths.list_directory(directory)[:_MOST_FILES]
-    except CkptError:
-        return []
-    found: dict[str, None] = {}
+    except CkptError as error:
+        if is_no_answer(error):
+            raise
+        return {}
+    found: dict[str, Located] = {}
     for name in names:
+        path = os.path.join(directory, name)
         try:
-            _refuse(os.path.join(directory, name))
-        except CkptError:
+            content = _readable(path)
+        except CkptError as error:
+            if is_no_answer(error):
+                raise
             continue
-        found[v1_set(name) or name] = None
-    return [name for name in found if keras_map_of(name) not in found]
+        known = v1_set(name)
+        if found or known:
+            content.file.close()  # a directory may hold more of them than may be open
+        if known:
+            found[known] = Located(os.path.join(directory, known))
+        else:
+            found[name] = Located(path, None if found else content)
+    chosen = {name: each for name, each in found.items() if keras_map_of(name) not in found}
+    if len(chosen) != 1:
+        for each in chosen.values():
+            each.close()
+    return chosen

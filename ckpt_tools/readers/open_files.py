@@ -26,7 +26,10 @@ class OpenFiles:
 
     def open(self, path: PathLike) -> paths.File:
         """Like ``places.open_file``."""
-        file = paths.open_file(path)
+        return self.keep(paths.open_file(path))
+
+    def keep(self, file: paths.File) -> paths.File:
+        """The same for a file that is open already; it belongs to these from now on."""
         self._keep(file)
         return _Reopened(self, file)
 

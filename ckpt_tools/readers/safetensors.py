@@ -21,16 +21,16 @@ NO_CHECKSUMS = "safetensors keeps no checksums: of the values only the size can 
 
 
 class Safetensors(Reader):
-    """The tensors of one file.
+    """The tensors of one file; ``file`` is that file where it is open.
 
     Raises:
         CorruptError: the header is cut off, or breaks a rule of the format.
         UnsafeError: it is over the limit of the format.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, file: paths.File | None = None) -> None:
         self.prefix = path
-        self._file = paths.open_file(path)
+        self._file = file or paths.open_file(path)
         try:
             with error_context(path):
                 self._rows = decode_header(self._header())

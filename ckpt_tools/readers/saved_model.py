@@ -11,11 +11,11 @@ Source: keras/protobuf/saved_metadata.proto.
 
 from __future__ import annotations
 
-import json
 import os
 from functools import cached_property
 
 from ckpt_tools.errors import CkptError
+from ckpt_tools.format import json_text
 from ckpt_tools.format.filenames import index_name
 from ckpt_tools.format.wire import fields
 from ckpt_tools.fs import paths
@@ -30,8 +30,8 @@ _MAX_METADATA_BYTES = 64 << 20
 class SavedModel(Bundle):
     """The variables of a SavedModel; ``prefix`` is that of the bundle."""
 
-    def __init__(self, directory: str) -> None:
-        super().__init__(os.path.join(directory, VARIABLES))
+    def __init__(self, directory: str, *, file: paths.File | None = None) -> None:
+        super().__init__(os.path.join(directory, VARIABLES), file=file)
         self._directory = directory
 
     @property
@@ -65,8 +65,8 @@ def classes_in(data: bytes) -> dict[str, str]:
 
 def _class_name(metadata: str) -> str | None:
     try:
-        document = json.loads(metadata)
-    except (ValueError, RecursionError):
+        document = json_text.parse(metadata)
+    except ValueError:
         return None
     name = document.get("class_name") if isinstance(document, dict) else None
     # A registered class is called PACKAGE>CLASS.

@@ -10,7 +10,7 @@ from ckpt_tools.readers.base import Progress
 _LOOK_SECONDS = 0.1
 
 
-def side_by_side(batches: Iterable[Sequence[str]], examine: Callable[[str], Iterator[Progress]]) -> Iterator[Progress]:
+def in_threads(batches: Iterable[Sequence[str]], examine: Callable[[str], Iterator[Progress]]) -> Iterator[Progress]:
     """The steps of examining every tensor of all batches: tensors and findings in their order, bytes as they are read.
 
     ``examine`` is called in both threads. What it raises is raised here, and ends the work of the other.

@@ -10,11 +10,12 @@ import os
 import re
 from collections.abc import Iterator
 
-from ckpt_tools.errors import CkptError, CorruptError, UnsafeError
+from ckpt_tools.errors import CkptError, CorruptError, StorageError, UnsafeError
 from ckpt_tools.format.filenames import KERAS_ENDINGS, STATE_FILE, bundle_part, index_name, is_unfinished, v1_set
 from ckpt_tools.format.state import MAX_BYTES, State, decode_state, remains_of_state
 from ckpt_tools.fs import paths
-from ckpt_tools.readers.signatures import sniff
+from ckpt_tools.fs.local import is_no_answer
+from ckpt_tools.readers.content import Content, look_into
 from ckpt_tools.readers.v1_names import shards_of
 
 # Of Windows, or of a scheme such as ``dbfs:/``.
@@ -30,11 +31,15 @@ _HEAD_BYTES = 4096
 _MARK = b"model_checkpoint_path"
 
 
-def read_state(directory: str, name: str = STATE_FILE) -> State:
-    """A state file of the directory. Raises CorruptError, UnsafeError for what is too large or no file."""
+def read_state(directory: str, name: str = STATE_FILE, file: paths.File | None = None) -> State:
+    """A state file of the directory; ``file`` is that file where it is open, and is closed.
+
+    Raises CorruptError, UnsafeError for what is too large or no file.
+    """
     path = os.path.join(directory, name)
     try:
-        return decode_state(paths.read_file(path, limit=MAX_BYTES))
+        with paths.open_file(path) if file is None else file as opened:
+            return decode_state(paths.read_all(opened, limit=MAX_BYTES))
     except CorruptError as error:
         error.path = path
         raise
@@ -43,24 +48,36 @@ def read_state(directory: str, name: str = STATE_FILE) -> State:
 def is_state_file(path: str) -> bool:
     """Whether a file, whatever its name, is a state file by what it holds: a whole one, or the beginning of one."""
     try:
-        with paths.open_file(path) as file:
-            kind = sniff(file)
-            if kind is not None:
-                return kind.id == "state"
-            if file.size > MAX_BYTES:
-                return False
-            data = file.read(0, file.size)
+        content = look_into(path)
+    except CkptError:
+        return False
+    with content.file:
+        return is_state(content)
+
+
+def is_state(content: Content) -> bool:
+    """The same of a file that is open."""
+    if content.kind is not None:
+        return content.kind.id == "state"
+    if content.file.size > MAX_BYTES:
+        return False
+    try:
+        data = content.file.read(0, content.file.size)
         if _MARK in data:
             decode_state(data)
             return True
-    except CkptError:
-        pass
+    except CkptError as error:
+        if is_no_answer(error):
+            raise
     return False
 
 
 def other_states(directory: str) -> dict[str, State]:
     """The state files of other names, as ``latest_filename`` of a saver gives them, by name; a damaged one too, with
-    what can be read of it. Found by what they hold. Copies of ``checkpoint`` itself do not count."""
+    what can be read of it. Found by what they hold. Copies of ``checkpoint`` itself do not count.
+
+    Raises StorageError when the system does not say what one holds: it may name the best. A file that its owner lets
+    nobody read is left out, unless it is called so."""
     return {name: state for name, state in _states(directory) if not _SAVED_AGAIN.fullmatch(name)}
 
 
@@ -76,6 +93,10 @@ def _states(directory: str) -> Iterator[tuple[str, State]]:
                 if _MARK not in file.read(0, min(file.size, _HEAD_BYTES)):
                     continue
                 state = remains_of_state(file.read(0, file.size))
+        except StorageError as error:
+            if is_no_answer(error) or "checkpoint" in name:
+                raise
+            continue
         except CkptError:
             continue
         if state.latest or state.all:
@@ -86,7 +107,9 @@ def _candidates(directory: str) -> list[str]:
     """The names of files that may be state files, those called so first."""
     try:
         found = paths.scan(directory)
-    except CkptError:
+    except CkptError as error:
+        if is_no_answer(error):
+            raise
         return []
     names = [
         name

@@ -58,7 +58,10 @@ TFJS = Kind(
     "it wrote",
 )
 _TFJS_GRAPH = Kind("tensorflow-js", "a TensorFlow.js model (graph)", EXPORTED)
-ORBAX = Kind("orbax", "an Orbax checkpoint (JAX)", "restore it with Orbax, and save the weights as safetensors or .npz")
+ORBAX = Kind("orbax", "a file of an Orbax checkpoint (Keras 3, JAX)", "pass its directory, or that of its step")
+_UNFINISHED_ORBAX = Kind(
+    "orbax", "an Orbax checkpoint without arrays: its save was not finished", "pass the directory of another step"
+)
 _FLAX = Kind("flax", "a file of weights of Flax (msgpack)", "load it with Flax, and save the weights as safetensors")
 _JSON = Kind("json-text", "a JSON file that names no weights", "pass the file of the weights that lies beside it")
 _XGBOOST = Kind("xgboost", "an XGBoost model", PASS_OTHER)
@@ -255,15 +258,13 @@ def _records(file: File, head: bytes) -> Kind | None:
 
 # What tells other kinds of directories: names that are all there, and what is said then.
 _DIRECTORIES: tuple[tuple[frozenset[str], Kind], ...] = (
-    (frozenset({"_CHECKPOINT_METADATA"}), ORBAX),
-    (frozenset({"_METADATA", "manifest.ocdbt"}), ORBAX),
-    (frozenset({"manifest.ocdbt"}), ORBAX),
+    (frozenset({"_CHECKPOINT_METADATA"}), _UNFINISHED_ORBAX),
     (frozenset({"Manifest.json", "Data"}), Kind("coreml", "a Core ML package", EXPORTED)),
     (frozenset({"data.pkl", "version", "data"}), Kind("pytorch", "an unpacked PyTorch file", AS_SAFETENSORS)),
     (frozenset({".metadata"}), Kind("pytorch-distributed", "a distributed checkpoint of PyTorch", AS_SAFETENSORS)),
 )
 # Files that alone tell what their directory is, by what they hold.
-_TELLING = ("model.json", "_METADATA", "checkpoint")
+_TELLING = ("model.json", "checkpoint")
 
 
 def shard_stranger(name: str, sniffed: Callable[[str], Kind | None]) -> Kind | None:
@@ -279,7 +280,7 @@ def directory_stranger(names: Collection[str], sniffed: Callable[[str], Kind | N
             return kind
     for name in _TELLING:
         found = sniffed(name) if name in names else None
-        if found in (TFJS, _TFJS_GRAPH, ORBAX, _FLAX):
+        if found in (TFJS, _TFJS_GRAPH, _FLAX):
             return found
     return None
 

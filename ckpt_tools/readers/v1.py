@@ -18,6 +18,7 @@ from ckpt_tools.format import dtypes
 from ckpt_tools.format.slices import Slice, require_cover
 from ckpt_tools.format.table import Table
 from ckpt_tools.format.v1 import HEADER_KEY, SavedTensor, decode_header, decode_value
+from ckpt_tools.fs import paths
 from ckpt_tools.readers.base import Progress, TensorInfo
 from ckpt_tools.readers.common import CHUNK, Reader, damage, error_context, shaped
 from ckpt_tools.readers.open_files import OpenFiles
@@ -30,9 +31,9 @@ if TYPE_CHECKING:
 class _Shard:
     """One file: its table and the tensors that its header lists."""
 
-    def __init__(self, path: str, files: OpenFiles) -> None:
+    def __init__(self, path: str, files: OpenFiles, file: paths.File | None) -> None:
         self.path = path
-        self.file = files.open(path)
+        self.file = files.open(path) if file is None else files.keep(file)
         with error_context(path):
             self.table = Table(self.file.read, self.file.size)
             header = self.table.get(HEADER_KEY)
@@ -44,18 +45,18 @@ class _Shard:
 class V1Checkpoint(Reader):
     """A checkpoint of version 1. The headers are read when opened, values (a block at a time) when asked for.
 
-    ``path`` is one file, or ``PREFIX-?????-of-N``. Missing shards are found by `outline`; what the others hold can
-    be read.
+    ``path`` is one file, or ``PREFIX-?????-of-N``; ``file`` is the one file where it is open. Missing shards are found
+    by `outline`; what the others hold can be read.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, file: paths.File | None = None) -> None:
         self.prefix = path
         self._missing: list[CkptError] = []
         self._files = OpenFiles()
         self._shards: list[_Shard] = []
         for name in shard_names(path):
             try:
-                self._shards.append(_Shard(name, self._files))
+                self._shards.append(_Shard(name, self._files, file))
             except NotFoundError as error:
                 self._missing.append(error)
         if not self._shards:

@@ -10,6 +10,7 @@ import itertools
 from bisect import bisect_left
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 from ckpt_tools.runs.evaluations import LoggedEvaluation
@@ -28,9 +29,14 @@ class Curve:
     points: tuple[LoggedEvaluation, ...] = ()
     resumes: tuple[int, ...] = ()
 
-    @property
+    # Asked for each row of a table.
+    @cached_property
     def best(self) -> int | None:
         return max(range(len(self.points)), key=lambda number: self.points[number].recall, default=None)
+
+    @cached_property
+    def resumed(self) -> frozenset[int]:
+        return frozenset(self.resumes)
 
     @property
     def recalls(self) -> list[float]:
@@ -53,7 +59,7 @@ class Curve:
         return {
             "axis": self.axis,
             "points": [
-                {**point.to_json(), "resumed": number in self.resumes} for number, point in enumerate(self.points)
+                {**point.to_json(), "resumed": number in self.resumed} for number, point in enumerate(self.points)
             ],
             "best": self.best,
         }

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
-from ckpt_tools.errors import CkptError, NotFoundError
+from ckpt_tools.errors import CkptError, NotFoundError, StorageError
 from ckpt_tools.format.filenames import (
     DECLARATION,
     KERAS_ENDINGS,
@@ -90,7 +90,9 @@ class _Folder:
     @cached_property
     def states(self) -> dict[str, State]:
         """What the state files say, by their names; without one that cannot be read."""
-        found = other_states(self.path)
+        found: dict[str, State] = {}
+        with contextlib.suppress(CkptError):
+            found |= other_states(self.path)
         if self.state in self.files:
             with contextlib.suppress(CkptError):
                 found[STATE_FILE] = read_state(self.path)
@@ -169,11 +171,14 @@ class Discovery:
             directory, told = waiting.pop()
             if directory != top and not self._enter(directory):
                 continue
-            told = told or _answer(_has_declaration, directory)
+            kind = self._kind(directory)
+            if kind is None:
+                continue
+            told = told or _has_declaration(directory)
             run = _declared_at(directory) if told and directory != within else None
-            if _answer(is_experiment, directory):
+            if kind == "experiment":
                 yield from self._experiment(directory)
-            elif _answer(is_saved_model, directory):
+            elif kind == "saved-model":
                 yield self._saved_model(directory)
             elif run is not None:
                 yield from self._declared(directory, run)
@@ -220,7 +225,9 @@ class Discovery:
         latest: list[Run] = []
         # Only this project's trainer saves a newest state apart: what it went on from is the same run, earlier.
         resumed = (
-            best is not None and os.path.dirname(best) == paths.normal(experiment.best_line) and _trained(experiment)
+            best is not None
+            and os.path.dirname(best) == paths.normal(experiment.best_line)
+            and self._asked(lambda _: experiment.has_latest, experiment.latest_line)
         )
         files: dict[str, Fingerprint] = {}
         orphans: list[str] = []
@@ -229,7 +236,10 @@ class Discovery:
         waiting = [directory]
         while waiting:
             here = waiting.pop()
-            if _answer(is_saved_model, here):
+            model = self._asked(is_saved_model, here)
+            if model is None:
+                continue
+            if model:
                 others.append(self._saved_model(here))
                 continue
             folder = self._list(here)
@@ -339,6 +349,28 @@ class Discovery:
     def _leads_out(self, path: str) -> bool:
         return paths.is_link(path) and paths.relative(paths.real(path), self._real_root).split(os.sep)[0] == ".."
 
+    def _kind(self, directory: str) -> str | None:
+        """``experiment``, ``saved-model``, or ``directory``; None for one that cannot be looked into."""
+        experiment = self._asked(is_experiment, directory)
+        model = self._asked(is_saved_model, directory) if experiment is False else False
+        if experiment is None or model is None:
+            return None
+        return "experiment" if experiment else "saved-model" if model else "directory"
+
+    def _asked(self, question: Callable[[str], bool], directory: str) -> bool | None:
+        """Whether a directory is something. None when the system does not say, which is no "no": what it holds would
+        be taken for something else. It is then a problem, and nothing in the directory is told."""
+        try:
+            return question(directory)
+        except StorageError as error:
+            told = len(self.problems)
+            self._list(directory)  # that it cannot be listed says more than what was looked for in it
+            if len(self.problems) == told:
+                self.problems.append(error)
+            return None
+        except CkptError:
+            return False
+
     def _enter(self, directory: str) -> bool:
         """Whether a directory is new: links may lead to it a second time, or round in a circle."""
         try:
@@ -377,7 +409,10 @@ class Discovery:
 
 
 def _has_declaration(directory: str) -> bool:
-    return paths.exists(os.path.join(directory, DECLARATION))
+    try:
+        return paths.exists(os.path.join(directory, DECLARATION))
+    except CkptError:
+        return False
 
 
 def _is_declared(directory: str) -> bool:
@@ -397,14 +432,6 @@ def _declared_at(directory: str) -> DeclaredRun | None:
     return run if run is not None and run.directory == paths.absolute(directory) else None
 
 
-def _answer(question: Callable[[str], bool], directory: str) -> bool:
-    """Whether a directory is something; one that cannot be looked into is nothing, and is told of when it is listed."""
-    try:
-        return question(directory)
-    except CkptError:
-        return False
-
-
 def _best(experiment: Experiment) -> tuple[str | None, CkptError | None]:
     """The prefix of the best checkpoint. When the state file is damaged, but only one is there, it is that one."""
     try:
@@ -415,14 +442,6 @@ def _best(experiment: Experiment) -> tuple[str | None, CkptError | None]:
             if len(names) == 1:
                 return _normal(os.path.join(line, names[0])), error
         return None, error
-
-
-def _trained(experiment: Experiment) -> bool:
-    """Whether this project's trainer has saved here."""
-    try:
-        return experiment.has_latest
-    except CkptError:
-        return False
 
 
 def _is_superseded(run: Run, best: str | None) -> bool:

@@ -13,12 +13,14 @@ import shlex
 from dataclasses import dataclass
 from typing import Any
 
-from ckpt_tools.errors import CkptError, NotFoundError, StorageError
+from ckpt_tools.errors import NotFoundError, StorageError
 from ckpt_tools.format.filenames import STATE_FILE
-from ckpt_tools.fs import paths
+from ckpt_tools.fs import local, paths
+from ckpt_tools.fs.local import is_no_answer
 from ckpt_tools.fs.nearby import did_you_mean
-from ckpt_tools.lineages.experiment_name import parse_name
-from ckpt_tools.readers.location import latest_in, locate, prefixes_in
+from ckpt_tools.lineages.comirec.experiment_name import parse_name
+from ckpt_tools.readers import location
+from ckpt_tools.readers.location import Located, find_latest, latest_in, prefixes_in
 from ckpt_tools.runs.declared_run import DeclaredRun
 from ckpt_tools.runs.pins import pins_directory, ranked
 
@@ -88,8 +90,11 @@ class Experiment:
             try:
                 if is_experiment(here):
                     return Experiment(here)
-            except StorageError:
-                return None  # a store may show a checkpoint, and not what lies above it
+            except StorageError as error:
+                # A store, or the owner of what lies above, may show a checkpoint alone. Anything else is no answer.
+                if is_no_answer(error) and not paths.is_url(here):
+                    raise
+                return None
             here = paths.parent(here) or "."
         return None
 
@@ -121,7 +126,10 @@ def data_directory(root: str, dataset: str) -> str | None:
         os.path.join(root, f"{dataset}_data"),
         root,
     )
-    return next((place for place in places if os.path.isfile(os.path.join(place, f"{dataset}_valid.txt"))), None)
+    if paths.is_url(root):
+        return None  # data is read from this machine
+    name = f"{dataset}_valid.txt"
+    return next((place for place in places if local.is_file(os.path.join(place, name), follow=True)), None)
 
 
 def is_experiment(directory: str) -> bool:
@@ -144,11 +152,14 @@ def _looks_like(directory: str) -> bool:
 
 
 def find_experiments(root: str | os.PathLike[str]) -> list[Experiment]:
-    """All experiments of ``ROOT/best_model`` that hold a checkpoint, by name; empty when there is no such folder."""
+    """All experiments of ``ROOT/best_model`` that hold a checkpoint, by name; empty when there is no such folder.
+
+    Raises StorageError when the system does not say.
+    """
     directory = os.path.join(os.fspath(root), BEST_ROOT)
     try:
         names = paths.list_directory(directory)
-    except CkptError:
+    except NotFoundError:
         return []
     folders = (os.path.join(directory, name) for name in names)
     lines = ("", BEST_LINE, LATEST_LINE)
@@ -156,7 +167,17 @@ def find_experiments(root: str | os.PathLike[str]) -> list[Experiment]:
 
 
 def resolve(path: str | os.PathLike[str]) -> str:
-    """The prefix meant by a path, which may be an experiment's folder (then its best) or anything `locate` takes."""
+    """The prefix meant by a path, which may be an experiment's folder (then its best) or anything `locate` takes.
+
+    Raises what `locate` raises.
+    """
+    found = find(path)
+    found.close()
+    return found.path
+
+
+def find(path: str | os.PathLike[str]) -> Located:
+    """The same as `resolve`, with the file that was opened on the way. Raises what `locate` raises."""
     path = os.fspath(path)
     try:
         return _resolved(path)
@@ -167,13 +188,13 @@ def resolve(path: str | os.PathLike[str]) -> str:
         raise
 
 
-def _resolved(path: str) -> str:
+def _resolved(path: str) -> Located:
     if not paths.is_lone(path) and paths.is_directory(path) and _holds_checkpoint(os.path.join(path, BEST_LINE)):
-        return Experiment(path).best_prefix()
+        return find_latest(Experiment(path).best_directory)
     if not paths.is_lone(path) and paths.is_directory(path) and (declared := _declared_best(path)):
-        return declared
+        return location.find(declared)
     try:
-        return locate(path)
+        return location.find(path)
     except NotFoundError as error:
         newest = os.path.join(path, LATEST_LINE)
         if not paths.is_lone(path) and _holds_checkpoint(newest):

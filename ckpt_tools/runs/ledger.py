@@ -13,7 +13,6 @@ ours gives is refused. Entries without a ``kind`` are of version 1, which told t
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import shlex
@@ -23,6 +22,7 @@ from datetime import datetime, timezone
 from typing import Any, ClassVar, TypedDict
 
 from ckpt_tools.errors import CkptError, CorruptError, NotFoundError, UnsafeError, UnsupportedError
+from ckpt_tools.format import json_text
 from ckpt_tools.format.filenames import (
     KERAS_ENDINGS,
     PENDING,
@@ -422,7 +422,7 @@ def entries_in(state: Folder) -> list[Entry]:
         if not line.strip():
             continue
         try:
-            entries.append(decode(json.loads(line), os.fspath(path)))
+            entries.append(decode(json_text.parse(line), os.fspath(path)))
         except (ValueError, RecursionError) as error:
             if number == len(lines):
                 break

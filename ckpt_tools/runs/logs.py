@@ -17,7 +17,6 @@ import csv
 import functools
 import io
 import itertools
-import json
 import math
 import os
 import re
@@ -27,6 +26,7 @@ from typing import Any, Literal
 
 from ckpt_tools.errors import CkptError, CorruptError, StorageError, UnsafeError
 from ckpt_tools.findings import Finding
+from ckpt_tools.format import json_text
 from ckpt_tools.format.events import read_scalars
 from ckpt_tools.format.filenames import INDEX
 from ckpt_tools.fs import paths
@@ -270,8 +270,8 @@ def logged_objects(path: str) -> Iterator[dict[str, Any]]:
 def _object(text: str) -> dict[str, Any]:
     """A JSON object; empty for anything else."""
     try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):  # the latter for lists in lists in lists
+        found = json_text.parse(text)
+    except ValueError:  # the latter for lists in lists in lists
         return {}
     return found if isinstance(found, dict) else {}
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import csv
 import io
 import itertools
-import json
 import math
 import os
 import re
@@ -21,7 +20,7 @@ from typing import Any
 
 from ckpt_tools.errors import CkptError, NotFoundError, UnsafeError, UsageError
 from ckpt_tools.findings import Finding
-from ckpt_tools.format import filenames
+from ckpt_tools.format import filenames, json_text
 from ckpt_tools.format.events import read_scalars
 from ckpt_tools.fs import paths
 from ckpt_tools.runs.logs import not_read, unreadable
@@ -80,6 +79,13 @@ class Logged:
     def key(self) -> str:
         return canonical(self.name)
 
+    @property
+    def where(self) -> str:
+        """`` at step 20``, or `` in epoch 2``, or nothing, to go on a sentence with."""
+        if self.step is not None:
+            return f" at step {self.step}"
+        return f" in epoch {self.epoch}" if self.epoch else ""
+
     def agrees_with(self, value: float) -> bool:
         return abs(self.value - value) <= self.unit + _SIX_DIGITS + abs(value) * 1e-7
 
@@ -125,6 +131,16 @@ class Chosen:
         finite = [each for each in self.evaluations if math.isfinite(each.value)]
         pick: Callable[..., Logged] = max if self.mode == "max" else min
         return pick(finite, key=lambda each: each.value) if finite else None
+
+    def to_json(self) -> dict[str, Any]:
+        best = self.best
+        return {
+            "metric": self.name,
+            "mode": self.mode,
+            "axis": "step" if all(each.step is not None for each in self.evaluations) else "evaluation",
+            "points": [each.to_json() for each in self.evaluations],
+            "best": None if best is None else self.evaluations.index(best),
+        }
 
     def at(self, *, step: int | None = None, epoch: int | None = None) -> Logged | None:
         """The one evaluation of a step or an epoch; None when there is none, or several that differ."""
@@ -343,8 +359,8 @@ def _number(text: object) -> float | None:
 def _from_document(path: str) -> Iterator[Logged]:
     """A whole JSON file: ``log_history`` of Hugging Face's Trainer, info.json of BestExporter, History of Keras."""
     try:
-        document = json.loads(_text(path))
-    except (ValueError, RecursionError):
+        document = json_text.parse(_text(path))
+    except ValueError:
         yield from _from_text(path)
         return
     rows: list[Any] = document if isinstance(document, list) else []

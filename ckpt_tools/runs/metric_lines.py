@@ -13,13 +13,15 @@ A trainer's own *best* line says which metric its best one is:
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-import json
 import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from ckpt_tools.format import json_text
 
 Mode = Literal["min", "max"]
 
@@ -243,8 +245,8 @@ def _document(text: str) -> dict[str, Any] | None:
     if start < 0 or not text.endswith("}") or '"' not in text:
         return None
     try:
-        document = json.loads(text[start:])
-    except (ValueError, RecursionError):
+        document = json_text.parse(text[start:])
+    except ValueError:
         return None
     return document if isinstance(document, dict) else None
 
@@ -255,7 +257,8 @@ def _of_document(document: Mapping[str, Any], prefix: str = "", depth: int = 0) 
         if isinstance(value, dict) and depth < 4:
             yield from _of_document(value, f"{path}/", depth + 1)
         elif isinstance(value, (int, float)) and not isinstance(value, bool):
-            yield Reading(path, float(value))
+            with contextlib.suppress(OverflowError):  # 400 digits are an integer, but no float
+                yield Reading(path, float(value))
 
 
 def _splits(text: str) -> list[tuple[int, int, str]]:
@@ -305,7 +308,7 @@ def _unit(number: str) -> float:
     if not mantissa[-1:].isdigit() and not mantissa.endswith("."):
         return 0.0
     digits = len(mantissa.partition(".")[2])
-    return 0.5 * 10.0 ** (int(exponent or 0) - digits)
+    return 0.5 * float(f"1e{int(exponent or 0) - digits}")  # a power would overflow where this is infinite
 
 
 def _improved(text: str, match: re.Match[str]) -> MetricLine:
@@ -390,7 +393,7 @@ def is_praised(name: str) -> bool:
 
 def _is_count(reading: Reading) -> bool:
     words = {reading.key, words_of(reading.name)[-1] if words_of(reading.name) else ""}
-    return bool(words & (_STEPS | _EPOCHS)) and reading.value == math.floor(reading.value)
+    return bool(words & (_STEPS | _EPOCHS)) and reading.value.is_integer()
 
 
 def _count(readings: list[Reading], names: set[str]) -> int | None:

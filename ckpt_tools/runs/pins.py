@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import os
 import re
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ckpt_tools.errors import CkptError, CorruptError
+from ckpt_tools.format import json_text
 from ckpt_tools.format.stored_best import BEST_METRIC
 from ckpt_tools.fs import paths
 from ckpt_tools.runs.metric_lines import HELD_OUT, TRAINING, words_of
@@ -93,7 +93,7 @@ def load_pin(directory: str, number: int) -> Pin:
     """What a pin's own file says. Raises CorruptError, NotFoundError."""
     path = os.path.join(directory, PIN_FILE)
     try:
-        said = json.loads(paths.read_file(path, limit=_MAX_JSON))
+        said = json_text.parse(paths.read_file(path, limit=_MAX_JSON))
         metric = said.get("metric") or {}
         value = metric.get("value")
         name = said["name"]
@@ -135,8 +135,8 @@ def pins_in(directory: str, names: re.Pattern[str] = PINNED) -> Iterator[Pin]:
 def state_in(directory: str) -> dict[str, Any]:
     """What is known of the run: ``metric`` and ``order``; empty before the first."""
     try:
-        said = json.loads(paths.read_file(os.path.join(directory, STATE), limit=_MAX_JSON))
-    except (CkptError, ValueError, RecursionError):
+        said = json_text.parse(paths.read_file(os.path.join(directory, STATE), limit=_MAX_JSON))
+    except (CkptError, ValueError):
         return {}
     return said if isinstance(said, dict) else {}
 

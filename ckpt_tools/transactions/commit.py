@@ -64,7 +64,7 @@ def apply(plan: Plan) -> Applied:
         recover_in(place)
         _require_unchanged(plan)
         entry = _entry(plan, place)
-        return commit(
+        return publish(
             place,
             Pending(entry, undoing=False, old_index=plan.old_index),
             prepare=lambda: _prepare(plan, place, entry),
@@ -72,7 +72,7 @@ def apply(plan: Plan) -> Applied:
         )
 
 
-def commit(
+def publish(
     place: Workplace, pending: Pending, *, prepare: Callable[[], None], look_again: Callable[[], None]
 ) -> Applied:
     """A change from its journal to its end: all that it needs is prepared, then one rename makes it.

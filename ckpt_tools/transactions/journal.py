@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ckpt_tools.errors import CkptError, CorruptError, NotFoundError, StorageError
+from ckpt_tools.format import json_text
 from ckpt_tools.format.filenames import PENDING, is_unfinished_keras, temporary_of
 from ckpt_tools.fs import durable, local
 from ckpt_tools.fs.local import Folder
@@ -241,10 +242,10 @@ def _read(state: Folder) -> Pending | PendingTidying | None:
     path = state / PENDING
     # Not asked first: whoever looks without the lock would else fail when the change ends in between.
     try:
-        stored = json.loads(local.read_file(path, limit=_MAX_JOURNAL_BYTES))
+        stored = json_text.parse(local.read_file(path, limit=_MAX_JOURNAL_BYTES))
     except NotFoundError:
         return None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise CorruptError("the journal is not JSON", path=path) from error
     if not isinstance(stored, dict):
         raise CorruptError("the journal is not an object", path=path)

@@ -25,7 +25,7 @@ from ckpt_tools.format.filenames import KERAS_ENDINGS, unfinished_name
 from ckpt_tools.format.overlay import Patch
 from ckpt_tools.fs import durable, local
 from ckpt_tools.runs.ledger import RewriteEntry
-from ckpt_tools.transactions.commit import Applied, commit
+from ckpt_tools.transactions.commit import Applied, publish
 from ckpt_tools.transactions.completion import Pending
 from ckpt_tools.transactions.files import digest_if_there, file_digest
 from ckpt_tools.transactions.journal import recover_in
@@ -124,9 +124,13 @@ def replace_file(plan: FilePlan) -> Applied:
         new = unfinished_name(plan.path)
         durable.write_file(new, plan.write, like=plan.path if plan.source else plan.like or plan.path)
         try:
-            plan.check(os.fspath(new))
+            try:
+                plan.check(os.fspath(new))
+            except CkptError:
+                _require_unchanged(plan)  # the reason may be what somebody wrote meanwhile
+                raise
             pending = Pending(_entry(plan, place, new), undoing=False, old_index=None)
-            return commit(
+            return publish(
                 place,
                 pending,
                 prepare=lambda: _keep_original(place, pending.entry),

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import importlib
 import io
 import json
@@ -20,11 +21,13 @@ import random
 import shutil
 import struct
 import sys
+import tempfile
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
+from unittest import mock
 
 import fuzz_formats
 import h5py
@@ -149,6 +152,33 @@ ODD_JSON = [
     "true",
 ]
 ODD_JSON += ['"\\ud800"', '"\\u202e"', "-0.0", "0.5", "3", "[" * 3000, '"' + "9" * 5000 + '"', "-1"]
+DECLARED = {
+    "layout": {"best": '"m-3"', "latest": '"m-*"', "logs": '"*.jsonl"'},
+    "metric": {"name": '"recall"', "mode": '"max"', "scale": "1", "line": "'recall: ([0-9.]+)'"},
+    "variables": {"model": '["*"]', "optimizer": '["*/Adam*"]', "step": '"global_step"', "best": '"best_metric"'},
+    "evaluate": {"command": '"true {prefix}"', "pattern": "'([0-9.]+)'"},
+    "experiment": {"name": '"{data}_{model}"'},
+    "resume": {"restores": '"best"', "best": '"memory"', "overwrites": "true"},
+    "recognise": {"tensors": '["*"]', "files": '["*"]', "general": "true"},
+}
+ODD_TOML = [
+    "1",
+    "-1",
+    "nan",
+    "inf",
+    "1e999",
+    "[]",
+    "[[]]",
+    "{}",
+    '""',
+    "true",
+    "1979-05-27",
+    '"("',
+    '"(a+)+$"',
+    '"../*"',
+]
+ODD_TOML += ['"/*"', '"{"', '"{x}{x}"', '"\\u202e"', '"**/*"', '["a", 1]', '"' + "a" * 5000 + '"', "9" * 400]
+AGES = ["1d", "0h", "9" * 30 + "w", "-1d", "x", "1e308d"]
 MESSAGES = [
     "Key {name} not found in checkpoint",
     "Data loss: not an sstable (bad magic number)",
@@ -294,8 +324,6 @@ def events(chance: random.Random) -> bytes:
 @functools.cache
 def real_run() -> Files:
     """A small experiment of the fixtures, its best value written: with a ledger and a backup."""
-    import tempfile
-
     sample = pick("tf2.10")
     with tempfile.TemporaryDirectory() as place:
         shutil.copytree(sample.path, Path(place) / "best_model" / sample.experiment)
@@ -310,8 +338,6 @@ def real_run() -> Files:
 @functools.cache
 def small_run() -> Files:
     """A checkpoint of one variable with a ledger of two changes, and its backups."""
-    import tempfile
-
     with tempfile.TemporaryDirectory() as place:
         prefix = build_bundle(Path(place) / "m", {"a": np.ones(3, np.float32), "global_step": np.int64(3)})
         for value in (0.25, 0.5):
@@ -443,6 +469,35 @@ def other_case(chance: random.Random) -> tuple[Files, list[str]]:
     return made, ["m", "."]
 
 
+def declared_case(chance: random.Random) -> tuple[Files, list[str]]:
+    """A run with a ``ckpt.toml`` whose values are not as they should be, and a log that it may describe."""
+    odd = lambda: chance.choice([*ODD_TOML, json.dumps(name(chance).encode("utf-8", "replace").decode())])  # noqa: E731
+    lines = []
+    for section, keys in DECLARED.items():
+        if chance.randrange(3):
+            lines.append(f"[{section}]")
+            for key, usual in keys.items():
+                if chance.randrange(3):
+                    lines.append(f"{key} = {odd() if chance.randrange(3) == 0 else usual}")
+    text = "\n".join(lines).encode("utf-8", "surrogatepass")
+    files = bundle(chance, "run/m-3") | {"run/ckpt.toml": mutate(text, chance) if chance.randrange(6) == 0 else text}
+    if chance.randrange(2):
+        files |= bundle(chance, "run/m-7") | {"run/checkpoint": state(chance)}
+    files |= {f"run/{key}": value for key, value in log(chance).items()}
+    return files, ["run", "run/m-3", ".", "run/ckpt.toml"]
+
+
+def with_maps(made: tuple[Files, list[str]], chance: random.Random) -> tuple[Files, list[str]]:
+    """The same, and the ids of items in an old and a new catalogue."""
+    files, places = made
+    for which in ("old.txt", "new.txt"):
+        rows = [f"i{number},{number + 1}" for number in range(chance.choice([0, 1, 3, 49, 60]))]
+        for _ in range(chance.choice([0, 0, 1])):
+            rows.append(f"{name(chance)},{chance.choice(['1', '-1', '0', 'x', '9' * 30, ODD_JSON[0]])}")
+        files = {**files, which: "\n".join(rows).encode("utf-8", "surrogatepass")}
+    return files, places
+
+
 KINDS: dict[str, Callable[[random.Random], tuple[Files, list[str]]]] = {
     "bundles": bundle_case,
     "runs": run_case,
@@ -450,6 +505,7 @@ KINDS: dict[str, Callable[[random.Random], tuple[Files, list[str]]]] = {
     "fixtures": real_case,
     "keras": keras_case,
     "others": other_case,
+    "declared": declared_case,
 }
 
 
@@ -498,16 +554,50 @@ def words(chance: random.Random, places: list[str]) -> list[str]:
             ["audit", path, *chance.choice([[], ["--verify"], ["--sort", "path"], ["--filter", "best_logged>0.1"]])],
             ["audit", ".", *maybe("--csv"), *maybe("--sarif", "a.json")],
             ["guard", path, "--status"],
+            [
+                "grow",
+                path,
+                out,
+                "--map",
+                "old.txt",
+                chance.choice(["new.txt", "old.txt", place()]),
+                *maybe("--dry-run"),
+            ],
+            ["keep", path, "--last", chance.choice(["0", "1", "x"]), *maybe("--unknown-best"), *maybe("--script")],
+            ["keep", ".", *maybe("--best=1"), *maybe("--every=3"), *maybe("--younger-than", chance.choice(AGES))],
+            ["keep", path, "--last", "1", "--unknown-best", "--delete", "a" * 12],
+            ["lineage", chance.choice(["list", "init", "test", "trust"]), path],
+            ["lineage", "init", path, chance.choice(["--dry-run", "--force"])],
+            ["browse", path],
         ]
     )
-    if chance.randrange(150) == 0:  # which takes ten times as long as any other
+    # What takes ten times as long as any other.
+    rare = chance.randrange(450)
+    if rare < 3:
         asked = ["report", path, "-o", "page.html"]
+    elif rare == 3:
+        asked = ["demo", chance.choice([path, out])]
+    elif rare == 4:
+        return [
+            "guard",
+            path,
+            *maybe("--metric", name(chance)),
+            "--",
+            "sh",
+            "-c",
+            'echo "$0" >&2',
+            f"recall: {name(chance)}",
+        ]
+    if "--script" in asked:
+        return asked
     return [*asked, *([] if "--csv" in asked else maybe("--json")), *(["--quiet"] if chance.randrange(9) == 0 else [])]
 
 
 def case(kind: str, number: int) -> Case:
     chance = random.Random(f"{kind}-{number}")
     files, places = KINDS[kind](chance)
+    if chance.randrange(6) == 0:
+        files, places = with_maps((files, places), chance)
     return Case(files, [words(chance, places) for _ in range(chance.choice([1, 2, 3]))])
 
 
@@ -519,13 +609,15 @@ def exercise(directory: Path, given: Case) -> None:
     shutil.rmtree(directory / "case", ignore_errors=True)
     (directory / "case").mkdir()
     write(directory / "case", given.files)
-    stability.QUIET_SECONDS = 0.0
     prepare()
     before = os.getcwd()
     os.chdir(directory / "case")
+    # Whom a user trusts is written there.
+    home = dict.fromkeys(("HOME", "XDG_CONFIG_HOME"), str(directory / "home"))
     try:
-        for command in given.commands:
-            require_sound(command, *ran(command))
+        with mock.patch.dict(os.environ, home):
+            for command in given.commands:
+                require_sound(command, *ran(command))
     finally:
         os.chdir(before)
 
@@ -537,6 +629,9 @@ def prepare() -> None:
         importlib.import_module(f"ckpt_tools.cli.commands.{each.replace('-', '_')}")
     made = typer.main.get_command(app)
     typer.main.get_command = lambda _: made
+    # Nobody writes here meanwhile; and a nap lasts long where others are busy.
+    stability.let_rest = lambda: None
+    gc.freeze()
 
 
 def ran(command: list[str]) -> tuple[int, bytes, bytes]:

@@ -25,7 +25,7 @@ from ckpt_tools.analysis import stability
 from ckpt_tools.errors import CkptError
 from ckpt_tools.runs import ledger
 
-READING = ("stat", "lstat", "fstat", "listdir", "readlink", "pread", "statvfs", "access")
+READING = ("stat", "lstat", "fstat", "listdir", "scandir", "readlink", "pread", "statvfs", "access")
 CHANGING = (
     *("open", "write", "fsync", "link", "symlink", "replace", "rename", "unlink", "mkdir", "rmdir"),
     *("utime", "fchmod", "fchown", "ftruncate", "copy_file_range"),

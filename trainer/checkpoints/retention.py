@@ -8,12 +8,11 @@ is never touched.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from ckpt_tools.errors import CkptError
+from ckpt_tools.errors import CkptError, StorageError
 from ckpt_tools.format.filenames import (
     INDEX,
     STATE_FILE,
@@ -24,14 +23,14 @@ from ckpt_tools.format.filenames import (
     temporary_of,
 )
 from ckpt_tools.fs import durable, local
-from ckpt_tools.lineages import identify
+from ckpt_tools.lineages.comirec.lineage import ComiRecLineage
 from ckpt_tools.lineages.comirec.trainer import ID as TRAINER
 from ckpt_tools.lineages.names import METRIC
-from ckpt_tools.readers import open_checkpoint
 from ckpt_tools.readers.location import latest_in
 from ckpt_tools.runs.experiments import Experiment
 from ckpt_tools.runs.ledger import history
 from ckpt_tools.runs.logs import Evidence
+from ckpt_tools.runs.opening import open_identified
 from trainer.checkpoints.saved_state import SavedState, read_saved_state, run_state_of
 
 
@@ -70,13 +69,13 @@ def tidy(directory: str) -> None:
         if temporary_of(name) == STATE_FILE:
             durable.remove(os.path.join(directory, name))
     unfinished = os.path.join(directory, UNFINISHED_SAVE)
-    if os.path.islink(unfinished):  # it leads somewhere, and what is there is not ours
+    if local.is_link(unfinished):  # it leads somewhere, and what is there is not ours
         durable.remove(unfinished)
-    if not os.path.isdir(unfinished):
+    if not local.is_directory(unfinished, follow=True):
         return
     for name in local.list_directory(unfinished):
         prefix = os.path.join(directory, name.removesuffix(INDEX))
-        if name.endswith(INDEX) and not os.path.lexists(index_name(prefix)):
+        if name.endswith(INDEX) and not local.is_there(index_name(prefix)):
             for path in data_files(prefix):
                 durable.remove(path)
                 durable.sync_directory(directory)  # the proof goes after what it proves
@@ -94,14 +93,20 @@ def data_files(prefix: str) -> list[str]:
 
 
 def held_best(experiment: Experiment) -> SavedState | None:
-    """What the line of best ones holds; None when that is not of this trainer, or cannot be restored."""
+    """What the line of best ones holds; None when that is not of this trainer, or cannot be restored.
+
+    Raises StorageError when the system does not let it be read: it may be as good as ever.
+    """
     try:
-        with open_checkpoint(latest_in(experiment.best_line)) as checkpoint:
-            lineage = identify(checkpoint)
-            whole = all(finding.severity != "damage" for finding in checkpoint.outline())
-            if lineage is None or lineage.id != TRAINER or not whole:
+        with open_identified(latest_in(experiment.best_line), ComiRecLineage, producer=TRAINER) as (
+            checkpoint,
+            lineage,
+        ):
+            if any(finding.severity == "damage" for finding in checkpoint.outline()):
                 return None
             return read_saved_state(checkpoint, lineage, "best", Evidence())
+    except StorageError:
+        raise
     except CkptError:
         return None
 
@@ -114,28 +119,27 @@ def _is_ours(prefix: str) -> bool:
     try:
         if history(prefix):
             return False
-        with open_checkpoint(prefix) as checkpoint:
-            lineage = identify(checkpoint)
+        with open_identified(prefix, ComiRecLineage, producer=TRAINER):
+            return True
     except CkptError:
         return False
-    return lineage is not None and lineage.id == TRAINER
 
 
 def _split_of(prefix: str) -> Any:
     """The digest of the split that a checkpoint of this trainer was measured on; None where it was not by this one."""
-    with open_checkpoint(prefix) as checkpoint:
-        lineage = identify(checkpoint)
-        assert lineage is not None  # it is one of ours
-        return json.loads(lineage.read(checkpoint, METRIC).item()).get("digest")
+    with open_identified(prefix, ComiRecLineage) as (checkpoint, lineage):
+        return lineage.document(checkpoint, METRIC).get("digest")
 
 
 def _holds_the_best(prefix: str, experiment: Experiment) -> bool:
     """Whether a checkpoint is of the best weights, and the line of best ones has none as good."""
     try:
         run_state = run_state_of(prefix)
+        if run_state is None or not run_state.is_best:
+            return False
+        held = held_best(experiment)
+    except StorageError:
+        return True  # it may
     except CkptError:
         return False
-    if run_state is None or not run_state.is_best:
-        return False
-    held = held_best(experiment)
     return held is None or held.run_state.best_metric < run_state.best_metric

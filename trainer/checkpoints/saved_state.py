@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from ckpt_tools.errors import CkptError
-from ckpt_tools.lineages import Lineage, identify
+from ckpt_tools.lineages import Lineage
 from ckpt_tools.lineages.base import UNKNOWN_STEP
+from ckpt_tools.lineages.comirec.lineage import ComiRecLineage
 from ckpt_tools.lineages.comirec.trainer import ID as TRAINER
 from ckpt_tools.lineages.names import DATA, METRIC
-from ckpt_tools.readers import Checkpoint, open_checkpoint
+from ckpt_tools.readers import Checkpoint
 from ckpt_tools.runs.experiments import Experiment
 from ckpt_tools.runs.logs import Evidence
+from ckpt_tools.runs.opening import open_identified
 from trainer.checkpoints.run_state import STORED, RunState
 
 Line = Literal["best", "latest"]
@@ -44,17 +45,17 @@ class SavedState:
 
 
 def read_saved_state(checkpoint: Checkpoint, lineage: Lineage, line: Line, evidence: Evidence) -> SavedState:
-    """The standing of any lineage; the run's log helps out where an old trainer did not store its step."""
+    """Where a run of any lineage stood; its log helps out where an old trainer did not store the step."""
     if lineage.id == TRAINER:
         run_state = RunState.from_tensors({name: lineage.read(checkpoint, name) for name, _ in STORED.values()})
-        identity = json.loads(lineage.read(checkpoint, METRIC).item())
+        identity = lineage.document(checkpoint, METRIC)
         if run_state.step == UNKNOWN_STEP and evidence.best and identity.get("digest") is None:
             # Migrated from a checkpoint that had lost Adam's step: the log still knows that of the run.
             run_state = replace(run_state, step=evidence.best.step, best_step=evidence.best.step)
         recall = None if math.isnan(run_state.recall) else run_state.recall
         if line == "best" and lineage.best_metric.status == "present":
             recall = run_state.best_metric  # after a backfill there is this one alone
-        data = json.loads(lineage.read(checkpoint, DATA).item()) if DATA in lineage.canonical() else {}
+        data = lineage.document(checkpoint, DATA) if DATA in lineage.canonical() else {}
         return SavedState(run_state, recall, identity, line, data.get("train"))
     step = lineage.step
     if step is None:
@@ -65,10 +66,9 @@ def read_saved_state(checkpoint: Checkpoint, lineage: Lineage, line: Line, evide
     return SavedState(RunState(step).as_best(best.value), best.value, {}, line)
 
 
-def run_state_of(prefix: str) -> RunState | None:
-    """Where a run was when it saved this checkpoint; None for one of another trainer. Raises what reading it raises."""
-    found = _standing_and_seed(prefix)
-    return None if found is None else found[0]
+def run_state_of(prefix: str) -> RunState:
+    """Where a run was when it saved this checkpoint. Raises what `open_identified` and reading raise."""
+    return _run_state_and_seed(prefix)[0]
 
 
 def newest_run_state(experiment: Experiment) -> tuple[RunState, int] | None:
@@ -76,15 +76,12 @@ def newest_run_state(experiment: Experiment) -> tuple[RunState, int] | None:
     cannot be read."""
     try:
         prefix = experiment.latest_prefix()
-        return None if prefix is None else _standing_and_seed(prefix)
+        return None if prefix is None else _run_state_and_seed(prefix)
     except CkptError:
         return None
 
 
-def _standing_and_seed(prefix: str) -> tuple[RunState, int] | None:
-    with open_checkpoint(prefix) as checkpoint:
-        lineage = identify(checkpoint)
-        if lineage is None or lineage.id != TRAINER:
-            return None
+def _run_state_and_seed(prefix: str) -> tuple[RunState, int]:
+    with open_identified(prefix, ComiRecLineage, producer=TRAINER) as (checkpoint, lineage):
         run_state = RunState.from_tensors({name: lineage.read(checkpoint, name) for name, _ in STORED.values()})
         return run_state, int(lineage.hyper.get("seed") or 0)

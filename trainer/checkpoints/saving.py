@@ -68,12 +68,12 @@ class CheckpointLine:
 
         What has its name is whole: where the very first saves were killed before they could point to it, that is done.
         """
-        if os.path.isdir(self.directory):
+        if local.is_directory(self.directory, follow=True):
             with _held(self.directory):
                 tidy(self.directory)
                 named = sorted(filter(_number, self._prefixes()), key=_number)
                 state = os.path.join(self.directory, STATE_FILE)
-                if named and not os.path.lexists(state):
+                if named and not local.is_there(state):
                     names = [os.path.basename(prefix) for prefix in named]
                     durable.write_atomic(state, encode_state(names[-1], names))
 

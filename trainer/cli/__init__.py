@@ -9,47 +9,58 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import numpy as np
 import typer
 
 from ckpt_tools.console import program
-from ckpt_tools.console.program import Json, Quiet, Version, epilog, finish
+from ckpt_tools.console.program import Json, Lang, Quiet, Version, epilog, finish
 from ckpt_tools.errors import (
     EXIT_INTERRUPTED,
     EXIT_OK,
     CkptError,
     NotFoundError,
     UnsafeError,
-    UnsupportedError,
     UsageError,
 )
 from ckpt_tools.findings import Finding
+from ckpt_tools.fs import local, paths
 from ckpt_tools.fs.durable import require_writable
 from ckpt_tools.lineages.names import BEST_METRIC
 from ckpt_tools.operations.growing import read_item_map
 from ckpt_tools.runs.experiments import Experiment, usual_data_directory
 from ckpt_tools.runs.logs import collect
 from trainer.cli.console import Console
-from trainer.cli.native import held_stderr
+from trainer.cli.listening import Listeners, tracking
+from trainer.cli.native import serving_module, training_loop
+from trainer.cli.sweep_command import sweep
 from trainer.config import MODEL_TYPES, UNKNOWN_ITEM_COUNT, new_config, override
 from trainer.data.interactions import (
+    Interactions,
     default_data_dir,
     items_needed,
     read_categories,
+    read_interactions,
     read_split,
     require_ids_below,
     split_path,
 )
+from trainer.data.names import Names, read_names
 from trainer.data.preparation import FEWEST
 from trainer.data.preparation import prepare as write_dataset
+from trainer.data.public_sets import PUBLIC_SETS
 from trainer.data.raw import Format, ItemField
-from trainer.evaluation import baselines
+from trainer.evaluation import baselines, indexes
+from trainer.evaluation.baseline_records import Measured, keep, recalls
 from trainer.evaluation.closing import Closing, Extent, closing_report
 from trainer.evaluation.exporting import export as write_vectors
 from trainer.evaluation.full_report import report
-from trainer.evaluation.opening import open_model
-from trainer.evaluation.standing import Measured, keep, recalls
+from trainer.evaluation.lists import lists_for, require_writer, write_lists
+from trainer.evaluation.measuring import first_true
+from trainer.evaluation.opening import Opened, open_model
 from trainer.extras import INSTALL, installed, require
+from trainer.monitoring import trackers
 from trainer.monitoring.curve import draw
+from trainer.monitoring.trackers import require_tracker
 from trainer.naming import existing_experiment, new_experiment
 from trainer.training.cluster import Task, task_of
 from trainer.training.starting_point import StartingPoint, new_run, resumed_run
@@ -98,15 +109,16 @@ def _flag(name: str, text: str, panel: str) -> Any:
 
 
 @app.callback()
-def _root(version: Version = False) -> None:
+def _root(version: Version = False, lang: Lang = None) -> None:
     pass
 
 
 @app.command(
+    rich_help_panel="Train",
     epilog=epilog(
         "trainer train --dataset book --model-type ComiRec-DR --learning-rate 0.005 --exp-name test85",
         "trainer train best_model/book_ComiRec-DR_b128_lr0.005_d64_len20_test85 --resume --max-steps +20000",
-    )
+    ),
 )
 def train(
     experiment: Annotated[
@@ -165,6 +177,30 @@ def train(
     history_dropout: Annotated[
         float | None, _option("Chance of an item of a history to be left out.", "TRAINING", "P", "0; best 0.3")
     ] = None,
+    negatives: Annotated[
+        Literal["log-uniform", "uniform", "in-batch", "mixed"] | None,
+        _option(
+            "Negatives: drawn log-uniform (by frequency) or uniform; in-batch, the other users' targets; or mixed, "
+            "log-uniform and in-batch. All with log-Q correction.",
+            "TRAINING",
+            "NAME",
+            "log-uniform",
+        ),
+    ] = None,
+    hard_negatives: Annotated[
+        float | None, _option("REMI's beta: hard negatives count more.", "TRAINING", "B", "0")
+    ] = None,
+    routing_regularization: Annotated[
+        float | None, _option("REMI's lambda: interests rest on several items.", "TRAINING", "L", "0")
+    ] = None,
+    schedule: Annotated[
+        Literal["constant", "linear", "cosine"] | None,
+        _option("How the rate falls, until --decay-steps.", "TRAINING", "NAME", "constant"),
+    ] = None,
+    warmup_steps: Annotated[int | None, _option("The rate rises so long.", "TRAINING", "N", "0")] = None,
+    decay_steps: Annotated[int | None, _option("The rate falls until then, to 1 %.", "TRAINING", "N", "0")] = None,
+    weight_decay: Annotated[float | None, _option("Of the item table, as AdamW.", "TRAINING", "W", "0")] = None,
+    clip_norm: Annotated[float | None, _option("Largest norm of all gradients.", "TRAINING", "C", "0: any")] = None,
     seed: Annotated[int | None, _option("Decides every random draw.", "TRAINING", "N", "19")] = None,
     distribute: Annotated[
         bool, _flag("--distribute", "Share each batch between all GPUs here, or the workers of TF_CONFIG.", "TRAINING")
@@ -206,6 +242,10 @@ def train(
         str | None, _option("The run's name; asked for on a terminal.", "PLACES", "NAME", show_default=False)
     ] = None,
     keep: Annotated[int, _option("How many newest states stay, beside the best.", "PLACES", "N")] = 2,
+    log_to: Annotated[
+        Literal["mlflow", "wandb"] | None,
+        _option("Also log to mlflow or wandb, if it is installed.", "PLACES", "NAME", show_default=False),
+    ] = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -223,6 +263,14 @@ def train(
         "repeated_rows": repeated_rows,
         "min_history": min_history,
         "history_dropout": history_dropout,
+        "negatives": negatives,
+        "hard_negatives": hard_negatives,
+        "routing_regularization": routing_regularization,
+        "schedule": schedule,
+        "warmup_steps": warmup_steps,
+        "decay_steps": decay_steps,
+        "weight_decay": weight_decay,
+        "clip_norm": clip_norm,
         "relu_projection": relu_projection,
         "maxlen": maxlen,
         "batch_size": batch_size,
@@ -237,6 +285,8 @@ def train(
 
     def body() -> int:
         require("training", "tensorflow", "tensorboard")
+        if log_to is not None:
+            require_tracker(log_to)
         for name, value, least in (("--keep", keep, 1), ("--max-iter", max_iter, 0), ("--item-count", item_count, 1)):
             if value is not None and value < least:
                 raise UsageError(f"{name} has to be at least {least}, not {value}", hint="leave it out for its default")
@@ -250,6 +300,7 @@ def train(
             if untrained_best:
                 raise UsageError("--untrained-best means something only in a new run", hint="leave it out")
             target = existing_experiment(experiment, root, exp_name, given)
+            console.phase("reading the checkpoint and the data")
             start = resumed_run(
                 target,
                 source or "best",
@@ -280,7 +331,7 @@ def train(
             for directory in (target.path, target.runs):
                 require_writable(_existing_parent(directory))
         steps = budget.until(start.run_state.step)
-        return _run(start, target, steps, console, keep, closing, distribute=distribute, task=task)
+        return _run(start, target, steps, console, keep, closing, log_to, distribute=distribute, task=task)
 
     finish(console, body)
 
@@ -294,7 +345,24 @@ _NumInterest = Annotated[
 _Maxlen = Annotated[int | None, typer.Option(help="Items of history, where nothing tells.", show_default=False)]
 
 
-@app.command(epilog=epilog("trainer evaluate best_model/book_DNN_b128_lr0.001_d64_len20_a --split test --top-n 50"))
+_Lists = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE",
+        help="Also write each user's top N with names, as JSON lines; Parquet if it ends in .parquet.",
+        show_default=False,
+    ),
+]
+_WithSeen = Annotated[bool, typer.Option("--with-seen", help="Leave items of the history in the lists.")]
+
+
+@app.command(
+    rich_help_panel="Measure",
+    epilog=epilog(
+        "trainer evaluate best_model/book_DNN_b128_lr0.001_d64_len20_a --split test --top-n 50",
+        "trainer evaluate best_model/book_DNN_b128_lr0.001_d64_len20_a --lists lists.jsonl",
+    ),
+)
 def evaluate(
     path: _Path,
     data_dir: _DataDir = None,
@@ -305,6 +373,8 @@ def evaluate(
         float | None,
         typer.Option(min=0.0, help="Re-rank: this much less for each item of the same category.", show_default=False),
     ] = None,
+    lists: _Lists = None,
+    with_seen: _WithSeen = False,
     num_interest: _NumInterest = None,
     maxlen: _Maxlen = None,
     json: Json = False,
@@ -314,6 +384,7 @@ def evaluate(
     console = Console("evaluate", path, json=json, quiet=quiet)
 
     def body() -> int:
+        _require_lists(lists, with_seen)
         given = {"dataset": dataset, "num_interest": num_interest, "maxlen": maxlen}
         opened = open_model(path, given, data_dir, needs_data=True)
         assert opened.data_dir is not None
@@ -359,6 +430,10 @@ def evaluate(
             if line.published is not None:
                 published = line.published
                 console.say(f"     as published: recall {published.recall:.6f}  ndcg {published.ndcg:.6f}")
+        if lists is not None:
+            longest = max(top_n or [50])
+            cuts = first_true(interactions)
+            _write_lists(lists, opened, interactions, cuts, longest, opened.data_dir, console, with_seen=with_seen)
         console.document(
             {
                 "findings": [finding.to_json() for finding in findings],
@@ -370,6 +445,7 @@ def evaluate(
                 "digest": interactions.digest,
                 "coef": coef,
                 "metrics": [line.to_json() for line in lines],
+                "lists": lists,
             },
         )
         return EXIT_OK
@@ -377,40 +453,87 @@ def evaluate(
     finish(console, body)
 
 
-@app.command(epilog=epilog("trainer export best_model/book_DNN_b128_lr0.001_d64_len20_a out --index"))
+@app.command(
+    rich_help_panel="Data in, vectors out",
+    epilog=epilog(
+        "trainer export best_model/book_DNN_b128_lr0.001_d64_len20_a out --index hnsw",
+        "trainer export best_model/book_DNN_b128_lr0.001_d64_len20_a out --users histories.txt --lists lists.parquet",
+    ),
+)
 def export(
     path: _Path,
     out: Annotated[str, typer.Argument(help="The directory to write to.", show_default=False)],
-    index: Annotated[bool, typer.Option("--index", help="Also write a faiss index of the items.")] = False,
+    index: Annotated[
+        indexes.Kind | None,
+        typer.Option(
+            metavar="KIND",
+            help="Also write a faiss index of the items: flat (exact), ivf or hnsw (faster).",
+            show_default=False,
+        ),
+    ] = None,
     users: Annotated[
-        str | None, typer.Option(help="Also write user vectors, for this file of user,item,time lines.")
+        str | None,
+        typer.Option(help="Also write user vectors, for this file of user,item,time lines.", show_default=False),
+    ] = None,
+    lists: _Lists = None,
+    top_n: Annotated[int, typer.Option(metavar="N", min=1, help="How many items of lists and a SavedModel.")] = 50,
+    with_seen: _WithSeen = False,
+    saved_model: Annotated[
+        bool, typer.Option("--saved-model", help="Also write a SavedModel: histories to the top N.")
+    ] = False,
+    data_dir: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Holds the maps of names.", show_default="ROOT/data/DATASET_data")
     ] = None,
     num_interest: _NumInterest = None,
     maxlen: _Maxlen = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write a checkpoint's item vectors as .npy, and what else is asked for."""
+    """Write a checkpoint's item vectors as .npy, and what else is asked for: an index, lists, a SavedModel."""
     console = Console("export", path, json=json, quiet=quiet)
 
     def body() -> int:
-        if index:
+        if index is not None:
             require("an index", "faiss")
+        if saved_model:
+            require("a SavedModel", "tensorflow")
+        _require_lists(lists, with_seen)
+        if lists is not None and users is None:
+            raise UsageError("--lists are of users", hint="name their file of user,item,time lines with --users")
         opened = open_model(path, {"num_interest": num_interest, "maxlen": maxlen}, None, needs_data=False)
-        written = write_vectors(opened.model, out, maxlen=opened.config.maxlen, index=index, histories=users)
+        exported = write_vectors(
+            opened.model, out, maxlen=opened.config.maxlen, index=index, histories=users, top_n=top_n
+        )
+        written = list(exported.paths)
+        if saved_model:
+            written.append(serving_module().save(opened.model, out, top_n))
         for file in written:
             console.say(f"written: {file}")
-        console.document({"findings": [], "prefix": opened.prefix, "written": written})
+        if exported.tried is not None:
+            tried = exported.tried
+            console.say(
+                f"{index}: {tried.recall:.4f} of the exact top {top_n}, {tried.milliseconds:.3f} ms a query "
+                f"(exact {tried.exact_milliseconds:.3f} ms)"
+            )
+        if lists is not None:
+            assert users is not None
+            histories = read_interactions(users)
+            names = data_dir or _data_of(opened)
+            _write_lists(lists, opened, histories, histories.lengths, top_n, names, console, with_seen=with_seen)
+            written.append(lists)
+        tried_json = None if exported.tried is None else asdict(exported.tried)
+        console.document({"findings": [], "prefix": opened.prefix, "written": written, "index": tried_json})
         return EXIT_OK
 
     finish(console, body)
 
 
 @app.command(
+    rich_help_panel="Data in, vectors out",
     epilog=epilog(
         "trainer prepare UserBehavior.csv --format taobao --dataset taobao",
         "trainer prepare Books.jsonl.gz --format amazon2023 --metadata meta_Books.jsonl.gz --dataset book",
-    )
+    ),
 )
 def prepare(
     source: Annotated[
@@ -464,7 +587,7 @@ def prepare(
         directory = data_dir or usual_data_directory(".", dataset)
         old = None if grow is None else read_item_map(grow)
         new_map = os.path.join(directory, f"{dataset}_item_map.txt")
-        if grow is not None and os.path.exists(new_map) and os.path.samefile(grow, new_map):
+        if grow is not None and paths.identity(grow) == paths.identity(new_map):
             raise UsageError(
                 "the map of the older data would be written over, and no checkpoint could be moved any more",
                 path=grow,
@@ -502,7 +625,7 @@ def prepare(
             console.say(", ".join(f"{number} items {what}" for what, number in catalogue.items()))
             maps = f"{shlex.quote(grow)} {shlex.quote(new_map)}"
             console.say(f"a checkpoint is moved to these items with: ckpt grow CHECKPOINT OUT --map {maps}")
-        following = f"trainer train --dataset {shlex.quote(dataset)} --model-type ComiRec-DR --exp-name first"
+        following = f"trainer train --dataset {shlex.quote(dataset)} --model-type ComiRec-SA --exp-name first"
         if data_dir is not None:
             following += f" --data-dir {shlex.quote(data_dir)}"
         console.say(f"next: {following}")
@@ -512,7 +635,24 @@ def prepare(
     finish(console, body)
 
 
-@app.command(epilog=epilog("trainer baseline --dataset book"))
+@app.command(rich_help_panel="Data in, vectors out", epilog=epilog("trainer datasets"))
+def datasets(json: Json = False, quiet: Quiet = False) -> None:
+    """Where to get which public data set, and the command that prepares it."""
+    console = Console("datasets", None, json=json, quiet=quiet)
+
+    def body() -> int:
+        for one in PUBLIC_SETS:
+            console.say(one.title)
+            if one.url:
+                console.say(f"  from {one.url}")
+            console.say(f"  {one.command}")
+        console.document({"datasets": [{**asdict(one), "command": one.command} for one in PUBLIC_SETS]})
+        return EXIT_OK
+
+    finish(console, body)
+
+
+@app.command(rich_help_panel="Measure", epilog=epilog("trainer baseline --dataset book"))
 def baseline(
     dataset: Annotated[str, typer.Option(metavar="NAME", help="Names the data files.")] = "book",
     method: Annotated[
@@ -541,7 +681,7 @@ def baseline(
         splits = {
             split: read_split(directory, dataset, split)
             for split in ("valid", "test")
-            if split == "valid" or os.path.isfile(split_path(directory, dataset, split))
+            if split == "valid" or local.is_file(split_path(directory, dataset, split), follow=True)
         }
         count = items_needed(train, *splits.values())
         for part in (train, *splits.values()):
@@ -587,6 +727,55 @@ def baseline(
     finish(console, body)
 
 
+app.command(
+    rich_help_panel="Train",
+    epilog=epilog(
+        "trainer sweep --dataset book --model-type ComiRec-SA --exp-name k --grid num_interest=1,4 --seeds 19,20,21 "
+        "--max-steps 3000"
+    ),
+)(sweep)
+
+
+def _require_lists(path: str | None, with_seen: bool) -> None:
+    """Refuse what cannot be written before anything is measured."""
+    if path is not None:
+        require_writer(path)
+        require_writable(os.path.dirname(path) or ".")
+    elif with_seen:
+        raise UsageError("--with-seen is about --lists", hint="add --lists FILE, or leave it out")
+
+
+def _write_lists(
+    path: str,
+    opened: Opened,
+    split: Interactions,
+    cuts: np.ndarray,
+    top_n: int,
+    data_dir: str | None,
+    console: Console,
+    *,
+    with_seen: bool,
+) -> None:
+    names = Names() if data_dir is None else read_names(data_dir, opened.config.dataset)
+    found = lists_for(
+        opened.model,
+        split,
+        cuts,
+        maxlen=opened.config.maxlen,
+        top_n=top_n,
+        with_seen=with_seen,
+        progress=console.measured,
+    )
+    console.say(f"written: {path}, the top {top_n} of {write_lists(path, found, names)} users")
+
+
+def _data_of(opened: Opened) -> str | None:
+    """Where the data of a checkpoint's run is, None when it is not where it would be looked for."""
+    experiment = Experiment.containing(opened.prefix)
+    directory = default_data_dir(experiment.root if experiment else ".", opened.config.dataset)
+    return directory if local.is_directory(directory, follow=True) else None
+
+
 @dataclass(frozen=True)
 class _Budget:
     """``steps`` to train: in all, or from where the run starts."""
@@ -625,11 +814,13 @@ def _new(
     if name is None:
         if not sys.stdin.isatty():
             raise UsageError("a new run needs --exp-name", hint="to continue an old one, add --resume")
-        name = typer.prompt("Experiment name", err=True)
+        with console.held():
+            name = typer.prompt("Experiment name", err=True)
     dataset = given["dataset"] or "book"
     config = override(new_config(recipe, given["variant"], dataset, given["model_type"], UNKNOWN_ITEM_COUNT), given)
     target = new_experiment(root, config, name)
     data_dir = data_dir or default_data_dir(root, dataset)
+    console.phase("reading the data")
     return target, new_run(config, data_dir, untrained_best=untrained_best, progress=console.measured)
 
 
@@ -648,6 +839,7 @@ def _run(
     console: Console,
     keep: int,
     closing: Extent | Literal["none"],
+    log_to: trackers.Name | None,
     *,
     distribute: bool,
     task: Task | None,
@@ -657,21 +849,36 @@ def _run(
     findings = [*start.findings, *there]
     console.findings(findings)
     # Everything that can be refused has been; only now is TensorFlow worth its seconds.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    try:
-        with held_stderr():
-            from trainer.training.loop import train as run
-    except ImportError as error:
-        raise UnsupportedError(f"TensorFlow is installed, but cannot be imported: {error}", hint=INSTALL) from error
+    console.phase("starting TensorFlow")
+    run = training_loop()
     team = _team(task, console) if distribute else None
-    outcome = run(start, target, max_steps, console, team, keep=keep)
+    chief = task is None or task.is_chief
+    with tracking(log_to if chief else None, target, start.config, console) as tracked:
+        console.phase("building the model")
+        outcome = run(start, target, max_steps, Listeners(console, tracked), team, keep=keep)
+        return _ended(start, target, outcome, console, closing, findings, tracked, chief=chief, trained=not there)
+
+
+def _ended(
+    start: StartingPoint,
+    target: Experiment,
+    outcome: Outcome,
+    console: Console,
+    closing: Extent | Literal["none"],
+    findings: list[Finding],
+    tracked: trackers.Tracking | None,
+    *,
+    chief: bool,
+    trained: bool,
+) -> int:
+    """What is said of a run when it is over, and its exit code."""
     run_state = outcome.run_state
     best = (
         f"best recall {run_state.best_metric:.6f} at step {run_state.best_step}"
         if run_state.has_best
         else "no best yet"
     )
-    end = "nothing trained" if there else f"stopped at step {run_state.step} ({outcome.reason})"
+    end = f"stopped at step {run_state.step} ({outcome.reason})" if trained else "nothing trained"
     console.say(f"{end}; {best}")
     untrained = list(_untrained_is_better(outcome))
     console.findings(untrained)
@@ -679,14 +886,13 @@ def _run(
     if outcome.reason == "interrupted":
         going_on = f"trainer train {shlex.quote(target.path)} --resume --from latest{_elsewhere(start, target)}"
         console.say(f"everything is saved; to go on: {going_on}")
-    picture = None
-    if task is None or task.is_chief:
-        picture = draw(collect(target).curve, target.name, target.runs)
+    picture = draw(collect(target).curve, target.name, target.runs) if chief else None
     if picture is not None:
         console.say(f"the whole history of the run: {picture}")
-    chief = task is None or task.is_chief
-    wanted = chief and run_state.has_best and closing != "none" and outcome.reason != "interrupted" and not there
+    wanted = chief and run_state.has_best and outcome.reason != "interrupted" and trained
     figures = _closing(start, target, closing, console) if wanted and closing != "none" else []
+    if tracked is not None:
+        tracked.finished({f"{one.split}_recall": one.line.metrics.recall for one in figures}, run_state.step)
     beside = _beside(start, target, figures, console)
     first = {key: getattr(outcome.first, key) for key in ("step", "recall", "ndcg", "hitrate")}
     console.document(
@@ -790,7 +996,7 @@ def _beginning(start: StartingPoint) -> str:
 
 
 def _existing_parent(path: str) -> str:
-    while not os.path.lexists(path):
+    while not local.is_there(path):
         path = os.path.dirname(os.path.abspath(path))
     return path
 

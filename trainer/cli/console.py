@@ -12,7 +12,7 @@ from rich.text import Text
 
 from ckpt_tools.console.output import Output
 from trainer.checkpoints.run_state import RunState
-from trainer.monitoring.rows import Row
+from trainer.monitoring.rows import LogRow
 
 
 class Console(Output):
@@ -27,7 +27,7 @@ class Console(Output):
     def not_finite(self, number: float) -> None:
         """What was not measured is null."""
 
-    def evaluated(self, row: Row) -> None:
+    def evaluated(self, row: LogRow) -> None:
         """One plain line for each evaluation, so that a pipe can be read as it grows."""
         loss = "" if row.loss is None else f"loss {row.loss:.4f}  "
         style = "bold green" if row.best_metric and row.best_step == row.step else ""

@@ -7,7 +7,15 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from ckpt_tools.errors import UnsupportedError
+from trainer.extras import INSTALL
+
+if TYPE_CHECKING:
+    from trainer.training.loop import Outcome
 
 
 @contextlib.contextmanager
@@ -30,3 +38,28 @@ def held_stderr() -> Iterator[None]:
         finally:
             os.dup2(saved, 2)
             os.close(saved)
+
+
+@contextlib.contextmanager
+def _importing() -> Iterator[None]:
+    """Without TensorFlow's noise. Raises UnsupportedError when it cannot be imported although it is installed."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        with held_stderr():
+            yield
+    except ImportError as error:
+        raise UnsupportedError(f"TensorFlow is installed, but cannot be imported: {error}", hint=INSTALL) from error
+
+
+def serving_module() -> ModuleType:
+    """``trainer.evaluation.serving``, with TensorFlow, which takes seconds."""
+    with _importing():
+        from trainer.evaluation import serving
+    return serving
+
+
+def training_loop() -> Callable[..., Outcome]:
+    """``trainer.training.loop.train``, with TensorFlow, which takes seconds."""
+    with _importing():
+        from trainer.training.loop import train
+    return train

@@ -10,12 +10,12 @@ from __future__ import annotations
 import csv
 import gzip
 import io
-import os
 import zlib
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 from ckpt_tools.errors import CorruptError, NotFoundError, UsageError
+from ckpt_tools.fs import local
 from trainer.data.raw import Format, literal
 
 _LONGEST_LINE = 64 << 20
@@ -33,7 +33,7 @@ def categories_of(path: str, kind: Format, wanted: Collection[str]) -> dict[str,
             f"--metadata is not known for --format {kind}",
             hint=f"it is for {', '.join(sorted(_PARSERS))}; leave it out",
         )
-    if not os.path.isfile(path):
+    if not local.is_file(path, follow=True):
         raise NotFoundError("no such file", path=path)
     found: dict[str, str] = {}
     lines = parsed = 0

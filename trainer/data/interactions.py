@@ -15,6 +15,7 @@ from functools import cached_property
 import numpy as np
 
 from ckpt_tools.errors import CkptError, CorruptError, MismatchError, NotFoundError
+from ckpt_tools.fs import local
 from ckpt_tools.runs.experiments import data_directory, usual_data_directory
 
 SPLITS = ("train", "valid", "test")
@@ -82,7 +83,7 @@ def read_split(data_dir: str | os.PathLike[str], dataset: str, split: str) -> In
 
 def read_interactions(path: str) -> Interactions:
     """Read a file of ``user,item,time`` lines. Raises NotFoundError, CorruptError (with the line's number)."""
-    if not os.path.isfile(path):
+    if not local.is_file(path, follow=True):
         raise NotFoundError("no such file", path=path)
     user, item, time = _read_integers(path, "user,item,time")
     order = np.lexsort((time, user))  # stable: equal times keep the order of the file
@@ -103,7 +104,7 @@ def read_categories(data_dir: str | os.PathLike[str], dataset: str) -> dict[int,
 def find_dataset(data_dir: str | os.PathLike[str]) -> str:
     """The only dataset in a directory. Raises NotFoundError when there is none, or more than one."""
     suffix = "_valid.txt"
-    names = sorted(os.listdir(data_dir)) if os.path.isdir(data_dir) else []
+    names = sorted(os.listdir(data_dir)) if local.is_directory(data_dir, follow=True) else []
     datasets = [name.removesuffix(suffix) for name in names if name.endswith(suffix)]
     if len(datasets) == 1:
         return datasets[0]
@@ -138,7 +139,7 @@ def require_ids_below(split: Interactions, item_count: int, *, error: type[CkptE
 
 
 def _existing(path: str, data_dir: str | os.PathLike[str], dataset: str) -> str:
-    if not os.path.isfile(path):
+    if not local.is_file(path, follow=True):
         raise NotFoundError(
             f"no such file; {os.fspath(data_dir)} should hold {dataset}_train.txt, {dataset}_valid.txt, "
             f"{dataset}_test.txt and {dataset}_item_cate.txt",

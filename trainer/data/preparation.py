@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ckpt_tools.errors import CorruptError, UsageError
-from ckpt_tools.fs import durable
+from ckpt_tools.fs import durable, local
 from trainer.data.categories import categories_of
 from trainer.data.raw import Format, ItemField, OnProgress, Source
 
@@ -127,7 +127,7 @@ def prepare(
 
 def _require_absent(directory: str, dataset: str) -> None:
     names = [f"{dataset}_{name}.txt" for name in _FILES]
-    there = [name for name in names if os.path.lexists(os.path.join(directory, name))]
+    there = [name for name in names if local.is_there(os.path.join(directory, name))]
     if there:
         raise UsageError(
             f"there is a data set of this name already: {', '.join(there)}",

@@ -20,7 +20,6 @@ import contextlib
 import datetime
 import gzip
 import io
-import json
 import math
 import os
 import re
@@ -30,6 +29,8 @@ from dataclasses import dataclass, field
 from typing import IO, Any, Literal
 
 from ckpt_tools.errors import CorruptError, NotFoundError, UsageError
+from ckpt_tools.format import json_text
+from ckpt_tools.fs import local
 
 Format = Literal["csv", "pairs", "amazon2014", "amazon2023", "taobao", "movielens", "steam"]
 FORMATS: tuple[Format, ...] = ("csv", "pairs", "amazon2014", "amazon2023", "taobao", "movielens", "steam")
@@ -78,9 +79,9 @@ class Source:
         ``asin``. Times are Int64, or Float64 where one has a fraction."""
         if self.format not in FORMATS:
             raise UsageError(f"there is no format {self.format!r}", hint=f"choose one of {', '.join(FORMATS)}")
-        if not os.path.isfile(self.path):
-            found = "expected a file, found a directory" if os.path.isdir(self.path) else "no such file"
-            raise NotFoundError(found, path=self.path)
+        if not local.is_file(self.path, follow=True):
+            folder = local.is_directory(self.path, follow=True)
+            raise NotFoundError("expected a file, found a directory" if folder else "no such file", path=self.path)
         self.left_out = 0
         blocks = _Blocks(self)
         for block, line in blocks.read(progress):
@@ -283,7 +284,7 @@ def _row(line: bytes, source: Source, separator: bytes, number: int) -> tuple[An
     kind = source.format
     try:
         if kind in ("amazon2014", "amazon2023"):
-            review = json.loads(line)
+            review = json_text.parse(line)
             in_file = _json_fields(source)
             row = tuple(
                 _time(review[in_file[name]]) if name == "time" else _name(review[in_file[name]])
@@ -340,7 +341,7 @@ def _day(value: object) -> int:
 def literal(line: bytes) -> Any:
     """A line of JSON, or one that Python wrote (``u'...'``, ``True``). Raises ValueError, SyntaxError and such."""
     try:
-        return json.loads(line)
+        return json_text.parse(line)
     except ValueError:
         return ast.literal_eval(line.decode())
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +9,8 @@ import numpy as np
 from ckpt_tools.errors import UsageError
 from trainer.config import TrainConfig
 from trainer.data.interactions import Interactions
-from trainer.random_streams import Stream, generator, truncated_normal
+from trainer.data.negatives import negatives_of
+from trainer.random_streams import RandomStream, generator, truncated_normal
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class BatchSampler:
                 f"{len(split.users)} have {self.shortest} items or more in {split.path}",
                 hint=f"use --batch-size {len(self._users)} or less",
             )
-        self._negatives = LogUniform(config.item_count, config.negatives)
+        self._negatives = negatives_of(split, self._users, config)
 
     @property
     def digest(self) -> str:
@@ -67,14 +67,14 @@ class BatchSampler:
 
     def __call__(self, step: int) -> Batch:
         """The batch of the update that follows ``step`` updates."""
-        random = generator(self._config.seed, Stream.BATCHES, step)
+        random = generator(self._config.seed, RandomStream.BATCHES, step)
         users = random.choice(self._users, self._config.batch_size, replace=False)
         cuts = random.integers(self._config.min_history, self.split.lengths[users])
         history, mask = self.split.windows(users, cuts, self._config.maxlen)
         if self._config.history_dropout:
             history, mask = self._thinned(step, history, mask)
         target = self.split.items[self.split.offsets[users] + cuts]
-        sampled, tries = self._negatives.draw(random)
+        sampled, count = self._negatives(random, target)
         ids = [history.ravel(), target, sampled]
         if self._config.reads_by_padding:
             ids.append(np.zeros(self._config.batch_size, np.int64))
@@ -86,14 +86,14 @@ class BatchSampler:
             sampled=sampled,
             rows=rows,
             inverse=inverse.ravel().astype(np.int32),
-            target_count=self._negatives.expected_count(target, tries).astype(np.float32)[:, None],
-            sampled_count=self._negatives.expected_count(sampled, tries).astype(np.float32),
+            target_count=count(target).astype(np.float32)[:, None],
+            sampled_count=count(sampled).astype(np.float32),
             noise=self._noise(step),
         )
 
     def _thinned(self, step: int, history: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Histories without the items that fall out by chance, moved up; one that would be empty stays whole."""
-        random = generator(self._config.seed, Stream.DROPOUT, step)
+        random = generator(self._config.seed, RandomStream.DROPOUT, step)
         there = mask > 0
         kept = there & (random.random(mask.shape) >= self._config.history_dropout)
         kept |= there & ~kept.any(axis=1, keepdims=True)
@@ -105,53 +105,5 @@ class BatchSampler:
         config = self._config
         if not config.draws_routing_noise:
             return None
-        random = generator(config.seed, Stream.ROUTING, step)
+        random = generator(config.seed, RandomStream.ROUTING, step)
         return truncated_normal(random, (config.batch_size, config.num_interest, config.maxlen))
-
-
-class LogUniform:
-    """Unique ids from a log-uniform distribution, as ``tf.random.log_uniform_candidate_sampler`` draws them.
-
-    P(id) = (log(id + 2) - log(id + 1)) / log(range + 1): Zipf-like, so ids have to be in order of frequency.
-    Drawing goes on until ``size`` different ids have turned up (tensorflow/core/kernels/range_sampler.cc).
-    """
-
-    def __init__(self, id_range: int, size: int) -> None:
-        if not 0 < size <= id_range:
-            raise UsageError(f"cannot draw {size} different ids out of {id_range}")
-        self._range = id_range
-        self._size = size
-        self._log_range = math.log1p(id_range)
-        self._usual_tries = self._tries_for(size)
-
-    def draw(self, random: np.random.Generator) -> tuple[np.ndarray, int]:
-        """The ids in the order of their first appearance (int64 [size]), and how many draws that took."""
-        drawn = self._draw_with_repeats(random, self._usual_tries)
-        while True:
-            _, first = np.unique(drawn, return_index=True)
-            if len(first) >= self._size:
-                first = np.sort(first)[: self._size]
-                return drawn[first], int(first[-1]) + 1
-            more = self._draw_with_repeats(random, self._usual_tries // 4 + 1)
-            drawn = np.concatenate([drawn, more])
-
-    def probability(self, ids: np.ndarray) -> np.ndarray:
-        """float64, of the shape of ``ids``."""
-        return np.log1p(1 / (ids.astype(np.float64) + 1)) / self._log_range
-
-    def expected_count(self, ids: np.ndarray, tries: int) -> np.ndarray:
-        """The chance that ``tries`` draws hold the id: 1 - (1 - p)^tries, without its cancellation."""
-        expected: np.ndarray = -np.expm1(tries * np.log1p(-self.probability(ids)))
-        return expected
-
-    def _draw_with_repeats(self, random: np.random.Generator, count: int) -> np.ndarray:
-        drawn = np.exp(random.random(count) * self._log_range).astype(np.int64) - 1
-        return drawn % self._range  # rounding may reach the end of the range
-
-    def _tries_for(self, size: int) -> int:
-        """About how many draws it takes, so that one round of drawing is usually enough."""
-        ids = np.arange(self._range)
-        tries = size + 16
-        while self.expected_count(ids, tries).sum() < min(size * 1.02, self._range - 0.5):
-            tries += tries // 4
-        return tries

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ckpt_tools.analysis.newest import newest_whole
-from ckpt_tools.lineages import identify
-from ckpt_tools.readers import open_checkpoint
+from ckpt_tools.fs import local
+from ckpt_tools.lineages.comirec.lineage import ComiRecLineage
 from ckpt_tools.runs.experiments import Experiment
+from ckpt_tools.runs.opening import open_identified
 from trainer.config import TrainConfig
 from trainer.data.interactions import Interactions, read_categories, read_split, split_path
 from trainer.evaluation.full_report import Line, report
@@ -58,14 +59,12 @@ def closing_report(
     items' categories or makes lists (faiss), and by ``auto`` where it would take long. Raises what reading raises.
     """
     prefix, _ = newest_whole(experiment.best_directory)
-    with open_checkpoint(prefix) as checkpoint:
-        lineage = identify(checkpoint)
-        assert lineage is not None  # this run has just written it, or begun with it
+    with open_identified(prefix, ComiRecLineage) as (checkpoint, lineage):
         weights = {name: lineage.read(checkpoint, name) for name in weight_names(config)}
     model = numpy_model(config, weights)
     found = []
     for split in ("valid", "test"):
-        if not os.path.isfile(split_path(data_dir, config.dataset, split)):
+        if not local.is_file(split_path(data_dir, config.dataset, split), follow=True):
             continue
         users = read_split(data_dir, config.dataset, split)
         categories = None
@@ -84,6 +83,6 @@ def _takes_long(config: TrainConfig, users: Interactions) -> bool:
 
 
 def _categories(data_dir: str, dataset: str) -> dict[int, int] | None:
-    if not installed("faiss") or not os.path.isfile(os.path.join(data_dir, f"{dataset}_item_cate.txt")):
+    if not installed("faiss") or not local.is_file(os.path.join(data_dir, f"{dataset}_item_cate.txt"), follow=True):
         return None
     return read_categories(data_dir, dataset)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict
 from functools import lru_cache
 
 import numpy as np
 
+from ckpt_tools.errors import UnsupportedError
+from ckpt_tools.fs import local
 from ckpt_tools.fs.local import Fingerprint, fingerprint
 from ckpt_tools.lineages import Lineage
+from ckpt_tools.lineages.comirec.lineage import ComiRecLineage
 from ckpt_tools.operations.evaluators import Measurement, UserMeasurement
 from ckpt_tools.readers import Checkpoint
 from ckpt_tools.runs.experiments import Experiment
@@ -25,7 +27,7 @@ class ComiRecEvaluator:
     """Re-measures the recall of a ComiRec checkpoint, whoever wrote it."""
 
     def accepts(self, lineage: Lineage) -> bool:
-        return lineage.model_type in MODEL_TYPES
+        return isinstance(lineage, ComiRecLineage) and lineage.model_type in MODEL_TYPES
 
     def measure(
         self,
@@ -78,6 +80,8 @@ def _opened(
     checkpoint: Checkpoint, lineage: Lineage, data_dir: str, split: str, top_n: int
 ) -> tuple[Settings, Interactions, dict[str, np.ndarray], list[float]]:
     """What a checkpoint is measured with: its settings, the users, its weights, and the recalls that its run logged."""
+    if not isinstance(lineage, ComiRecLineage):
+        raise UnsupportedError(f"cannot measure a model of {lineage.id}", path=checkpoint.prefix)
     dataset = lineage.hyper.get("dataset") or find_dataset(data_dir)
     settings = settings_of(checkpoint, lineage, {"dataset": dataset, "top_n": top_n})
     interactions = _read_once(data_dir, settings.config.dataset, split)
@@ -90,7 +94,7 @@ def _opened(
 def _read_once(data_dir: str, dataset: str, split: str) -> Interactions:
     """A split as it is now; many checkpoints, one after the other, are measured on the same one."""
     path = split_path(data_dir, dataset, split)
-    return _kept(data_dir, dataset, split, fingerprint(path) if os.path.isfile(path) else None)
+    return _kept(data_dir, dataset, split, fingerprint(path) if local.is_file(path, follow=True) else None)
 
 
 @lru_cache(maxsize=2)

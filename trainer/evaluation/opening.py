@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ckpt_tools.errors import NotFoundError, UnsupportedError
-from ckpt_tools.lineages import identify
-from ckpt_tools.readers import open_checkpoint
-from ckpt_tools.runs.experiments import Experiment, resolve
+from ckpt_tools.errors import NotFoundError
+from ckpt_tools.lineages.comirec.lineage import ComiRecLineage
+from ckpt_tools.runs.experiments import Experiment
 from ckpt_tools.runs.logs import collect
+from ckpt_tools.runs.opening import open_identified
 from trainer.config import TrainConfig, validate
 from trainer.data.interactions import Interactions, default_data_dir, find_dataset, read_split
 from trainer.evaluation.measuring import numpy_model, weight_names
@@ -44,17 +43,12 @@ def open_model(path: str, given: Mapping[str, Any], data_dir: str | None, *, nee
     """The model at ``path``: an experiment, a directory or a prefix.
 
     Hyper-parameters that its weights do not tell come from ``given``, else from the value that gives a recall the run
-    logged, when there is data to measure it on. Raises NotFoundError, UnsupportedError (unknown producer), UsageError
+    logged, when there is data to measure it on. Raises NotFoundError (unknown producer), UsageError
     (contradicting flags), CorruptError.
     """
-    prefix = resolve(path)
-    experiment = Experiment.containing(prefix)
-    with open_checkpoint(prefix) as checkpoint:
-        lineage = identify(checkpoint)
-        if lineage is None:
-            raise UnsupportedError(
-                "the producer of this checkpoint is not known", path=prefix, hint=f"ckpt inspect {shlex.quote(prefix)}"
-            )
+    with open_identified(path, ComiRecLineage) as (checkpoint, lineage):
+        prefix = checkpoint.prefix
+        experiment = Experiment.containing(prefix)
         flags = dict(given)
         if lineage.hyper.get("dataset") is None and flags.get("dataset") is None and data_dir:
             flags["dataset"] = find_dataset(data_dir)

@@ -22,7 +22,7 @@ import numpy as np
 from ckpt_tools.lineages.comirec.models import ITEM_BIAS, ITEM_EMBEDDING
 from trainer.config import TrainConfig
 from trainer.models.arrays import Array, Arrays
-from trainer.random_streams import Stream, generator, truncated_normal
+from trainer.random_streams import RandomStream, generator, truncated_normal
 
 ROUTING_ITERATIONS = 3
 
@@ -39,7 +39,7 @@ class Parameter:
 
     def initial_value(self, name: str, seed: int) -> np.ndarray:
         """A function of name and seed alone, so that no parameter depends on which others there are."""
-        random = generator(seed, Stream.INITIAL_WEIGHTS, zlib.crc32(name.encode()))
+        random = generator(seed, RandomStream.INITIAL_WEIGHTS, zlib.crc32(name.encode()))
         return self.initializer(random, self.shape).astype(np.float32)
 
 
@@ -102,6 +102,15 @@ class Recommender:
         }
 
     @property
+    def config(self) -> TrainConfig:
+        return self._config
+
+    @property
+    def weights(self) -> Mapping[str, Array]:
+        """By canonical name."""
+        return self._weights
+
+    @property
     def padding_takes_a_place(self) -> bool:
         """Whether item 0 takes a place in the list that each interest fetches, before retrieval leaves it out."""
         return self.excludes_padding and self._config.padding_place
@@ -117,6 +126,13 @@ class Recommender:
 
     def training_vectors(self, history: Array, mask: Array, target: Array, noise: Array | None = None) -> Array:
         """What the loss compares with target and negatives: [B, D]."""
+        return self.trained(history, mask, target, noise)[0]
+
+    def trained(
+        self, history: Array, mask: Array, target: Array, noise: Array | None = None
+    ) -> tuple[Array, Array | None]:
+        """``training_vectors``, and what each interest takes of each item of the history, [B, K, L]; None for models
+        with one vector."""
         raise NotImplementedError
 
     def noise(self, seed: int, index: int, users: int) -> np.ndarray | None:
@@ -124,7 +140,7 @@ class Recommender:
         config = self._config
         if not config.draws_routing_noise:
             return None
-        random = generator(seed, Stream.EVALUATION, index)
+        random = generator(seed, RandomStream.EVALUATION, index)
         return truncated_normal(random, (users, config.num_interest, config.maxlen))
 
     def _embedded(self, history: Array, mask: Array) -> Array:
@@ -138,16 +154,16 @@ class SingleInterest(Recommender):
     excludes_padding = False
 
     def user_vectors(self, history: Array, mask: Array, noise: Array | None = None) -> Array:
-        return self.training_vectors(history, mask, history, noise)[:, None, :]
+        return self.trained(history, mask, history, noise)[0][:, None, :]
 
-    def training_vectors(
+    def trained(
         self,
         history: Array,
         mask: Array,
         target: Array,  # noqa: ARG002
         noise: Array | None = None,  # noqa: ARG002
-    ) -> Array:
-        return self._vector(history, mask)
+    ) -> tuple[Array, Array | None]:
+        return self._vector(history, mask), None
 
     def _vector(self, history: Array, mask: Array) -> Array:
         """[B, H]"""
@@ -230,12 +246,24 @@ class MultiInterest(Recommender):
 
     excludes_padding = True
 
-    def training_vectors(self, history: Array, mask: Array, target: Array, noise: Array | None = None) -> Array:
+    def user_vectors(self, history: Array, mask: Array, noise: Array | None = None) -> Array:
+        return self.interests(history, mask, noise)[0]
+
+    def interests(self, history: Array, mask: Array, noise: Array | None = None) -> tuple[Array, Array]:
+        """The vectors [B, K, D], and the share of each item of the history in each of them [B, K, L]."""
+        raise NotImplementedError
+
+    def trained(
+        self, history: Array, mask: Array, target: Array, noise: Array | None = None
+    ) -> tuple[Array, Array | None]:
         """``target`` is the item to read by, the padding item for the readouts that are named so. The interest with
         the largest inner product with it (paper, section 3.2), or, ``soft``, all of them, weighted by the softmax of
         those products. ``max``: all interests, [B, K, D]; each item that is scored finds its own."""
+        interests, shares = self.interests(history, mask, noise)
+        return self._read(interests, target), shares
+
+    def _read(self, interests: Array, target: Array) -> Array:
         arrays, readout = self._arrays, self._config.readout
-        interests = self.user_vectors(history, mask, noise)
         if readout == "max":
             return interests
         if readout == "first":
@@ -269,18 +297,18 @@ class MIND(MultiInterest):
             parameters["model/capsule/proj/bias"] = Parameter((dim,), zeros)
         return parameters
 
-    def user_vectors(self, history: Array, mask: Array, noise: Array | None = None) -> Array:
+    def interests(self, history: Array, mask: Array, noise: Array | None = None) -> tuple[Array, Array]:
         arrays, config, weights = self._arrays, self._config, self._weights
         votes = arrays.matmul(self._embedded(history, mask), weights["model/capsule/bilinear/kernel"])
         if config.variant == "paper":
             votes = votes + weights["model/capsule/bilinear/bias"]
         if noise is None:
             noise = 0 * (mask[:, None, :] + np.zeros((1, config.num_interest, 1), np.float32))
-        capsules = route(arrays, votes[:, None, :, :], mask, noise)
+        capsules, shares = route(arrays, votes[:, None, :, :], mask, noise)
         if config.relu_projection:
             projected = arrays.matmul(capsules, weights["model/capsule/proj/kernel"])
             capsules = arrays.relu(projected + weights["model/capsule/proj/bias"])
-        return capsules
+        return capsules, shares
 
 
 class ComiRecDR(MultiInterest):
@@ -294,7 +322,7 @@ class ComiRecDR(MultiInterest):
             "model/capsule/weights": Parameter((1, config.maxlen, interests * dim, dim), normal(deviation))
         }
 
-    def user_vectors(self, history: Array, mask: Array, noise: Array | None = None) -> Array:  # noqa: ARG002
+    def interests(self, history: Array, mask: Array, noise: Array | None = None) -> tuple[Array, Array]:  # noqa: ARG002
         arrays, config = self._arrays, self._config
         interests, dim = config.num_interest, config.embedding_dim
         # One matrix product for each position, [B, D] x [D, K*D]: the broadcast product of the original
@@ -326,7 +354,7 @@ class ComiRecSA(MultiInterest):
             "model/attention/heads/bias": Parameter((interests,), zeros),
         }
 
-    def user_vectors(self, history: Array, mask: Array, noise: Array | None = None) -> Array:  # noqa: ARG002
+    def interests(self, history: Array, mask: Array, noise: Array | None = None) -> tuple[Array, Array]:  # noqa: ARG002
         arrays, weights = self._arrays, self._weights
         paper = self._config.variant == "paper"
         items = self._embedded(history, mask) if paper else arrays.gather(self.item_embedding, history)
@@ -336,11 +364,13 @@ class ComiRecSA(MultiInterest):
         logits = arrays.matmul(hidden, weights["model/attention/heads/kernel"]) + weights["model/attention/heads/bias"]
         # Padded positions get the same very small logit, so that a user without history has the mean of nothing else.
         logits = logits * mask[:, :, None] - 1e9 * (1 - mask[:, :, None])
-        return arrays.matmul(arrays.transpose(arrays.softmax(logits, axis=1), (0, 2, 1)), items)
+        shares = arrays.transpose(arrays.softmax(logits, axis=1), (0, 2, 1))
+        return arrays.matmul(shares, items), shares
 
 
-def route(arrays: Arrays, votes: Array, mask: Array, logits: Array) -> Array:
-    """Dynamic routing of ``votes`` [B, K, L, D] to capsules [B, K, D], from ``logits`` [B, K, L] on.
+def route(arrays: Arrays, votes: Array, mask: Array, logits: Array) -> tuple[Array, Array]:
+    """Dynamic routing of ``votes`` [B, K, L, D] to capsules [B, K, D], from ``logits`` [B, K, L] on; and the share
+    of each vote in each capsule [B, K, L].
 
     Votes may be [B, 1, L, D], the same for all capsules. Each position spreads its vote over the capsules by a softmax
     over K; padded positions have none. Gradients pass only through the last iteration (Sabour et al., 2017;
@@ -348,16 +378,16 @@ def route(arrays: Arrays, votes: Array, mask: Array, logits: Array) -> Array:
     """
     fixed = arrays.stop_gradient(votes)
     for _ in range(ROUTING_ITERATIONS - 1):
-        capsules = _capsules(arrays, logits, fixed, mask)
+        capsules, _ = _capsules(arrays, logits, fixed, mask)
         logits = logits + arrays.sum(fixed * capsules[:, :, None, :], axis=3)
     return _capsules(arrays, logits, votes, mask)
 
 
-def _capsules(arrays: Arrays, logits: Array, votes: Array, mask: Array) -> Array:
+def _capsules(arrays: Arrays, logits: Array, votes: Array, mask: Array) -> tuple[Array, Array]:
     share = arrays.softmax(logits, axis=1) * mask[:, None, :]
     capsules = arrays.matmul(share[:, :, None, :], votes)[:, :, 0, :]
     norm = arrays.sum(capsules * capsules, axis=2, keepdims=True)
-    return capsules * (norm / (1 + norm) / arrays.sqrt(norm + 1e-9))  # squash
+    return capsules * (norm / (1 + norm) / arrays.sqrt(norm + 1e-9)), share  # squashed
 
 
 _MODELS: dict[str, type[Recommender]] = {

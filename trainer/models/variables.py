@@ -11,11 +11,13 @@ from ckpt_tools.lineages import Lineage
 from ckpt_tools.lineages.base import UNKNOWN_STEP
 from ckpt_tools.lineages.names import LEARNING_RATE, MOMENTS, STEP, moment_name
 from ckpt_tools.readers import Checkpoint
-from trainer.config import TrainConfig
+from trainer.config import FIRST_VERSIONS, TrainConfig
 from trainer.models.recommenders import model_class
 
 # Rows of the item table that were not up to date when a run was saved between two evaluations, as they were.
 IDLE = "state/idle/"
+# What an idle row moves by, beside the learning rate; and how it was before it could be set.
+_OF_RATES = {name: FIRST_VERSIONS[name] for name in ("schedule", "warmup_steps", "decay_steps", "weight_decay")}
 
 
 def trainable(config: TrainConfig) -> list[str]:
@@ -37,7 +39,7 @@ def restored_variables(checkpoint: Checkpoint, lineage: Lineage, config: TrainCo
 
     Raises MismatchError naming the first variable that is missing or has another shape, CorruptError for
     damage. Nothing is ever left at its initial value. A state saved between two evaluations also has the rows that were
-    behind (``IDLE``), unless the learning rate changes: they would catch up with the wrong one.
+    behind (``IDLE``), unless what moves idle rows changes: they would catch up with the wrong rate.
     """
     parameters = model_class(config.model_type).parameters(config)
     shapes = {name: parameter.shape for name, parameter in parameters.items()}
@@ -46,7 +48,8 @@ def restored_variables(checkpoint: Checkpoint, lineage: Lineage, config: TrainCo
     variables = {name: _restored(checkpoint, lineage, name, shape) for name, shape in shapes.items()}
     variables |= _scalars(config, step=UNKNOWN_STEP if lineage.step is None else lineage.step)
     idle = [name for name in lineage.canonical() if name.startswith(IDLE)]
-    if idle and lineage.read(checkpoint, LEARNING_RATE) == variables[LEARNING_RATE]:
+    same_rates = all(lineage.hyper.get(name, value) == getattr(config, name) for name, value in _OF_RATES.items())
+    if idle and same_rates and lineage.read(checkpoint, LEARNING_RATE) == variables[LEARNING_RATE]:
         variables |= {name: lineage.read(checkpoint, name) for name in idle}
     return variables
 

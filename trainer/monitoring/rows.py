@@ -12,7 +12,7 @@ Event = Literal["start", "resume", "eval", "stop"]
 
 
 @dataclass(frozen=True)
-class Row:
+class LogRow:
     """One evaluation, as it is logged and printed. ``loss`` is the mean since the one before, None without a step; the
     metrics are None where a run stopped between two evaluations."""
 
@@ -27,8 +27,8 @@ class Row:
     trials: int
 
     @staticmethod
-    def of(event: Event, run_state: RunState, loss: float | None, metrics: Metrics | None) -> Row:
-        return Row(
+    def of(event: Event, run_state: RunState, loss: float | None, metrics: Metrics | None) -> LogRow:
+        return LogRow(
             event=event,
             step=run_state.step,
             loss=loss,

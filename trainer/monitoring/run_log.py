@@ -9,10 +9,12 @@ from types import TracebackType
 from typing import Any
 
 import tensorflow as tf
+from tensorboard.plugins.hparams import api as hparams
 
+from ckpt_tools.format import json_text
 from ckpt_tools.fs import durable, local
 from trainer.config import TrainConfig
-from trainer.monitoring.rows import Row
+from trainer.monitoring.rows import LogRow
 
 METRICS = "metrics.jsonl"
 CONFIG = "config.json"
@@ -20,7 +22,8 @@ _MAX_BYTES = 1 << 30
 
 
 class RunLog:
-    """Appends: a resumed run goes on in the same files. Opening it writes ``config.json``."""
+    """Appends: a resumed run goes on in the same files. Opening it writes ``config.json``, and the same for the page of
+    TensorBoard where runs are compared by their hyper-parameters."""
 
     def __init__(self, directory: str, config: TrainConfig) -> None:
         durable.make_directory(directory)
@@ -28,8 +31,10 @@ class RunLog:
         text = json.dumps(asdict(config), indent=2, sort_keys=True) + "\n"
         durable.write_atomic(os.path.join(directory, CONFIG), text.encode())
         self._events = tf.summary.create_file_writer(directory)
+        with self._events.as_default(step=0):
+            hparams.hparams(asdict(config), trial_id=os.path.basename(os.path.abspath(directory)))
 
-    def add(self, row: Row) -> None:
+    def add(self, row: LogRow) -> None:
         """One line of ``metrics.jsonl``, durably; the scalars of an evaluation as TensorBoard events."""
         durable.append_line(os.path.join(self._directory, METRICS), json.dumps(row.to_json(), allow_nan=False))
         # A stop repeats the last evaluation; fresh weights are no part of the curve unless they count as a best, or
@@ -44,13 +49,13 @@ class RunLog:
             tf.summary.scalar("eval/hitrate", row.hitrate)
         self._events.flush()
 
-    def rewind(self, step: int, row: Row | None) -> None:
+    def rewind(self, step: int, row: LogRow | None) -> None:
         """Make the log end where the state of ``step`` does: without rows of later steps, and with that state's own.
 
         A run that was killed may have logged what it then could not save, or saved what it did not come to log.
         """
         path = os.path.join(self._directory, METRICS)
-        lines = local.read_file(path, limit=_MAX_BYTES).decode().splitlines() if os.path.exists(path) else []
+        lines = local.read_file(path, limit=_MAX_BYTES).decode().splitlines() if local.is_there(path) else []
         rows = [found for found in map(_parsed, lines) if found is not None]
         kept = [found for found in rows if found["step"] <= step]
         if len(kept) < len(lines):
@@ -71,7 +76,7 @@ class RunLog:
 def _parsed(line: str) -> dict[str, Any] | None:
     """A row of the log; None for a line that was cut off."""
     try:
-        row = json.loads(line)
+        row = json_text.parse(line)
     except ValueError:
         return None
     return row if isinstance(row, dict) and isinstance(row.get("step"), int) else None

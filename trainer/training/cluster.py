@@ -6,11 +6,11 @@ the addresses of each kind of task, and ``task``, the kind and the index of this
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ckpt_tools.errors import UsageError
+from ckpt_tools.format import json_text
 
 VARIABLE = "TF_CONFIG"
 # The order in which TensorFlow numbers its tasks.
@@ -39,7 +39,7 @@ def task_of(environment: Mapping[str, str]) -> Task | None:
     if not text:
         return None
     try:
-        config = json.loads(text)
+        config = json_text.parse(text)
         cluster, kind, index = config["cluster"], config["task"]["type"], int(config["task"]["index"])
         addresses = {name: list(cluster[name]) for name in cluster}
     except (ValueError, KeyError, TypeError, RecursionError) as error:

@@ -218,7 +218,7 @@ class SharedLearner:
         users = slice(number * each, (number + 1) * each)
         by_padding = config.batch_size if config.reads_by_padding else 0
         history, targets, sampled, readout = tf.split(
-            inverse, [config.batch_size * config.maxlen, config.batch_size, config.negatives, by_padding]
+            inverse, [config.batch_size * config.maxlen, config.batch_size, config.sample_size, by_padding]
         )
         history = tf.reshape(history, [config.batch_size, config.maxlen])
         own = [tf.reshape(history[users], [-1]), targets[users]]
@@ -257,7 +257,7 @@ def _fingerprints(start: StartingPoint, max_steps: int) -> dict[str, int]:
         "training data": zlib.crc32(start.sampler.digest.encode()),
         "validation data": zlib.crc32(start.valid.digest.encode()),
         "weights or moments": variables,
-        "standing": zlib.crc32(json.dumps(asdict(start.run_state)).encode()),
+        "run state": zlib.crc32(json.dumps(asdict(start.run_state)).encode()),
         "last step": max_steps,
         # Random numbers are those of numpy, which may change what it draws.
         "batches (another version of numpy?)": zlib.crc32(start.sampler(start.run_state.step).rows.data),

@@ -15,6 +15,7 @@ from trainer.data.sampling import Batch
 from trainer.models.recommenders import model_class
 from trainer.models.tensors import LookedUp
 from trainer.models.variables import IDLE, trainable
+from trainer.training.rates import Schedule
 from trainer.training.row_wise_adam import Adam
 
 _IMPOSSIBLE = -1e30
@@ -50,7 +51,8 @@ class Learner:
             if not name.startswith(IDLE)
         }
         self._dense = [name for name in names if name != ITEM_EMBEDDING]
-        self._adam = Adam(self._variables, config.adam_epsilon)
+        schedule = Schedule(config.schedule, config.warmup_steps, config.decay_steps)
+        self._adam = Adam(self._variables, config.adam_epsilon, schedule, config.weight_decay)
         self._all_current = True
         if stale_rows := {name.removeprefix(IDLE): value for name, value in variables.items() if name.startswith(IDLE)}:
             self._adam.restore_stale_rows(stale_rows)
@@ -101,7 +103,7 @@ class Learner:
         config, users = self._config, self._users
         fresh = self._adam.rows(rows)
         embedded = tf.gather(fresh.values, inverse)
-        ids = inverse[users * config.maxlen : users * (config.maxlen + 1) + config.negatives]
+        ids = inverse[users * config.maxlen : users * (config.maxlen + 1) + config.sample_size]
         bias = tf.gather(tf.gather(self._variables[ITEM_BIAS], rows), ids)
         hits = ids[:users, None] == ids[users:]
         corrections = tf.concat([target_count[:, 0], sampled_count], axis=0)
@@ -115,6 +117,10 @@ class Learner:
             row_gradient = tf.math.unsorted_segment_sum(gradient, inverse, tf.shape(rows)[0])
             loss, (row_gradient,), gradients = combine(loss, [row_gradient], gradients)
             row_squares = row_gradient * row_gradient
+        if config.clip_norm:
+            factor = clip_factor([row_gradient, *gradients], config.clip_norm)
+            row_gradient, row_squares = row_gradient * factor, row_squares * factor**2
+            gradients = [gradient * factor for gradient in gradients]
         self._adam.apply(fresh, row_gradient, row_squares, dict(zip(self._dense, gradients, strict=True)))
         return loss
 
@@ -133,7 +139,7 @@ class Learner:
         """
         config, users = self._config, self._users
         count = tf.shape(rows)[0]
-        sizes = [users * (config.maxlen + 1), config.negatives, users if config.reads_by_padding else 0]
+        sizes = [users * (config.maxlen + 1), config.sample_size, users if config.reads_by_padding else 0]
         own, sampled, readout = tf.split(gradient, sizes)
         own_places, sampled_places, readout_places = tf.split(inverse, sizes)
         own, own_places = tf.concat([own, readout], axis=0), tf.concat([own_places, readout_places], axis=0)
@@ -154,7 +160,7 @@ class Learner:
     ) -> list[tf.Tensor]:
         """The loss, and its gradients for the batch's vectors ``embedded`` [places, D] and each dense variable."""
         config = self._config
-        users, samples = self._users, config.negatives
+        users, samples = self._users, config.sample_size
         dense = [self._variables[name] for name in self._dense]
         with tf.GradientTape() as tape:
             tape.watch(embedded)
@@ -163,14 +169,19 @@ class Learner:
             model = model_class(config.model_type)(config, self._variables, LookedUp())
             history = tf.reshape(history, [users, config.maxlen, config.embedding_dim])
             wanted = padding if config.reads_by_padding else target
-            vectors = model.training_vectors(history, mask, wanted, noise if config.draws_routing_noise else None)
-            loss = sampled_softmax(vectors, target, sampled, offsets[:users], offsets[users:], hits)
+            noise = noise if config.draws_routing_noise else None
+            vectors, shares = model.trained(history, mask, wanted, noise)
+            loss = sampled_softmax(
+                vectors, target, sampled, offsets[:users], offsets[users:], hits, config.hard_negatives
+            )
+            if config.routing_regularization:
+                loss += config.routing_regularization * routing_variance(shares, mask)
         return [loss, *tape.gradient(loss, [embedded, *dense])]
 
 
 def signature(config: TrainConfig) -> list[tf.TensorSpec]:
     """The inputs of an update with a whole batch: rows, places, mask, target_count, sampled_count, noise."""
-    batch, history, samples = config.batch_size, config.maxlen, config.negatives
+    batch, history, samples = config.batch_size, config.maxlen, config.sample_size
     return [
         tf.TensorSpec([None], tf.int64),
         tf.TensorSpec([config.places], tf.int32),
@@ -188,6 +199,26 @@ def inputs(batch: Batch) -> list[tf.Tensor]:
     return [tf.constant(part) for part in parts]
 
 
+def clip_factor(gradients: list[tf.Tensor], most: float) -> tf.Tensor:
+    """What gradients are multiplied by so that their norm, all taken together, is at most ``most``."""
+    norm = tf.sqrt(tf.add_n([tf.reduce_sum(gradient * gradient) for gradient in gradients]))
+    return most / tf.maximum(norm, most)
+
+
+def routing_variance(shares: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    """REMI's routing regularization (Xie et al., RecSys 2023, section 3.3): an interest that rests on a single item of
+    the history has shares of large variance. The mean over the users of the norm of the interests' variances.
+
+    ``shares`` [B, K, L]: what each interest takes of each item; ``mask`` [B, L]: padding does not count.
+    """
+    there = mask[:, None, :]
+    count = tf.maximum(tf.reduce_sum(there, axis=2, keepdims=True), 1.0)
+    mean = tf.reduce_sum(shares * there, axis=2, keepdims=True) / count
+    variance = tf.reduce_sum(tf.square(shares - mean) * there, axis=2) / count[:, :, 0]
+    # The tiny term keeps the gradient of the root finite where there is no variance.
+    return tf.reduce_mean(tf.sqrt(tf.reduce_sum(variance * variance, axis=1) + 1e-12))
+
+
 def sampled_softmax(
     vectors: tf.Tensor,
     target: tf.Tensor,
@@ -195,12 +226,16 @@ def sampled_softmax(
     target_offset: tf.Tensor,
     sampled_offset: tf.Tensor,
     hits: tf.Tensor,
+    beta: float = 0.0,
 ) -> tf.Tensor:
     """The mean of ``tf.nn.sampled_softmax_loss`` over a batch, with accidental hits removed (Jean et al., 2015).
 
     ``vectors`` and ``target`` [B, D], ``sampled`` [S, D], ``target_offset`` [B] and ``sampled_offset`` [S]: an item's
     bias less the logarithm of how often the sampler was expected to draw it, ``hits`` bool [B, S]. Of several vectors
     for each user, [B, K, D], each item is scored by the one that scores it highest, as in retrieval.
+
+    With ``beta`` a negative counts the more the higher it is scored: in proportion to exp(beta * score), one on average
+    over a user's negatives (interest-aware hard negatives of REMI, Xie et al., RecSys 2023, section 3.2).
     """
     if len(vectors.shape) == 3:
         own = tf.reduce_max(tf.reduce_sum(vectors * target[:, None, :], axis=2), axis=1)
@@ -211,7 +246,12 @@ def sampled_softmax(
         own = tf.reduce_sum(vectors * target, axis=1)
         scores = tf.matmul(vectors, sampled, transpose_b=True)
     true = own + target_offset
-    others = tf.where(hits, _IMPOSSIBLE, scores + sampled_offset)
+    others = scores + sampled_offset
+    if beta:
+        hardness = tf.stop_gradient(tf.where(hits, _IMPOSSIBLE, beta * scores))
+        counted = tf.reduce_sum(tf.cast(~hits, tf.float32), axis=1, keepdims=True)
+        others += hardness + tf.math.log(counted) - tf.reduce_logsumexp(hardness, axis=1, keepdims=True)
+    others = tf.where(hits, _IMPOSSIBLE, others)
     # No exponential overflows when the largest is taken out, whatever gradient flows through that choice.
     largest = tf.stop_gradient(tf.maximum(true, tf.reduce_max(others, axis=1)))
     total = tf.exp(true - largest) + tf.reduce_sum(tf.exp(others - largest[:, None]), axis=1)

@@ -22,7 +22,7 @@ from trainer.checkpoints.saving import CheckpointLine
 from trainer.config import TrainConfig
 from trainer.data.prefetch import Prefetch
 from trainer.evaluation.ranking_metrics import Metrics
-from trainer.monitoring.rows import Row
+from trainer.monitoring.rows import LogRow
 from trainer.monitoring.run_log import RunLog
 from trainer.training.starting_point import Best, StartingPoint, metric_identity
 from trainer.training.team import Learns, SingleProcess, Team
@@ -37,7 +37,7 @@ KEEP = 2
 class Listener(Protocol):
     """Who is told how the run goes."""
 
-    def evaluated(self, row: Row) -> None: ...
+    def evaluated(self, row: LogRow) -> None: ...
 
     def updated(self, run_state: RunState, max_steps: int, patience: int) -> None: ...
 
@@ -47,7 +47,7 @@ class Outcome:
     """How a run ended. ``first`` is the evaluation before its first step."""
 
     run_state: RunState
-    first: Row
+    first: LogRow
     reason: Reason
 
 
@@ -106,7 +106,7 @@ def _loop(
     metrics = start.first
     if start.line == "latest":
         log.rewind(run.run_state.step, _row_of_state(start))
-    first = row = Row.of("resume" if start.resumed_from else "start", run.run_state, None, metrics)
+    first = row = LogRow.of("resume" if start.resumed_from else "start", run.run_state, None, metrics)
     log.add(row)
     listener.evaluated(row)
     while (reason := _reason_to_stop(run.run_state, max_steps, stop_requested())) is None:
@@ -115,7 +115,7 @@ def _loop(
         if run.run_state.step % config.test_iter == 0:
             loss = run.run_state.mean_loss
             metrics = run.evaluate()
-            row = Row.of("eval", run.run_state, loss, metrics)
+            row = LogRow.of("eval", run.run_state, loss, metrics)
             # Saved first and logged then: a log may lack a line, but never promises a checkpoint that is not there.
             if run.run_state.is_best and not run.has_better:
                 run.save_best()
@@ -125,16 +125,16 @@ def _loop(
     if run.unsaved:
         run.save_latest()
     measured = None if math.isnan(run.run_state.recall) else metrics
-    log.add(Row.of("stop", run.run_state, run.run_state.mean_loss, measured))
+    log.add(LogRow.of("stop", run.run_state, run.run_state.mean_loss, measured))
     return Outcome(run.run_state, first, reason)
 
 
-def _row_of_state(start: StartingPoint) -> Row | None:
+def _row_of_state(start: StartingPoint) -> LogRow | None:
     """The row of the evaluation that the state was saved at, None when it was saved between two."""
     run_state = start.run_state
     if math.isnan(run_state.recall) or run_state.mean_loss is None:
         return None
-    return Row.of("eval", run_state, run_state.mean_loss, start.first)
+    return LogRow.of("eval", run_state, run_state.mean_loss, start.first)
 
 
 def _reason_to_stop(run_state: RunState, max_steps: int, asked: bool) -> Reason | None:
@@ -148,15 +148,15 @@ def _reason_to_stop(run_state: RunState, max_steps: int, asked: bool) -> Reason 
 class _NoLog:
     """The chief keeps the log."""
 
-    def add(self, row: Row) -> None:
+    def add(self, row: LogRow) -> None:
         pass
 
-    def rewind(self, step: int, row: Row | None) -> None:
+    def rewind(self, step: int, row: LogRow | None) -> None:
         pass
 
 
 class _Run:
-    """The state that changes: the learner's variables and the standing, always of the same step."""
+    """The state that changes: the learner's variables and the run state, always of the same step."""
 
     def __init__(self, start: StartingPoint, experiment: Experiment, team: Team, keep: int) -> None:
         self._start = start

@@ -12,7 +12,8 @@ With m and s = sqrt(v) of the row at update t, q = sqrt(beta2) and the rate r of
 Epsilon counts: s of a row that was only ever a negative is as small as epsilon. The fraction is expanded to second
 order in i, with a = s / (s + eps) and c = -ln(q):  (1 + a*c*i + a*(a - 1/2)*c^2*i^2) / (s + eps).  What is left are
 sums of r(t + i) * beta1^i * i^n, which depend on t and k alone (``idle_sums``). Terms beyond the second are below
-1e-6 of the movement, because beta1^i fades before c*i grows.
+1e-6 of the movement, because beta1^i fades before c*i grows. With a schedule of the rate and decoupled weight decay of
+the table the sums are others (``trainer.training.rates``), and the rest is the same.
 """
 
 from __future__ import annotations
@@ -26,40 +27,10 @@ import tensorflow as tf
 
 from ckpt_tools.lineages.comirec.models import ITEM_EMBEDDING
 from ckpt_tools.lineages.names import LEARNING_RATE, STEP, moment_name
+from trainer.training.rates import BETA_1, BETA_2, Schedule, rate_table
 
-BETA_1 = 0.9
-BETA_2 = 0.999
-
-# From here on the bias correction is 1 to the last digit of float64.
-_SETTLED = 40_000
 # Rows that are brought up to date at once when all are: 16 MB for each of the three tables at D = 64.
 _BLOCK = 1 << 16
-
-
-def corrections(count: int) -> np.ndarray:
-    """float64 [count + 1]: the factor that bias correction puts on the rate of update t; that of update 0 is unused.
-
-    Keras and TensorFlow raise beta as a float32, and float32(0.999) makes 1 - beta2^t differ by 1e-5 of it.
-    """
-    steps = np.arange(1, count + 1, dtype=np.float64)
-    log_1, log_2 = (math.log(float(np.float32(beta))) for beta in (BETA_1, BETA_2))
-    return np.concatenate([[0.0], np.sqrt(-np.expm1(steps * log_2)) / -np.expm1(steps * log_1)])
-
-
-def tail_sums(count: int) -> np.ndarray:
-    """float64 [count + 1, 3]: for each t the sums over i >= 1 of correction(t + i) * beta1^i * i^n, n = 0, 1, 2.
-
-    After ``count`` the correction is taken as 1.
-    """
-    corrected = corrections(count)
-    sums = np.empty((count + 1, 3))
-    rest = 1 - BETA_1
-    sums[count] = BETA_1 / rest, BETA_1 / rest**2, BETA_1 * (1 + BETA_1) / rest**3
-    for t in range(count - 1, -1, -1):
-        zero, one, two = sums[t + 1]
-        rate = corrected[t + 1]
-        sums[t] = BETA_1 * (rate + zero), BETA_1 * (rate + zero + one), BETA_1 * (rate + zero + 2 * one + two)
-    return sums
 
 
 @dataclass(frozen=True)
@@ -80,17 +51,28 @@ class Adam:
     when somebody looked.
     """
 
-    def __init__(self, variables: Mapping[str, tf.Variable], epsilon: float) -> None:
-        """``variables`` holds the step, the learning rate and the moments, under their canonical names."""
+    def __init__(
+        self,
+        variables: Mapping[str, tf.Variable],
+        epsilon: float,
+        schedule: Schedule = Schedule(),
+        weight_decay: float = 0.0,
+    ) -> None:
+        """``variables`` holds the step, the learning rate and the moments, under their canonical names.
+        ``weight_decay`` is of the item table alone."""
         self._variables = variables
         self._epsilon = epsilon
-        self._tails = tf.constant(tail_sums(_SETTLED))
-        self._corrections = tf.constant(np.append(corrections(_SETTLED), 1.0))
+        self._decay = weight_decay * float(variables[LEARNING_RATE])
+        self._table_of_rates = rate_table(schedule, self._decay)
+        self._tails = tf.constant(self._table_of_rates.tails)
+        self._rates = tf.constant(self._table_of_rates.rates)
+        self._factors = tf.constant(self._table_of_rates.factors)
+        self._logs_of_left = tf.constant(self._table_of_rates.kept)
         self._table = [variables[name] for name in _table_names()] if ITEM_EMBEDDING in variables else []
         rows = self._table[0].shape[0] if self._table else 0
         self._updated_at = tf.Variable(tf.fill([rows], variables[STEP].read_value()), trainable=False)
-        # Rows whose moments are zero stay where they are, however long.
-        self._moving = np.zeros(rows, bool)
+        # Rows whose moments are zero stay where they are, however long, unless they decay.
+        self._moving = np.full(rows, self._decay > 0)
         for moment in self._table[1:]:
             self._moving |= moment.numpy().any(axis=1)
         signature = [tf.TensorSpec([None], tf.int64)]
@@ -111,9 +93,13 @@ class Adam:
         their gradients, by name."""
         step = self._variables[STEP]
         now = step.assign_add(1, read_value=True)
-        correction = tf.gather(self._corrections, tf.minimum(now, _SETTLED + 1))
-        rate = tf.cast(tf.cast(self._variables[LEARNING_RATE], tf.float64) * correction, tf.float32)
-        moved = self._moved(rows.values, rows.first, rows.second, row_gradient, row_squares, rate)
+        place = tf.minimum(now, self._table_of_rates.last + 1)
+        rate = tf.cast(tf.cast(self._variables[LEARNING_RATE], tf.float64) * tf.gather(self._rates, place), tf.float32)
+        values = rows.values
+        if self._decay:
+            left = 1 - self._decay * tf.gather(self._factors, place)
+            values = values * tf.cast(left, tf.float32)
+        moved = self._moved(values, rows.first, rows.second, row_gradient, row_squares, rate)
         for variable, value in zip(self._table, moved, strict=True):
             variable.scatter_update(tf.IndexedSlices(value, rows.numbers))
         self._updated_at.scatter_update(tf.IndexedSlices(tf.fill(tf.shape(rows.numbers), now), rows.numbers))
@@ -202,17 +188,30 @@ class Adam:
         share = root / (root + self._epsilon)  # a
         total = factors[0] + share * (factors[1] + (share - 0.5) * factors[2])
         faded = [tf.cast(tf.pow(tf.constant(beta, tf.float64), idle), tf.float32)[:, None] for beta in (BETA_1, BETA_2)]
-        return value - first / (root + self._epsilon) * total, first * faded[0], second * faded[1]
+        value = value - first / (root + self._epsilon) * total
+        if self._decay:
+            value = value * tf.cast(tf.exp(self._kept(now) - self._kept(updated_at)), tf.float32)[:, None]
+        return value, first * faded[0], second * faded[1]
+
+    def _kept(self, step: tf.Tensor) -> tf.Tensor:
+        """The logarithm of what weight decay has left of a weight after so many updates, float64."""
+        table = self._table_of_rates
+        after = tf.cast(tf.maximum(step - table.last, 0), tf.float64)
+        return tf.gather(self._logs_of_left, tf.minimum(step, table.last)) + after * table.kept_at_end
 
     def idle_sums(self, since: tf.Tensor, now: tf.Tensor, idle: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """float64 [R] each: the sums over i = 1..idle of rate(since + i) * beta1^i * i^n for n = 0, 1, 2.
+        """float64 [R] each: the sums over i = 1..idle of rate(since + i) * beta1^i * i^n for n = 0, 1, 2; with weight
+        decay each divided by what it leaves from ``since`` to there.
 
         A tail from ``since`` on, less the tail from ``now`` on with its i counted from ``since``.
         """
         rate = tf.cast(self._variables[LEARNING_RATE], tf.float64)
-        begun = tf.unstack(tf.gather(self._tails, tf.minimum(since, _SETTLED)), axis=1)
-        ended = tf.unstack(tf.gather(self._tails, tf.minimum(now, _SETTLED)))
+        last = self._table_of_rates.last
+        begun = tf.unstack(tf.gather(self._tails, tf.minimum(since, last)), axis=1)
+        ended = tf.unstack(tf.gather(self._tails, tf.minimum(now, last)))
         fade = tf.pow(tf.constant(BETA_1, tf.float64), idle)
+        if self._decay:
+            fade = fade * tf.exp(self._kept(since) - self._kept(now))
         return (
             rate * (begun[0] - fade * ended[0]),
             rate * (begun[1] - fade * (ended[1] + idle * ended[0])),

@@ -47,16 +47,16 @@ from ckpt_tools.errors import (
     MismatchError,
     NotFoundError,
     UnsafeError,
-    UnsupportedError,
     UsageError,
 )
 from ckpt_tools.findings import Finding
+from ckpt_tools.fs import local
 from ckpt_tools.fs.local import Fingerprint
-from ckpt_tools.lineages import identify
+from ckpt_tools.lineages.comirec.lineage import ComiRecLineage
 from ckpt_tools.lineages.comirec.trainer import ID as TRAINER
-from ckpt_tools.readers import open_checkpoint
 from ckpt_tools.runs.experiments import Experiment
 from ckpt_tools.runs.logs import Evidence, collect
+from ckpt_tools.runs.opening import open_identified
 from trainer.checkpoints.holding import best_where, holder, snapshot
 from trainer.checkpoints.retention import held_best
 from trainer.checkpoints.run_state import RunState
@@ -215,7 +215,7 @@ def resumed_run(
     objections = list(_objections(stored, first.recall, spread, evidence, identity))
     strangers = list(_other_training_data(stored, sampler, train))
     _require_leave(prefix, objections, strangers, accept_metric=accept_metric, accept_data=accept_data)
-    run_state, unsaved, said = _standing(experiment, loaded, config, valid, first, bool(objections), spread)
+    run_state, unsaved, said = _outcome(experiment, loaded, config, valid, first, bool(objections), spread)
     remeasured = any(finding.id == "remeasured" for finding in said)  # which says all of it
     if stop and stop.exhausted:
         run_state = replace(run_state, trials=0)
@@ -306,11 +306,10 @@ def _better_best(experiment: Experiment, stored: SavedState) -> Iterator[Finding
 
 def _is_of_this_trainer(experiment: Experiment) -> bool:
     try:
-        with open_checkpoint(experiment.best_prefix()) as checkpoint:
-            lineage = identify(checkpoint)
+        with open_identified(experiment.best_prefix(), ComiRecLineage, producer=TRAINER):
+            return True
     except CkptError:
         return False
-    return lineage is not None and lineage.id == TRAINER
 
 
 @dataclass(frozen=True)
@@ -385,7 +384,7 @@ def _require_leave(
 _Decided = tuple[RunState, "Best | None", tuple[Finding, ...]]
 
 
-def _standing(
+def _outcome(
     experiment: Experiment,
     loaded: _Loaded,
     config: TrainConfig,
@@ -423,7 +422,7 @@ def _measured_again(
     first: Metrics,
     identity: Mapping[str, Any],
 ) -> _Decided:
-    """The standing of a run whose best cannot be compared any more: at another N, or on another split with leave."""
+    """Where a run stands whose best cannot be compared any more: at another N, or on another split with leave."""
     stored, run_state = loaded.stored, loaded.stored.run_state
     text = f"the stored best {run_state.best_metric:.6f} is {_in_words(stored.identity)}, not {_in_words(identity)}"
 
@@ -481,20 +480,13 @@ def _with_its_best(
 
 def _restored(prefix: str, config: TrainConfig) -> tuple[dict[str, np.ndarray], RunState]:
     """The variables of a checkpoint for this run, and where it was then."""
-    with open_checkpoint(prefix) as checkpoint:
-        lineage = identify(checkpoint)
-        assert lineage is not None  # whoever found it has identified it
+    with open_identified(prefix, ComiRecLineage) as (checkpoint, lineage):
         variables = restored_variables(checkpoint, lineage, config)
         return variables, read_saved_state(checkpoint, lineage, "best", Evidence()).run_state
 
 
 def _load(prefix: str, line: Line, given: Mapping[str, Any], evidence: Evidence) -> _Loaded:
-    with open_checkpoint(prefix) as checkpoint:
-        lineage = identify(checkpoint)
-        if lineage is None:
-            raise UnsupportedError(
-                "the producer of this checkpoint is not known", path=prefix, hint=f"ckpt inspect {shlex.quote(prefix)}"
-            )
+    with open_identified(prefix, ComiRecLineage) as (checkpoint, lineage):
         settings = settings_of(checkpoint, lineage, given)
         validate(settings.config, resumed=True)
         variables = restored_variables(checkpoint, lineage, settings.config)
@@ -565,7 +557,7 @@ def _read_data(data_dir: str, config: TrainConfig) -> tuple[Interactions, Intera
 
 def _items_needed(data_dir: str, config: TrainConfig, *splits: Interactions) -> int:
     """The largest id of the data and one more; the test split counts where it is there."""
-    if os.path.isfile(split_path(data_dir, config.dataset, "test")):
+    if local.is_file(split_path(data_dir, config.dataset, "test"), follow=True):
         splits = (*splits, read_split(data_dir, config.dataset, "test"))
     return items_needed(*splits)
 

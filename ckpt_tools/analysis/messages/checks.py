@@ -13,14 +13,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from ckpt_tools.analysis.messages.known import Asked, Told
-from ckpt_tools.analysis.messages.nearest import base_of_slot, nearest
+from ckpt_tools.analysis.messages.nearest import base_of_slot, find_nearest
 from ckpt_tools.analysis.messages.text import basename, until_end
 from ckpt_tools.analysis.verification import verify
 from ckpt_tools.fs import paths
 from ckpt_tools.lineages.naming import neutral, with_slashes
-from ckpt_tools.readers import Checkpoint, open_checkpoint
+from ckpt_tools.readers import Checkpoint
 from ckpt_tools.readers.location import files_in, prefixes_in
-from ckpt_tools.runs.experiments import resolve
+from ckpt_tools.runs.opening import open_meant
 
 _SHAPE = re.compile(r"[\[(]((?: ?\d+ ?,)* ?\d+ ?,?) ?[\])]")
 _NEAR = 300
@@ -147,7 +147,7 @@ def group(asked: Asked, path: str) -> Told:
         if holding:
             return Told(f"{checkpoint.prefix} has {wanted}, but elsewhere: {_some(holding)}")
         names = dict.fromkeys(part for name in checkpoint.tensors for part in name.split("/"))
-        near = nearest(wanted, names).names
+        near = find_nearest(wanted, names).names
         tops = dict.fromkeys(name.split("/")[0] for name in checkpoint.tensors)
         hint = f"the nearest is {near[0]}" if near else f"at its top are {_some(list(tops))}"
         return Told(f"{checkpoint.prefix} ({checkpoint.format}) has no {wanted}; {hint}")
@@ -176,7 +176,7 @@ def _key(wanted: str, checkpoint: Checkpoint) -> Told:
     said = f"{checkpoint.prefix} holds no {wanted} among its {len(names)} tensors"
     if base in checkpoint.tensors:
         return Told(f"{said}, but {base}: it was saved without this optimizer state or average", fix)
-    near = nearest(wanted, names)
+    near = find_nearest(wanted, names)
     if not near.names:
         return Told(f"{said}, and none that is like it", fix)
     why = f" ({'; '.join(near.reasons)})" if near.reasons else ""
@@ -186,7 +186,7 @@ def _key(wanted: str, checkpoint: Checkpoint) -> Told:
 
 @contextmanager
 def _opened(path: str) -> Iterator[Checkpoint]:
-    with open_checkpoint(resolve(path)) as checkpoint:
+    with open_meant(path) as checkpoint:
         yield checkpoint
 
 

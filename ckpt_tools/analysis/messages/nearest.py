@@ -137,7 +137,7 @@ _POSITION = "Keras 3 numbers the variables of a layer: vars/0, vars/1"
 # -------------------------------------------------------------------------------------------- the search
 
 
-def nearest(wanted: str, stored: Iterable[str]) -> Nearest:
+def find_nearest(wanted: str, stored: Iterable[str]) -> Nearest:
     """The stored names that ``wanted`` may mean, best first; none when nothing is near."""
     names = list(stored)
     tokens = _split(wanted)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -20,6 +20,7 @@ from ckpt_tools.console import render
 from ckpt_tools.console.escapes import safe
 from ckpt_tools.console.output import Output
 from ckpt_tools.console.program import Json, Quiet, epilog, finish
+from ckpt_tools.console.widths import NARROWEST, room, told_apart
 from ckpt_tools.errors import UsageError
 from ckpt_tools.findings import Finding, exit_code
 
@@ -115,7 +116,7 @@ def audit(
                 if show is not None:
                     show(
                         lambda rows: _table(
-                            seen[-rows:], output.width, title=f"{render.count(len(seen), 'run')} so far"
+                            seen[-rows:], output.width, True, title=f"{render.count(len(seen), 'run')} so far"
                         )
                     )
 
@@ -124,7 +125,7 @@ def audit(
         if csv:
             output.csv(library.COLUMNS, (row.to_json() for row in found.rows))
         else:
-            output.result(found.to_json(), lambda: _text(found, output.width))
+            output.result(found.to_json(), lambda: _text(found, output.width, output.cuts))
         return exit_code(found.findings)
 
     finish(output, body)
@@ -141,15 +142,17 @@ def _checks(found: Audit) -> Iterator[Check]:
         yield Check(path or found.root, path or found.root, tuple(left))
 
 
-def _text(found: Audit, width: int) -> Iterator[RenderableType]:
+def _text(found: Audit, width: int, cuts: bool) -> Iterator[RenderableType]:
     if found.rows:
-        yield _table(found.rows, width)
+        yield _table(found.rows, width, cuts)
+        if left_out := [column.name for column in _COLUMNS if width < column.least]:
+            yield Text(f"no room for {', '.join(left_out)}: see --csv", style="dim")
     yield Text(_summary(found), style="bold")
     for row in found.rows:
         if row.problem:
             yield Text.assemble((f"{row.health}: ", _HEALTH[row.health]), safe(row.problem))
             if row.fix:
-                yield Text.assemble(("  next: ", "bold"), safe(row.fix))
+                yield render.next_step(row.fix)
         if row.best == "lost":
             words = f"{safe(row.path)}: the best of its log, {row.best_logged:.6f}, is in no checkpoint any more"
             yield Text.assemble(("lost: ", _BEST["lost"]), words)
@@ -160,6 +163,8 @@ def _text(found: Audit, width: int) -> Iterator[RenderableType]:
         yield Text.assemble(("orphan: ", "cyan"), f"{safe(path)}: no checkpoint names this file")
     left = [finding for finding in found.findings if finding.id not in _SAID]
     yield from render.findings(replace(finding, message=f"{finding.path}: {finding.message}") for finding in left)
+    if found.next is not None and found.next.runs > 1:
+        yield render.next_of_many(found.next)
 
 
 # What the lines above them say already.
@@ -176,40 +181,50 @@ def _summary(found: Audit) -> str:
     return ", ".join(parts) + ("" if found.verified else " (values not read: --verify reads every byte)")
 
 
-def _table(rows: Sequence[Row], width: int, title: str | None = None) -> Table:
-    narrow, tight = width < _WIDE, width < _TIGHT
+@dataclass(frozen=True)
+class _Column:
+    """A column of the table, shown in terminals that are ``least`` wide."""
+
+    name: str
+    cell: Callable[[Row], str | Text]
+    least: int = 0
+    right: bool = False
+
+
+_COLUMNS = (
+    _Column("lineage", lambda row: row.lineage or row.format or "-", _WIDE),
+    _Column("model", lambda row: row.model or "-"),
+    _Column("step", lambda row: "-" if row.step is None else str(row.step), right=True),
+    _Column("stored", lambda row: _metric(row.best_stored), _WIDE, right=True),
+    _Column("recall", lambda row: render.sparkline(row.curve.recalls, width=12), _WIDE),
+    _Column("logged", lambda row: _metric(row.best_logged), right=True),
+    _Column("best", lambda row: Text(row.best, style=_BEST[row.best])),
+    _Column("state", lambda row: Text(row.health, style=_HEALTH[row.health])),
+    _Column("resume", lambda row: row.verdict or "-"),
+    _Column("size", lambda row: render.size(row.nbytes), _TIGHT, right=True),
+    _Column("age", lambda row: _age(row.age_days), _WIDE, right=True),
+    _Column("orphans", lambda row: str(len(row.orphans) or "-"), _WIDE, right=True),
+    _Column("copies", lambda row: str(len(row.duplicates) or "-"), _WIDE, right=True),
+)
+
+
+def _table(rows: Sequence[Row], width: int, cuts: bool, title: str | None = None) -> Table:
     # What all paths begin with says nothing on each line, and takes the room.
     shared = os.path.commonpath([os.path.dirname(row.path) for row in rows]) if rows else ""
+    names = [
+        safe(os.path.relpath(row.path, shared or os.curdir) + (os.sep if row.path.endswith(os.sep) else ""))
+        for row in rows
+    ]
+    columns = [column for column in _COLUMNS if width >= column.least]
+    cells = [[column.cell(row) for column in columns] for row in rows]
+    if cuts:
+        names = told_apart(names, room([column.name for column in columns], cells, width))
     table = Table(box=None, padding=(0, 2, 0, 0), title=title, title_justify="left", header_style="bold")
-    table.add_column(f"run (in {safe(shared)})" if shared else "run", overflow="fold", min_width=16)
-    if not narrow:
-        table.add_column("lineage", no_wrap=True)
-    table.add_column("model", no_wrap=True)
-    table.add_column("step", justify="right", no_wrap=True)
-    if not narrow:
-        table.add_column("stored", justify="right", no_wrap=True)
-        table.add_column("recall", no_wrap=True)
-    table.add_column("logged", justify="right", no_wrap=True)
-    table.add_column("best", no_wrap=True)
-    table.add_column("state", no_wrap=True)
-    table.add_column("resume", no_wrap=True)
-    if not tight:
-        table.add_column("size", justify="right", no_wrap=True)
-    if not narrow:
-        table.add_column("age", justify="right", no_wrap=True)
-        table.add_column("orphans", justify="right", no_wrap=True)
-        table.add_column("copies", justify="right", no_wrap=True)
-    for row in rows:
-        shown = os.path.relpath(row.path, shared or os.curdir) + (os.sep if row.path.endswith(os.sep) else "")
-        cells: list[RenderableType] = [Text(safe(shown))]
-        cells += [] if narrow else [row.lineage or row.format or "-"]
-        cells += [row.model or "-", "-" if row.step is None else str(row.step)]
-        cells += [] if narrow else [_metric(row.best_stored), render.sparkline(row.curve.recalls, width=12)]
-        cells += [_metric(row.best_logged), Text(row.best, style=_BEST[row.best])]
-        cells += [Text(row.health, style=_HEALTH[row.health]), Text(row.verdict or "-")]
-        cells += [] if tight else [render.size(row.nbytes)]
-        cells += [] if narrow else [_age(row.age_days), str(len(row.orphans) or "-"), str(len(row.duplicates) or "-")]
-        table.add_row(*cells)
+    table.add_column(f"run (in {safe(shared)})" if shared else "run", overflow="fold", min_width=NARROWEST)
+    for column in columns:
+        table.add_column(column.name, justify="right" if column.right else "left", no_wrap=True)
+    for name, row in zip(names, cells, strict=True):
+        table.add_row(Text(name), *row)
     return table
 
 

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from ckpt_tools.console import render
 from ckpt_tools.console.escapes import safe
+from ckpt_tools.console.language import label, said
 from ckpt_tools.console.output import Output
 from ckpt_tools.findings import exit_code
 
@@ -57,7 +58,7 @@ def _text(found: Listing, out: str | None) -> Iterator[RenderableType]:
     if out is not None:
         yield Text(f"written: {safe(out)}")
     for finding in found.findings[:_MOST]:
-        label = (f"{finding.severity}: ", render.SEVERITY[finding.severity])
-        yield Text.assemble(label, f"{safe(finding.path or '')}: {safe(finding.message)}")
+        level = (label(finding.severity, finding.id), render.SEVERITY[finding.severity])
+        yield Text.assemble(level, f"{safe(finding.path or '')}: {safe(said(finding.message))}")
     if len(found.findings) > _MOST:
         yield Text(f"and {len(found.findings) - _MOST} more: see --json or --out")

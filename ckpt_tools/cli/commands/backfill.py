@@ -11,6 +11,7 @@ from rich.text import Text
 from ckpt_tools.cli.app import NoLock, app
 from ckpt_tools.console import render
 from ckpt_tools.console.escapes import safe
+from ckpt_tools.console.language import label, said
 from ckpt_tools.console.output import Output
 from ckpt_tools.console.program import Json, Quiet, epilog, finish
 from ckpt_tools.errors import EXIT_FINDINGS, EXIT_OK, CkptError, UsageError
@@ -177,7 +178,8 @@ def backfill(
 def _line(done: Outcome) -> RenderableType:
     """One line for each experiment."""
     mark = ("✓ ", "bold green") if done.written else ("· ", "dim")
-    line = Text.assemble(mark, f"{safe(done.path)}: {safe(done.sentence)}")
+    line = Text.assemble(mark, f"{safe(done.path)}: {safe(said(done.sentence))}")
     for finding in done.findings:
-        line.append(f"\n  {finding.severity}: ", style=render.SEVERITY[finding.severity]).append(safe(finding.message))
+        level = label(finding.severity, finding.id)
+        line.append(f"\n  {level}", style=render.SEVERITY[finding.severity]).append(safe(said(finding.message)))
     return line

@@ -27,4 +27,4 @@ def browse(root: RootArgument, json: Json = False, quiet: Quiet = False) -> None
         show(root)
         return EXIT_OK
 
-    finish(output, body)
+    finish(output, body, shares_terminal=True)

@@ -50,7 +50,7 @@ def _text(found: Demonstration) -> Iterator[RenderableType]:
     data = os.path.join(found.directory, "data")
     look = f"ckpt inspect {shlex.quote(found.experiment)}"
     for command in (look, f"ckpt backfill {shlex.quote(found.experiment)} --data {shlex.quote(data)}"):
-        yield Text.assemble(("  next: ", "bold"), safe(command))
+        yield render.next_step(command)
 
 
 def _files(found: Demonstration) -> str:

@@ -51,7 +51,8 @@ def export(
 
         if names is not None and names not in ("canonical", "stored", "keras"):
             raise UsageError(f"--names {names}: must be canonical, stored or keras")
-        done = ask(path, out, names=names, model=model, force=force)  # type: ignore[arg-type]
+        with output.progress("writing") as progress:
+            done = ask(path, out, names=names, model=model, force=force, progress=progress)  # type: ignore[arg-type]
         output.result(done.to_json(), lambda: _text(done))
         return exit_code(done.findings)
 

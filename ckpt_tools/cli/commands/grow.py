@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from ckpt_tools.cli.app import PathArgument, app
+from ckpt_tools.cli.app import NoLock, PathArgument, app
 from ckpt_tools.console import render
 from ckpt_tools.console.escapes import safe
 from ckpt_tools.console.output import Output
@@ -39,6 +39,7 @@ def grow(
         ),
     ],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be moved; write nothing.")] = False,
+    no_lock: NoLock = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -56,7 +57,7 @@ def grow(
         output.result({**done.to_json(), "findings": []}, lambda: _text(done))
         return EXIT_OK
 
-    finish(output, body)
+    finish(output, body, lock=not no_lock)
 
 
 def _text(done: Grown) -> Iterator[RenderableType]:

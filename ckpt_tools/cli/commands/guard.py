@@ -110,7 +110,7 @@ def guard(
             output.result({**put.to_json(), "findings": []}, lambda: _restored(put))
             return EXIT_OK
         if status:
-            found = library.status(run)
+            found = library.read_status(run)
             output.result({**found.to_json(), "findings": []}, lambda: _status(found))
             return EXIT_OK
         if not command:
@@ -132,14 +132,14 @@ def guard(
         output.document({**document, "exit_code": ended.code, "findings": [finding.to_json() for finding in said]})
         return ended.code
 
-    finish(output, body)
+    finish(output, body, shares_terminal=True)
 
 
 def _pinned(run: str) -> Status | None:
-    from ckpt_tools.guard import status
+    from ckpt_tools.guard import read_status
 
     try:
-        return status(run)
+        return read_status(run)
     except CkptError:
         return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterable, Iterator
 from typing import Annotated
@@ -20,6 +21,7 @@ from ckpt_tools.cli.app import PathArgument, app
 from ckpt_tools.cli.completion import complete_tensor
 from ckpt_tools.console import render
 from ckpt_tools.console.escapes import safe
+from ckpt_tools.console.language import said
 from ckpt_tools.console.output import Output
 from ckpt_tools.console.program import Json, Quiet, epilog, finish
 from ckpt_tools.findings import exit_code
@@ -37,6 +39,7 @@ _FORMATS = {
     "keras-weights-h5": "Keras 3 weights in HDF5",
     "keras-zip": "Keras 3 model (.keras archive)",
     "safetensors": "safetensors file",
+    "orbax": "Orbax checkpoint (Keras 3, JAX)",
 }
 _GROUPS = ("model", "average", "optimizer", "state")
 # Of longer lists the columns are laid out here: a table of rich takes a millisecond for two rows.
@@ -46,6 +49,7 @@ _WIDEST = 160
 _DEEPEST = 64
 # Of a hundred variables called best nobody reads more.
 _MOST_OTHERS = 8
+_MOST_STEPS = 12
 
 
 @app.command(
@@ -72,7 +76,8 @@ def inspect(
     output = Output("inspect", path, json=json, quiet=quiet)
 
     def body() -> int:
-        found = ask(path, digest=digest, stats=stats, filter=filter)
+        with output.progress("reading") if digest or stats else contextlib.nullcontext() as progress:
+            found = ask(path, digest=digest, stats=stats, filter=filter, progress=progress)
         code = exit_code(found.findings)
         output.result(found.to_json(), lambda: _text(found, tree=tree), wrong=bool(code))
         return code
@@ -86,26 +91,32 @@ def _text(found: Inspection, *, tree: bool) -> Iterator[RenderableType]:
     header = Table.grid(padding=(0, 2))
     header.add_column(style="dim", no_wrap=True)
     header.add_column(overflow="fold")
-    header.add_row("format", safe(_format(found)))
-    header.add_row("lineage", Text(safe(_lineage(found.lineage, found.declared))))
+    header.add_row(said("format"), safe(said(_format(found))))
+    header.add_row(said("lineage"), Text(safe(said(_lineage(found.lineage, found.declared)))))
     if found.lineage:
-        header.add_row("model", Text(safe(_model(found.lineage))))
+        header.add_row(said("model"), Text(safe(found.lineage.sizes)))
     elif found.declared and found.declared.fields:
-        header.add_row("run", Text(safe(", ".join(f"{name} {value}" for name, value in found.declared.fields.items()))))
-    header.add_row("step", "unknown" if found.step is None else str(found.step))
+        header.add_row(
+            said("run"), Text(safe(", ".join(f"{name} {value}" for name, value in found.declared.fields.items())))
+        )
+    header.add_row(said("step"), said("unknown") if found.step is None else str(found.step))
     header.add_row(BEST_METRIC, render.best_metric(found.best_metric))
     others = [f"{_bare(other.key)} {other.value:g}" for other in found.best_metric.others[:_MOST_OTHERS]]
     if found.best_metric.status == "absent" and others:
-        header.add_row("other bests", Text(safe(", ".join(others))))
+        header.add_row(said("other bests"), Text(safe(", ".join(others))))
+    if found.steps:
+        header.add_row(said("steps"), Text(safe(_steps(found))))
     if found.stopping:
         kept = [f"{_bare(key)} {value!s:.24}" for key, value in list(found.stopping.items())[:_MOST_OTHERS]]
-        header.add_row("stopping", Text(safe(", ".join(kept))))
+        header.add_row(said("stopping"), Text(safe(", ".join(kept))))
     if found.optimizers and not found.lineage:
-        header.add_row("optimizer", Text(safe(", ".join(found.optimizers))))
+        header.add_row(said("optimizer"), Text(safe(", ".join(found.optimizers))))
     name, history = _history(found)
     if history:
-        header.add_row(safe(name), Text(history))
-    header.add_row("size", f"{render.count(found.totals['tensors'], 'tensor')}, {render.size(found.totals['bytes'])}")
+        header.add_row(safe(name), Text(said(history)))
+    header.add_row(
+        said("size"), f"{render.count(found.totals['tensors'], 'tensor')}, {render.size(found.totals['bytes'])}"
+    )
     yield Padding(header, (0, 0, 0, 2), expand=False)
     if tree:
         yield _tree(found.tensors)
@@ -117,25 +128,26 @@ def _text(found: Inspection, *, tree: bool) -> Iterator[RenderableType]:
     yield from render.findings(found.findings)
 
 
+def _steps(found: Inspection) -> str:
+    """Each step with its metrics; of many the newest."""
+    shown = found.steps[-_MOST_STEPS:]
+    before = "" if len(shown) == len(found.steps) else f"{len(found.steps) - len(shown)} before, then "
+    rows = []
+    for step in shown:
+        metrics = ", ".join(f"{name} {value:.6g}" for name, value in list(step.metrics.items())[:_MOST_OTHERS])
+        rows.append(f"{step.step}{f' ({metrics})' if metrics else ''}")
+    return before + ", ".join(rows)
+
+
 def _history(found: Inspection) -> tuple[str, str]:
     """The metric that the run's logs tell, and its values in one line, the best with its step."""
-    from ckpt_tools.runs.logs import collect
-
-    if found.declared is not None:
-        return _declared_history(found)
-    return "recall", render.history(found.evidence or (collect(found.experiment) if found.experiment else None))
-
-
-def _declared_history(found: Inspection) -> tuple[str, str]:
-    from ckpt_tools.runs.declared_history import logged_best
-
-    chosen = logged_best(found.prefix, found.declared)
-    best = chosen.best if chosen else None
-    if chosen is None or best is None:
+    if found.declared is None:
+        return "recall", render.history(found.evidence)
+    best = found.chosen.best if found.chosen else None
+    if found.chosen is None or best is None:
         return "", ""
-    where = f" at step {best.step}" if best.step is not None else f" in epoch {best.epoch}" if best.epoch else ""
-    values = [each.value for each in chosen.evaluations if math.isfinite(each.value)]
-    return chosen.name, f"{render.sparkline(values)}  best logged {best.value:g}{where}"
+    values = [each.value for each in found.chosen.evaluations if math.isfinite(each.value)]
+    return found.chosen.name, f"{render.sparkline(values)}  best logged {best.value:g}{best.where}"
 
 
 def _format(found: Inspection) -> str:
@@ -152,17 +164,6 @@ def _lineage(lineage: Lineage | None, declared: DeclaredRun | None) -> str:
     if lineage or declared is None:
         return f"{lineage.id}: {lineage.producer}" if lineage else "not one of the known trainers"
     return f"{declared.declaration.id}: {declared.declaration.title}"
-
-
-def _model(lineage: Lineage) -> str:
-    names = (
-        ("embedding_dim", "D"),
-        ("hidden_size", "H"),
-        ("num_interest", "K"),
-        ("maxlen", "L"),
-    )
-    known = [f"{label} {lineage.hyper[name]}" for name, label in names if lineage.hyper.get(name) is not None]
-    return f"{lineage.model_type} ({lineage.variant} variant), {lineage.hyper['item_count']} items, {', '.join(known)}"
 
 
 def _group(group: str, tensors: list[Tensor]) -> RenderableType:

@@ -91,7 +91,7 @@ def _text(done: Shelved) -> Iterator[RenderableType]:
     elif done.may_go:
         words = f"{render.count(len(done.may_go), 'checkpoint')} may go: {render.size(done.nbytes)} would be free"
         yield Text(words, style="bold")
-        yield Text.assemble(("  next: ", "bold"), safe(done.command))
+        yield render.next_step(done.command)
     else:
         yield Text("all stay", style="bold")
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,6 +15,7 @@ from ckpt_tools.cli.app import PathsArgument, app
 from ckpt_tools.cli.checks import Answer, Junit, Sarif, run
 from ckpt_tools.console import render
 from ckpt_tools.console.escapes import safe
+from ckpt_tools.console.language import said
 from ckpt_tools.console.output import Output
 from ckpt_tools.console.program import Json, Quiet, epilog, finish
 from ckpt_tools.findings import Finding, exit_code
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
     from ckpt_tools.analysis.resume_forecast import Forecast
 
+_MOST_REASONS = 8
 _STYLE = {"safe": "bold green", "at-risk": "bold yellow", "blocked": "bold red"}
 
 
@@ -40,27 +43,63 @@ def resume_check(
         str, typer.Option("--with", help="trainer, comirec-keras, comirec-keras-fixed or comirec-tf1.")
     ] = "trainer",
     keras: Annotated[int, typer.Option("--keras", help="The Keras version that the port would run under.")] = 3,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Of several runs too: what is restored, and what is not.")
+    ] = False,
     junit: Junit = None,
     sarif: Sarif = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Say what a resume would do, without training: exit code 0 only when it is safe."""
+    """Say what a resume would do, without training: exit code 0 only when it is safe.
+
+    Of several runs it is one line each, and in the end why they are not safe.
+    """
     output = Output("resume-check", paths[0] if len(paths) == 1 else None, json=json, quiet=quiet)
+
+    answered: list[tuple[str, Forecast]] = []
 
     def ask(path: str) -> Answer:
         from ckpt_tools.analysis.resume_forecast import forecast
 
         found = forecast(path, trainer=trainer, keras=keras)
-        return Answer(
-            found.prefix,
-            found.to_json(),
-            lambda: _text(found, several=len(paths) > 1),
-            _findings(found),
-            found.verdict != "safe",
-        )
+        answered.append((path, found))
+        lines = _one_line if len(paths) > 1 and not verbose else partial(_text, several=len(paths) > 1)
+        return Answer(found.prefix, found.to_json(), lambda: lines(found), _findings(found), found.verdict != "safe")
 
-    finish(output, lambda: run(output, paths, ask, command="resume-check", junit=junit, sarif=sarif))
+    def body() -> int:
+        code = run(output, paths, ask, command="resume-check", junit=junit, sarif=sarif)
+        if len(answered) > 1:
+            output.lines(lambda: _summary(answered), wrong=bool(code))
+        return code
+
+    finish(output, body)
+
+
+def _one_line(found: Forecast) -> Iterator[RenderableType]:
+    yield Text.assemble((f"{found.verdict:<8}", _STYLE[found.verdict]), f" {safe(found.path)}")
+
+
+def _summary(answered: Sequence[tuple[str, Forecast]]) -> Iterator[RenderableType]:
+    """How many are safe, why the others are not, and the command that mends most."""
+    from ckpt_tools.analysis.mending import Wanting, common_root, most_mending, reasons
+
+    counts = reasons([found.verdict for _, found in answered])
+    words = ", ".join(f"{number} {verdict}" for verdict, number in counts)
+    yield Text(f"{render.count(len(answered), 'run')}: {words}", style="bold")
+    bad = [(path, found) for path, found in answered if found.verdict != "safe"]
+    why = reasons([found.sentence for _, found in bad])
+    for sentence, number in why[:_MOST_REASONS]:
+        yield Text.assemble((f"{number:>4}  ", "dim"), safe(sentence))
+    if len(why) > _MOST_REASONS:
+        yield Text(f"      … and {len(why) - _MOST_REASONS} other reasons; --verbose says them", style="dim")
+    wanting = [
+        Wanting(path, fix)
+        for path, found in bad
+        if (fix := next((finding.fix for finding in found.findings if finding.fix), None))
+    ]
+    if wanting and (mending := most_mending(wanting, common_root([each.path for each in wanting]))):
+        yield render.next_of_many(mending)
 
 
 def _findings(found: Forecast) -> tuple[Finding, ...]:
@@ -73,38 +112,38 @@ def _findings(found: Forecast) -> tuple[Finding, ...]:
 def _text(found: Forecast, *, several: bool) -> Iterator[RenderableType]:
     if several:
         yield Text(f"{safe(found.path)}:", style="bold")
-    yield Text(safe(found.sentence), style=_STYLE[found.verdict])
+    yield Text(safe(said(found.sentence)), style=_STYLE[found.verdict])
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
-    table.add_row("with", found.trainer)
+    table.add_row(said("with"), found.trainer)
     if found.prefix:
-        table.add_row("checkpoint", Text(safe(found.prefix)))
+        table.add_row(said("checkpoint"), Text(safe(found.prefix)))
     if found.declared:
-        table.add_row("written by", Text(safe(found.declared.declaration.title)))
-        table.add_row("restored", _names(found.restored))
+        table.add_row(said("written by"), Text(safe(found.declared.declaration.title)))
+        table.add_row(said("restored"), _names(found.restored))
         if found.unused:
-            table.add_row("not used", _names(found.unused))
+            table.add_row(said("not used"), _names(found.unused))
         for name, survives in found.survives.items():
-            table.add_row(name.replace("_", " "), "survives" if survives else "starts anew")
+            table.add_row(said(name.replace("_", " ")), said("survives" if survives else "starts anew"))
     if found.lineage:
-        table.add_row("written by", Text(safe(found.lineage.producer)))
-        table.add_row("restored", _names(found.restored))
+        table.add_row(said("written by"), Text(safe(found.lineage.producer)))
+        table.add_row(said("restored"), _names(found.restored))
         if found.converted:
-            table.add_row("rearranged", _names(found.converted))
-        table.add_row("not restored", _names((*found.missing, *found.left)))
+            table.add_row(said("rearranged"), _names(found.converted))
+        table.add_row(said("not restored"), _names((*found.missing, *found.left)))
         if found.unused:
-            table.add_row("not used", _names(found.unused))
+            table.add_row(said("not used"), _names(found.unused))
         for name, survives in found.survives.items():
-            table.add_row(name.replace("_", " "), "survives" if survives else "starts anew")
+            table.add_row(said(name.replace("_", " ")), said("survives" if survives else "starts anew"))
     if found.latest:
-        table.add_row("latest", Text(safe(found.latest)))
+        table.add_row(said("latest"), Text(safe(found.latest)))
     yield Padding(table, (0, 0, 0, 2), expand=False)
     # The sentence above says it already; here only what to do.
     for finding in found.findings:
         if finding.message == found.sentence:
             if finding.fix:
-                yield Text.assemble(("  next: ", "bold"), safe(finding.fix))
+                yield render.next_step(finding.fix)
         else:
             yield from render.findings([finding])
 

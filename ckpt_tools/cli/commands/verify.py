@@ -10,10 +10,11 @@ import typer
 from rich.text import Text
 
 from ckpt_tools.cli.app import PathsArgument, app
-from ckpt_tools.cli.beside_manifest import BesideManifest, beside_manifest
+from ckpt_tools.cli.beside_manifest import BesideManifest, compare_or_write
 from ckpt_tools.cli.checks import Answer, Junit, Sarif, run
 from ckpt_tools.console import render
 from ckpt_tools.console.escapes import safe
+from ckpt_tools.console.language import said
 from ckpt_tools.console.output import Output
 from ckpt_tools.console.program import Json, Quiet, epilog, finish
 from ckpt_tools.errors import UsageError
@@ -86,7 +87,7 @@ def verify(
             found = verify(path, quick=quick, part=selection, progress=progress)
         if manifest is None:
             return Answer(found.prefix, found.to_json(), lambda: _text(found), found.findings, not found.whole)
-        beside = beside_manifest(found, manifest)
+        beside = compare_or_write(found, manifest)
         found = replace(found, findings=(*found.findings, *beside.findings))
         document = {**found.to_json(), "manifest": beside.to_json()}
         wrong = bool(exit_code(found.findings))
@@ -141,17 +142,17 @@ def _text(found: Verification) -> Iterator[RenderableType]:
                 f"{found.tensors_checked} of them read ({found.part}: {render.size(found.bytes_checked)} of "
                 f"{render.size(found.bytes)}), nothing damaged among these"
             )
-        yield Text.assemble(("✓ ", "bold green"), f"{safe(found.prefix)}: {tensors}, {did}")
+        yield Text.assemble(("✓ ", "bold green"), f"{safe(found.prefix)}: {tensors}, {said(did)}")
     else:
-        yield Text.assemble(("✗ ", "bold red"), f"{safe(found.prefix)}: {_broken(found, tensors)}")
+        yield Text.assemble(("✗ ", "bold red"), f"{safe(found.prefix)}: {said(_broken(found, tensors))}")
     if found.diagnosis:
-        yield Text.assemble(("  cause: ", "bold"), safe(found.diagnosis.sentence))
+        yield Text.assemble((f"  {said('cause')}: ", "bold"), safe(said(found.diagnosis.sentence)))
         if found.diagnosis.fix:
-            yield Text.assemble(("  next: ", "bold"), safe(found.diagnosis.fix))
+            yield render.next_step(found.diagnosis.fix)
     files = [finding for finding in found.findings if finding.key is None]
     yield from render.findings(files[:_MOST_FINDINGS])
     tensors_hit = [finding for finding in found.findings if finding.key is not None]
     for finding in tensors_hit[:_MOST_FINDINGS]:
-        yield Text.assemble("  - ", (safe(finding.key), "bold"), f": {safe(finding.message)}")
+        yield Text.assemble("  - ", (safe(finding.key), "bold"), f": {safe(said(finding.message))}")
     if len(tensors_hit) > _MOST_FINDINGS:
         yield Text(f"  … and {len(tensors_hit) - _MOST_FINDINGS} more; --json lists all", style="dim")

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from ckpt_tools.analysis.stability import steady
 from ckpt_tools.cli.app import PathArgument, app
 from ckpt_tools.console import render
 from ckpt_tools.console.escapes import safe
@@ -22,9 +21,8 @@ from ckpt_tools.findings import exit_code
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from ckpt_tools.analysis.provenance import Provenance
     from ckpt_tools.operations.significance import Significance
-    from ckpt_tools.runs.ledger import RewriteEntry
-    from ckpt_tools.runs.logs import Evidence
 
 
 @app.command(
@@ -54,27 +52,22 @@ def why(
     output = Output("why", path, json=json, quiet=quiet)
 
     def body() -> int:
-        prefix, entries = _changes(path)
-        evidence = _logs(prefix)
-        rows = [entry.to_json() for entry in entries]
-        document: dict[str, Any] = {
-            "prefix": prefix,
-            "changes": rows,
-            "history": evidence.curve.to_json(),
-            "findings": [],
-        }
+        from ckpt_tools.analysis.provenance import trace
+
+        told = trace(path)
+        document = told.to_json()
         if not compare:
-            output.result(document, lambda: _text(prefix, entries, evidence))
+            output.result(document, lambda: _text(told))
             return EXIT_OK
-        from ckpt_tools.operations.significance import significance
+        from ckpt_tools.operations.significance import compare_with_rivals
 
         if data is None or split not in ("valid", "test"):
             raise UsageError("--significance needs --data, and a --split of valid or test")
         with output.progress("checkpoints") as progress:
-            found = significance(path, data_dir=data, split=split, top_n=top_n, progress=progress)
+            found = compare_with_rivals(path, data_dir=data, split=split, top_n=top_n, progress=progress)
         document["significance"] = found.to_json()
         document["findings"] = [finding.to_json() for finding in found.findings]
-        output.result(document, lambda: (*_text(prefix, entries, evidence), *_compared(found)))
+        output.result(document, lambda: (*_text(told), *_compared(found)))
         return exit_code(found.findings)
 
     finish(output, body)
@@ -89,32 +82,15 @@ def _compared(found: Significance) -> Iterator[RenderableType]:
     yield from render.findings(found.findings)
 
 
-@steady
-def _changes(path: str) -> tuple[str, list[RewriteEntry]]:
-    """The checkpoint that is meant, and its changes."""
-    from ckpt_tools.runs import ledger
-    from ckpt_tools.runs.experiments import resolve
+def _text(told: Provenance) -> Iterator[RenderableType]:
+    from ckpt_tools.analysis.timeline import evidence_words
 
-    prefix = resolve(path)
-    return prefix, ledger.rewrites(prefix)
-
-
-def _logs(prefix: str) -> Evidence:
-    """What the run of a checkpoint logged."""
-    from ckpt_tools.runs.experiments import Experiment
-    from ckpt_tools.runs.logs import Evidence, collect
-
-    experiment = Experiment.containing(prefix)
-    return collect(experiment) if experiment else Evidence()
-
-
-def _text(prefix: str, entries: list[RewriteEntry], evidence: Evidence) -> Iterator[RenderableType]:
-    yield Text(safe(prefix), style="bold")
-    if history := render.history(evidence):
+    yield Text(safe(told.prefix), style="bold")
+    if history := render.history(told.evidence):
         yield Text(f"  recall  {history}")
-    if not entries:
+    if not told.changes:
         yield Text("  as its trainer wrote it: no change is recorded")
-    for entry in entries:
+    for entry in told.changes:
         yield Text(f"  {safe(entry.time)}  {safe(entry.action)} by {safe(entry.tool)}  ({safe(entry.id)})")
         table = Table.grid(padding=(0, 2))
         table.add_column(style="dim", no_wrap=True)
@@ -124,31 +100,7 @@ def _text(prefix: str, entries: list[RewriteEntry], evidence: Evidence) -> Itera
                 table.add_row(
                     f"{safe(change.get('action'))}s", Text(f"{safe(change.get('key'))} = {safe(change['value'])}")
                 )
-        for name, text in _evidence(entry.evidence):
+        for name, text in evidence_words(entry.evidence):
             table.add_row(name, Text(safe(text)))
         table.add_row("index", f"{(entry.index_before or 'none')[:12]} → {entry.index_after[:12]} (SHA-256)")
         yield Padding(table, (0, 0, 0, 4), expand=False)
-
-
-def _evidence(evidence: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """What a change was decided from, in words; what has another form than ours is shown as it is."""
-    for name, words in (("measured", _measured), ("logged_best", _logged)):
-        found = evidence.get(name)
-        if found:
-            try:
-                yield name.removesuffix("_best"), words(found)
-            except (KeyError, TypeError, ValueError):
-                yield name.removesuffix("_best"), str(found)
-    if evidence.get("agreement"):
-        yield "agreement", str(evidence["agreement"])
-    if evidence.get("from"):
-        yield "from", f"{evidence['from']} to {evidence.get('to')}"
-
-
-def _measured(measured: Mapping[str, Any]) -> str:
-    what = f"{measured['name']}@{measured['top_n']} of {measured['users']} {measured['split']} users"
-    return f"{measured['value']:.6f}, {what} (split {measured['digest'][:12]})"
-
-
-def _logged(logged: Mapping[str, Any]) -> str:
-    return f"{logged['recall']:.6f} at step {logged['step']} in {logged['source']}"

@@ -1,1 +1,1 @@
-"""The five producers of ComiRec checkpoints."""
+"""ComiRec: who wrote its checkpoints, and which model each holds."""

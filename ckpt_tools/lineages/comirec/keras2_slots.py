@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from ckpt_tools.format.graph import ObjectGraph, Variable
-from ckpt_tools.lineages.base import Lineage
 from ckpt_tools.lineages.comirec import keras_port
+from ckpt_tools.lineages.comirec.lineage import ComiRecLineage
 from ckpt_tools.readers.base import Checkpoint
 
 ID = "comirec-keras2-slots"
 
 
-def describe(checkpoint: Checkpoint, fields: Mapping[str, Any]) -> Lineage | None:
+def describe(checkpoint: Checkpoint, fields: Mapping[str, Any]) -> ComiRecLineage | None:
     graph = checkpoint.graph
     if graph is None or graph.child("optimizer/iter") is None:
         return None

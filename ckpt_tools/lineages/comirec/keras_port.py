@@ -11,7 +11,8 @@ from typing import Any
 
 from ckpt_tools.format.graph import ObjectGraph, Variable
 from ckpt_tools.lineages import base
-from ckpt_tools.lineages.base import Lineage, Source
+from ckpt_tools.lineages.base import Source
+from ckpt_tools.lineages.comirec.lineage import ComiRecLineage, name_hyper
 from ckpt_tools.lineages.comirec.models import ITEM_EMBEDDING, OLD_MEANING, model_type_of, shape_hyper
 from ckpt_tools.lineages.names import BEST_METRIC, LEARNING_RATE, SAVE_COUNTER, STEP, moment_name
 from ckpt_tools.readers.base import Checkpoint
@@ -41,7 +42,7 @@ Moments = Callable[[ObjectGraph, Variable], Mapping[str, str | None]]
 
 def describe(
     checkpoint: Checkpoint, fields: Mapping[str, Any], *, id: str, producer: str, step_path: str, moments: Moments
-) -> Lineage | None:
+) -> ComiRecLineage | None:
     """A lineage of the port, given where its optimizer keeps the step and the moments; None for other models."""
     graph = checkpoint.graph
     if graph is None:
@@ -70,9 +71,9 @@ def describe(
         if found is not None:
             tensors[name] = Source((found.key,))
     hyper, sources = shape_hyper(checkpoint, tensors, model_type)
-    base.name_hyper(hyper, sources, fields)
+    name_hyper(hyper, sources, fields)
     best = tensors.get(BEST_METRIC)
-    return Lineage(
+    return ComiRecLineage(
         id=id,
         producer=producer,
         variant="keras",

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ckpt_tools.lineages import base
-from ckpt_tools.lineages.base import Lineage, Source
+from ckpt_tools.lineages.base import Source
+from ckpt_tools.lineages.comirec.lineage import ComiRecLineage, name_hyper
 from ckpt_tools.lineages.comirec.models import OLD_MEANING, model_type_of, shape_hyper
 from ckpt_tools.lineages.names import BEST_METRIC, moment_name
 from ckpt_tools.readers.base import Checkpoint
@@ -73,7 +74,7 @@ _GRU = {
 }
 
 
-def describe(checkpoint: Checkpoint, fields: Mapping[str, Any]) -> Lineage | None:
+def describe(checkpoint: Checkpoint, fields: Mapping[str, Any]) -> ComiRecLineage | None:
     """The lineage, or None when the tensors are not those of the original trainer."""
     stored = checkpoint.tensors
     if checkpoint.graph is not None or not {"mid_embedding_var", "beta1_power", "beta2_power"} <= stored.keys():
@@ -91,12 +92,12 @@ def describe(checkpoint: Checkpoint, fields: Mapping[str, Any]) -> Lineage | Non
     if model_type is None:
         return None
     hyper, sources = shape_hyper(checkpoint, tensors, model_type)
-    base.name_hyper(hyper, sources, fields)
+    name_hyper(hyper, sources, fields)
     best_key = BEST_METRIC if BEST_METRIC in stored else None
     if best_key:
         tensors[BEST_METRIC] = Source((best_key,))
     step = step_from_power(float(base.scalar(checkpoint, "beta2_power")), 0.999)
-    return Lineage(
+    return ComiRecLineage(
         id=ID,
         producer="original ComiRec trainer, TensorFlow 1",
         variant="paper",

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from ckpt_tools.errors import CorruptError
 from ckpt_tools.format.object_graph import VALUE_SUFFIX
 from ckpt_tools.lineages import base
-from ckpt_tools.lineages.base import Lineage, Source
+from ckpt_tools.lineages.base import Source
+from ckpt_tools.lineages.comirec.lineage import ComiRecLineage
 from ckpt_tools.lineages.comirec.models import model_type_of, shape_hyper
 from ckpt_tools.lineages.names import BEST_METRIC, CONFIG, METRIC, STEP
 from ckpt_tools.readers.base import Checkpoint
@@ -19,11 +19,11 @@ SUFFIX = VALUE_SUFFIX
 _CONFIG, _METRIC = CONFIG + SUFFIX, METRIC + SUFFIX
 
 
-def describe(checkpoint: Checkpoint, fields: Mapping[str, Any]) -> Lineage | None:  # noqa: ARG001 (config says more)
+def describe(checkpoint: Checkpoint, fields: Mapping[str, Any]) -> ComiRecLineage | None:  # noqa: ARG001 (config says more)
     if checkpoint.graph is None or not {_CONFIG, _METRIC} <= checkpoint.tensors.keys():
         return None
-    config = _read_json(checkpoint, _CONFIG)
-    metric = _read_json(checkpoint, _METRIC)
+    config = base.read_document(checkpoint, _CONFIG)
+    metric = base.read_document(checkpoint, _METRIC)
     tensors = {key.removesuffix(SUFFIX): Source((key,)) for key in checkpoint.tensors if key.endswith(SUFFIX)}
     model_type = model_type_of(tensors)
     variant = config.pop("variant", None)
@@ -36,7 +36,7 @@ def describe(checkpoint: Checkpoint, fields: Mapping[str, Any]) -> Lineage | Non
             hyper[key] = value
             sources[key] = CONFIG
     best = tensors.get(BEST_METRIC)
-    return Lineage(
+    return ComiRecLineage(
         id=ID,
         producer="trainer of ckpt-tools",
         variant=variant,
@@ -52,13 +52,3 @@ def describe(checkpoint: Checkpoint, fields: Mapping[str, Any]) -> Lineage | Non
 def meaning(metric: Mapping[str, Any]) -> str:
     """A metric's identity in words."""
     return f"{metric.get('name', 'metric')}@{metric.get('top_n', '?')} of the {metric.get('split', '?')} split"
-
-
-def _read_json(checkpoint: Checkpoint, key: str) -> dict[str, Any]:
-    try:
-        value = json.loads(checkpoint.read(key).item())
-    except (ValueError, AttributeError) as error:
-        raise CorruptError("is not JSON", path=checkpoint.prefix, key=key) from error
-    if not isinstance(value, dict):
-        raise CorruptError("is not a JSON object", path=checkpoint.prefix, key=key)
-    return value

@@ -31,9 +31,9 @@ Everything that is unknown is an error: a word that is misspelt would else be a 
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 import re
+import sys
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -305,8 +305,9 @@ class _Parser:
         return str(value)
 
     def _scale(self, section: str, key: str, value: object) -> float:
-        good = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not good or not math.isfinite(cast("float", value)) or value == 0:
+        # An integer may be larger than any float: it is compared, not converted.
+        good = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < abs(value) <= sys.float_info.max
+        if not good:
             self._refuse(section, key, "scale is a number that printed values are multiplied by, such as 0.01")
         return float(cast("float", value))
 

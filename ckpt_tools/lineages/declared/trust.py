@@ -6,11 +6,11 @@ bring it along.
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 
 from ckpt_tools.errors import CkptError, UnsafeError
+from ckpt_tools.format import json_text
 from ckpt_tools.fs import paths
 from ckpt_tools.lineages.declared.grammar import Declaration
 
@@ -27,7 +27,7 @@ def trusted_files() -> dict[str, str]:
     """The digests (SHA-256) of trusted files by their real paths. What cannot be read trusts nothing."""
     path = trust_file()
     try:
-        document = json.loads(paths.read_file(path, limit=_MAX_BYTES)) if paths.is_file(path) else {}
+        document = json_text.parse(paths.read_file(path, limit=_MAX_BYTES)) if paths.is_file(path) else {}
     except (CkptError, ValueError, RecursionError):
         return {}
     return {str(k): str(v) for k, v in document.items()} if isinstance(document, dict) else {}

@@ -15,7 +15,8 @@
       row.hidden = !(fits && row.cells[0].textContent.toLowerCase().includes(text));
       shown += row.hidden ? 0 : 1;
     }
-    count.textContent = `${shown} of ${rows.length} runs`;
+    const numbers = [shown, rows.length];
+    count.textContent = count.dataset.words.replace(/{}/g, () => numbers.shift());
   }
 
   // What is not known stays last in both directions.
@@ -42,6 +43,18 @@
   }
 
   for (const button of table.tHead.querySelectorAll("button")) button.addEventListener("click", () => sort(button));
+  // The runs whose curves are drawn over each other: in the beginning the best.
+  const chart = document.querySelector("[data-figure]");
+  const boxes = Array.from(body.querySelectorAll("input[data-run]"));
+  const draw = () => charts.overlay(chart, boxes.filter((box) => box.checked).map((box) => Number(box.dataset.run)));
+  if (chart) {
+    const best = (box) => Math.max(...charts.figures[0].runs[Number(box.dataset.run)].y);
+    for (const box of [...boxes].sort((a, b) => best(b) - best(a)).slice(0, 5)) box.checked = true;
+    for (const box of boxes) box.addEventListener("change", draw);
+    draw();
+  }
+
   form.addEventListener("input", filter);
   form.addEventListener("submit", (event) => event.preventDefault());
+  filter();
 })();

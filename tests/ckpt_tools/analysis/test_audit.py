@@ -448,6 +448,36 @@ class TestCommand:
         table, _, _ = text.partition(f"{len(EXPERIMENTS)} runs")
         assert max(map(len, table.splitlines())) <= int(columns)
         assert f"{len(EXPERIMENTS)} runs" in text
+        # One line each, told apart; what there is no room for is said.
+        rows = [line.split()[0] for line in table.splitlines() if " whole " in line]
+        assert len({*rows}) == len(EXPERIMENTS)
+        assert ("no room for lineage, stored, recall, size, age, orphans, copies" in text) == (columns == "80")
+
+    def test_names_stay_whole_in_a_pipe(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert run(["audit", str(FIXTURES)]) == 0
+        text = capsys.readouterr().out
+        assert all(f"{sample.root}/best_model/{sample.experiment} " in text for sample in EXPERIMENTS)
+
+    @pytest.mark.parametrize("with_data", [True, False])
+    def test_ends_with_the_one_command_that_mends_most(
+        self, with_data: bool, copy: Copy, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        for sample in (SAMPLE, pick("tf2.10"), pick("tf2.21", with_best=True)):
+            copy(sample)
+        broken = copy(pick("tf1.15")) / "model.ckpt.index"
+        _truncate(broken, 10)
+        if with_data:
+            shutil.copytree(FIXTURES / "data", tmp_path / "root" / "data")
+        command = f"ckpt backfill --all {tmp_path}{'' if with_data else ' --data DIR'}"
+        assert run(["audit", str(tmp_path)]) == 1
+        assert capsys.readouterr().out.splitlines()[-1] == f"  next: {command}"
+        assert run(["audit", str(tmp_path), "--json"]) == 1
+        assert json.loads(capsys.readouterr().out)["next"] == command
+
+    def test_nothing_to_mend_has_no_next(self, copy: Copy, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        copy(pick("tf2.21", with_best=True))
+        assert run(["audit", str(tmp_path), "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["next"] is None
 
     def test_nothing_there_is_said(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert run(["audit", str(tmp_path)]) == 0
@@ -459,16 +489,16 @@ class TestCommand:
         assert "damaged: " in capsys.readouterr().out
 
 
-def test_a_thousand_copies_of_one_run(copy: Copy, tmp_path: Path) -> None:
+def test_hundreds_of_copies_of_one_run(copy: Copy, tmp_path: Path) -> None:
     experiment = copy(SAMPLE)
     logs = tmp_path / "root" / "runs" / experiment.name
-    for number in range(999):
+    for number in range(299):
         twin = experiment.parent / f"{experiment.name}{number}"
         shutil.copytree(experiment, twin, copy_function=os.link)
         shutil.copytree(logs, logs.parent / twin.name, copy_function=os.link)
     found = audit(str(tmp_path))
-    assert found.totals["runs"] == 1000
-    assert found.totals["safe_to_delete"] == 999
+    assert found.totals["runs"] == 300
+    assert found.totals["safe_to_delete"] == 299
 
 
 def test_a_crowded_directory(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from checkpoints import build_bundle, pick
 from test_real_messages import REAL
 
 from ckpt_tools.analysis.explanation import explain, known_ids
-from ckpt_tools.analysis.messages.nearest import nearest
+from ckpt_tools.analysis.messages.nearest import find_nearest
 from ckpt_tools.cli import run
 from ckpt_tools.errors import NotFoundError
 
@@ -218,17 +218,17 @@ NEAREST = [
 def test_the_nearest_name_is_found_by_the_rules_that_names_are_broken_by(
     wanted: str, stored: list[str], right: int, reason: str | None
 ) -> None:
-    found = nearest(wanted, ["zzz/unrelated", *stored, "global_step"])
+    found = find_nearest(wanted, ["zzz/unrelated", *stored, "global_step"])
     assert found.names[0] == stored[right]
     assert bool(found.reasons) == (reason is not None)
     assert reason is None or any(reason in said for said in found.reasons)
 
 
 def test_nothing_is_near_a_name_of_another_kind() -> None:
-    assert nearest("encoder/kernel", ["encoder/bias", "x"]).names == ()
-    assert nearest("kernel", [f"{layer}/kernel" for layer in "abcd"]).names == ()
-    assert nearest("", ["a"]).names == ()
-    assert nearest("a", []).names == ()
+    assert find_nearest("encoder/kernel", ["encoder/bias", "x"]).names == ()
+    assert find_nearest("kernel", [f"{layer}/kernel" for layer in "abcd"]).names == ()
+    assert find_nearest("", ["a"]).names == ()
+    assert find_nearest("a", []).names == ()
 
 
 def test_the_stored_name_is_shown(tmp_path: Path) -> None:
@@ -246,7 +246,7 @@ def test_a_name_is_searched_quickly_among_many() -> None:
     import time
 
     begin = time.perf_counter()
-    nearest("model/layer_7/kernel", [f"net/layer_{n}/other_{n}/w" for n in range(20_000)])
+    find_nearest("model/layer_7/kernel", [f"net/layer_{n}/other_{n}/w" for n in range(20_000)])
     assert time.perf_counter() - begin < 15
 
 

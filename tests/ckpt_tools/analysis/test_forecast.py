@@ -130,3 +130,36 @@ def test_weights_that_nothing_restores_are_named(root: str) -> None:
     stored = {key for name in found.left for key in found.lineage.tensors[name].keys}
     assert stored <= set(found.unused)
     assert forecast(str(pick(root, "DNN").path)).left == ()
+
+
+class TestSeveral:
+    @pytest.fixture
+    def runs(self, copy: Callable[..., Path]) -> list[str]:
+        return [str(copy(pick("tf2.21", with_best=True))), str(copy(pick("tf2.21"))), str(copy(pick("tf2.10")))]
+
+    def test_one_line_each_and_a_summary(
+        self, runs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert run(["resume-check", *runs]) == 1
+        lines = capsys.readouterr().out.splitlines()
+        assert [line.split()[1] for line in lines[:3]] == runs
+        assert lines[3] == "3 runs: 2 at-risk, 1 safe"
+        assert lines[4] == "   2  at risk: best_metric is absent, so that the first evaluation counts as the best"
+        assert lines[-1] == f"  next: ckpt backfill --all {tmp_path / 'root' / 'best_model'} --data DIR"
+
+    def test_more_is_said_when_asked_for(self, runs: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+        assert run(["resume-check", *runs, "--verbose"]) == 1
+        text = capsys.readouterr().out
+        assert text.count("  checkpoint  ") == 3
+        assert "3 runs: 2 at-risk, 1 safe" in text
+
+    def test_the_safe_need_no_reason(self, runs: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+        assert run(["resume-check", runs[0], runs[0] + "/"]) == 0
+        assert "next:" not in capsys.readouterr().out
+
+    def test_quiet_says_what_is_wrong(self, runs: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+        assert run(["resume-check", *runs, "--quiet"]) == 1
+        text = capsys.readouterr().out
+        assert runs[0] not in text
+        assert runs[1] in text
+        assert "3 runs: 2 at-risk, 1 safe" in text

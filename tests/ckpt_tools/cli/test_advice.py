@@ -236,6 +236,11 @@ def a_run_without_a_best(here: Path) -> list[str]:
     return ["inspect", str(experiment(here))]
 
 
+@case(1, 0, 1)
+def a_forecast_of_several_without_a_best(here: Path) -> list[str]:
+    return ["resume-check", str(experiment(here)), str(experiment(here, "tf2.10"))]
+
+
 @case(1)
 def a_forecast_without_a_best(here: Path) -> list[str]:
     return ["resume-check", str(experiment(here))]

@@ -19,7 +19,7 @@ def both(ckpt: Callable, code: int, identity: str, *arguments: object) -> str:
     """Fail as text and as JSON; returns what stderr says, unfolded."""
     text = ckpt(*arguments)
     assert (text.code, text.out) == (code, ""), text
-    assert text.err.startswith("error: ")
+    assert text.err.startswith("error[")
     document = ckpt(*arguments, "--json")
     assert document.code == code
     assert document.json["error"]["id"] == identity

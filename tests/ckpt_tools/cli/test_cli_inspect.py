@@ -41,7 +41,7 @@ def test_no_table_is_wider_than_the_terminal_and_no_line_ends_in_blanks(sample: 
     assert path == sample.full_prefix
     for line in lines:
         assert line == line.rstrip()
-        if not line.startswith(("warning: ", "  next: ")):
+        if not line.startswith(("warning[", "  next: ")):
             assert len(line) <= 80
 
 

@@ -81,7 +81,7 @@ def test_no_control_character_of_a_name_is_printed(name: str, tmp_path: Path, ck
     ids=str,
 )
 def test_a_report_draws_values_however_near_or_far(values: np.ndarray, tmp_path: Path, ckpt: Callable) -> None:
-    from ckpt_tools.report.contents import run_contents
+    from ckpt_tools.analysis.page_contents import run_contents
 
     prefix = build_bundle(tmp_path / "m", {"w": values})
     assert ckpt("report", prefix, "-o", tmp_path / "page.html").code == 0

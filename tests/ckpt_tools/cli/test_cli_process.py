@@ -21,7 +21,7 @@ def test_the_exit_code_and_both_streams() -> None:
     done = subprocess.run([*CKPT, "inspect", "nowhere", "--json"], capture_output=True, text=True, check=False)
     assert done.returncode == 3
     assert json.loads(done.stdout)["error"]["id"] == "not-found"
-    assert done.stderr.startswith("error: nowhere")
+    assert done.stderr.startswith("error[not-found]: nowhere")
 
 
 @pytest.mark.parametrize("option", ["--json", "--tree"])

@@ -50,7 +50,10 @@ def test_an_escape_is_shown_and_never_obeyed(program: Program, capsys: Any) -> N
     assert program.run([program.command, ESCAPES]) == 3
     text = capsys.readouterr()
     assert text.out == ""
-    assert text.err == f"error: {SHOWN}: no checkpoint with this prefix (no .index file)\n  next: ckpt audit /\n"
+    assert (
+        text.err
+        == f"error[not-found]: {SHOWN}: no checkpoint with this prefix (no .index file)\n  next: ckpt audit /\n"
+    )
 
 
 def test_an_escape_is_an_escape_in_json_too(program: Program, capsys: Any) -> None:
@@ -87,7 +90,7 @@ def test_a_usage_error(program: Program, option: str, capsys: Any) -> None:
     text = capsys.readouterr()
     shown = option.replace("\x1b", "\\x1b")
     hint = f"{program.name} {program.command} --help"
-    assert (text.out, text.err) == ("", f"error: No such option: {shown}\n  next: {hint}\n")
+    assert (text.out, text.err) == ("", f"error[usage]: No such option: {shown}\n  next: {hint}\n")
     assert program.run([program.command, "a", option, "--json"]) == 2
     document = json.loads(capsys.readouterr().out)
     assert document == {
@@ -140,7 +143,7 @@ def test_too_little_memory(program: Program, monkeypatch: pytest.MonkeyPatch, ca
     monkeypatch.setattr(program.place, fail)
     assert program.run([program.command, "somewhere", "--json"]) == 4
     text = capsys.readouterr()
-    assert text.err.startswith("error: this machine has not enough memory for that\n  next: ")
+    assert text.err.startswith("error[unsafe]: this machine has not enough memory for that\n  next: ")
     assert json.loads(text.out)["error"]["id"] == "unsafe"
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ckpt_tools.guard import Status, status
+from ckpt_tools.guard import Status, read_status
 
 LIGHT = Path(__file__).parent / "light.py"
 
@@ -37,7 +37,7 @@ class Guarded:
         return str(errors.decode())
 
     def status(self) -> Status:
-        return status(str(self.run))
+        return read_status(str(self.run))
 
     def wait_for_pins(self, count: int) -> None:
         wait_for(lambda: len(list(Path(f"{self.run}.pins").glob("0*"))) >= count)

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ckpt_tools.analysis.verification import verify
-from ckpt_tools.guard import Pin, status
+from ckpt_tools.guard import Pin, read_status
 from ckpt_tools.readers import open_checkpoint
 
 TRAINERS = Path(__file__).parent / "trainers"
@@ -104,7 +104,7 @@ class Run:
         """What must hold at any time when nothing runs; settles what was killed, as the next guard would."""
         if not Path(f"{self.run}.pins").is_dir():
             return None
-        found = status(str(self.run))
+        found = read_status(str(self.run))
         assert not found.busy
         for pin in found.pins:
             assert verify(pin.path).whole, pin.path
@@ -126,7 +126,7 @@ class Run:
         saved = [value for value in saved if self._is_printed(value) and value not in self.excused]
         if not saved:
             return
-        pinned = [weight_of(pin.path) for pin in status(str(self.run)).pins]
+        pinned = [weight_of(pin.path) for pin in read_status(str(self.run)).pins]
         sign = 1 if self.trainer.mode == "max" else -1
         best, held = max(sign * value for value in saved), max((sign * value for value in pinned), default=-math.inf)
         if held < best - 6e-5:

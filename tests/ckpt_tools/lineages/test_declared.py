@@ -269,8 +269,8 @@ def test_a_preset_is_the_ground_that_a_file_builds_on(tmp_path: Path, capsys: py
 
 
 def test_the_report_shows_the_metric_that_is_declared(described: Path) -> None:
-    pytest.importorskip("pygal")
-    from ckpt_tools.report.contents import run_contents
+    pytest.importorskip("jinja2")
+    from ckpt_tools.analysis.page_contents import run_contents
     from ckpt_tools.report.page import run_page
 
     (described / "log.txt").write_text("step 10 test hr 0.4\nstep 20 test hr 0.2\nstep 30 test hr 0.3\n")
@@ -278,5 +278,6 @@ def test_the_report_shows_the_metric_that_is_declared(described: Path) -> None:
         TOML.replace('"max"', '"min"').replace("[exp", "title = 'My trainer'\n[exp")
     )
     page = run_page(run_contents(str(described)))
-    for words in ("My trainer, dataset book, model din", "test hr 0.2 at step 20", "at risk: model-30"):
+    tile = '0.2</dd><dd class="dim">test hr, step 20</dd>'
+    for words in ("My trainer, dataset book, model din", tile, "at risk: model-30"):
         assert words in page

@@ -25,7 +25,7 @@ from ckpt_tools.analysis.run_audit import audit
 from ckpt_tools.cli import run
 from ckpt_tools.errors import MismatchError, NotFoundError, StorageError, UsageError
 from ckpt_tools.operations.backfilling import Options, backfill
-from ckpt_tools.operations.bulk_backfilling import Listener, Row, Summary, backfill_all
+from ckpt_tools.operations.bulk_backfilling import BulkRow, Listener, Summary, backfill_all
 from ckpt_tools.operations.command_evaluator import CommandEvaluation
 from ckpt_tools.operations.workers import Cluster, Processes, Report, available_cores
 from ckpt_tools.runs.sharding import Shard
@@ -66,7 +66,7 @@ class Record(Listener):
     def works(self, number: int, done: int, total: int) -> None:
         self.reports.append((number, done, total))
 
-    def ends(self, number: int, row: Row) -> None:
+    def ends(self, number: int, row: BulkRow) -> None:
         self.ended.append((number, row.status))
 
 
@@ -381,7 +381,6 @@ def test_without_a_way_to_find_a_value_they_are_left_alone(foreign: Path) -> Non
     assert statuses(backfill_all(str(foreign), Options(), Processes(1))) == {"one/model": "skipped"}
 
 
-@pytest.mark.xdist_group("cluster")
 class TestCluster:
     def test_an_evaluation_on_workers_that_started_elsewhere(self, address: str, foreign: Path) -> None:
         found = backfill_all(str(foreign), of_a_command(), Cluster(address))

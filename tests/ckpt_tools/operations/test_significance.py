@@ -15,7 +15,7 @@ from ckpt_tools.analysis.bootstrap import paired_difference
 from ckpt_tools.cli import run
 from ckpt_tools.errors import NotFoundError
 from ckpt_tools.operations.evaluators import find_evaluator
-from ckpt_tools.operations.significance import significance
+from ckpt_tools.operations.significance import compare_with_rivals
 from ckpt_tools.readers import Bundle, open_checkpoint
 from ckpt_tools.transactions import Value, apply_to, plan_values
 
@@ -92,7 +92,7 @@ def kept(tmp_path: Path) -> Path:
 
 def test_the_kept_checkpoints_of_a_run(kept: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sample = pick("tf2.10")
-    found = significance(str(kept), data_dir=DATA)
+    found = compare_with_rivals(str(kept), data_dir=DATA)
     assert f"{found.measured.value:.6f}" == f"{sample.best_recall:.6f}"
     assert [os.path.relpath(rival.prefix, kept) for rival in found.rivals] == ["same/ckpt-1", "worse/ckpt-1"]
     same, worse = found.rivals
@@ -116,4 +116,4 @@ def test_the_kept_checkpoints_of_a_run(kept: Path, capsys: pytest.CaptureFixture
 
 def test_without_another_checkpoint_there_is_nothing_to_compare() -> None:
     with pytest.raises(NotFoundError, match="nothing to compare"):
-        significance(str(pick("tf1.15").path), data_dir=DATA)
+        compare_with_rivals(str(pick("tf1.15").path), data_dir=DATA)

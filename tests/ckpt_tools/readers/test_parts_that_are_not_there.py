@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytestmark = [pytest.mark.tensorflow, pytest.mark.xdist_group("tensorflow")]
+pytestmark = [pytest.mark.tensorflow]
 
 import tensorflow as tf  # noqa: E402
 from oracle import save  # noqa: E402

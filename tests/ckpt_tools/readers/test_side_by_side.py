@@ -13,7 +13,7 @@ from checkpoints import build_bundle
 from ckpt_tools.errors import StorageError
 from ckpt_tools.fs import local
 from ckpt_tools.readers import Bundle, Progress
-from ckpt_tools.readers.side_by_side import side_by_side
+from ckpt_tools.readers.side_by_side import in_threads
 
 TENSORS = 40
 NBYTES = 8000
@@ -79,7 +79,7 @@ def test_each_thread_takes_what_the_other_has_left() -> None:
         yield Progress(tensor=name)
 
     names = ["slow", *map(str, range(9))]
-    steps = list(side_by_side([[name] for name in names], examine))
+    steps = list(in_threads([[name] for name in names], examine))
     assert [step.tensor for step in steps if step.tensor] == names
     assert sum(step.nbytes for step in steps) == len(names)
     assert len(threads) == 2
@@ -87,7 +87,7 @@ def test_each_thread_takes_what_the_other_has_left() -> None:
 
 def test_who_has_enough_leaves_no_thread_behind() -> None:
     before = threading.active_count()
-    steps = side_by_side([[str(n)] for n in range(1000)], lambda name: iter([Progress(1), Progress(tensor=name)]))
+    steps = in_threads([[str(n)] for n in range(1000)], lambda name: iter([Progress(1), Progress(tensor=name)]))
     next(steps)
     steps.close()  # type: ignore[attr-defined]
     assert threading.active_count() == before

@@ -247,7 +247,10 @@ NAMED = {
     "a TensorFlow Lite model": [b"\x1c\0\0\0TFL3" + bytes(90)],
     "a PyTorch file": [zipped("archive/data.pkl", "archive/data/0", "archive/version"), TORCH_LEGACY, torch_tar()],
     "a TorchScript module": [zipped("m/data.pkl", "m/code/__torch__.py", "m/constants.pkl")],
-    "an Orbax checkpoint": [b"\x0c\xdb\x3a\x2a" + bytes(40), b'{"tree_metadata": {"a": 1}, "use_zarr3": false}'],
+    "a file of an Orbax checkpoint": [
+        b"\x0c\xdb\x3a\x2a" + bytes(40),
+        b'{"tree_metadata": {"a": 1}, "use_zarr3": false}',
+    ],
     "an ONNX model": [message((1, 8), (2, b"pytorch"), (7, message((1, ONNX_NODE))), (8, b"\x10\x0d"))],
     "a Core ML model": [message((1, 4), (2, message((1, message((1, b"x"))))), (500, b"\x0a\x04abcd"))],
     "a Caffe model": [
@@ -310,11 +313,9 @@ def test_each_of_other_libraries_is_named_by_what_it_holds(tmp_path: Path, kind:
 
 
 def test_directories_of_other_libraries_are_named(tmp_path: Path) -> None:
-    tree = b'{"tree_metadata": {}}'
     tfjs = NAMED["a TensorFlow.js model"][0]
     directories: dict[str, tuple[str, dict[str, bytes]]] = {
-        "orbax": ("an Orbax checkpoint", {"_METADATA": tree, "manifest.ocdbt": b"\x0c\xdb\x3a\x2a", "d/a": b"x"}),
-        "orbax2": ("an Orbax checkpoint", {"_CHECKPOINT_METADATA": b"{}", "default/manifest.ocdbt": b"x"}),
+        "orbax": ("an Orbax checkpoint without arrays", {"_CHECKPOINT_METADATA": b"{}", "default/d/x": b"x"}),
         "flax": ("a file of weights of Flax", {"checkpoint": FLAX}),
         "tfjs": ("a TensorFlow.js model", {"model.json": tfjs, "group1-shard1of1.bin": b"\1" * 48}),
         "m.mlpackage": ("a Core ML package", {"Manifest.json": b"{}", "Data/a": b""}),

@@ -192,7 +192,7 @@ def test_a_directory_that_cannot_be_synced_is_no_failure_but_is_said(
     with pytest.warns(DurabilityWarning):
         rewrite(prefix, 0.5)
     assert run(["undo", prefix]) == 0
-    assert capsys.readouterr().err.startswith("note: ")
+    assert capsys.readouterr().err.startswith("note[")
 
 
 def test_other_names_of_the_files_keep_the_old_bytes(prefix: str, tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def written_in_python(monkeypatch: pytest.MonkeyPatch, elsewhere: Path) -> None:
     monkeypatch.setattr(tf.train.Checkpoint, "write", write)
 
 
-@pytest.mark.parametrize("keep", [1, 2])
+@pytest.mark.parametrize("keep", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_save_of_the_trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keep: int) -> None:
     from trainer.checkpoints.saving import CheckpointLine
 

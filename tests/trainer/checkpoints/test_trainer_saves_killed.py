@@ -22,9 +22,9 @@ from ckpt_tools.analysis.newest import newest_whole
 from ckpt_tools.readers import open_checkpoint
 from ckpt_tools.readers.location import prefixes_in
 
-pytestmark = [pytest.mark.tensorflow, pytest.mark.xdist_group("saves-killed")]
+pytestmark = [pytest.mark.tensorflow]
 
-SAMPLE = 14
+SAMPLE = 8
 
 
 @pytest.fixture(scope="module")

@@ -168,7 +168,7 @@ def test_refusals_say_what_to_do_and_write_nothing(
     result = new(tmp_path, data_dir, *arguments)
     assert result.exit_code == code, result.output
     assert message in result.stderr
-    assert result.stderr.startswith("error: ")
+    assert result.stderr.startswith("error[")
     assert "\n  next: " in result.stderr
     assert not list(tmp_path.iterdir())
 
@@ -237,7 +237,7 @@ def test_usage_errors_are_json_when_asked_for(arguments: list[str], capsys: Any)
         ("tensorflow", ["train", *NEW]),
         ("tensorboard", ["train", *NEW]),
         ("polars", ["prepare", "x.csv", "--dataset", "x"]),
-        ("faiss", ["export", "best_model/x", "out", "--index"]),
+        ("faiss", ["export", "best_model/x", "out", "--index", "flat"]),
     ],
 )
 def test_what_a_plain_installation_lacks_is_one_sentence(

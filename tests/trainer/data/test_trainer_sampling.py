@@ -8,8 +8,9 @@ from toys import ITEMS, small_config, write_split
 
 from ckpt_tools.errors import UsageError
 from trainer.data.interactions import read_split
-from trainer.data.sampling import BatchSampler, LogUniform
-from trainer.random_streams import Stream, generator
+from trainer.data.negatives import LogUniform, target_frequencies
+from trainer.data.sampling import BatchSampler
+from trainer.random_streams import RandomStream, generator
 
 
 def test_a_batch_depends_on_seed_and_step_alone(data_dir: str) -> None:
@@ -75,16 +76,46 @@ def test_a_history_loses_items_by_chance_and_nothing_else_changes(data_dir: str)
     assert np.array_equal(thinned(3).history, BatchSampler(train, small_config(history_dropout=0.4))(3).history)
 
 
+@pytest.mark.parametrize("kind", ["uniform", "in-batch", "mixed"])
+def test_how_often_a_negative_was_expected_is_how_often_it_comes(data_dir: str, kind: str) -> None:
+    """What log-Q correction rests on: over many batches each id comes as often as was said."""
+    train = read_split(data_dir, "toys", "train")
+    config = small_config(negatives=kind, batch_size=4, neg_num=2)
+    sampler = BatchSampler(train, config)
+    seen, said = np.zeros(ITEMS), np.zeros(ITEMS)
+    steps = 2500
+    for step in range(steps):
+        batch = sampler(step)
+        assert batch.sampled.shape == (config.sample_size,) == {"uniform": (8,), "in-batch": (4,), "mixed": (12,)}[kind]
+        seen += np.bincount(batch.sampled, minlength=ITEMS)
+        said[batch.target] = batch.target_count[:, 0]
+        said[batch.sampled] = batch.sampled_count
+        if kind != "uniform":
+            assert batch.sampled[-4:].tolist() == batch.target.tolist()
+    known = (said > 0.02) & (said < 1)
+    assert known.sum() > 10
+    noise = np.sqrt(said[known] / steps)
+    # The number of draws of a log-uniform sample differs from batch to batch, and with it what is expected.
+    assert (np.abs(seen[known] / steps - said[known]) < 5 * noise + (0.1 * said[known] if kind == "mixed" else 0)).all()
+
+
+def test_targets_are_as_frequent_as_users_and_cuts_make_them(tmp_path: Path) -> None:
+    write_split(tmp_path / "toys_train.txt", {1: [5, 6, 7], 2: [8, 6], 3: [9]})
+    train = read_split(tmp_path, "toys", "train")
+    found = target_frequencies(train, np.array([0, 1]), 1, 10)
+    assert found.tolist() == [0, 0, 0, 0, 0, 0, 0.75, 0.25, 0, 0]
+
+
 @pytest.mark.parametrize(("id_range", "size"), [(1400, 1280), (20, 20), (5, 1), (100_000, 500)])
 def test_negatives_are_different_ids_of_the_range(id_range: int, size: int) -> None:
-    ids, tries = LogUniform(id_range, size).draw(generator(1, Stream.BATCHES, 0))
+    ids, tries = LogUniform(id_range, size).draw(generator(1, RandomStream.BATCHES, 0))
     assert len(set(ids.tolist())) == size <= tries
     assert 0 <= ids.min() <= ids.max() < id_range
 
 
 def test_draws_follow_the_log_uniform_distribution() -> None:
     sampler = LogUniform(50, 1)
-    random = generator(1, Stream.BATCHES, 0)
+    random = generator(1, RandomStream.BATCHES, 0)
     counts = np.bincount([sampler.draw(random)[0][0] for _ in range(20_000)], minlength=50)
     expected = sampler.probability(np.arange(50)) * 20_000
     assert sampler.probability(np.arange(50)).sum() == pytest.approx(1)

@@ -10,9 +10,9 @@ from typer.testing import CliRunner, Result
 
 from trainer import cli
 from trainer.data.interactions import Interactions, read_split
+from trainer.evaluation.baseline_records import path_of, recalls
 from trainer.evaluation.baselines import Method, Settings, fit, histories, memory_needed, rank_by
 from trainer.evaluation.measuring import first_true
-from trainer.evaluation.standing import path_of, recalls
 
 pytest.importorskip("scipy")
 

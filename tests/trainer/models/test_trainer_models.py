@@ -227,7 +227,7 @@ def test_gradients_pass_through_the_last_routing_iteration_only() -> None:
     direction = tf.constant(random.standard_normal((3, 2, 4)), tf.float64)
     with tf.GradientTape() as tape:
         tape.watch(votes)
-        value = tf.reduce_sum(route(TensorArrays(), votes, mask, tf.zeros((3, 2, 5), tf.float64)) * direction)
+        value = tf.reduce_sum(route(TensorArrays(), votes, mask, tf.zeros((3, 2, 5), tf.float64))[0] * direction)
     found = tape.gradient(value, votes).numpy()
 
     logits = np.zeros((3, 2, 5))

@@ -19,11 +19,23 @@ from ckpt_tools.fs import durable
 from ckpt_tools.lineages.base import UNKNOWN_STEP
 from ckpt_tools.readers import open_checkpoint
 from ckpt_tools.runs.experiments import Experiment
-from trainer.config import BEST
+from trainer.config import BEST, FIRST_VERSIONS
 from trainer.naming import new_experiment
 from trainer.training.starting_point import new_run, resumed_run
 
 pytestmark = pytest.mark.tensorflow
+
+# Whatever is left out by default, at once.
+EVERYTHING: dict[str, Any] = {
+    "negatives": "mixed",
+    "hard_negatives": 0.5,
+    "routing_regularization": 1.0,
+    "schedule": "cosine",
+    "warmup_steps": 15,
+    "decay_steps": 35,
+    "weight_decay": 0.5,
+    "clip_norm": 0.1,
+}
 
 SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
 
@@ -104,11 +116,16 @@ def test_a_stop_between_two_evaluations_changes_no_bit_either(tmp_path: Path, da
     same_bits(tensors(whole.latest_prefix()), tensors(halves.latest_prefix()), but=("save_counter",))
 
 
-def test_the_best_recipe_resumes_to_the_bit_and_stays_what_it_was(tmp_path: Path, data_dir: str) -> None:
-    whole = begin(tmp_path / "whole", data_dir, 40, "ComiRec-SA", **BEST)
-    halves = begin(tmp_path / "halves", data_dir, 23, "ComiRec-SA", **BEST)
+def test_what_a_recipe_may_change_resumes_to_the_bit_and_stays_what_it_was(tmp_path: Path, data_dir: str) -> None:
+    """Between two evaluations, in the middle of warm-up and decay, with rows of the table behind."""
+    recipe = {**BEST, **EVERYTHING}
+    whole = begin(tmp_path / "whole", data_dir, 40, "ComiRec-SA", **recipe)
+    halves = begin(tmp_path / "halves", data_dir, 23, "ComiRec-SA", **recipe)
     config = resumed_run(halves, "latest", {}, data_dir=data_dir).config
-    assert {name: getattr(config, name) for name in BEST} == BEST
+    assert {name: getattr(config, name) for name in recipe} == recipe
+    assert any(name.startswith("state/idle/") for name in tensors(halves.latest_prefix()))
+    other = resumed_run(halves, "latest", {"weight_decay": 0.2}, data_dir=data_dir)
+    assert not any(name.startswith("state/idle/") for name in other.variables), "they would catch up with another rate"
     resume(halves, "latest", data_dir, 40)
     same_bits(tensors(whole.latest_prefix()), tensors(halves.latest_prefix()), but=("save_counter",))
 
@@ -118,12 +135,13 @@ def test_a_run_of_before_the_recipes_goes_on_without_them(tmp_path: Path, data_d
 
     def as_it_was(values: dict[str, Any]) -> None:
         config = json.loads(values["state/config"])
-        for name in ("min_history", "history_dropout"):
+        for name in FIRST_VERSIONS:
             del config[name]
         values["state/config"] = json.dumps(config)
 
     edit(experiment, as_it_was)
     start = resumed_run(experiment, "best", {}, data_dir=data_dir)
+    assert {name: getattr(start.config, name) for name in FIRST_VERSIONS} == FIRST_VERSIONS
     assert (start.config.min_history, start.config.history_dropout, start.config.readout) == (4, 0.0, "target")
     assert start.sources["min_history"] == "the first versions of this trainer"
     changed = resumed_run(experiment, "best", {"history_dropout": 0.2, "readout": "max"}, data_dir=data_dir)

@@ -27,7 +27,7 @@ from ckpt_tools.readers.location import prefixes_in
 from ckpt_tools.runs.experiments import Experiment
 from trainer.training.loop import KEEP
 
-pytestmark = [pytest.mark.tensorflow, pytest.mark.xdist_group("runs-killed")]
+pytestmark = [pytest.mark.tensorflow]
 
 # How often a resumed run is killed once more.
 AGAIN = 0.3

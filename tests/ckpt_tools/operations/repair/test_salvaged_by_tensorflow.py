@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from checkpoints import OF_EACH_LINEAGE, Sample, contents
 
-pytestmark = [pytest.mark.tensorflow, pytest.mark.xdist_group("tensorflow")]
+pytestmark = [pytest.mark.tensorflow]
 
 import tensorflow as tf  # noqa: E402
 from oracle import assert_agrees  # noqa: E402

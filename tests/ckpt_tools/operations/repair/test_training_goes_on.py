@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.tensorflow, pytest.mark.xdist_group("tensorflow")]
+pytestmark = [pytest.mark.tensorflow]
 
 import tensorflow as tf  # noqa: E402
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ckpt_tools.format import json_text
 from ckpt_tools.fs import durable, local
 from trainer.evaluation.baselines import METHODS
 from trainer.evaluation.ranking_metrics import Metrics
@@ -54,13 +55,13 @@ def recalls(root: str, dataset: str, train: str, digest: str, top_n: int) -> dic
     Raises StorageError, UnsafeError for a file that no baseline made so large.
     """
     path = path_of(root, dataset)
-    if not os.path.isfile(path):
+    if not local.is_file(path, follow=True):
         return {}
     data, found = (train, digest, top_n), {}
     for line in local.read_file(path, limit=_MAX_BYTES).decode(errors="replace").splitlines():
         try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
+            row = json_text.parse(line)
+        except ValueError:
             continue
         if not isinstance(row, dict) or (row.get("train"), row.get("digest"), row.get("top_n")) != data:
             continue
