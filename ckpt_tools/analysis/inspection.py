@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from ckpt_tools.analysis.pinned import pinned_best
 from ckpt_tools.analysis.stability import steady
 from ckpt_tools.errors import BusyError, CkptError
 from ckpt_tools.findings import Finding
 from ckpt_tools.format.filenames import PENDING, STATE_DIRECTORY
 from ckpt_tools.format.graph import ObjectGraph
-from ckpt_tools.fs import local
+from ckpt_tools.fs import local, paths
 from ckpt_tools.lineages import BestMetric, Lineage, identify
 from ckpt_tools.lineages.comirec import trainer
 from ckpt_tools.lineages.declared.roles import key_of, roles_of
@@ -227,6 +228,7 @@ def describe(
     findings += _advice(path, lineage, best)
     findings += _stopped(checkpoint.prefix, stopping)
     evidence = _evidence(checkpoint.prefix, experiment, lineage, findings)
+    findings += pinned_best(path)
     findings += _left_behind(path)
     return Inspection(
         path=path,
@@ -400,6 +402,8 @@ def _chosen(prefix: str, declared: DeclaredRun | None) -> Chosen | None:
 
 def _left_behind(path: str) -> Iterator[Finding]:
     """What lies in a directory beside its checkpoints: of saves and changes that were killed."""
+    if paths.is_url(path):
+        return
     fix = f"ckpt repair {quote(path)}"
     for directory in (path, os.path.join(path, BEST_LINE), os.path.join(path, LATEST_LINE)):
         if not local.is_directory(directory, follow=True):
