@@ -25,7 +25,8 @@ from trainer.data.interactions import items_needed, read_split
 from trainer.data.prefetch import Prefetch
 from trainer.evaluation import baselines
 from trainer.training.learner import Learner
-from trainer.training.starting_point import measure, new_run
+from trainer.training.resume_outcome import measure
+from trainer.training.starting_point import new_run
 
 SEEDS, EVALUATIONS, TOP_N = (19, 20, 21), 10, 50
 RATE = {"learning_rate": BEST["learning_rate"]}

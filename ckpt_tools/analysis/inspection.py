@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from ckpt_tools.analysis.pinned import pinned_best
 from ckpt_tools.analysis.stability import steady
 from ckpt_tools.errors import BusyError, CkptError
 from ckpt_tools.findings import Finding
@@ -227,6 +228,7 @@ def describe(
     findings += _advice(path, lineage, best)
     findings += _stopped(checkpoint.prefix, stopping)
     evidence = _evidence(checkpoint.prefix, experiment, lineage, findings)
+    findings += pinned_best(path)
     findings += _left_behind(path)
     return Inspection(
         path=path,

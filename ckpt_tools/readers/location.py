@@ -220,7 +220,7 @@ def _refuse_renamed(path: str, directory: str) -> None:
 
 
 def raise_stranger(path: str, kind: Kind | None) -> NoReturn:
-    """Say what a file is that holds no checkpoint."""
+    """Say what a file is that holds no checkpoint. Raises NotFoundError, of a lost file CorruptError."""
     if kind is None:
         raise NotFoundError("this file is not a TensorFlow checkpoint", path=path, hint=PASS_PREFIX)
     if kind.id in _LOST:
@@ -238,7 +238,10 @@ def latest_in(directory: str) -> str:
 
 
 def find_latest(directory: str) -> Located:
-    """The same as `latest_in`, with the file that was opened on the way. Raises what `locate` raises."""
+    """The same as `latest_in`, with the file that was opened on the way.
+
+    Raises NotFoundError where there is none, or several to choose from, and what `locate` raises.
+    """
     if paths.has_file(os.path.join(directory, STATE_FILE)):
         return _named_by(directory, STATE_FILE)
     there = {name: Located(os.path.join(directory, name)) for name in prefixes_in(directory)}
