@@ -82,6 +82,11 @@ OF_CKPT: Mapping[str, FindingId] = {
     "best-not-saved": FindingId(
         _WARNING, "A better value was seen than that of any save that is pinned.", "let the trainer save more often"
     ),
+    "best-pinned": FindingId(
+        _WARNING,
+        "The best of a run is not in it any more, but a guard has pinned it.",
+        "put it back: ckpt guard RUN --restore",
+    ),
     "best-unknown": FindingId(
         _WARNING,
         "Nothing tells which of these checkpoints is the best: all of them stay.",

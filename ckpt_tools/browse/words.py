@@ -45,6 +45,7 @@ def summary(row: Row, checked: Verification | None = None) -> Text:
         ("size", f"{row.nbytes:,} bytes"),
         ("age", None if row.age_days is None else f"{row.age_days:.0f} days"),
         ("orphans", "\n".join(row.orphans) or None),
+        ("pinned", row.pinned),
         ("next", (cause.fix if cause else None) or row.fix),
     ]
     lines = [

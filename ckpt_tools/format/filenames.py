@@ -223,3 +223,8 @@ def is_part_of_unfinished(name: str, folder: str) -> bool:
 def is_draft(name: str) -> bool:
     """Whether a file or directory is called as what some saver, known here or not, has not finished."""
     return bool(_DRAFT.fullmatch(name))
+
+
+def is_events(path: str) -> bool:
+    """Whether a file is called as TensorBoard's writers call theirs."""
+    return ".tfevents." in path.rpartition("/")[2]

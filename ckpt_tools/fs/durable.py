@@ -450,7 +450,10 @@ def remove_directory(path: PathLike) -> None:
 
 
 def remove_below(directory: PathLike) -> None:
-    """Remove a directory of this project's own with what is in it; links are removed, never followed."""
+    """Remove a directory of this project's own with what is in it; links are removed, never followed.
+
+    Raises UnsafeError where the directory itself is a link, StorageError for what the system refuses.
+    """
     directory = os.fspath(directory)
     if is_link(directory):
         raise UnsafeError("is a link: what it leads to is not removed", path=directory)

@@ -32,7 +32,13 @@ _PIECE = 1 << 22
 
 @contextlib.contextmanager
 def translated(path: PathLike, action: str) -> Iterator[None]:
-    """The one door for the operating system's errors; nothing behind a URL gets through it."""
+    """The one door for the operating system's errors; nothing behind a URL gets through it.
+
+    Raises:
+        NotFoundError: nothing has this name.
+        StorageError: any other refusal of the system, with what to do about it.
+        UnsupportedError: the path is a URL.
+    """
     if "://" in os.fspath(path):
         raise UnsupportedError(
             f"cannot {action} at a URL: stores have neither links nor renames, by which a change is made as a whole",
@@ -201,7 +207,13 @@ class Status:
 
 
 class RandomAccessFile:
-    """A regular file opened for bounded reads at any offset; its size is taken once, when opened."""
+    """A regular file opened for bounded reads at any offset; its size in bytes is taken once, when opened.
+
+    Raises:
+        NotFoundError: nothing has this name.
+        UnsafeError: it is a directory, a device, a pipe or a socket.
+        StorageError: the system refuses to open it.
+    """
 
     def __init__(self, path: PathLike) -> None:
         self.path = os.fspath(path)
@@ -233,7 +245,10 @@ class RandomAccessFile:
         return self.fingerprint.size
 
     def read(self, offset: int, size: int) -> bytes:
-        """Exactly ``size`` bytes from ``offset``. Raises CorruptError when the file does not have them."""
+        """Exactly ``size`` bytes from ``offset``.
+
+        Raises CorruptError when the file did not have them when it was opened, BusyError when it has not any more.
+        """
         if offset < 0 or size < 0 or offset + size > self.size:
             raise CorruptError(
                 f"needs bytes {offset} to {offset + size}, but the file has {self.size}: it was cut off",
@@ -287,7 +302,7 @@ class RandomAccessFile:
 
 
 def read_file(path: PathLike, *, limit: int) -> bytes:
-    """The whole file; UnsafeError when it is larger than ``limit`` bytes."""
+    """The whole file. Raises UnsafeError when it is larger than ``limit`` bytes, and what opening it raises."""
     with RandomAccessFile(path) as file:
         if file.size > limit:
             raise UnsafeError(f"{file.size} bytes are more than the limit of {limit}", path=path)

@@ -178,6 +178,11 @@ def read_history(
     return MetricHistory(tuple(logged), tuple(map(unreadable, problems)), next(filter(not_read, problems), None))
 
 
+def log_files(prefix: str) -> list[str]:
+    """The files that may be logs of a checkpoint's run, as `read_history` reads them."""
+    return list(_sources(prefix, []))
+
+
 def _sources(prefix: str, problems: list[CkptError]) -> Iterator[str]:
     """The files that may be logs: those of the checkpoint's own directory first. Directories that cannot be listed
     go to ``problems``."""
@@ -297,14 +302,15 @@ def _of(reading: Reading, step: int | None, epoch: int | None, path: str, order:
 def _from_events(path: str) -> Iterator[Logged]:
     for order, (tag, step, value) in enumerate(read_scalars(paths.read_file(path, limit=MAX_LOG_BYTES))):
         # float32: what was logged rounds to this.
-        folder = os.path.basename(os.path.dirname(path))
-        name = tag if not words_of(folder) or folder.lower() in tag.lower() else _with_folder(tag, folder)
-        yield Logged(name, value, step, None, path, order, unit=abs(value) * 1e-7)
+        yield Logged(name_of_tag(tag, path), value, step, None, path, order, unit=abs(value) * 1e-7)
 
 
-def _with_folder(tag: str, folder: str) -> str:
-    """Keras and Estimator write one tag into folders of splits: ``validation/epoch_auc`` is the validation's."""
-    return f"{folder}/{tag}" if {*words_of(folder)} & (HELD_OUT | TRAINING) else tag
+def name_of_tag(tag: str, path: str) -> str:
+    """The metric that a tag of an event file means: Keras and Estimator write one tag into folders of splits, so that
+    ``validation/epoch_auc`` is the validation's."""
+    folder = os.path.basename(os.path.dirname(path))
+    of_data = {*words_of(folder)} & (HELD_OUT | TRAINING)
+    return f"{folder}/{tag}" if of_data and folder.lower() not in tag.lower() else tag
 
 
 def _from_table(path: str) -> Iterator[Logged]:

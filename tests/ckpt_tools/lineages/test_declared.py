@@ -223,12 +223,12 @@ def test_a_described_run_is_forecast_from_what_its_trainer_restores(described: P
 
 def test_the_audit_says_which_checkpoint_holds_the_best(described: Path) -> None:
     rows = {row.path: row for row in audit(str(described.parent)).rows}
-    assert rows["book_din/best/model"].best == "kept"
-    assert rows["book_din/best/model"].best_logged == 0.5
-    assert rows["book_mind/best/model"].best_logged == 0.9
+    assert (rows["book_din"].kind, rows["book_din"].best) == ("declared", "kept")
+    assert rows["book_din"].best_logged == 0.5
+    assert rows["book_mind"].best_logged == 0.9
     (described / "log.txt").write_text("step 20 test hr 0.2\nstep 40 test hr 0.8\n")
     rows = {row.path: row for row in audit(str(described.parent)).rows}
-    assert rows["book_din/best/model"].best == "lost"
+    assert rows["book_din"].best == "lost"
 
 
 def test_what_is_recognised_and_what_not(described: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,10 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from checkpoints import build_bundle
+from event_files import event
 
 from ckpt_tools.errors import NotFoundError
-from ckpt_tools.format import checksum
-from ckpt_tools.format.wire import bytes_field, varint_field
 from ckpt_tools.operations.backfilling import Options, backfill
 from ckpt_tools.readers import open_checkpoint
 
@@ -30,18 +28,6 @@ class Foreign:
     toml: str = ""
     metric: str | None = None
     options: Mapping[str, str] = field(default_factory=dict)
-
-
-def event(step: int, **values: float) -> bytes:
-    """One record of a TensorBoard file: tensorflow/core/util/event.proto."""
-    summary = b""
-    for tag, value in values.items():
-        said = bytes_field(1, tag.replace("__", "/").encode()) + b"\x15" + struct.pack("<f", value)
-        summary += bytes_field(1, said)
-    data = varint_field(2, step) + bytes_field(5, summary)
-    length = struct.pack("<Q", len(data))
-    crc = lambda part: struct.pack("<I", checksum.masked(part))  # noqa: E731
-    return length + crc(length) + data + crc(data)
 
 
 def epochs(line: str, *values: float, start: int = 1) -> str:

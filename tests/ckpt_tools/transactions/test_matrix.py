@@ -7,6 +7,7 @@ Three faults, chosen by chance (the same each time), run with the other tests; a
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -23,6 +24,7 @@ from checkpoints import OF_EACH_LINEAGE, Sample, build_bundle, rewrite
 from faulty import Fault, State
 
 from ckpt_tools.errors import NotFoundError, UnsupportedError
+from ckpt_tools.guard import restore
 from ckpt_tools.operations.backfilling import Options, backfill
 from ckpt_tools.operations.bulk_backfilling import backfill_all
 from ckpt_tools.operations.migration import migrate
@@ -107,6 +109,18 @@ def _all(folder: Path, prefix: str) -> Case:
     return Case(folder, prefix, lambda: backfill_all(root, options, InThisProcess()), exact=False)
 
 
+def _restore(folder: Path, prefix: str) -> Case:
+    run, name = os.path.split(prefix)
+    pin = Path(f"{run}.pins", "000001")
+    pin.mkdir(parents=True)
+    build_bundle(pin / name, {"a": np.arange(30)})
+    metric = {"name": "auc", "mode": "max", "value": 0.5}
+    said = {"name": name, "kind": "bundle", "source": name, "metric": metric, "written": 1.0}
+    (pin / "pin.json").write_text(json.dumps(said))
+    (pin.parent / "guard.json").write_text(json.dumps({"metric": metric}))
+    return Case(folder, prefix, lambda: restore(run))
+
+
 CASES: dict[str, Callable[[Path, str], Case]] = {
     "backfill": _backfill,
     "undo": _undo,
@@ -114,6 +128,7 @@ CASES: dict[str, Callable[[Path, str], Case]] = {
     "migrate": _migrate,
     "migrate to a directory": _migrate_to,
     "repair": _repair,
+    "restore a pin": _restore,
     "backfill --all": _all,
 }
 
