@@ -100,6 +100,9 @@ def _option(
     *names: str,
 ) -> Any:
     """An option of the long help. Names stay whole at 80 columns because what stands beside them is short."""
+    if isinstance(show_default, str):
+        # As typer shows a default that is in words, it stands in brackets and in parentheses.
+        text, show_default = f"{text} Default: {show_default}.", False
     return typer.Option(*names, help=text, metavar=metavar, show_default=show_default, rich_help_panel=_PANELS[panel])
 
 
