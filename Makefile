@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test test-slow lint check format bench fuzz property test-peers docs constraints hashes clean
+.PHONY: help demo test test-slow lint check format bench fuzz property test-peers docs constraints hashes dist clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -104,6 +104,11 @@ hashes: $(STAMP)
 	echo 'setuptools>=77' | $(COMPILE) pyproject.toml - -o requirements/plain.txt
 	printf '%s\n' build 'setuptools>=77' | $(COMPILE) - -o requirements/build.txt
 
+# make dist   the sdist and the wheel, with man pages and completion, in dist/
+dist: $(STAMP)
+	$(BIN)/python scripts/generate_man.py
+	$(BIN)/python -m build
+
 # make clean  remove the environment and everything built
 clean:
-	rm -rf $(VENV) build dist *.egg-info demo-output .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) build dist share *.egg-info demo-output .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
