@@ -286,6 +286,15 @@ def test_what_is_no_checkpoint_of_the_same_model_is_refused(tmp_path: Path) -> N
     assert not (tmp_path / "out").exists()
 
 
+def test_a_tensor_without_elements_has_no_mean_to_take(tmp_path: Path) -> None:
+    """Of a shape that is as large as an array of its type may be: float64 has no such array."""
+    shape = (0, 1 << 61)
+    paths = [build_bundle(tmp_path / name, {"kernel": np.zeros(shape, np.float16), "b": np.ones(2)}) for name in "ab"]
+    average(paths, str(tmp_path / "mean"))
+    with Bundle(str(tmp_path / "mean")) as bundle:
+        assert bundle.tensors["kernel"].shape == shape
+
+
 def test_a_mean_that_is_not_finite_is_told(tmp_path: Path) -> None:
     paths = [build_bundle(tmp_path / str(n), {"w": np.float32([1, n and np.nan])}) for n in range(2)]
     (finding,) = average(paths, str(tmp_path / "mean")).findings
