@@ -7,11 +7,13 @@ In a document, ``<!-- run: COMMAND -->`` is followed by a fenced block that is r
 streams, exit code when it is not 0). Commands of a document run one after the other, at 80 columns, in a directory
 with the real old experiments of ``fixtures/``; ``<!-- hidden: COMMAND -->`` runs without being shown, and the fenced
 block after ``<!-- file: PATH -->`` is written to that file for the commands below it. Between
-``<!-- findings: begin -->`` and ``end`` stands the registry of findings.
+``<!-- findings: begin -->`` and ``end`` stands the registry of findings, between ``<!-- matrix: begin -->`` and ``end``
+what ``make matrix`` counted.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -32,6 +34,7 @@ _BLOCK = re.compile(
     re.DOTALL,
 )
 _FINDINGS = re.compile(r"(?<=<!-- findings: begin -->\n).*?(?=<!-- findings: end -->)", re.DOTALL)
+_MATRIX = re.compile(r"(?<=<!-- matrix: begin -->\n).*?(?=<!-- matrix: end -->)", re.DOTALL)
 # What differs from run to run: the time, and the names that are made of it.
 _VOLATILE = (
     (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00"), "2026-01-31T12:00:00+00:00"),
@@ -78,8 +81,9 @@ def run(command: str, directory: Path) -> str:
 
 def rendered(document: Path) -> str:
     """What ``document`` should be now: its commands run, in their order, in a workplace of its own."""
-    if not (_BLOCK.search(document.read_text()) or _FINDINGS.search(document.read_text())):
-        return document.read_text()
+    text = _MATRIX.sub(lambda _: f"\n{matrix()}\n", document.read_text())
+    if not (_BLOCK.search(text) or _FINDINGS.search(text)):
+        return text
     with tempfile.TemporaryDirectory() as place:
         directory = Path(place).resolve()
         workplace(directory)
@@ -93,7 +97,18 @@ def rendered(document: Path) -> str:
             head = f"<!-- {match['kind']}: {command} -->\n"
             return head if match["kind"] == "hidden" else f"{head}```text\n$ {command}\n{output}\n```\n"
 
-        return _FINDINGS.sub(lambda _: f"\n{markdown()}\n", _BLOCK.sub(replace, document.read_text()))
+        return _FINDINGS.sub(lambda _: f"\n{markdown()}\n", _BLOCK.sub(replace, text))
+
+
+def matrix() -> str:
+    """The table of faults upon faults, of each command; none was lost, else the tests had not counted it."""
+    rows = json.loads((ROOT / "tests" / "golden" / "matrix.json").read_text())
+    head = "| command | first faults | directories they left | second faults | directories these left | lost |"
+    lines = [head, "|---|---|---|---|---|---|"]
+    for name, count in rows.items():
+        lines.append(f"| {name} | {count['first']} | {count['left']} | {count['second']} | {count['left_again']} | 0 |")
+    total = {key: sum(count[key] for count in rows.values()) for key in ("first", "left", "second", "left_again")}
+    return "\n".join([*lines, f"| all | {' | '.join(map(str, total.values()))} | 0 |"])
 
 
 def main() -> int:
