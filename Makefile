@@ -5,20 +5,28 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test test-slow matrix lint check format bench fuzz property cost test-peers docs constraints hashes clean
+.PHONY: help demo test test-slow matrix lint check format bench fuzz property cost test-peers docs constraints hashes dist clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
 
-$(STAMP): pyproject.toml constraints.txt
+# What the demo needs is installed first and alone; its lines show how far it is.
+DEMO := $(VENV)/.demo
+INSTALL = $(BIN)/python -m pip install --no-compile --disable-pip-version-check -c constraints.txt \
+  --config-settings editable_mode=compat -e
+
+$(DEMO): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' || \
 	  { echo "needs Python 3.10 to 3.13; choose one with: make PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
-	  --config-settings editable_mode=compat -e '.[trainer,browse,cluster,remote,report,dev]'
+	$(INSTALL) '.[trainer]'
+	@touch $(DEMO)
+
+$(STAMP): $(DEMO)
+	$(INSTALL) '.[trainer,browse,cluster,remote,report,dev]'
 	@touch $(STAMP)
 
-demo: $(STAMP)
+demo: $(DEMO)
 	@$(BIN)/python scripts/demo.py
 
 test: lint
@@ -105,6 +113,11 @@ hashes: $(STAMP)
 	echo 'setuptools>=77' | $(COMPILE) pyproject.toml - -o requirements/plain.txt
 	printf '%s\n' build 'setuptools>=77' | $(COMPILE) - -o requirements/build.txt
 
+# make dist   the sdist and the wheel, with man pages and completion, in dist/
+dist: $(STAMP)
+	$(BIN)/python scripts/generate_man.py
+	$(BIN)/python -m build
+
 # make clean  remove the environment and everything built
 clean:
-	rm -rf $(VENV) build dist *.egg-info demo-output .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) build dist share *.egg-info demo-output .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

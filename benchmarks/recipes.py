@@ -25,7 +25,8 @@ from trainer.data.interactions import items_needed, read_split
 from trainer.data.prefetch import Prefetch
 from trainer.evaluation import baselines
 from trainer.training.learner import Learner
-from trainer.training.starting_point import measure, new_run
+from trainer.training.resume_outcome import measure
+from trainer.training.starting_point import new_run
 
 SEEDS, EVALUATIONS, TOP_N = (19, 20, 21), 10, 50
 RATE = {"learning_rate": BEST["learning_rate"]}
@@ -35,6 +36,8 @@ ROWS: tuple[tuple[str, str, Mapping[str, Any]], ...] = (
     ("best without dropout", "best", {"history_dropout": 0.0}),
     ("best, targets from the fifth item on", "best", {"min_history": 4}),
     ("best by the target's interest", "best", {"readout": "target"}),
+    ("best, routing regularization 10", "best", {"routing_regularization": 10.0}),
+    ("best, hard negatives, beta 0.5", "best", {"hard_negatives": 0.5}),
     ("paper, four interests", "paper", RATE),
     ("paper, one interest", "paper", {**RATE, "num_interest": 1}),
     ("port, four interests", "port", RATE),

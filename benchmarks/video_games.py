@@ -18,7 +18,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 from trainer.config import default_config, override
 from trainer.data.prefetch import Prefetch
 from trainer.training.learner import Learner
-from trainer.training.starting_point import measure, new_run
+from trainer.training.resume_outcome import measure
+from trainer.training.starting_point import new_run
 
 STEPS, TEST_ITER = 600, 100
 

@@ -5,7 +5,7 @@ Ids are stable, for scripts compare them. Nothing here is needed to find somethi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from ckpt_tools.findings import Severity
@@ -81,6 +81,11 @@ OF_CKPT: Mapping[str, FindingId] = {
     ),
     "best-not-saved": FindingId(
         _WARNING, "A better value was seen than that of any save that is pinned.", "let the trainer save more often"
+    ),
+    "best-pinned": FindingId(
+        _WARNING,
+        "The best of a run is not in it any more, but a guard has pinned it.",
+        "put it back: ckpt guard RUN --restore",
     ),
     "best-unknown": FindingId(
         _WARNING,
@@ -282,13 +287,15 @@ OF_TRAINER: Mapping[str, FindingId] = {
 ALL: Mapping[str, FindingId] = {**OF_ERRORS, **OF_CKPT, **OF_TRAINER}
 
 
-def markdown() -> str:
-    """The tables of the reference page."""
+def markdown(say: Callable[[str], str] = str) -> str:
+    """The tables of the reference page, in the language of ``say``; each id is an anchor."""
     parts = (("Of errors", OF_ERRORS), ("Of ckpt", OF_CKPT), ("Of trainer", OF_TRAINER))
+    head = " | ".join(say(column) for column in ("id", "level", "meaning", "what to do"))
     lines: list[str] = []
     for title, table in parts:
-        lines += [f"## {title}", "", "| id | level | meaning | what to do |", "|---|---|---|---|"]
+        lines += [f"## {say(title)}", "", f"| {head} |", "|---|---|---|---|"]
         for identity, (levels, meaning, advice) in sorted(table.items()):
-            lines.append(f"| `{identity}` | {', '.join(levels)} | {meaning} | {advice} |")
+            words = ", ".join(say(level) for level in levels)
+            lines.append(f'| <a id="{identity}"></a>`{identity}` | {words} | {say(meaning)} | {say(advice)} |')
         lines.append("")
     return "\n".join(lines)

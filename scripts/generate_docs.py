@@ -1,14 +1,14 @@
 """Fill the outputs in the documentation by running the commands that they show.
 
-    python scripts/generate_docs.py [PAGE...]   renew all of them, or these
+    python scripts/generate_docs.py [PAGE...]   renew all of them, or these; of a Chinese page no command is run
     python scripts/generate_docs.py --check     exit 1 when a document is not what the commands print now
 
 In a document, ``<!-- run: COMMAND -->`` is followed by a fenced block that is replaced by what COMMAND prints (both
 streams, exit code when it is not 0). Commands of a document run one after the other, at 80 columns, in a directory
 with the real old experiments of ``fixtures/``; ``<!-- hidden: COMMAND -->`` runs without being shown, and the fenced
 block after ``<!-- file: PATH -->`` is written to that file for the commands below it. Between
-``<!-- findings: begin -->`` and ``end`` stands the registry of findings, between ``<!-- matrix: begin -->`` and ``end``
-what ``make matrix`` counted.
+``<!-- findings: begin -->`` and ``end`` stands the registry of findings, and so does what ``make matrix`` counted. Chinese
+pages take all of it from the English ones (`documents`), tables in Chinese.
 """
 
 from __future__ import annotations
@@ -21,20 +21,45 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from ckpt_tools.finding_ids import markdown
+import record
+from documents import BLOCK, ENGLISH_PAGES, MADE, ROOT, chinese_of, english_of, filled
 
-ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = [ROOT / "README.md", ROOT / "README.zh-CN.md", *sorted((ROOT / "docs").glob("**/*.md"))]
+from ckpt_tools import finding_ids
+from ckpt_tools.analysis.messages import KNOWN
+from ckpt_tools.console.language import table, translated
 
-_BLOCK = re.compile(
-    r"<!-- (?P<kind>run|hidden): (?P<command>.*?) -->\n(?:```text\n.*?```\n)?"
-    r"|<!-- file: (?P<file>\S+) -->\n```\w+\n(?P<text>.*?)```\n",
-    re.DOTALL,
-)
-_FINDINGS = re.compile(r"(?<=<!-- findings: begin -->\n).*?(?=<!-- findings: end -->)", re.DOTALL)
-_MATRIX = re.compile(r"(?<=<!-- matrix: begin -->\n).*?(?=<!-- matrix: end -->)", re.DOTALL)
+
+def messages(say: Callable[[str], str]) -> str:
+    """The table of the messages of others that are known; each id is an anchor."""
+    head = " | ".join(say(column) for column in ("id", "cause", "next"))
+    rows = (f'| <a id="{each.id}"></a>`{each.id}` | {say(each.cause)} | `{_command(each.fix)}` |' for each in KNOWN)
+    return "\n".join([f"| {head} |", "|---|---|---|", *rows, ""])
+
+
+def _command(fix: str) -> str:
+    return fix.replace("{path}", "PATH")
+
+
+def matrix(say: Callable[[str], str]) -> str:
+    """The table of faults upon faults, of each command, as ``make matrix`` counted them; where one is lost its test
+    fails, and nothing is counted."""
+    rows = json.loads((ROOT / "tests" / "golden" / "matrix.json").read_text())
+    keys = ("first", "left", "second", "left_again")
+    columns = ("command", "first faults", "directories left", "second faults", "directories left then", "lost")
+    total = {key: sum(count[key] for count in rows.values()) for key in keys}
+    lines = [f"| {name} | {' | '.join(str(count[key]) for key in keys)} | 0 |" for name, count in rows.items()]
+    lines.append(f"| {say('all')} | {' | '.join(map(str, total.values()))} | 0 |")
+    return "\n".join([f"| {' | '.join(map(say, columns))} |", "|---" * len(columns) + "|", *lines, ""])
+
+
+_MAKERS: Mapping[str, Callable[[Callable[[str], str]], str]] = {
+    "findings": finding_ids.markdown,
+    "messages": messages,
+    "matrix": matrix,
+}
 # What differs from run to run: the time, and the names that are made of it.
 _VOLATILE = (
     (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00"), "2026-01-31T12:00:00+00:00"),
@@ -80,10 +105,7 @@ def run(command: str, directory: Path) -> str:
 
 
 def rendered(document: Path) -> str:
-    """What ``document`` should be now: its commands run, in their order, in a workplace of its own."""
-    text = _MATRIX.sub(lambda _: f"\n{matrix()}\n", document.read_text())
-    if not (_BLOCK.search(text) or _FINDINGS.search(text)):
-        return text
+    """An English page with what its commands print now."""
     with tempfile.TemporaryDirectory() as place:
         directory = Path(place).resolve()
         workplace(directory)
@@ -97,29 +119,48 @@ def rendered(document: Path) -> str:
             head = f"<!-- {match['kind']}: {command} -->\n"
             return head if match["kind"] == "hidden" else f"{head}```text\n$ {command}\n{output}\n```\n"
 
-        return _FINDINGS.sub(lambda _: f"\n{markdown()}\n", _BLOCK.sub(replace, text))
+        return made(BLOCK.sub(replace, document.read_text()), str)
 
 
-def matrix() -> str:
-    """The table of faults upon faults, of each command; none was lost, else the tests had not counted it."""
-    rows = json.loads((ROOT / "tests" / "golden" / "matrix.json").read_text())
-    head = "| command | first faults | directories they left | second faults | directories these left | lost |"
-    lines = [head, "|---|---|---|---|---|---|"]
-    for name, count in rows.items():
-        lines.append(f"| {name} | {count['first']} | {count['left']} | {count['second']} | {count['left_again']} | 0 |")
-    total = {key: sum(count[key] for count in rows.values()) for key in ("first", "left", "second", "left_again")}
-    return "\n".join([*lines, f"| all | {' | '.join(map(str, total.values()))} | 0 |"])
+def made(text: str, say: Callable[[str], str]) -> str:
+    """A page with the tables of the registries, in the language of ``say``."""
+
+    def replace(match: re.Match[str]) -> str:
+        name = match["made"]
+        return f"<!-- {name}: begin -->\n\n{_MAKERS[name](say)}\n<!-- {name}: end -->\n"
+
+    return MADE.sub(replace, text)
+
+
+def of_english(text: str, english: str) -> str:
+    """A Chinese page with what the English one shows, tables in Chinese. Raises what `filled` raises."""
+    return made(filled(text, english), chinese)
+
+
+def chinese(sentence: str) -> str:
+    return translated(sentence, table())
 
 
 def main() -> int:
     stale = []
-    chosen = [Path(name).resolve() for name in sys.argv[1:] if not name.startswith("--")]
-    for document in chosen or DOCUMENTS:
-        new = rendered(document)
-        if new != document.read_text():
-            stale.append(document.relative_to(ROOT))
+    chosen = [Path(name).resolve() for name in sys.argv[1:] if not name.startswith("--")] or ENGLISH_PAGES
+    for page in chosen:
+        english = english_of(page) or page
+        texts = {page: rendered(page)} if page == english else {}
+        other = chinese_of(english)
+        if other.is_file():
+            texts[other] = of_english(other.read_text(), texts.get(english) or english.read_text())
+        for document, new in texts.items():
+            if new != document.read_text():
+                stale.append(document.relative_to(ROOT))
+                if "--check" not in sys.argv:
+                    document.write_text(new)
+    if not any(not name.startswith("--") for name in sys.argv[1:]):
+        new = record.picture()
+        if not record.PICTURE.is_file() or new != record.PICTURE.read_text():
+            stale.append(record.PICTURE.relative_to(ROOT))
             if "--check" not in sys.argv:
-                document.write_text(new)
+                record.PICTURE.write_text(new)
     verb = "stale" if "--check" in sys.argv else "renewed"
     for name in stale:
         print(f"{verb}: {shlex.quote(str(name))}")

@@ -10,20 +10,40 @@ import sys
 from pathlib import Path
 
 import pytest
+import record
+from documents import CHINESE, DOCS, ENGLISH_PAGES, chinese_of
+from generate_docs import of_english, rendered
 
+from ckpt_tools.analysis.messages import KNOWN
 from ckpt_tools.analysis.verification import verify
 from ckpt_tools.cli import COMMANDS, run
+from ckpt_tools.finding_ids import OF_ERRORS
 
 ROOT = Path(__file__).parents[1]
 
 
-GENERATOR = runpy.run_path(str(ROOT / "scripts" / "generate_docs.py"))
-
-
-@pytest.mark.parametrize("document", GENERATOR["DOCUMENTS"], ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("document", ENGLISH_PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_outputs_shown_are_those_of_the_commands(document: Path) -> None:
     """A test for each document: they take minutes together, and the workers share them."""
-    assert document.read_text() == GENERATOR["rendered"](document), "renew it with: python scripts/generate_docs.py"
+    assert document.read_text() == rendered(document), "renew it with: python scripts/generate_docs.py"
+
+
+@pytest.mark.parametrize("document", ENGLISH_PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_chinese_page_shows_what_the_english_one_does(document: Path) -> None:
+    text = chinese_of(document).read_text()
+    assert text == of_english(text, document.read_text()), "renew it with: python scripts/generate_docs.py"
+
+
+def test_the_recording_shows_what_the_commands_print() -> None:
+    assert record.PICTURE.read_text() == record.picture(), "renew it with: python scripts/record.py"
+    assert "http" not in re.sub(r'xmlns="[^"]*"|Rich https://[^ ]+', "", record.PICTURE.read_text())
+
+
+def test_every_error_has_its_place_in_troubleshooting() -> None:
+    for page in (DOCS / "troubleshooting.md", CHINESE / "troubleshooting.md"):
+        text = page.read_text()
+        assert [name for name in OF_ERRORS if f"\n### {name}\n" not in text] == []
+        assert [known.id for known in KNOWN if f'<a id="{known.id}">' not in text] == []
 
 
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from ckpt_tools.lineages.names import CONFIG, LEARNING_RATE
 from ckpt_tools.readers import Checkpoint
 from trainer.config import ADJUSTABLE, FIRST_VERSIONS, OLD_READOUTS, TrainConfig, default_config, flag, override
 from trainer.originals import MULTI_INTEREST, TRAINERS, habits
+from trainer.resume_rules import Rule, decides
 
 _PROJECTION = "model/capsule/proj/kernel"
 DEFAULT = "default"
@@ -45,6 +46,7 @@ class Settings:
         return frozenset(name for name, source in self.sources.items() if source == DEFAULT)
 
 
+@decides(Rule.SETTINGS)
 def settings_of(checkpoint: Checkpoint, lineage: ComiRecLineage, given: Mapping[str, Any]) -> Settings:
     """The run's hyper-parameters: from the checkpoint and the experiment's name, else ``given``, else defaults.
 

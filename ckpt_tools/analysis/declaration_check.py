@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+from ckpt_tools.analysis.stability import steady
 from ckpt_tools.errors import CkptError, NotFoundError
 from ckpt_tools.findings import Finding
 from ckpt_tools.format.filenames import DECLARATION
@@ -48,7 +49,7 @@ class DeclarationCheck:
         }
 
 
-def check_declaration(path: str) -> DeclarationCheck:
+def _check_declaration(path: str) -> DeclarationCheck:
     """What the ``ckpt.toml`` above a run, or the preset that tells it, says of it, held against what lies there.
 
     Raises what `lookup.declared_above` raises for a file that is not of the grammar, NotFoundError where nothing is
@@ -67,6 +68,10 @@ def check_declaration(path: str) -> DeclarationCheck:
                 hint="ckpt lineage init EXPERIMENT",
             )
         return _checked(path, checkpoint, run)
+
+
+# While somebody saves, what is declared may not be there for a moment.
+check_declaration = steady(_check_declaration, doubtful=lambda found: bool(found.unknown))
 
 
 def _checked(path: str, checkpoint: Checkpoint, run: DeclaredRun) -> DeclarationCheck:

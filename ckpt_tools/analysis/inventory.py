@@ -210,7 +210,8 @@ def list_checkpoints(
         indexes: read each index from the store, ``AT_ONCE`` at a time, and compare it with the sizes that are listed.
         progress: told the indexes read and the indexes there are.
 
-    Raises what `read_inventory` raises; what is wrong with one checkpoint is in its row.
+    Raises UsageError for a root that is no place of a store, and what `read_inventory` raises;
+    what is wrong with one checkpoint is in its row.
     """
     scheme, _, place = root.partition("://")
     if not place:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import os
-import sys
 from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from ckpt_tools.analysis.distributions import FLOATS, Histogram, NormBand, histogram, norm_bands
 from ckpt_tools.analysis.inspection import Inspection, Tensor, describe
 from ckpt_tools.analysis.resume_forecast import Forecast, forecast
 from ckpt_tools.analysis.run_audit import Audit, audit
@@ -20,7 +19,7 @@ from ckpt_tools.findings import Finding
 from ckpt_tools.format.object_graph import VALUE_SUFFIX
 from ckpt_tools.fs import local, paths
 from ckpt_tools.lineages.comirec.models import ITEM_EMBEDDING
-from ckpt_tools.readers import Checkpoint, TensorInfo
+from ckpt_tools.readers import Checkpoint
 from ckpt_tools.readers.common import damage
 from ckpt_tools.runs.curve import Curve
 from ckpt_tools.runs.discovery import Discovery
@@ -30,39 +29,11 @@ from ckpt_tools.runs.metric_history import Chosen
 from ckpt_tools.runs.opening import open_meant
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from ckpt_tools.analysis.diagnosis import Diagnosis
 
 OnProgress = Callable[[int, int], None]
 
-_BINS = 40
-_BANDS = 40
-# So many values of a tensor tell its distribution; more would only take memory.
-_SAMPLE = 1_000_000
 _MAX_TABLE_BYTES = 2 << 30
-_FLOATS = ("float16", "bfloat16", "float32", "float64")
-
-
-@dataclass(frozen=True)
-class Histogram:
-    """The values of one tensor: ``counts[i]`` lie between ``edges[i]`` and ``edges[i + 1]``; ``odd`` are not finite."""
-
-    name: str
-    counts: tuple[int, ...]
-    edges: tuple[float, ...]
-    odd: int = 0
-
-
-@dataclass(frozen=True)
-class NormBand:
-    """The norms of the embeddings of the items ``first`` to ``last``: their tenths and their middle."""
-
-    first: int
-    last: int
-    low: float
-    middle: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -170,13 +141,13 @@ def _weights(
     norms: tuple[NormBand, ...] = ()
     findings: list[Finding] = []
     for tensor in tensors:
-        if tensor.group != "model" or tensor.dtype not in _FLOATS or not tensor.nbytes or tensor.name in broken:
+        if tensor.group != "model" or tensor.dtype not in FLOATS or not tensor.nbytes or tensor.name in broken:
             continue
         name = tensor.canonical or tensor.name.removesuffix(VALUE_SUFFIX)
         try:
-            histograms.append(replace(_histogram(checkpoint, checkpoint.tensors[tensor.name]), name=name))
+            histograms.append(replace(histogram(checkpoint, checkpoint.tensors[tensor.name]), name=name))
             if tensor.canonical == ITEM_EMBEDDING and tensor.nbytes <= _MAX_TABLE_BYTES:
-                norms = _norms(checkpoint.read(tensor.name))
+                norms = norm_bands(checkpoint.read(tensor.name))
         except CkptError as error:
             findings.append(damage(error))
     return tuple(histograms), norms, findings
@@ -185,57 +156,6 @@ def _weights(
 def _as_told(finding: Finding) -> Finding:
     """At risk fails a check, but is only a warning to a reader."""
     return replace(finding, severity="warning") if finding.id.startswith("best-metric-") else finding
-
-
-def _histogram(checkpoint: Checkpoint, info: TensorInfo) -> Histogram:
-    import numpy as np
-
-    from ckpt_tools.format import dtypes
-
-    dtype = dtypes.to_numpy(dtypes.BY_NAME[info.dtype])
-    stride = max(1, info.nbytes // dtype.itemsize // _SAMPLE)
-    parts = [
-        np.frombuffer(chunk, dtype)[::stride].astype(np.float64)
-        for chunk in checkpoint.chunks(info.name)
-        if len(chunk) % dtype.itemsize == 0
-    ]
-    values = np.concatenate(parts) if parts else np.empty(0)
-    finite = values[np.isfinite(values)]
-    if not finite.size:
-        return Histogram(info.name, (), (), int(values.size))
-    counts, edges = np.histogram(finite, bins=_edges(float(finite.min()), float(finite.max())))
-    return Histogram(info.name, tuple(counts.tolist()), tuple(edges.tolist()), int(values.size - finite.size))
-
-
-def _edges(low: float, high: float) -> np.ndarray:
-    """Rising edges from the lowest to the highest value: fewer where floats have no room for so many between them."""
-    import numpy as np
-
-    share = np.linspace(0, 1, _BINS + 1)
-    # Not low + share * (high - low): two finite numbers can be infinitely far apart.
-    edges = np.unique(np.clip(low * (1 - share) + high * share, low, high))
-    if len(edges) > 1:
-        edges[0], edges[-1] = low, high
-        return edges
-    # A constant, in the middle of a bin; of a large one even half a unit is no distance.
-    above, below = max(high + 0.5, math.nextafter(high, math.inf)), min(low - 0.5, math.nextafter(low, -math.inf))
-    return np.array([max(below, -sys.float_info.max), min(above, sys.float_info.max)])
-
-
-def _norms(table: np.ndarray) -> tuple[NormBand, ...]:
-    """Bands of ids that grow by a factor: ids fall in frequency, which falls as a power of them. 0 is padding."""
-    import numpy as np
-
-    if table.ndim != 2 or len(table) < 3:
-        return ()
-    norms = np.linalg.norm(table.astype(np.float32, copy=False), axis=1)
-    edges = np.unique(np.geomspace(1, len(norms), _BANDS + 1).astype(int))
-    bands = []
-    for first, end in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
-        low, middle, high = np.quantile(norms[first:end], [0.1, 0.5, 0.9]).tolist()
-        if np.isfinite([low, middle, high]).all():
-            bands.append(NormBand(first, end - 1, low, middle, high))
-    return tuple(bands)
 
 
 # ------------------------------------------------------------------------------------ which of the two a path means

@@ -10,10 +10,11 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from ckpt_tools.analysis.declared_forecast import outlook
+from ckpt_tools.analysis.pinned import pinned_best
 from ckpt_tools.analysis.stability import steady
 from ckpt_tools.errors import CkptError, UsageError
 from ckpt_tools.findings import Finding
@@ -95,6 +96,11 @@ def forecast(path: str, *, trainer: str = "trainer", keras: int = 3, thorough: b
         raise UsageError(f"--with {trainer}: must be one of {', '.join(TRAINERS)}")
     if keras not in (2, 3):
         raise UsageError(f"--keras {keras}: must be 2 or 3")
+    found = _forecast(path, trainer, keras, thorough)
+    return replace(found, findings=(*found.findings, *pinned_best(path)))
+
+
+def _forecast(path: str, trainer: str, keras: int, thorough: bool) -> Forecast:
     found = find(path)
     prefix = found.path
     with open_located(found) as checkpoint:

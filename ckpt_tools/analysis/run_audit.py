@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from ckpt_tools.analysis.inspection import Inspection, inspect
 from ckpt_tools.analysis.mending import Mending, Wanting, most_mending
+from ckpt_tools.analysis.pinned import lost_to_pin, pinned_best
 from ckpt_tools.analysis.resume_forecast import Verdict, forecast
 from ckpt_tools.analysis.selection import matcher, ordered
 from ckpt_tools.analysis.stability import PAUSES, let_rest, steady
@@ -52,8 +53,8 @@ class Row:
     checkpoint, ``best_logged`` the one in its logs. ``age_days`` counts from its newest file. ``digest`` is the SHA-256
     of the index, which holds the checksum of every tensor, or (when every byte is read) of a single file: equal digests
     are ``duplicates``. ``safe_to_delete`` says which run holds all that this one does; None when it may be the only
-    holder of a best. ``curve`` is the history that its logs tell, ``has_data`` whether its data lies where a backfill
-    looks for it.
+    holder of a best. ``pinned`` is the pin of a guard that holds the best of the run, when the run itself does not any
+    more. ``curve`` is the history that its logs tell, ``has_data`` whether its data lies where a backfill looks for it.
     """
 
     path: str
@@ -78,6 +79,7 @@ class Row:
     location: str = ""
     prefix: str | None = None
     fix: str | None = None
+    pinned: str | None = None
     curve: Curve = field(default_factory=Curve, compare=False)
     has_data: bool = field(default=False, compare=False)
 
@@ -239,14 +241,19 @@ def _describe(run: Run, root: str, *, verify: bool = False) -> Row:
         error = run.problem or NotFoundError("there is no checkpoint", path=run.path)
         best: Best = "lost" if logged and isinstance(error, NotFoundError) else "unknown"
         health: Health = "missing" if isinstance(error, NotFoundError) else _health(error)
-        return replace(_hopeless(row, error, health), best=best)
+        return _with_pin(replace(_hopeless(row, error, health), best=best))
     try:
         row = _opened(row, run, verify, evidence)
     except CkptError as error:
         row = _hopeless(row, error, "missing" if _is_gone(run.prefix, error) else _health(error))
     if run.problem is not None:
         row = _hopeless(row, run.problem, _health(run.problem), only_named_wrongly=run.prefix is not None)
-    return row
+    return _with_pin(row)
+
+
+def _with_pin(row: Row) -> Row:
+    pin = lost_to_pin(row.location)
+    return row if pin is None else replace(row, pinned=pin.path, best="lost")
 
 
 def _relative(path: str, root: str) -> str:
@@ -273,7 +280,7 @@ _steady_row = steady(_describe, doubtful=_is_doubtful)
 def _opened(row: Row, run: Run, verify: bool, evidence: Evidence) -> Row:
     assert run.prefix is not None
     # With a damaged state file the experiment itself cannot be opened, but its checkpoint can.
-    target = run.path if run.problem is None else run.prefix
+    target = run.prefix if run.problem is not None or run.kind == "declared" else run.path
     found = inspect(target)
     digest = _digest(run.prefix, verify=verify)
     stored = found.best_metric.value if found.best_metric.status == "present" else None
@@ -332,7 +339,7 @@ def _hopeless(row: Row, error: CkptError, health: Health, *, only_named_wrongly:
 
     ``only_named_wrongly``: its checkpoint can be opened, but not through its state file, which can be written anew.
     """
-    mendable = row.kind in ("experiment", "checkpoint") and health in ("damaged", "missing") and row.nbytes
+    mendable = row.kind in ("experiment", "declared", "checkpoint") and health in ("damaged", "missing") and row.nbytes
     there = row.prefix is not None or paths.is_directory(row.location)
     saving = f"ckpt repair {shlex.quote(row.location)} --dry-run" if mendable and there else None
     row = replace(row, health=health, problem=str(error), fix=(None if only_named_wrongly else error.hint) or saving)
@@ -381,7 +388,9 @@ def _findings(row: Row) -> Iterable[Finding]:
         yield Finding(f"{row.health}-run", severity, row.problem or row.health, row.location, fix=row.fix)
     elif row.health in ("missing", "unsupported"):
         yield Finding(f"{row.health}-run", "warning", row.problem or row.health, row.location, fix=row.fix)
-    if row.best == "lost":
+    if row.pinned is not None:
+        yield from pinned_best(row.location)
+    elif row.best == "lost":
         message = f"the best model of the log ({row.best_logged:.6f}) is not in the checkpoint any more"
         yield Finding("best-lost", "warning", message, row.location)
 
@@ -486,4 +495,10 @@ class _Soundness:
 def _rank(row: Row) -> tuple[bool, bool, bool, int, str]:
     """Which of several copies should stay: one without a name, whose path is that of a whole directory, an experiment,
     one that keeps its best, the one nearest to the root."""
-    return not row.path.endswith(os.sep), row.kind != "experiment", row.best != "kept", row.path.count(os.sep), row.path
+    return (
+        not row.path.endswith(os.sep),
+        row.kind not in ("experiment", "declared"),
+        row.best != "kept",
+        row.path.count(os.sep),
+        row.path,
+    )

@@ -68,7 +68,7 @@ Selection = Share | Part
 
 
 def parse_share(text: str) -> Share:
-    """``5%``; raises UsageError for anything that is no share above 0% and up to 100%."""
+    """``5%``. Raises UsageError for anything that is no share above 0% and up to 100%."""
     match = _SHARE.fullmatch(text.strip())
     if match is None or not 0 < float(match["percent"]) <= 100:
         raise UsageError(f"--sample {text}: must be a share of the bytes, such as 5%")
@@ -76,7 +76,7 @@ def parse_share(text: str) -> Share:
 
 
 def parse_part(text: str) -> Part:
-    """``3/20``; raises UsageError for anything that is no part of a whole."""
+    """``3/20``. Raises UsageError for anything that is no part of a whole."""
     match = _PART.fullmatch(text.strip())
     if match is None or not 1 <= int(match["number"]) <= int(match["count"]):
         raise UsageError(f"--part {text}: must be one of several parts, such as 3/20")

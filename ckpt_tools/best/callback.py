@@ -15,9 +15,9 @@ from ckpt_tools.best.line import Line
 from ckpt_tools.best.state import BestState, direction, resumed, value_of, write_state
 from ckpt_tools.errors import UsageError
 from ckpt_tools.fs import local
-from ckpt_tools.lineages.base import float32
-from ckpt_tools.lineages.names import BEST_METRIC
-from ckpt_tools.transactions.h5_values import add_float32
+from ckpt_tools.operations.best_values import meaning_of, plan_best
+from ckpt_tools.readers import open_checkpoint
+from ckpt_tools.transactions import FilePlan, replace_own
 
 
 class BestCheckpoint:
@@ -29,8 +29,8 @@ class BestCheckpoint:
         mode: ``min`` or ``max``; None takes what the name tells, and is an error when it tells nothing.
         patience: stop after so many evaluations without a better one; None never stops.
         min_delta: by how much more than this a value must be better.
-        suffix: ``.weights.h5`` saves the weights and the optimizer's (tf.keras before 2.12: only the weights), and the
-            best value beside them; ``.keras`` the whole model, without the value.
+        suffix: ``.weights.h5`` saves the weights and the optimizer's (tf.keras before 2.12: only the weights),
+            ``.keras`` the whole model; the best value is beside them.
         keep_latest: whether the newest model is saved too, after each epoch.
 
     Raises UsageError when the metric is not among those that are logged (the message says which are), or when what is
@@ -127,10 +127,10 @@ class BestCheckpoint:
         before = self.state
         state = before.after(value, step=self._step(epoch), epoch=epoch, min_delta=self._min_delta)
         if state.best != before.best:
-            path = self._best.save(lambda draft: self._write(draft, value))
+            path = self._best.save(lambda draft: self._write(draft, state))
             state = replace(state, best_file=os.path.relpath(path, self.directory))
         if self._keep_latest:
-            path = self._latest.save(lambda draft: self._write(draft, state.best))
+            path = self._latest.save(lambda draft: self._write(draft, state))
             state = replace(state, latest_file=os.path.relpath(path, self.directory))
         write_state(self.directory, state)
         self.state = state
@@ -141,13 +141,18 @@ class BestCheckpoint:
         if state.stopped:
             self.model.stop_training = True
 
-    def _write(self, draft: str, best: float | None) -> None:
+    def _write(self, draft: str, state: BestState) -> None:
         if self._suffix == ".weights.h5":
             self.model.save_weights(draft)
         else:
             self.model.save(draft)
-        if self._suffix == ".weights.h5" and best is not None:
-            add_float32(draft, BEST_METRIC, float32(best))
+        if state.best is not None:
+            said = f"kept by BestCheckpoint in {os.path.basename(os.path.abspath(self.directory))}"
+            meaning = meaning_of(state.best, self.monitor, self.mode, step=state.best_step, evidence=said)
+            with open_checkpoint(draft) as checkpoint:
+                plan = plan_best(checkpoint, state.best, meaning, reason="best", evidence={})
+            assert isinstance(plan, FilePlan)
+            replace_own(plan)
 
     def _step(self, epoch: int) -> int:
         """How many updates were made, as the optimizer counts them; else the epochs."""

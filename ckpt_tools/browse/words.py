@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from rich.text import Text
 
 from ckpt_tools.analysis.run_audit import Row
+from ckpt_tools.analysis.verification import Verification
 from ckpt_tools.format.graph import ObjectGraph
 
 
@@ -15,8 +16,17 @@ def shown(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
-def summary(row: Row) -> Text:
-    """A row of the audit, one fact a line."""
+def state_of(row: Row, checked: Verification | None) -> str:
+    """What is known of its bytes: only what was read is whole."""
+    if checked is not None:
+        return "whole" if checked.whole else "damaged"
+    return "not read" if row.health == "whole" else row.health
+
+
+def summary(row: Row, checked: Verification | None = None) -> Text:
+    """A row of the audit, one fact a line, with what reading every byte found."""
+    state = state_of(row, checked)
+    cause = checked.diagnosis if checked else None
     facts = [
         ("run", row.path),
         ("kind", row.kind),
@@ -27,13 +37,16 @@ def summary(row: Row) -> Text:
         ("best stored", None if row.best_stored is None else f"{row.best_stored:.6f}"),
         ("best logged", None if row.best_logged is None else f"{row.best_logged:.6f}"),
         ("best", row.best),
-        ("state", row.health),
+        ("state", _STATES.get(state, state) if checked is None else f"{state}: {checked.bytes_checked:,} bytes read"),
         ("problem", row.problem),
+        ("damaged", "\n".join(checked.damaged[:_MOST]) or None if checked else None),
+        ("cause", cause.sentence if cause else None),
         ("resume", row.sentence),
         ("size", f"{row.nbytes:,} bytes"),
         ("age", None if row.age_days is None else f"{row.age_days:.0f} days"),
         ("orphans", "\n".join(row.orphans) or None),
-        ("next", row.fix),
+        ("pinned", row.pinned),
+        ("next", (cause.fix if cause else None) or row.fix),
     ]
     lines = [
         Text.assemble((f"{name:<12}", "dim"), "\n".join(map(shown, str(value).split("\n"))))
@@ -41,6 +54,10 @@ def summary(row: Row) -> Text:
         if value is not None
     ]
     return Text("\n").join(lines)
+
+
+_MOST = 20
+_STATES = {"not read": "not read (v reads every byte); index and sizes are as they should be"}
 
 
 def graph_lines(graph: ObjectGraph, most: int) -> Iterator[str]:

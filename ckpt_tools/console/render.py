@@ -47,8 +47,8 @@ def next_step(step: str) -> Text:
 
 def next_of_many(found: Mending) -> Text:
     """The one command that mends most of many runs."""
-    what = f"{found.runs} of them are mended by one command" if found.runs > 1 else "to mend one of them"
-    return Text.assemble((what, "dim"), ("\n  next: ", "bold"), safe(found.command))
+    what = said(f"one command mends {found.runs} of them") if found.runs > 1 else said("this mends one of them")
+    return Text.assemble((what, "dim"), "\n", next_step(found.command))
 
 
 def count(number: int, noun: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from rich.cells import cell_len, set_cell_size
@@ -32,16 +33,40 @@ def _end(text: str, width: int) -> str:
 
 
 def told_apart(names: Sequence[str], width: int) -> list[str]:
-    """The names in so many cells each, equal only where the names are.
+    """The names in so many cells each, equal only where the names are: where they do not fit, what they differ in.
 
-    Where cutting the middles makes two of them alike, what all names share at their beginnings goes first.
+    ``book_DNN_b128_lr0.005_k3_DNN`` beside ``book_MIND_b128_lr0.005_k3_MIND`` is ``DNN``.
     """
-    short = [middle(name, width) for name in names]
-    if len({*short}) == len({*names}):
-        return short
+    if all(cell_len(name) <= width for name in names):
+        return list(names)
     common = _shared(names)
-    short = [middle(ELLIPSIS + name[common:], width) for name in names]
-    return short if len({*short}) == len({*names}) else list(names)
+    for shorter in (_differences(names), names, [ELLIPSIS + name[common:] for name in names]):
+        short = [middle(name, width) for name in shorter]
+        if all(short) and len({*short}) == len({*names}):
+            return short
+    return list(names)
+
+
+def _differences(names: Sequence[str]) -> list[str]:
+    """Of each name the words that not all have, each once, with ``…`` for what lies between them."""
+    if len({*names}) < 2:
+        return list(names)
+    words = [_WORDS.split(name) for name in names]
+    common = {*words[0]}.intersection(*words[1:])
+    found = []
+    for name in words:
+        seen = {*common}
+        kept = []
+        for word in name:
+            kept.append(ELLIPSIS if word in seen else word)
+            seen.add(word)
+        found.append(_JOIN.sub(ELLIPSIS, "_".join(kept)).strip(ELLIPSIS))
+    return found
+
+
+# What names of runs and their paths are made of.
+_WORDS = re.compile(r"[_/]")
+_JOIN = re.compile(rf"(?:_?{ELLIPSIS}_?)+")
 
 
 def _shared(names: Sequence[str]) -> int:

@@ -35,6 +35,8 @@ def require_version(versions: bytes) -> None:
     """Raise UnsupportedError for a VersionDef that asks for a later reader, or warns those of this version off.
 
     VersionDef  producer=1 min_consumer=2 bad_consumers=3*    (tensorflow/core/framework/versions.proto)
+
+    Raises CorruptError too, for a number that no version has.
     """
     for field in fields(versions):
         if field.number == 1 and field.integer() < 0:

@@ -2,7 +2,7 @@
 
     file:   record*
     record: length:u64  crc:u32 (masked, of the length)  Event  crc:u32 (masked, of the Event)
-    Event   step=2 summary=5{value=1{tag=1 simple_value=2 (float) tensor=8}}
+    Event   wall_time=1 (double) step=2 summary=5{value=1{tag=1 simple_value=2 (float) tensor=8}}
     tensor  dtype=1 tensor_content=4 float_val=5
 
 TensorFlow 1 and tensorboardX write ``simple_value``, TensorFlow 2 a scalar ``tensor``.
@@ -12,12 +12,12 @@ Sources: tensorflow/core/lib/io/record_writer.h, tensorflow/core/util/event.prot
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from ckpt_tools.errors import CorruptError
 from ckpt_tools.format import checksum
-from ckpt_tools.format.wire import FIXED32, Field, fields
+from ckpt_tools.format.wire import FIXED32, FIXED64, Field, fields
 
 
 class Scalar(NamedTuple):
@@ -26,11 +26,25 @@ class Scalar(NamedTuple):
     value: float
 
 
+class Event(NamedTuple):
+    """``end`` is the offset behind its record, ``time`` when it was made in seconds since 1970."""
+
+    end: int
+    time: float
+    scalars: tuple[Scalar, ...]
+
+
 def read_scalars(data: bytes) -> Iterator[Scalar]:
     """The scalars in order. A last record that was cut off ends the file, as it does when a run is killed.
 
     Raises CorruptError for damage anywhere else.
     """
+    for event in read_events(data):
+        yield from event.scalars
+
+
+def read_events(data: bytes) -> Iterator[Event]:
+    """The same, event by event; what follows the last ``end`` is not whole yet. Raises CorruptError."""
     offset = 0
     while len(data) - offset >= 12:
         header = data[offset : offset + 8]
@@ -43,18 +57,24 @@ def read_scalars(data: bytes) -> Iterator[Scalar]:
         event = data[offset + 12 : end - 4]
         if checksum.masked(event) != struct.unpack_from("<I", data, end - 4)[0]:
             raise CorruptError("checksum of a record does not match", offset=offset)
-        yield from _event_scalars(event)
+        yield _event(event, end)
         offset = end
 
 
-def _event_scalars(event: bytes) -> Iterator[Scalar]:
-    step = 0
+def _event(event: bytes, end: int) -> Event:
+    step, time = 0, 0.0
     summaries = []
     for field in fields(event):
-        if field.number == 2:
+        if field.number == 1 and field.type == FIXED64:
+            (time,) = struct.unpack("<d", struct.pack("<Q", field.value))
+        elif field.number == 2:
             step = field.integer()
         elif field.number == 5:
             summaries.append(field.content())
+    return Event(end, time, tuple(_scalars(summaries, step)))
+
+
+def _scalars(summaries: Iterable[bytes], step: int) -> Iterator[Scalar]:
     for summary in summaries:
         for value in fields(summary):
             if value.number == 1:

@@ -199,11 +199,6 @@ def is_unfinished(name: str) -> bool:
     return bool(_UNFINISHED.fullmatch(name) or _OWN_UNFINISHED.fullmatch(name))
 
 
-def is_own_unfinished(name: str) -> bool:
-    """Whether a file has a name that only this project gives to what is unfinished."""
-    return bool(_OWN_UNFINISHED.fullmatch(name))
-
-
 def is_unfinished_keras(name: str) -> bool:
     """Whether a file has the name of a Keras file that was being written anew."""
     return bool(_UNFINISHED_FILE.fullmatch(name))
@@ -223,3 +218,8 @@ def is_part_of_unfinished(name: str, folder: str) -> bool:
 def is_draft(name: str) -> bool:
     """Whether a file or directory is called as what some saver, known here or not, has not finished."""
     return bool(_DRAFT.fullmatch(name))
+
+
+def is_events(path: str) -> bool:
+    """Whether a file is called as TensorBoard's writers call theirs."""
+    return ".tfevents." in path.rpartition("/")[2]

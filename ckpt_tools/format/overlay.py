@@ -71,6 +71,7 @@ class Overlay(Seekable):
         return end - start
 
     def write(self, data: Any) -> int:
+        """Keep what is written beside the bytes below. Raises UnsafeError over `MAX_BYTES` bytes of it."""
         content = bytes(data)
         self._written += len(content)
         if self._written > MAX_BYTES or len(self._pieces) >= MAX_PIECES:

@@ -30,20 +30,27 @@ _MOST_DIMENSIONS = 254
 DTYPES = {
     **{"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "BOOL": "bool", "C64": "complex64"},
     **{"F8_E5M2": "float8_e5m2", "F8_E4M3": "float8_e4m3fn"},
+    **{"F8_E5M2FNUZ": "float8_e5m2fnuz", "F8_E4M3FNUZ": "float8_e4m3fnuz"},
     **{f"I{bits}": f"int{bits}" for bits in (8, 16, 32, 64)},
     **{f"U{bits}": f"uint{bits}" for bits in (8, 16, 32, 64)},
 }
+# The bits of an element of those that it does not have.
+_BITS = {"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "F8_E8M0": 8}
 
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """A tensor: ``dtype`` is TensorFlow's name, ``opaque`` for types that it does not have; places in the data."""
+    """A tensor: ``dtype`` is TensorFlow's name, ``opaque`` for types that it does not have; places in the data.
+
+    ``unknown`` is the name of a type that the library does not know either: then nothing tells its size.
+    """
 
     name: str
     dtype: str
     shape: tuple[int, ...]
     start: int
     end: int
+    unknown: str | None = None
 
 
 def decode_header(data: bytes) -> dict[str, StoredTensor]:
@@ -86,7 +93,7 @@ def _row(name: str, described: object) -> StoredTensor:
         name.encode()
     except UnicodeError as error:
         raise CorruptError(f"a name is no text: {name!r}", offset=8) from error
-    if not isinstance(described, dict) or set(described) != {"dtype", "shape", "data_offsets"}:
+    if not isinstance(described, dict) or not {"dtype", "shape", "data_offsets"} <= described.keys():
         raise CorruptError("its entry in the header is not one of dtype, shape and data_offsets", key=name)
     dtype, shape, places = described["dtype"], described["shape"], described["data_offsets"]
     if not isinstance(dtype, str) or not _are_sizes(shape) or not _are_sizes(places) or len(places) != 2:
@@ -97,14 +104,15 @@ def _row(name: str, described: object) -> StoredTensor:
     known = DTYPES.get(dtype, "opaque")
     if start > end:
         raise CorruptError(f"ends at {end}, before it begins at {start}", key=name)
-    if known != "opaque":
-        size = BY_NAME[known].size
-        for length in shape:
-            size *= length
-            if size > _MOST_BYTES:
-                raise CorruptError(f"is larger than anything: {shape}", key=name)
-        if size != end - start:
-            raise CorruptError(f"takes {end - start} bytes, where {dtype} {shape} has {size}", key=name)
+    if known == "opaque" and dtype not in _BITS:
+        return StoredTensor(name, known, tuple(shape), start, end, dtype)
+    bits = _BITS[dtype] if known == "opaque" else 8 * BY_NAME[known].size
+    for length in shape:
+        bits *= length
+        if bits > 8 * _MOST_BYTES:
+            raise CorruptError(f"is larger than anything: {shape}", key=name)
+    if bits != 8 * (end - start):
+        raise CorruptError(f"takes {end - start} bytes, where {dtype} {shape} has {bits / 8:g}", key=name)
     return StoredTensor(name, known, tuple(shape), start, end)
 
 

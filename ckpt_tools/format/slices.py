@@ -94,7 +94,7 @@ def require_cover(boxes: Iterable[Box], shape: tuple[int, ...]) -> None:
     Boxes fill a box exactly when their volumes add up to its volume and every corner occurs an even number of
     times, but for those of the whole. (The parity of the corners says that each point is covered an odd
     number of times; the volume then leaves room for once only.) That takes time linear in the parts, whatever
-    their order.
+    their order. Raises UnsafeError where parts are cut along so many dimensions that corners would be too many.
     """
     boxes = list(boxes)
     cut = [d for d, size in enumerate(shape) if any(box.shape[d] != size for box in boxes)]

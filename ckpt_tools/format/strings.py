@@ -48,7 +48,10 @@ def decode_strings(data: bytes, count: int) -> tuple[list[bytes], int]:
 
 
 def check_strings(data: bytes, count: int) -> tuple[Sequence[int], int, int]:
-    """The lengths of the ``count`` elements, where the first begins, and the checksum; raises as `decode_strings`."""
+    """The lengths of the ``count`` elements, where the first begins, and the checksum.
+
+    Raises CorruptError for what does not fit together, as `decode_strings` does.
+    """
     # Each element takes at least the byte of its length: refuse a count that cannot be before counting.
     if count > len(data):
         raise CorruptError(f"{count} strings cannot fit into {len(data)} bytes")

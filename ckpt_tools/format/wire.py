@@ -22,7 +22,7 @@ _MASK64 = (1 << 64) - 1
 
 
 def decode_varint(data: bytes, offset: int) -> tuple[int, int]:
-    """The unsigned 64-bit value at ``offset`` and the offset behind it."""
+    """The unsigned 64-bit value at ``offset`` and the offset behind it. Raises CorruptError where there is none."""
     # Nearly all are one byte: an index of 10^5 tensors holds two million of them.
     if offset < len(data) and data[offset] < 0x80:
         return data[offset], offset + 1
@@ -94,7 +94,7 @@ class Field(NamedTuple):
 
 
 def fields(data: bytes) -> Iterator[Field]:
-    """The fields of a message in order, unknown ones included."""
+    """The fields of a message in order, unknown ones included. Raises CorruptError for bytes that are no message."""
     offset = 0
     while offset < len(data):
         start = offset
@@ -126,7 +126,7 @@ def fields(data: bytes) -> Iterator[Field]:
 
 
 def require_once(field: Field, seen: set[int], numbers: Container[int]) -> None:
-    """Refuse a field that is there twice: parsers differ in which they believe, and no writer writes it."""
+    """Raise CorruptError for a field that is there twice: parsers differ in which they believe, and none is written."""
     if field.number in numbers and field.number in seen:
         raise CorruptError(f"field {field.number} is there twice", offset=field.start)
     seen.add(field.number)

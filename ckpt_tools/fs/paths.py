@@ -135,13 +135,13 @@ def open_file(path: PathLike) -> File:
 
 
 def read_file(path: PathLike, *, limit: int) -> bytes:
-    """The whole file; UnsafeError when it is larger than ``limit`` bytes."""
+    """The whole file. Raises UnsafeError when it is larger than ``limit`` bytes, and what `open_file` raises."""
     with open_file(path) as file:
         return read_all(file, limit=limit)
 
 
 def read_all(file: File, *, limit: int) -> bytes:
-    """The same of an open file."""
+    """The same of an open file. Raises UnsafeError when it is larger than ``limit`` bytes."""
     if file.size > limit:
         raise UnsafeError(f"{file.size} bytes are more than the limit of {limit}", path=file.path)
     return file.read(0, file.size)

@@ -200,7 +200,10 @@ def look(url: str) -> Status | None:
 
 
 def scan(url: str) -> dict[str, Status]:
-    """The names in a directory, sorted, and what they are. A web server must list its files as links on a page."""
+    """The names in a directory, sorted, and what they are. A web server must list its files as links on a page.
+
+    Raises NotFoundError where there is no such directory, StorageError where the store does not say.
+    """
     store, place = _store(url)
     web = _scheme(url) in _WEB
     if web:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
-import csv
 import math
 import os
 import time
@@ -16,11 +15,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ckpt_tools.errors import BusyError, CkptError, CorruptError, StorageError
-from ckpt_tools.fs import durable, local
+from ckpt_tools.fs import durable
+from ckpt_tools.guard.adopting import kept_best, worth_of
+from ckpt_tools.guard.logs import Logs
 from ckpt_tools.guard.matching import Evaluated, Match, Matcher, Order, Saved
 from ckpt_tools.guard.metric import Evaluation, MetricReader, better
-from ckpt_tools.guard.pins import Pin, Pins
+from ckpt_tools.guard.pins import Pins
 from ckpt_tools.guard.saves import MOST_ENTRIES, Save, Watch, is_being_written, why_not_whole
+from ckpt_tools.runs.pins import Pin
 
 # Looking may take one part in so many of the time, and is done no more often than this.
 _SHARE = 100
@@ -32,19 +34,9 @@ _MOST_FAILURES = 20
 # What costs less than finding out that it was not wanted; and how long a save may be older than its line.
 _CHEAP_BYTES = 32 << 20
 _GRACE_SECONDS = 1.0
-_MOST_LOG_BYTES = 1 << 20
 _MOST_EVALUATIONS = 10_000
 # Where nobody tells whether a file is still written, it is left alone for so long.
 _SETTLED_SECONDS = 0.3
-
-
-@dataclass
-class _Log:
-    """How far a log was read; of a CSV file also its columns."""
-
-    offset: int
-    columns: list[str] | None = None
-    rest: bytes = b""
 
 
 @dataclass
@@ -83,11 +75,13 @@ class Keeper:
         self._later: list[Saved] = []
         self._known: set[Save] = set()
         self._refused: dict[Save, float] = {}
-        self._logs: dict[str, _Log] = {}
+        self._logs = Logs(self.pins.run)
         self._number = 0
         self._numbers = 0
         self._best: float | None = None
+        self._compared_by = self.reader.identity
         self._retry_at = 0.0
+        self._heard_until = 0.0
         self._interval = _SHORTEST
         self._next_look = 0.0
         self._open = contextlib.ExitStack()
@@ -118,7 +112,7 @@ class Keeper:
             self._known = {save for save, _ in self.watch.look()}
             for save in self._known:
                 self.watch.completed(save)
-            self._logs = {path: _Log(size) for path, size in self.watch.logs.items()}
+            self._logs.skip(self.watch.logs)
             self._guarded(self.pins.begin_events)
         return True
 
@@ -180,11 +174,16 @@ class Keeper:
         """Look for new saves and new lines in logs; what was saved after ``until``, by default now, waits."""
         until = time.time() if until is None else until
         self._collect()
-        self._take_until(until)
-        self._apply(self.matcher.passed(until))
-        for path, text, when in self._new_log_lines():
+        self._later = self._new_saves()
+        for path, text, told in self._logs.news(self.watch.logs, time.time()):
+            # Events are told late, with the time at which they were made; and never out of their order.
+            when = self._heard_until = max(self._heard_until, min(told, until))
+            self._take_seen(when)
+            self._apply(self.matcher.passed(when))
             for evaluation in self.reader.feed(path, text):
                 self._evaluated(evaluation, when, look=False)
+        self._take_seen(until)
+        self._apply(self.matcher.passed(until))
         if self._undone and time.monotonic() > self._retry_at:
             self._retry()
         self._tidy(time.time() - _GRACE_SECONDS)
@@ -192,6 +191,9 @@ class Keeper:
 
     def _evaluated(self, evaluation: Evaluation, when: float, *, look: bool = True) -> None:
         mode = self.reader.identity.mode if self.reader.identity else None
+        if self._compared_by != self.reader.identity:
+            # What lay there before is of the metric that the trainer now names, or it is not.
+            self._compared_by, self._best = self.reader.identity, self._best_of_pins(self._jobs)
         wanted = better(evaluation.value, self._best, mode)
         if better(evaluation.value, self.best_seen, mode):
             self.best_seen = evaluation.value
@@ -217,7 +219,11 @@ class Keeper:
 
     def _take_until(self, when: float) -> None:
         """The saves that ended before something else was seen are events before it."""
-        events = self._new_saves()
+        self._later = self._new_saves()
+        self._take_seen(when)
+
+    def _take_seen(self, when: float) -> None:
+        events, self._later = self._later, []
         self._take([event for event in events if event.ended <= when])
         self._later = [event for event in events if event.ended > when]
 
@@ -296,32 +302,7 @@ class Keeper:
         needed = self._needed()
         for number in [number for number in self._held if number not in needed]:
             self._drop(number)
-        mode = self.reader.identity.mode if self.reader.identity else None
-        self._guarded(lambda: self.pins.retain(1, mode))
-
-    def _new_log_lines(self) -> list[tuple[str, str, float]]:
-        found = []
-        for path, size in self.watch.logs.items():
-            log = self._logs.setdefault(path, _Log(0))
-            if size < log.offset:
-                self._logs[path] = log = _Log(0)
-            if size == log.offset:
-                continue
-            try:
-                with local.RandomAccessFile(path) as file:
-                    start = max(log.offset, file.size - _MOST_LOG_BYTES)
-                    data = log.rest + file.read(start, file.size - start)
-                    log.offset = file.size
-            except CkptError:
-                continue
-            end = data.rfind(b"\n") + 1
-            log.rest = data[end:][-_MOST_LOG_BYTES:]
-            text = data[:end].decode("utf-8", "replace")
-            if path.endswith(".csv"):
-                text = _from_csv(log, text)
-            if text:
-                found.append((os.path.relpath(path, self.pins.run), text, time.time()))
-        return found
+        self._guarded(lambda: self.pins.retain(1, self.reader.identity))
 
     # ------------------------------------------------------------------------------------------ pinning
 
@@ -377,7 +358,7 @@ class Keeper:
     def _best_of_pins(self, jobs: Iterable[_Job]) -> float | None:
         """The value to beat: of what is pinned, or being pinned."""
         mode = self.reader.identity.mode if self.reader.identity else None
-        best = self.pins.best(mode)
+        best = self.pins.best(self.reader.identity)
         value = best.value if best else None
         for job in jobs:
             if not job.future.done() and better(job.value, value, mode):
@@ -399,7 +380,7 @@ class Keeper:
         identity = self.reader.identity
         said = {"step": evaluation.step, "epoch": evaluation.epoch, "line": evaluation.text}
         pin = self.pins.pin(held, value=evaluation.value, identity=identity, evaluated=time.time(), **said)
-        self._guarded(lambda: self.pins.retain(self.keep, identity.mode if identity else None))
+        self._guarded(lambda: self.pins.retain(self.keep, identity))
         return pin
 
     def _retry(self) -> None:
@@ -424,8 +405,7 @@ class Keeper:
         identity = self.reader.identity or self.pins.identity()
         if self.reader.identity is None:
             self.reader.identity = identity
-        mode = identity.mode if identity else None
-        best = self.pins.best(mode, quick=False)
+        best = self.pins.best(identity, quick=False)
         self._best = best.value if best else None
         events = [event for event in self.pins.events() if event.get("event") == "evaluation"]
         ended = any(event.get("event") == "end" for event in self.pins.events())
@@ -475,12 +455,13 @@ class Keeper:
         self._learned()
 
     def _adopt(self) -> None:
-        """Pin what lies in the run from before: the restarted trainer may overwrite it with something worse."""
-        saves = [save for save, _ in self.watch.look() if why_not_whole(save) is None]
-        if not saves:
+        """Pin what lies in the run from before: the restarted trainer may overwrite it with something worse.
+
+        What it is worth is the bar, where the run tells it.
+        """
+        save = kept_best(self.pins.run, [save for save, _ in self.watch.look() if why_not_whole(save) is None])
+        if save is None:
             return
-        named = [save for save in saves if "best" in os.path.relpath(save.path, self.pins.run).lower()]
-        save = max(named or saves, key=lambda save: save.written)
         origin = tuple((file.name, file.size, file.mtime_ns) for file in save.files)
         if any(pin.origin == origin for pin in self.pins.all()):
             return
@@ -491,18 +472,13 @@ class Keeper:
             if held is None:
                 return
             identity = self.reader.identity
-            self.pins.pin(held, value=None, identity=identity)
-            self.pins.retain(self.keep, identity.mode if identity else None)
+            worth = worth_of(save, self.pins.run, identity)
+            if worth is None:
+                self.pins.pin(held, value=None, identity=identity)
+            else:
+                said = {"step": worth.step, "line": worth.reason, "stored": worth.stored}
+                self.pins.pin(held, value=worth.value, identity=worth.identity, **said)
+            self.pins.retain(self.keep, identity)
 
         self._guarded(adopt)
-
-
-def _from_csv(log: _Log, text: str) -> str:
-    """The rows of a CSV file as lines of names and values."""
-    lines = []
-    for row in csv.reader(text.splitlines()):
-        if log.columns is None:
-            log.columns = row
-        else:
-            lines.append(", ".join(f"{name}: {value}" for name, value in zip(log.columns, row, strict=False)))
-    return "\n".join(lines)
+        self._best = self._best_of_pins(())

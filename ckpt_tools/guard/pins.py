@@ -17,128 +17,47 @@ import os
 import re
 import threading
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from ckpt_tools import transactions
 from ckpt_tools.analysis.verification import verify
-from ckpt_tools.errors import CkptError, CorruptError, StorageError
+from ckpt_tools.errors import CkptError, CorruptError, StorageError, UnsafeError, UnsupportedError, UsageError
 from ckpt_tools.format import json_text
 from ckpt_tools.format.filenames import STATE_FILE, meta_name, temporary_of
 from ckpt_tools.format.object_graph import VALUE_SUFFIX
 from ckpt_tools.format.state import encode_state
 from ckpt_tools.fs import durable, local
 from ckpt_tools.guard.metric import Identity, better
-from ckpt_tools.guard.saves import Kind, Save, why_not_whole
+from ckpt_tools.guard.saves import Save, why_not_whole
+from ckpt_tools.lineages import identify
 from ckpt_tools.lineages.base import float32
 from ckpt_tools.lineages.names import BEST_METRIC
+from ckpt_tools.operations.best_values import meaning_of, plan_best
 from ckpt_tools.readers import Bundle, open_checkpoint
-from ckpt_tools.transactions.h5_values import add_float32
+from ckpt_tools.runs.pins import PIN_FILE, SCHEMA_VERSION, STATE, Pin, is_like, pins_directory, pins_in, state_in
+from ckpt_tools.transactions import FilePlan, Plan
 
-SUFFIX = ".pins"
-SCHEMA_VERSION = 1
-_PIN_FILE, _STATE, _EVENTS = "pin.json", "guard.json", "events.jsonl"
-_MAX_JSON = 1 << 20
+_EVENTS = "events.jsonl"
+# Of a line, as it is told with a value.
+_MOST_SAID = 120
 _MAX_EVENTS = 1 << 26
-_NAME = re.compile(r"\d{6,}")
 _HELD = re.compile(r"held-(\d{6,})")
 _TRASH = re.compile(r"(?:trash|making)-\d{6,}")
 
 
-@dataclass(frozen=True)
-class Pin:
-    """One pinned checkpoint. ``path`` loads it; ``source`` is where in the run it was; times in seconds since 1970.
-
-    ``value`` is the metric as it was printed, None for one that lay there before anything was known of it. ``step``
-    and ``epoch`` are those of the line. ``stored`` tells whether the value is in the checkpoint itself too.
-    """
-
-    number: int
-    directory: str
-    name: str
-    kind: Kind
-    source: str
-    written: float
-    value: float | None = None
-    metric: str | None = None
-    mode: str | None = None
-    step: int | None = None
-    epoch: int | None = None
-    line: str | None = None
-    stored: bool = False
-    nbytes: int = 0
-    begun: float = 0.0
-    evaluated: float | None = None
-    origin: tuple[tuple[str, int, int], ...] = ()
-
-    @property
-    def path(self) -> str:
-        return os.path.join(self.directory, self.name) if self.name else self.directory
-
-    def whole(self, *, quick: bool = True) -> bool:
-        """Whether all of it can be read; with ``quick`` only whether all of it is there."""
-        try:
-            return verify(self.path, quick=quick).whole
-        except CkptError:
-            return False
-
-    def stored_json(self) -> dict[str, Any]:
-        return {
-            "schema_version": SCHEMA_VERSION,
-            "name": self.name,
-            "kind": self.kind,
-            "source": self.source,
-            "metric": {"name": self.metric, "mode": self.mode, "value": self.value} if self.metric else None,
-            "step": self.step,
-            "epoch": self.epoch,
-            "line": self.line,
-            "written": self.written,
-            "begun": self.begun,
-            "evaluated": self.evaluated,
-            "stored_in_checkpoint": self.stored,
-            "nbytes": self.nbytes,
-            "origin": [list(each) for each in self.origin],
-        }
+def is_of(pin: Pin, identity: Identity | None) -> bool:
+    """Whether the value of a pin is of a metric: one that lay there before the guard may be of another one."""
+    return identity is None or is_like(pin.metric, pin.mode, identity.name, identity.mode)
 
 
-def pins_directory(run: str) -> str:
-    """Where the pins of a run lie, told as the run was. The run's directory need not exist."""
-    plain = os.path.normpath(run)
-    return (os.path.abspath(run) if os.path.basename(plain) in ("", os.curdir, os.pardir) else plain) + SUFFIX
-
-
-def _load(directory: str, number: int) -> Pin:
-    """What a pin's own file says. Raises CorruptError, NotFoundError."""
-    path = os.path.join(directory, _PIN_FILE)
+def is_whole(pin: Pin, *, quick: bool = True) -> bool:
+    """Whether all of a pin can be read; with ``quick`` only whether all of it is there."""
     try:
-        said = json_text.parse(local.read_file(path, limit=_MAX_JSON))
-        metric = said.get("metric") or {}
-        value = metric.get("value")
-        name = said["name"]
-        if not isinstance(name, str) or (name and os.path.basename(name) != name) or name in (os.curdir, os.pardir):
-            raise ValueError(f"names {name!r}, which is not a plain file name")
-        return Pin(
-            number=number,
-            directory=directory,
-            name=name,
-            kind=said["kind"],
-            source=str(said["source"]),
-            written=float(said["written"]),
-            value=None if value is None else float(value),
-            metric=metric.get("name"),
-            mode=metric.get("mode"),
-            step=said.get("step"),
-            epoch=said.get("epoch"),
-            line=said.get("line"),
-            stored=bool(said.get("stored_in_checkpoint")),
-            nbytes=int(said.get("nbytes", 0)),
-            begun=float(said.get("begun", 0.0)),
-            evaluated=said.get("evaluated"),
-            origin=tuple((str(a), int(b), int(c)) for a, b, c in said.get("origin", ())),
-        )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CorruptError(f"not what a guard writes: {error}", path=path) from error
+        return verify(pin.path, quick=quick).whole
+    except CkptError:
+        return False
 
 
 class Pins:
@@ -153,29 +72,27 @@ class Pins:
 
     def all(self) -> list[Pin]:
         """Every pin, oldest first; what is damaged beyond recognition is left out."""
-        return list(self._read(_NAME))
+        return list(pins_in(self.directory))
 
     def held(self) -> list[Pin]:
         """The saves that were not decided on."""
-        return list(self._read(_HELD))
+        return list(pins_in(self.directory, _HELD))
 
-    def best(self, mode: str | None, *, quick: bool = True) -> Pin | None:
-        """The best whole pin with a value; of equal ones the first. None without a direction or a pin."""
+    def best(self, identity: Identity | None, *, quick: bool = True) -> Pin | None:
+        """The best whole pin with a value of a metric; of equal ones the first. None without a direction or a pin."""
         found = None
         for pin in self.all():
-            if pin.value is None or not better(pin.value, found.value if found else None, mode):  # type: ignore[arg-type]
+            if pin.value is None or not is_of(pin, identity):
                 continue
-            if pin.whole(quick=quick):
+            if better(pin.value, found.value if found else None, identity.mode if identity else None) and is_whole(
+                pin, quick=quick
+            ):
                 found = pin
         return found
 
     def state(self) -> dict[str, Any]:
         """What is known of the run: ``metric`` and ``order``; empty before the first."""
-        try:
-            said = json_text.parse(local.read_file(os.path.join(self.directory, _STATE), limit=_MAX_JSON))
-        except (CkptError, ValueError):
-            return {}
-        return said if isinstance(said, dict) else {}
+        return state_in(self.directory)
 
     def identity(self) -> Identity | None:
         return Identity.from_json(self.state().get("metric"))
@@ -194,14 +111,6 @@ class Pins:
                     found.append(event)
         return found
 
-    def _read(self, names: re.Pattern[str]) -> Iterator[Pin]:
-        with contextlib.suppress(CkptError):
-            for name in local.list_directory(self.directory):
-                path = os.path.join(self.directory, name)
-                if names.fullmatch(name) and local.is_directory(path, follow=True) and not local.is_link(path):
-                    with contextlib.suppress(CkptError):
-                        yield _load(path, int(name.rpartition("-")[2]))
-
     # ------------------------------------------------------------------------------------------ writing
 
     def open(self) -> None:
@@ -212,7 +121,7 @@ class Pins:
             path = os.path.join(self.directory, name)
             if _TRASH.fullmatch(name):
                 durable.remove_below(path)
-            elif temporary_of(name) in ("guard.json", "pin.json"):
+            elif temporary_of(name) in (STATE, PIN_FILE):
                 durable.remove(path)
         for pin in self.all():
             if pin.kind == "bundle":
@@ -228,7 +137,7 @@ class Pins:
             "order": order,
         }
         if said != self.state():
-            durable.write_atomic(os.path.join(self.directory, _STATE), json.dumps(said, indent=1).encode() + b"\n")
+            durable.write_atomic(os.path.join(self.directory, STATE), json.dumps(said, indent=1).encode() + b"\n")
 
     def begin_events(self) -> None:
         """Forget the evaluations of runs that are settled."""
@@ -320,9 +229,9 @@ class Pins:
             mode=identity.mode if identity and value is not None else None,
             **said,
         )
-        if value is not None:
+        if value is not None and not pin.stored:
             # Without room for it the value is in the pin's own file only: better than no pin.
-            with contextlib.suppress(StorageError, CorruptError):
+            with contextlib.suppress(StorageError, CorruptError, UnsupportedError, UnsafeError, UsageError):
                 pin = replace(pin, stored=_store(pin, value, identity))
         if pin.kind == "bundle":
             # So that what restores the newest of a directory finds it.
@@ -352,16 +261,17 @@ class Pins:
                 durable.rename(pin.directory, trash)
                 durable.remove_below(trash)
 
-    def retain(self, keep: int, mode: str | None) -> list[Pin]:
+    def retain(self, keep: int, identity: Identity | None) -> list[Pin]:
         """Remove all but ``keep`` pins, the best ones by value; returns those that went.
 
         While the direction is not known none goes, nor when no whole best one is among those that stay. Of those
-        without a value the newest stays, until a pin with one is there that was written later.
+        without a value of this metric the newest stays, until a pin with one is there that was written later.
         """
         with self._removing:
             pins = self.all()
-            best = self.best(mode)
-            valued = [pin for pin in pins if pin.value is not None]
+            best = self.best(identity)
+            valued = [pin for pin in pins if pin.value is not None and is_of(pin, identity)]
+            mode = identity.mode if identity else None
             if mode is None and len(valued) > 1:
                 return []
             sign = -1.0 if mode == "max" else 1.0
@@ -369,7 +279,7 @@ class Pins:
             if valued and best is None:
                 return []
             stay = {pin.number for pin in ranked[: max(1, keep)]} | ({best.number} if best else set())
-            unknown = [pin for pin in pins if pin.value is None]
+            unknown = [pin for pin in pins if pin not in valued]
             stay |= {pin.number for pin in unknown[-1:]}
             gone = [pin for pin in pins if pin.number not in stay]
             self.drop(gone)
@@ -378,47 +288,43 @@ class Pins:
 
 def _write_json(directory: str, pin: Pin) -> None:
     durable.write_atomic(
-        os.path.join(directory, _PIN_FILE), json.dumps(pin.stored_json(), indent=1).encode() + b"\n", durable=False
+        os.path.join(directory, PIN_FILE), json.dumps(pin.stored_json(), indent=1).encode() + b"\n", durable=False
     )
 
 
 def _store(pin: Pin, value: float, identity: Identity | None) -> bool:
-    """Write the value into the checkpoint itself, where its format has a place for it."""
+    """Write the value, and what it means, into the checkpoint itself, where its format has a place for it."""
+    name, mode = (identity.name, identity.mode) if identity else (None, None)
     evidence = {
-        "metric": {"name": identity.name, "mode": identity.mode, "value": value} if identity else None,
+        "metric": {"name": name, "mode": mode, "value": value} if identity else None,
         "line": pin.line,
         "step": pin.step,
         "epoch": pin.epoch,
     }
-    if pin.kind == "bundle":
-        with open_checkpoint(pin.path) as checkpoint:
-            if not isinstance(checkpoint, Bundle):
-                return False
-            key = next((key for key in (BEST_METRIC + VALUE_SUFFIX, BEST_METRIC) if key in checkpoint.tensors), None)
-            if key is not None and checkpoint.tensors[key].dtype != "float32":
-                return False  # the trainer's own variable, of a type that a float32 must not replace
-            plan = transactions.plan_scalar(
-                checkpoint,
-                key=key or (BEST_METRIC + VALUE_SUFFIX if checkpoint.graph else BEST_METRIC),
-                name=BEST_METRIC,
-                value=float32(value),
-                reason="guard",
-                evidence=evidence,
-            )
+    if pin.kind not in ("bundle", "keras"):
+        return False
+    with open_checkpoint(pin.path) as checkpoint:
+        if isinstance(checkpoint, Bundle) and identify(checkpoint) is not None:
+            plan: Plan | FilePlan = _plan_of_known(checkpoint, value, evidence)
+        else:
+            said = f"printed: {pin.line[:_MOST_SAID]}" if pin.line else "from before it was guarded"
+            meaning = meaning_of(value, name, mode, step=pin.step, evidence=f"pinned by ckpt guard; {said}")
+            plan = plan_best(checkpoint, value, meaning, reason="guard", evidence=evidence)
+    if isinstance(plan, Plan):
         transactions.apply(plan)
-        return True
-    return pin.kind == "keras" and pin.name.endswith((".h5", ".hdf5")) and _store_in_h5(pin.path, value)
-
-
-def _store_in_h5(path: str, value: float) -> bool:
-    """Add the value by a whole new file, read back and renamed."""
-    new = durable.temporary_name(path)
-    try:
-        durable.copy(path, new)
-        if not add_float32(new, BEST_METRIC, float32(value)) or not verify(new).whole:
-            return False  # somebody else's is in it: what that means is not known
-        durable.sync_file(new)
-        durable.rename(new, path)
-    finally:
-        durable.remove(new)
+    else:
+        transactions.replace_own(plan)
     return True
+
+
+def _plan_of_known(bundle: Bundle, value: float, evidence: Mapping[str, Any]) -> Plan:
+    """The trainers of ComiRec know one metric: they get the value alone."""
+    key = next((key for key in (BEST_METRIC + VALUE_SUFFIX, BEST_METRIC) if key in bundle.tensors), None)
+    return transactions.plan_scalar(
+        bundle,
+        key=key or (BEST_METRIC + VALUE_SUFFIX if bundle.graph else BEST_METRIC),
+        name=BEST_METRIC,
+        value=float32(value),
+        reason="guard",
+        evidence=evidence,
+    )

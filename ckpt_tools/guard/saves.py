@@ -12,7 +12,6 @@ import stat
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal
 
 from ckpt_tools.errors import CkptError
 from ckpt_tools.findings import Finding
@@ -25,6 +24,7 @@ from ckpt_tools.format.filenames import (
     index_name,
     is_data,
     is_draft,
+    is_events,
     keras_map_of,
     meta_name,
     shard_of_v1,
@@ -32,8 +32,7 @@ from ckpt_tools.format.filenames import (
 from ckpt_tools.fs import local
 from ckpt_tools.readers import open_checkpoint
 from ckpt_tools.readers.saved_model import VARIABLES
-
-Kind = Literal["bundle", "saved-model", "keras", "v1"]
+from ckpt_tools.runs.pins import Kind
 
 # Larger trees are no runs: looking at them all the time would cost more than the training.
 MOST_ENTRIES = 50_000
@@ -125,7 +124,7 @@ class _Folder:
 class Watch:
     """A run's directory, looked at again and again; what did not change costs one ``stat`` a file.
 
-    ``logs`` are its text logs with their sizes, ``active`` the time at which a file of a save was first seen changing,
+    ``logs`` are its logs with their sizes, ``active`` the time at which a file of a save was first seen changing,
     ``crowded`` tells that the tree is too large to be looked at.
     """
 
@@ -165,10 +164,6 @@ class Watch:
     def comes_by_rename(self, save: Save) -> bool:
         """Whether data files in this directory were seen to be replaced by others, and never changed in place."""
         return save.directory in self._renaming and save.directory not in self._in_place
-
-    def forget(self) -> None:
-        """Look at everything anew, as for the first time."""
-        self._folders.clear()
 
     def completed(self, save: Save) -> None:
         """Take a version as complete: what changes after it is another save."""
@@ -262,7 +257,7 @@ class Watch:
             elif name.endswith(KERAS_MAPS):
                 shards = [each for each in names if keras_map_of(each) == name]
                 yield from self._save(folder, name, "keras", [*shards, name])
-            elif name.endswith(_LOGS):
+            elif name.endswith(_LOGS) or is_events(name):
                 path = os.path.join(folder, name)
                 try:
                     status = os.stat(path)

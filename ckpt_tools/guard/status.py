@@ -11,7 +11,8 @@ from ckpt_tools.errors import NotFoundError
 from ckpt_tools.fs import local
 from ckpt_tools.guard.keeper import Keeper
 from ckpt_tools.guard.metric import Identity, MetricReader
-from ckpt_tools.guard.pins import Pin, Pins
+from ckpt_tools.guard.pins import Pins, is_of, is_whole
+from ckpt_tools.runs.pins import Pin
 
 
 @dataclass(frozen=True)
@@ -72,10 +73,10 @@ def read_status(run: str) -> Status:
         busy = not keeper.begin(training=False)
         keeper.close()
     identity = pins.identity()
-    best = pins.best(identity.mode if identity else None)
+    best = pins.best(identity)
     found = pins.all()
     sign = -1.0 if identity is not None and identity.mode == "max" else 1.0
-    found.sort(key=lambda pin: (pin.value is None, sign * (pin.value or 0.0), pin.number))
+    found.sort(key=lambda pin: (pin.value is None or not is_of(pin, identity), sign * (pin.value or 0.0), pin.number))
     state = pins.state()
     return Status(
         run=pins.run,
@@ -83,7 +84,7 @@ def read_status(run: str) -> Status:
         metric=identity,
         order=state.get("order"),
         pins=tuple(found),
-        whole=tuple(pin.whole() for pin in found),
+        whole=tuple(is_whole(pin) for pin in found),
         best=best,
         busy=busy,
     )

@@ -1,8 +1,6 @@
 """The best metric of a run of any trainer: given, logged, or measured by its own program, with what it means.
 
-Beside ``best_metric`` (float32 scalar) the bundle gets ``best_metric_meaning``, a scalar string of JSON: name, mode,
-split, top-n, unit, step and evidence. TensorFlow restores both as variables; a Saver that does not ask for them never
-sees them. Where a Keras file has them, `keras_values` tells.
+How it is stored, `best_values` tells.
 """
 
 from __future__ import annotations
@@ -11,7 +9,6 @@ import contextlib
 import json
 import math
 import os
-import re
 import shlex
 import struct
 from collections.abc import Mapping
@@ -20,32 +17,32 @@ from typing import TYPE_CHECKING, Any
 
 from ckpt_tools.errors import NotFoundError, UnsupportedError, UsageError
 from ckpt_tools.findings import Finding
-from ckpt_tools.format.bundle import OBJECT_GRAPH_KEY
-from ckpt_tools.format.object_graph import VALUE_SUFFIX, add_variable
+from ckpt_tools.format.object_graph import VALUE_SUFFIX
 from ckpt_tools.format.stored_best import BEST_METRIC_MEMBER
 from ckpt_tools.lineages.base import BestMetric, float32
 from ckpt_tools.lineages.declared.roles import key_of, roles_of
 from ckpt_tools.lineages.declared.trust import require_trust
-from ckpt_tools.lineages.names import BEST_METRIC, BEST_METRIC_MEANING
+from ckpt_tools.lineages.meaning import describe
+from ckpt_tools.lineages.names import BEST_METRIC
 from ckpt_tools.lineages.scalars import is_start_value
 from ckpt_tools.lineages.tensor_names import bare
 from ckpt_tools.lineages.unknown import best_of, step_of
+from ckpt_tools.operations.best_values import PACK, meaning_of, plan_best
 from ckpt_tools.operations.command_evaluator import CommandEvaluation, measure
 from ckpt_tools.operations.weight_files import KERAS
 from ckpt_tools.readers import Bundle, Checkpoint
 from ckpt_tools.runs.declared_history import choose_declared, history_of, value_declared
 from ckpt_tools.runs.declared_run import DeclaredRun
 from ckpt_tools.runs.metric_history import from_name
-from ckpt_tools.runs.metric_lines import Mode, better, mode_of, words_of
-from ckpt_tools.transactions import FilePlan, Plan, Value, plan_values
+from ckpt_tools.runs.metric_lines import Mode, better, mode_of
+from ckpt_tools.transactions import FilePlan, Plan
 
 if TYPE_CHECKING:
     from ckpt_tools.operations.backfill_options import Options
 
-# What a scalar variable of a best may be stored as, and how its little-endian bytes are made.
-_PACK = {"float32": "<f", "float64": "<d", "float16": "<e"}
-_VALIDATION = {"val", "valid", "validation", "dev", "eval"}
-_TOP = re.compile(r"@(\d{1,6})")
+
+# What tells a metric from another one.
+_IDENTITY = ("name", "mode", "split", "top_n", "unit")
 
 
 @dataclass(frozen=True)
@@ -78,29 +75,24 @@ def find(checkpoint: Checkpoint, options: Options) -> Found:
     if not isinstance(checkpoint, Bundle) and checkpoint.format not in KERAS:
         hint = f"ckpt inspect {shlex.quote(checkpoint.prefix)}"
         raise UnsupportedError(f"a {checkpoint.format} file cannot be written to", path=checkpoint.prefix, hint=hint)
+    # What has a value is not measured again because its declaration says how that is done.
+    asked = options.value is not None or options.from_logs or options.evaluation is not None or options.force
     run = DeclaredRun.of(checkpoint)
     options = _as_declared(checkpoint, options, run)
     roles = roles_of(checkpoint.tensors, checkpoint.graph, run.declaration if run else None)
     step = step_of(checkpoint, roles)
     stored = _stored(checkpoint, best_of(checkpoint, roles), options)
-    if stored.status == "present" and not (options.value is not None or options.from_logs or options.evaluation):
+    if stored.status == "present" and not asked:
         return _left_alone(stored, stored.value or 0.0, {})
+    options = _measured_as_declared(options, run)
     known = _known(checkpoint, options, step, run)
     if not math.isfinite(known.value):
         raise UsageError(f"the value found is {known.value}: no best metric is NaN or infinite", path=checkpoint.prefix)
     direction = options.mode or known.mode or (mode_of(known.metric) if known.metric else None)
-    meaning = {
-        "name": known.metric,
-        "mode": direction,
-        **({} if known.metric is None else _told_by_name(known.metric)),
-        "unit": options.unit,
-        "step": step,
-        "value": known.value,
-        "evidence": known.reason,
-    }
+    meaning = meaning_of(known.value, known.metric, direction, unit=options.unit, step=step, evidence=known.reason)
     if stored.value is not None and stored.status == "present":
-        if _same(checkpoint, stored, known.value):
-            return _left_alone(stored, known.value, meaning)
+        if _same(checkpoint, stored, known.value) and not (options.force and _means_more(stored, meaning)):
+            return _left_alone(stored, known.value, meaning, how=known.reason if options.force else None)
         if not options.force:
             raise UsageError(
                 f"{stored.key} is {stored.value:.6g} already, not {known.value:.6g}",
@@ -108,10 +100,9 @@ def find(checkpoint: Checkpoint, options: Options) -> Found:
                 hint="add --force to replace it (ckpt undo takes it back)",
             )
     key = stored.key if options.into or _is_ours(stored.key) else None
-    if isinstance(checkpoint, Bundle):
-        plan: Plan | FilePlan = _plan(checkpoint, key, known, meaning)
-    else:
-        plan = _plan_of_keras(checkpoint, key if options.into else None, known, meaning)
+    if not isinstance(checkpoint, Bundle) and not options.into:
+        key = None
+    plan = plan_best(checkpoint, known.value, meaning, key=key, reason="backfill", evidence=known.evidence)
     what = f"{known.metric} " if known.metric else ""
     sentence = f"{BEST_METRIC if plan.changes and not options.into else stored.key} {what}{known.value:.6g}"
     if direction:
@@ -121,15 +112,22 @@ def find(checkpoint: Checkpoint, options: Options) -> Found:
 
 
 def _as_declared(checkpoint: Checkpoint, options: Options, run: DeclaredRun | None) -> Options:
-    """What was not asked for as the declaration has it: the variable of the best, the unit, the evaluation.
+    """What was not asked for as the declaration has it: the variable of the best, the unit."""
+    if run is None:
+        return options
+    said = run.declaration
+    into = options.into or (said.variables.best if key_of(said.variables.best, checkpoint.tensors) else None)
+    return replace(options, into=into, unit=options.unit or said.metric.unit)
+
+
+def _measured_as_declared(options: Options, run: DeclaredRun | None) -> Options:
+    """Where no way to find the value was asked for, the declared one.
 
     Raises UnsafeError when the declaration names a command and is not trusted.
     """
     if run is None:
         return options
     said = run.declaration
-    into = options.into or (said.variables.best if key_of(said.variables.best, checkpoint.tensors) else None)
-    options = replace(options, into=into, unit=options.unit or said.metric.unit)
     if said.evaluate is None or options.value is not None or options.from_logs or options.evaluation is not None:
         return options
     require_trust(said)
@@ -153,11 +151,11 @@ def _stored(checkpoint: Checkpoint, best: BestMetric, options: Options) -> BestM
         raise NotFoundError(f"--into {options.into}: there is no such tensor", path=checkpoint.prefix)
     key = fitting[0]
     info = checkpoint.tensors[key]
-    if info.shape != () or info.dtype not in _PACK:
+    if info.shape != () or info.dtype not in PACK:
         raise UsageError(
             f"--into {options.into}: a {info.dtype} {list(info.shape)} cannot hold a metric", path=checkpoint.prefix
         )
-    value = float(struct.unpack(_PACK[info.dtype], b"".join(checkpoint.chunks(key)))[0])
+    value = float(struct.unpack(PACK[info.dtype], b"".join(checkpoint.chunks(key)))[0])
     unset = is_start_value(value)
     return BestMetric("unset" if unset else "present", value, key)
 
@@ -168,8 +166,16 @@ def _same(checkpoint: Checkpoint, stored: BestMetric, value: float) -> bool:
     return stored.value == value or (info is not None and info.dtype == "float32" and stored.value == float32(value))
 
 
-def _left_alone(stored: BestMetric, value: float, meaning: Mapping[str, Any]) -> Found:
-    return Found(value, meaning, f"has {bare(stored.key or BEST_METRIC)} {value:.6g} already: left alone", None)
+def _means_more(stored: BestMetric, meaning: Mapping[str, Any]) -> bool:
+    """Whether a name, a direction or a unit is told now that is not stored beside the value."""
+    told = describe(json.dumps({name: meaning.get(name) for name in _IDENTITY}), 0.0)
+    return _is_ours(stored.key) and told is not None and told not in (stored.meaning or "")
+
+
+def _left_alone(stored: BestMetric, value: float, meaning: Mapping[str, Any], *, how: str | None = None) -> Found:
+    """``how``: it was found again, as was asked for, and is the same."""
+    end = "left alone" if how is None else f"the same was found ({how}), nothing to replace"
+    return Found(value, meaning, f"has {bare(stored.key or BEST_METRIC)} {value:.6g} already: {end}", None)
 
 
 def _known(checkpoint: Checkpoint, options: Options, step: int | None, run: DeclaredRun | None) -> _Known:
@@ -223,55 +229,3 @@ def _logged(checkpoint: Checkpoint, options: Options, step: int | None, run: Dec
     reason = f"{found.reason} ({chosen.reason})"
     evidence = {"logged": found.evaluation.to_json(), "logged_best": best.to_json() if best else None}
     return _Known(value, chosen.name, chosen.mode, reason, evidence, tuple(findings))
-
-
-def _plan_of_keras(checkpoint: Checkpoint, into: str | None, known: _Known, meaning: Mapping[str, Any]) -> FilePlan:
-    """The value beside the weights, with what it means; or only in the variable ``into``."""
-    from ckpt_tools.operations.keras_values import plan_value  # bundles need no HDF5
-
-    # A variable of that name, as this project's callback writes one, must not tell another value.
-    own = BEST_METRIC if BEST_METRIC in checkpoint.tensors and checkpoint.tensors[BEST_METRIC].dtype in _PACK else None
-    return plan_value(
-        checkpoint,  # type: ignore[arg-type]  # its format says so
-        known.value,
-        None if into else meaning,
-        dataset=into or own,
-        reason="backfill",
-        evidence={**known.evidence, "meaning": dict(meaning)},
-    )
-
-
-def _told_by_name(metric: str) -> dict[str, Any]:
-    """Which split and which length of lists the name of a metric tells: ``valid_recall@50``."""
-    words = {*words_of(metric)}
-    split = "valid" if words & _VALIDATION else "test" if "test" in words else None
-    at = _TOP.search(metric)
-    return {"split": split, "top_n": int(at[1]) if at else None}
-
-
-def _plan(bundle: Bundle, key: str | None, known: _Known, meaning: Mapping[str, Any]) -> Plan:
-    """``best_metric`` and what it means; or only the value, in the variable that has it already."""
-    evidence = {**known.evidence, "meaning": dict(meaning)}
-    suffix = VALUE_SUFFIX if bundle.graph is not None else ""
-    own = key or BEST_METRIC + suffix
-    dtype = bundle.tensors[own].dtype if own in bundle.tensors else "float32"
-    code = _PACK.get(dtype)
-    if code is None:
-        raise UsageError(f"{own} is stored as {dtype}, which cannot hold a metric", path=bundle.prefix)
-    try:
-        values = {own: Value.of(dtype, (), struct.pack(code, known.value), known.value)}
-    except OverflowError:
-        raise UsageError(f"{known.value:g} does not fit into {dtype}, as {own} is stored", path=bundle.prefix) from None
-    ours = own == BEST_METRIC + suffix  # one that is spelt nearly so is another trainer's
-    if ours:
-        text = json.dumps(dict(meaning), sort_keys=True, ensure_ascii=False, allow_nan=False)
-        values[BEST_METRIC_MEANING + suffix] = Value.of_string(text.encode(), text)
-    graph = bundle.graph
-    if graph is not None:
-        grown = bundle.graph_bytes
-        for name in (BEST_METRIC, BEST_METRIC_MEANING) if ours else ():
-            if graph.child(name) is None:
-                grown = add_variable(grown, name=name, key=name + suffix)
-        if grown != bundle.graph_bytes:
-            values[OBJECT_GRAPH_KEY] = Value.of_string(grown, f"with {BEST_METRIC!r} and {BEST_METRIC_MEANING!r}")
-    return plan_values(bundle, values, reason="backfill", evidence=evidence)

@@ -125,7 +125,8 @@ def _backfill(path: str, options: Options, progress: OnProgress | None) -> Outco
         # Compared as float64, a restored best could beat itself.
         same = stored.value is not None and float32(stored.value) == float32(value)
         if same:
-            return replace(found, sentence=f"has best_metric {value:.6f} already: left alone")
+            end = f"{_how(options, measurement)} it is the same, nothing to replace" if options.force else "left alone"
+            return replace(found, sentence=f"has best_metric {value:.6f} already: {end}")
         if stored.status == "present" and not options.force:
             raise UsageError(
                 f"best_metric is {stored.value:.6f} already, not {value:.6f}",
@@ -166,6 +167,10 @@ def _of_any_trainer(path: str, checkpoint: Checkpoint, options: Options) -> Outc
     else:
         applied = transactions.replace_file(found.plan)
     return replace(done, sentence=f"written: {found.sentence}", written=True, backup=applied.backup)
+
+
+def _how(options: Options, measurement: Measurement | None) -> str:
+    return "measured again" if measurement else "in its log" if options.from_logs else "as given"
 
 
 def default_data_dir(experiment: Experiment | None, lineage: Lineage) -> str:

@@ -87,7 +87,7 @@ def backfill_all(
     # The workers of a cluster have another working directory.
     found = [run for run in discovery.runs() if _is_target(run, options)]
     targets = [run for run in found if shard.holds(paths.relative(run.path, root))]
-    runs = [replace(run, path=os.path.abspath(run.path)) for run in targets]
+    runs = [replace(run, path=os.path.abspath(_path(run))) for run in targets]
     rows = {run.path: settled for run in runs if (settled := _settled(run, options)) is not None}
     # The largest first, so that the last one to finish is a small one.
     waiting = [run.path for run in sorted(runs, key=lambda run: (-run.nbytes, run.path)) if run.path not in rows]
@@ -100,7 +100,7 @@ def backfill_all(
         else:
             rows[path] = BulkRow("failed", failed(path, done.error or CkptError("nothing came back")))
         listener.ends(done.number, rows[path])
-    ordered = tuple(rows[path] for path in sorted(rows))
+    ordered = tuple(_as_given(rows[path], root) for path in sorted(rows))
     findings = [Finding(e.id, "warning", e.message, e.path, fix=e.hint) for e in discovery.problems]
     for row in ordered:
         findings += row.outcome.findings
@@ -108,6 +108,27 @@ def backfill_all(
         if row.status == "failed" and error is not None:
             findings.append(replace(Finding.of(error), path=error.path or row.outcome.path))
     return Summary(root, ordered, tuple(findings))
+
+
+def _path(run: Run) -> str:
+    """What is backfilled of a run: of a declared one without a best its newest."""
+    return run.prefix if run.kind == "declared" and run.prefix is not None else run.path
+
+
+def _as_given(row: BulkRow, root: str) -> BulkRow:
+    """The row with its paths as they were told: relative ones stay relative."""
+    top = os.path.join(os.path.abspath(root), "")
+
+    def shown(path: str | None) -> str | None:
+        return path if path is None or not path.startswith(top) else os.path.join(root, path.removeprefix(top))
+
+    done = row.outcome
+    if done.error is not None:
+        done.error.path = shown(done.error.path)
+    findings = tuple(replace(finding, path=shown(finding.path)) for finding in done.findings)
+    path = shown(done.path) or done.path
+    outcome = replace(done, path=path, prefix=shown(done.prefix), backup=shown(done.backup), findings=findings)
+    return replace(row, outcome=outcome)
 
 
 def _work(path: str, report: Report, *, options: Options) -> Outcome:
@@ -124,7 +145,7 @@ def _is_target(run: Run, options: Options) -> bool:
     Keras files are such checkpoints when it is said how the value of another trainer's run is found.
     """
     kinds = ("checkpoint", "keras") if options.from_logs or options.evaluation else ("checkpoint",)
-    return run.kind == "experiment" or (run.kind in kinds and Experiment.containing(run.path) is None)
+    return run.kind in ("experiment", "declared") or (run.kind in kinds and Experiment.containing(run.path) is None)
 
 
 def _settled(run: Run, options: Options) -> BulkRow | None:

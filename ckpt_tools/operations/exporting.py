@@ -90,6 +90,7 @@ def export(
 
     Raises:
         UsageError: another ending, names that the format does not have, or the file is there already.
+        NotFoundError: there is no such checkpoint, or no such directory.
         MismatchError: it is not known where Keras looks for any weight, or it reads this file as it is.
         CorruptError and others: a tensor cannot be read; nothing is written then.
     """

@@ -98,7 +98,10 @@ def repair(path: str, *, dry_run: bool = False, now: float | None = None) -> Rep
 
 
 def plan_repair(path: str, *, now: float) -> Repair:
-    """The plan alone; reads every byte of every checkpoint, and writes nothing."""
+    """The plan alone; reads every byte of every checkpoint, and writes nothing. ``now``: seconds since 1970.
+
+    Raises UnsupportedError for what is no tensor bundle, NotFoundError where there is nothing to look at.
+    """
     named = None if local.is_directory(path, follow=True) or _is_state(path) else _prefix_of(path)
     actions: list[Action] = []
     lost: list[Lost] = []

@@ -61,7 +61,7 @@ def available_cores() -> int:
 
 
 class Processes:
-    """Processes of this machine that share ``cores`` among them."""
+    """Processes of this machine that share ``cores`` among them. Raises UsageError for less than one."""
 
     def __init__(self, cores: int | None = None) -> None:
         if cores is not None and cores < 1:
@@ -181,6 +181,7 @@ class Cluster:
     def run(
         self, work: Callable[[Item, Report], Result], items: Sequence[Item], progress: OnProgress | None = None
     ) -> Generator[Done[Result], None, None]:
+        """As `Workers.run`. Raises UnsupportedError without Dask, StorageError without an answer of the scheduler."""
         try:
             from distributed import Client, as_completed
         except ImportError as error:

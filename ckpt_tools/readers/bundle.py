@@ -57,6 +57,11 @@ class Bundle(Reader):
 
     ``entries`` holds one entry for each tensor; of a partitioned variable it has no bytes of its own, they are
     those of its ``parts``; ``absent`` says how many of its elements are in none, as in a piece of a sharded save.
+
+    Raises:
+        NotFoundError: there is no such index.
+        CorruptError: it is no table with a header, or its entries break a rule of the format.
+        UnsafeError: it is over `MAX_INDEX_BYTES`.
     """
 
     def __init__(self, prefix: str, *, index: str | None = None, file: paths.File | None = None) -> None:
@@ -126,7 +131,7 @@ class Bundle(Reader):
 
     @property
     def graph_bytes(self) -> bytes:
-        """The serialized object graph."""
+        """The serialized object graph. Raises CorruptError where its entry is not one string, and what reads raise."""
         entry = self._entry(OBJECT_GRAPH_KEY)
         if entry.dtype.name != "string" or entry.shape != () or OBJECT_GRAPH_KEY in self.parts:
             raise CorruptError("the object graph should be one string", path=self.path, key=OBJECT_GRAPH_KEY)

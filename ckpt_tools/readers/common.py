@@ -89,12 +89,14 @@ class Reader(ABC):
     def close(self) -> None: ...
 
     def info(self, name: str) -> TensorInfo:
+        """Type, shape and size of a tensor. Raises NotFoundError for an unknown name."""
         info = self.tensors.get(name)
         if info is None:
             raise NotFoundError("no such tensor", path=self.prefix, key=name)
         return info
 
     def digest(self, name: str) -> str:
+        """As `Checkpoint.digest`. Raises UnsupportedError for variants and resources, and what `read` raises."""
         import hashlib  # it loads a library of cryptography, which only digests need
 
         dtype = self.info(name).dtype

@@ -41,7 +41,10 @@ Source = Callable[[OpenFiles], Bytes]
 
 
 class Hdf5Checkpoint(Reader):
-    """The datasets of one HDF5 file or of several shards; ``sources`` gives each, or raises when it is missing."""
+    """The datasets of one HDF5 file or of several shards; ``sources`` gives each, or raises when it is missing.
+
+    Raises CorruptError for a tensor in two shards, NotFoundError when all are missing, and what `Hdf5File` raises.
+    """
 
     def __init__(self, prefix: str, format: str, sources: Mapping[str, Source]) -> None:
         self.prefix = prefix

@@ -62,7 +62,7 @@ class Archive:
             self.members = self._members()
 
     def open(self, name: str) -> Bytes:
-        """The unpacked bytes of a member."""
+        """The unpacked bytes of a member. Raises NotFoundError when there is none, and what `unpacked` raises."""
         member = self.members.get(name)
         if member is None:
             raise NotFoundError(f"the archive has no {name}", path=self.path)
@@ -72,7 +72,10 @@ class Archive:
             return Memory(b"".join(self.unpacked(member)), self.path)
 
     def unpacked(self, member: Member) -> Iterator[bytes]:
-        """The bytes of a member in pieces; behind the last one, size and checksum are compared."""
+        """The bytes of a member in pieces; behind the last one, size and checksum are compared.
+
+        Raises CorruptError where they differ, UnsafeError for one that unpacks to far more than it is.
+        """
         limit = MAX_EXPANSION * member.packed + MAX_EXPANSION_FREE
         if member.deflated and member.size > limit:
             raise UnsafeError(f"{member.name} unpacks from {member.packed} to {member.size} bytes", path=self.path)
@@ -168,7 +171,7 @@ class KerasZip(Hdf5Checkpoint):
     def with_member(self, name: str, content: bytes) -> Patch:
         """What becomes of the archive when it gets another member, or another content of one; nothing is written.
 
-        All other members stay where they are, byte for byte.
+        All other members stay where they are, byte for byte. Raises CorruptError for an archive that cannot be changed.
         """
         source = self._archive.file
         overlay = Overlay(source.read, source.size)

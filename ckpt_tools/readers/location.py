@@ -36,7 +36,6 @@ from ckpt_tools.fs.local import is_no_answer
 from ckpt_tools.fs.nearby import did_you_mean
 from ckpt_tools.readers.content import Content, look_into
 from ckpt_tools.readers.kinds import PASS_PREFIX, Kind
-from ckpt_tools.readers.orbax_places import place_of
 from ckpt_tools.readers.saved_model import has_variables, is_saved_model
 from ckpt_tools.readers.state_files import inside, is_state, other_states, read_state
 from ckpt_tools.readers.v1_names import shard_sets_in, shards_of
@@ -220,7 +219,7 @@ def _refuse_renamed(path: str, directory: str) -> None:
 
 
 def raise_stranger(path: str, kind: Kind | None) -> NoReturn:
-    """Say what a file is that holds no checkpoint."""
+    """Say what a file is that holds no checkpoint. Raises NotFoundError, of a lost file CorruptError."""
     if kind is None:
         raise NotFoundError("this file is not a TensorFlow checkpoint", path=path, hint=PASS_PREFIX)
     if kind.id in _LOST:
@@ -238,7 +237,10 @@ def latest_in(directory: str) -> str:
 
 
 def find_latest(directory: str) -> Located:
-    """The same as `latest_in`, with the file that was opened on the way. Raises what `locate` raises."""
+    """The same as `latest_in`, with the file that was opened on the way.
+
+    Raises NotFoundError where there is none, or several to choose from, and what `locate` raises.
+    """
     if paths.has_file(os.path.join(directory, STATE_FILE)):
         return _named_by(directory, STATE_FILE)
     there = {name: Located(os.path.join(directory, name)) for name in prefixes_in(directory)}
@@ -256,6 +258,8 @@ def find_latest(directory: str) -> Located:
         )
     # An empty list may also mean that it could not be listed: then this raises.
     names = paths.list_directory(directory)
+    from ckpt_tools.readers.orbax_places import place_of
+
     step = place_of(directory)
     if step is not None:
         return Located(step)

@@ -100,6 +100,10 @@ class Safetensors(Reader):
             yield Finding("corrupt", "damage", f"cut off: has {size} of {end} bytes of data", self.prefix, fix=fix)
         elif (wrong := gaps(self._rows, size)) is not None:
             yield Finding("corrupt", "damage", f"{wrong}: safetensors reads no such file", self.prefix)
+        for row in self._rows.values():
+            if row.unknown is not None:
+                message = f"has a type that is not known, {row.unknown}: nothing tells how many bytes it has"
+                yield Finding("unsupported", "error", message, self.prefix, row.name)
 
     def examine(self) -> Iterator[Progress]:
         yield Progress(finding=Finding("no-checksums", "note", NO_CHECKSUMS, self.prefix))

@@ -47,6 +47,10 @@ class V1Checkpoint(Reader):
 
     ``path`` is one file, or ``PREFIX-?????-of-N``; ``file`` is the one file where it is open. Missing shards are found
     by `outline`; what the others hold can be read.
+
+    Raises:
+        NotFoundError: no file of it is there.
+        CorruptError: a file is no table, or two parts of a tensor disagree.
     """
 
     def __init__(self, path: str, file: paths.File | None = None) -> None:
@@ -85,6 +89,7 @@ class V1Checkpoint(Reader):
         return MappingProxyType(infos)
 
     def read(self, name: str) -> np.ndarray:
+        """As `Checkpoint.read`. Raises CorruptError too where the header lists what is not there."""
         import numpy as np
 
         tensor = self._tensor(name)
@@ -107,6 +112,7 @@ class V1Checkpoint(Reader):
             return whole
 
     def chunks(self, name: str) -> Iterator[bytes]:
+        """As `Checkpoint.chunks`. Raises UnsupportedError for strings, and what `read` raises."""
         if not self._tensor(name).dtype.size:
             raise UnsupportedError("elements of varying length have no plain bytes here", path=self.prefix, key=name)
         raw = memoryview(self.read(name).tobytes())
@@ -123,7 +129,10 @@ class V1Checkpoint(Reader):
                 yield damage(error)
 
     def examine(self) -> Iterator[Progress]:
-        """One pass over every table; a value that belongs to no tensor is damage, as is one that is missing."""
+        """One pass over every table; a value that belongs to no tensor is damage, as is one that is missing.
+
+        Nothing is raised for damage: a CorruptError becomes the finding of a step. Raises StorageError.
+        """
         for shard in self._shards:
             wanted = {part.key(tensor.name): (tensor, part) for tensor in shard.tensors for part in tensor.slices}
             try:

@@ -10,7 +10,10 @@ MAX_SHARDS = 100_000
 
 
 def shard_names(path: str) -> list[str]:
-    """The files that a path stands for: those of a set, or the one file."""
+    """The files that a path stands for: those of a set, or the one file.
+
+    Raises UnsafeError for a set of more than `MAX_SHARDS`.
+    """
     found = shard_of_v1(path)
     if found is None or found.shard is not None:
         return [path]

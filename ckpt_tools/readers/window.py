@@ -30,6 +30,7 @@ class Window:
         self._file = file
 
     def read(self, offset: int, size: int) -> bytes:
+        """Exactly ``size`` bytes from ``offset``. Raises CorruptError when there are not so many."""
         if offset < 0 or size < 0 or offset + size > self.size:
             raise CorruptError(f"needs {size} bytes at {offset} of a part of {self.size}", path=self.path)
         return self._file.read(self.start + offset, size)
@@ -44,6 +45,7 @@ class Memory:
         self._data = data
 
     def read(self, offset: int, size: int) -> bytes:
+        """Exactly ``size`` bytes from ``offset``. Raises CorruptError when there are not so many."""
         if offset < 0 or size < 0 or offset + size > self.size:
             raise CorruptError(f"needs {size} bytes at {offset} of {self.size}", path=self.path)
         return self._data[offset : offset + size]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from ckpt_tools.analysis.page_contents import Histogram, NormBand
+from ckpt_tools.analysis.distributions import Histogram, NormBand
 from ckpt_tools.console.language import said
 from ckpt_tools.runs.curve import Curve
 from ckpt_tools.runs.metric_history import Chosen

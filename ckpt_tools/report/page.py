@@ -106,7 +106,7 @@ class Tile:
 
 
 @dataclass(frozen=True)
-class Part:
+class PagePart:
     """A part of a checkpoint, with the largest of its tensors; ``share`` is of all bytes."""
 
     group: str
@@ -180,7 +180,7 @@ def _tiles(found: RunContents) -> list[Tile]:
     return tiles
 
 
-def _parts(found: RunContents) -> list[Part]:
+def _parts(found: RunContents) -> list[PagePart]:
     tensors = found.inspection.tensors if found.inspection else ()
     total = sum(tensor.nbytes for tensor in tensors)
     parts = []
@@ -191,7 +191,7 @@ def _parts(found: RunContents) -> list[Part]:
         if members:
             nbytes = sum(each.nbytes for each in members)
             largest = tuple(members[:_LARGEST])
-            parts.append(Part(group, nbytes, nbytes / total, largest, len(members) - len(largest)))
+            parts.append(PagePart(group, nbytes, nbytes / total, largest, len(members) - len(largest)))
     return parts
 
 

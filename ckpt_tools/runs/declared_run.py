@@ -69,6 +69,10 @@ class DeclaredRun:
         found = self._checkpoints(self.declaration.layout.latest)
         return max(found, key=lambda prefix: _number(prefix), default=None)
 
+    def checkpoints(self) -> list[str]:
+        """All that is declared as best or newest. Raises UnsafeError where that is outside."""
+        return self._checkpoints((*self.declaration.layout.best, *self.declaration.layout.latest))
+
     def logs(self) -> list[str]:
         """The files that are declared as logs, those of directories too."""
         found: dict[str, None] = {}

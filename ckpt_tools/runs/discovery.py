@@ -1,7 +1,8 @@
 """Which runs lie below a directory, and which files there belong to none.
 
-A run is an experiment, a checkpoint that is in none (or is not its experiment's best), a SavedModel or a file that
-Keras wrote. Whether it can be read is not asked here: a name is enough to be found.
+A run is an experiment, a directory whose ``ckpt.toml`` says where its best and its newest lie, a checkpoint that is in
+neither (or is not its experiment's best), a SavedModel or a file that Keras wrote. Whether it can be read is not asked
+here: a name is enough to be found.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Literal
 
 from ckpt_tools.errors import CkptError, NotFoundError, StorageError
 from ckpt_tools.format.filenames import (
+    DECLARATION,
     KERAS_ENDINGS,
     KERAS_MAPS,
     STATE_DIRECTORY,
@@ -31,15 +33,17 @@ from ckpt_tools.format.state import State
 from ckpt_tools.fs import paths
 from ckpt_tools.fs.local import Fingerprint
 from ckpt_tools.fs.nearby import did_you_mean
+from ckpt_tools.lineages.declared.lookup import declared_above
 from ckpt_tools.readers.bundle import Bundle
 from ckpt_tools.readers.location import named_by, prefixes_in
 from ckpt_tools.readers.saved_model import is_saved_model
 from ckpt_tools.readers.signatures import sniff
 from ckpt_tools.readers.state_files import inside, other_states, read_state
+from ckpt_tools.runs.declared_run import DeclaredRun
 from ckpt_tools.runs.experiments import BEST_ROOT, RUNS_ROOT, Experiment, is_experiment
 from ckpt_tools.runs.leftovers import leftovers_in
 
-Kind = Literal["experiment", "checkpoint", "saved-model", "keras"]
+Kind = Literal["experiment", "declared", "checkpoint", "saved-model", "keras"]
 Files = Mapping[str, Fingerprint]
 
 # The checkpoint without a name (``.index``) of the current directory.
@@ -155,27 +159,63 @@ class Discovery:
                 path=self.root,
                 hint=did_you_mean(self.root) or "pass a directory that holds experiments",
             )
+        if self._enter(self.root):
+            yield from self._walk(self.root, declared=_is_declared(self.root))
+
+    def _walk(self, top: str, *, declared: bool, within: str | None = None) -> Iterator[Run]:
+        """The runs of a directory that was entered. ``declared``: a ``ckpt.toml`` lies above it; ``within`` is a
+        declared run that is being put together."""
         # A stack, because a tree may be deeper than Python recurses.
-        waiting = [self.root]
+        waiting = [(top, declared)]
         while waiting:
-            directory = waiting.pop()
-            if not self._enter(directory):
+            directory, told = waiting.pop()
+            if directory != top and not self._enter(directory):
                 continue
             kind = self._kind(directory)
             if kind is None:
                 continue
+            told = told or _has_declaration(directory)
+            run = _declared_at(directory) if told and directory != within else None
             if kind == "experiment":
                 yield from self._experiment(directory)
             elif kind == "saved-model":
                 yield self._saved_model(directory)
+            elif run is not None:
+                yield from self._declared(directory, run)
             else:
                 folder = self._list(directory)
-                waiting += reversed(folder.below)
+                waiting += [(path, told) for path in reversed(folder.below)]
                 self.outside += folder.outside
                 if os.path.basename(paths.absolute(directory)) == RUNS_ROOT:
                     yield from self._logs_alone(folder)
                 found = [*self._checkpoints(folder), *self._strays(folder)]
                 yield from self._with_orphans(found, folder.orphans)
+
+    def _declared(self, directory: str, run: DeclaredRun) -> Iterator[Run]:
+        """A run as it is declared, with its best or else its newest checkpoint; beside it what is no part of it."""
+        found = list(self._walk(directory, declared=True, within=directory))
+        prefixes: list[str] = []
+        with contextlib.suppress(CkptError):  # several may be the best one, or they lie elsewhere
+            first = run.best_prefix() or run.latest_prefix()
+            prefixes = [_normal(each) for each in (first, *run.checkpoints()) if each is not None]
+        # As absolute paths: the declaration's own directory is one.
+        own = {paths.absolute(each): place for place, each in reversed(list(enumerate(prefixes)))}
+        parts = [each for each in found if each.prefix is not None and paths.absolute(each.prefix) in own]
+        parts.sort(key=lambda each: own[paths.absolute(each.prefix or "")])
+        if not parts or paths.absolute(parts[0].prefix or "") != paths.absolute(prefixes[0]):
+            yield from found
+            return
+        yield Run(
+            path=directory,
+            kind="declared",
+            prefix=parts[0].prefix,
+            latest=tuple(each.path for each in parts[1:]),
+            nbytes=sum(each.nbytes for each in parts),
+            modified=max(each.modified for each in parts),
+            orphans=tuple(sorted(orphan for each in parts for orphan in each.orphans)),
+            linked=any(each.linked for each in parts),
+        )
+        yield from (each for each in found if each not in parts)
 
     def _experiment(self, directory: str) -> Iterator[Run]:
         experiment = Experiment(directory)
@@ -366,6 +406,30 @@ class Discovery:
         folder.orphans.extend(nameless)
         files = {path: status for path, status in folder.files.items() if path not in nameless}
         return _Folder(directory, files, folder.below, folder.orphans, folder.outside)
+
+
+def _has_declaration(directory: str) -> bool:
+    try:
+        return paths.exists(os.path.join(directory, DECLARATION))
+    except CkptError:
+        return False
+
+
+def _is_declared(directory: str) -> bool:
+    """Whether a ``ckpt.toml`` speaks of a directory, whatever it says."""
+    try:
+        return declared_above(directory) is not None
+    except CkptError:
+        return True
+
+
+def _declared_at(directory: str) -> DeclaredRun | None:
+    """The run whose own directory this is; None where its declaration cannot be used."""
+    try:
+        run = DeclaredRun.above(directory)
+    except CkptError:
+        return None
+    return run if run is not None and run.directory == paths.absolute(directory) else None
 
 
 def _best(experiment: Experiment) -> tuple[str | None, CkptError | None]:

@@ -22,6 +22,7 @@ from ckpt_tools.lineages.comirec.experiment_name import parse_name
 from ckpt_tools.readers import location
 from ckpt_tools.readers.location import Located, find_latest, latest_in, prefixes_in
 from ckpt_tools.runs.declared_run import DeclaredRun
+from ckpt_tools.runs.pins import pins_directory, ranked
 
 BEST_ROOT = "best_model"
 RUNS_ROOT = "runs"
@@ -178,6 +179,16 @@ def resolve(path: str | os.PathLike[str]) -> str:
 def find(path: str | os.PathLike[str]) -> Located:
     """The same as `resolve`, with the file that was opened on the way. Raises what `locate` raises."""
     path = os.fspath(path)
+    try:
+        return _resolved(path)
+    except NotFoundError as error:
+        pins = None if paths.is_lone(path) else pins_directory(path)
+        if pins is not None and ranked(pins):
+            error.hint = f"ckpt guard {shlex.quote(path)} --restore"
+        raise
+
+
+def _resolved(path: str) -> Located:
     if not paths.is_lone(path) and paths.is_directory(path) and _holds_checkpoint(os.path.join(path, BEST_LINE)):
         return find_latest(Experiment(path).best_directory)
     if not paths.is_lone(path) and paths.is_directory(path) and (declared := _declared_best(path)):

@@ -230,7 +230,8 @@ def undo_command(prefix: str) -> str:
 def decode(stored: Any, path: str) -> Entry:
     """An entry from its JSON, of this version or of version 1.
 
-    Raises CorruptError for what is none, UnsafeError for names that are paths, or that no change of ours gives.
+    Raises CorruptError for what is none, UnsafeError for names that are paths, or that no change of ours gives,
+    UnsupportedError for one of a later version.
     """
     if not isinstance(stored, dict):
         raise CorruptError("an entry that is not an object", path=path)

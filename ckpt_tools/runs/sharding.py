@@ -30,7 +30,7 @@ WHOLE = Shard(1, 1)
 
 
 def parse_shard(text: str) -> Shard:
-    """``3/20``; raises UsageError for what is no share of a whole."""
+    """``3/20``. Raises UsageError for what is no share of a whole."""
     match = _SHARD.fullmatch(text.strip())
     if match is None or not 1 <= int(match["number"]) <= int(match["count"]):
         raise UsageError(f"--shard {text}: must be one of several shares, such as 3/20")

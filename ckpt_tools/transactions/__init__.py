@@ -15,10 +15,19 @@ What was changed, and where the originals are, is in the ledger of the directory
 
 from ckpt_tools.transactions.commit import Applied, apply, apply_to, is_interrupted
 from ckpt_tools.transactions.journal import Ended, pending, recover
-from ckpt_tools.transactions.plan import Change, Plan, Value, plan_index, plan_part, plan_scalar, plan_values
+from ckpt_tools.transactions.plan import (
+    Change,
+    Plan,
+    Value,
+    plan_index,
+    plan_part,
+    plan_replacement,
+    plan_scalar,
+    plan_values,
+)
 from ckpt_tools.transactions.removal import Removal, announce, interrupted, remove
 from ckpt_tools.transactions.rollback import drop_backups, has_backup, undo, written_names
-from ckpt_tools.transactions.single_file import FilePlan, patched, replace_file
+from ckpt_tools.transactions.single_file import FilePlan, patched, plan_copy, replace_file, replace_own
 from ckpt_tools.transactions.tidying import Tidying, apply_tidying
 
 __all__ = [
@@ -40,13 +49,16 @@ __all__ = [
     "is_interrupted",
     "patched",
     "pending",
+    "plan_copy",
     "plan_index",
     "plan_part",
+    "plan_replacement",
     "plan_scalar",
     "plan_values",
     "recover",
     "remove",
     "replace_file",
+    "replace_own",
     "undo",
     "written_names",
 ]

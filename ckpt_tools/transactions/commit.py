@@ -153,7 +153,10 @@ def _unfinished(plan: Plan, prefix: str) -> list[str]:
 
 def _entry(plan: Plan, place: Workplace) -> RewriteEntry:
     created = [os.path.basename(path) for path in plan.created(plan.target)]
-    links, added = created[: len(plan.shards)], created[len(plan.shards) :]
+    given = 0 if plan.copied else len(plan.shards)
+    links, added = created[:given], created[given:]
+    digests = [file_digest(path) for path in plan.shards] if plan.copied else []
+    digests += [digest(content) for content in _new_data(plan, plan.target).values()]
     return RewriteEntry(
         **place.new_head(plan.reason, plan.index),
         checkpoint=os.path.basename(plan.target),
@@ -163,10 +166,7 @@ def _entry(plan: Plan, place: Workplace) -> RewriteEntry:
         index_after=digest(plan.index),
         links=tuple(Link(name, os.path.basename(old)) for name, old in zip(links, plan.shards, strict=False)),
         moves=plan.in_place and bool(created),
-        added=tuple(
-            Added(name, digest(content))
-            for name, content in zip(added, _new_data(plan, plan.target).values(), strict=True)
-        ),
+        added=tuple(Added(name, each) for name, each in zip(added, digests, strict=True)),
         displaced=tuple(name for name in created if local.is_there(place.path(name))),
         retired=tuple(map(os.path.basename, plan.retired)) if plan.in_place and created else (),
     )
@@ -202,7 +202,7 @@ def _write(plan: Plan, target: str) -> None:
     like = next(iter(plan.sources))
     try:
         for old, new in zip(plan.shards, created, strict=False):
-            durable.link_or_copy(old, new)
+            (durable.copy_file if plan.copied else durable.link_or_copy)(old, new)
         for path, content in _new_data(plan, target).items():
             durable.create_whole(path, content, like=like)
     except StorageError as error:

@@ -113,7 +113,10 @@ def _other_name(place: Workplace, entry: RewriteEntry, original: _Original) -> P
 
 
 def end_after(place: Workplace, entry: RewriteEntry) -> None:
-    """The new index stands: record the change, and move the originals to the backup (steps 7 and 8)."""
+    """The new index stands: record the change, and move the originals to the backup (steps 7 and 8).
+
+    Raises NotFoundError where the backup of a change that has to be ended is gone.
+    """
     durable.sync_directory(place.directory)
     _remove_unfinished(place, entry)
     place.record(entry)

@@ -6,16 +6,17 @@ new one with what is added or replaced. One with another ``target`` is a second 
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from ckpt_tools.errors import CorruptError, UnsafeError
+from ckpt_tools.errors import CorruptError, NotFoundError, UnsafeError, UnsupportedError
 from ckpt_tools.format import checksum
 from ckpt_tools.format.bundle import HEADER_KEY, OBJECT_GRAPH_KEY, Entry
 from ckpt_tools.format.dtypes import BY_NAME
-from ckpt_tools.format.filenames import data_name, index_name
+from ckpt_tools.format.filenames import bundle_part, data_name, index_name
 from ckpt_tools.format.object_graph import add_variable
 from ckpt_tools.format.slices import Slice
 from ckpt_tools.format.strings import encode_strings
@@ -47,7 +48,8 @@ class Plan:
     ``index`` and ``shard`` are the new files' bytes (``shard`` None: no data is added); ``old_index`` is what
     ``target`` had, None when it had none. ``sources`` are the files that all was computed from, as they were then.
     ``retired`` are the data files that a change in place needs no more, and ``empty`` is how many without any bytes it
-    adds, so that no new name is one of an old file.
+    adds, so that no new name is one of an old file. ``copied``: the shards are of a checkpoint in another directory,
+    and are copied, for a trainer that writes in place would change both.
     """
 
     prefix: str
@@ -62,6 +64,7 @@ class Plan:
     sources: Mapping[str, local.Fingerprint]
     retired: tuple[str, ...] = ()
     empty: int = 0
+    copied: bool = False
 
     @property
     def in_place(self) -> bool:
@@ -69,7 +72,7 @@ class Plan:
 
     def created(self, target: str) -> list[str]:
         """The data files that the new index names when it stands at ``target``: those kept, the new one, empty ones."""
-        if self.shard is None and self.in_place:
+        if self.shard is None and self.in_place and not self.copied:
             return []
         count = len(self.shards) + (self.shard is not None) + self.empty
         return [data_name(target, number, count) for number in range(count)]
@@ -291,6 +294,52 @@ def plan_index(bundle: Bundle, *, reason: str, evidence: Mapping[str, Any]) -> P
         shard=None,
         sources=sources,
     )
+
+
+def plan_replacement(bundle: Bundle, target: str, *, reason: str, evidence: Mapping[str, Any]) -> Plan:
+    """Put a copy of a checkpoint in the place of the one at ``target``, which need not be there, nor be whole.
+
+    Raises CorruptError or NotFoundError when a data file of the copy is cut off or missing.
+    """
+    _check_extents(bundle, bundle.entries)
+    directory, name = os.path.dirname(target) or os.curdir, os.path.basename(target)
+    parts = [(file, bundle_part(file)) for file in local.list_directory(directory)]
+    data = {file: part.count for file, part in parts if part and part.prefix == name and part.count is not None}
+    count = bundle.header.num_shards
+    # A name of an old file must stay that file's until the change is made.
+    empty = next(more for more in range(len(data) + 1) if count + more not in data.values())
+    table = read_table(bundle.index_bytes)
+    table[HEADER_KEY] = bundle.header.with_shards(count + empty).raw
+    retired = [os.path.join(directory, file) for file in _own_data(target) if file in data]
+    sources = {bundle.path: bundle.index_fingerprint}
+    sources |= {path: bundle.shard(number).fingerprint for number, path in enumerate(bundle.shard_paths)}
+    index = index_name(target)
+    sources |= {path: local.fingerprint(path) for path in (*retired, index) if local.is_there(path)}
+    return Plan(
+        prefix=target,
+        target=target,
+        reason=reason,
+        evidence=evidence,
+        changes=(),
+        shards=tuple(bundle.shard_paths),
+        old_index=local.read_file(index, limit=MAX_INDEX_BYTES) if local.is_there(index) else None,
+        index=write_table(table),
+        shard=b"" if empty else None,
+        sources=sources,
+        retired=tuple(retired),
+        empty=max(0, empty - 1),
+        copied=True,
+    )
+
+
+def _own_data(prefix: str) -> list[str]:
+    """The names of the data files that a checkpoint's index counts; none where it cannot be read or one is missing."""
+    try:
+        with Bundle(prefix) as old:
+            paths = old.shard_paths
+    except (CorruptError, NotFoundError, UnsafeError, UnsupportedError):  # a look that was refused tells nothing
+        return []
+    return [os.path.basename(path) for path in paths] if all(map(local.is_there, paths)) else []
 
 
 def _check_extents(bundle: Bundle, names: Iterable[str]) -> None:

@@ -20,14 +20,14 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, BinaryIO
 
-from ckpt_tools.errors import BusyError, CkptError, UnsupportedError
+from ckpt_tools.errors import BusyError, CkptError, CorruptError, UnsupportedError
 from ckpt_tools.format.filenames import KERAS_ENDINGS, unfinished_name
 from ckpt_tools.format.overlay import Patch
 from ckpt_tools.fs import durable, local
 from ckpt_tools.runs.ledger import RewriteEntry
 from ckpt_tools.transactions.commit import Applied, publish
 from ckpt_tools.transactions.completion import Pending
-from ckpt_tools.transactions.files import file_digest
+from ckpt_tools.transactions.files import digest_if_there, file_digest
 from ckpt_tools.transactions.journal import recover_in
 from ckpt_tools.transactions.plan import Change
 from ckpt_tools.transactions.workplace import Workplace, working_in
@@ -37,7 +37,8 @@ from ckpt_tools.transactions.workplace import Workplace, working_in
 class FilePlan:
     """A change of a single file, computed but not yet made.
 
-    ``source`` is the file as it was read. ``write`` writes the whole new one, ``check`` raises CorruptError unless the
+    ``source`` is the file as it was read, None where there is none; ``like`` is what a new one gets mode and owner of.
+    ``write`` writes the whole new one, ``check`` raises CorruptError unless the
     file at a path is what was meant; both can be pickled, for workers return their plans. ``nbytes`` are those of
     it that are not copied as they are.
     """
@@ -46,10 +47,11 @@ class FilePlan:
     reason: str
     evidence: Mapping[str, Any]
     changes: tuple[Change, ...]
-    source: local.Fingerprint
+    source: local.Fingerprint | None
     write: Callable[[BinaryIO], None]
     check: Callable[[str], None]
     nbytes: int
+    like: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -77,6 +79,31 @@ def _write_patched(path: str, patch: Patch, target: BinaryIO) -> None:
         target.write(data)
 
 
+def plan_copy(source: str, target: str, *, reason: str, evidence: Mapping[str, Any]) -> FilePlan:
+    """Plan to put a copy of a file in the place of ``target``, which need not be there."""
+    return FilePlan(
+        path=target,
+        reason=reason,
+        evidence=evidence,
+        changes=(),
+        source=local.fingerprint(target) if local.is_there(target) else None,
+        write=partial(_write_copy, source),
+        check=partial(_check_copy, source),
+        nbytes=local.fingerprint(source).size,
+        like=source,
+    )
+
+
+def _write_copy(source: str, target: BinaryIO) -> None:
+    with local.RandomAccessFile(source) as file:
+        file.copy_to(target.fileno())
+
+
+def _check_copy(source: str, new: str) -> None:
+    if file_digest(source) != file_digest(new):
+        raise CorruptError("differs from the file it was copied from", path=new)
+
+
 def replace_file(plan: FilePlan) -> Applied:
     """Make the change, durably and all at once.
 
@@ -95,7 +122,7 @@ def replace_file(plan: FilePlan) -> Applied:
         recover_in(place)
         _require_unchanged(plan)
         new = unfinished_name(plan.path)
-        durable.write_file(new, plan.write, like=plan.path)
+        durable.write_file(new, plan.write, like=plan.path if plan.source else plan.like or plan.path)
         try:
             try:
                 plan.check(os.fspath(new))
@@ -115,6 +142,21 @@ def replace_file(plan: FilePlan) -> Applied:
             raise
 
 
+def replace_own(plan: FilePlan) -> None:
+    """The same for a file that is known to this process alone, such as one that is being pinned: durable and whole, and
+    nothing of the old one is kept.
+
+    Raises CorruptError when the new file does not read back as what was meant, StorageError; the old one stays then.
+    """
+    new = unfinished_name(plan.path)
+    try:
+        durable.write_file(new, plan.write, like=plan.path)
+        plan.check(os.fspath(new))
+        durable.rename(new, plan.path)
+    finally:
+        durable.remove(new)
+
+
 def _entry(plan: FilePlan, place: Workplace, new: str) -> RewriteEntry:
     after = file_digest(new)
     return RewriteEntry(
@@ -122,7 +164,7 @@ def _entry(plan: FilePlan, place: Workplace, new: str) -> RewriteEntry:
         checkpoint=os.path.basename(plan.path),
         evidence=dict(plan.evidence),
         changes=tuple(plan.to_json()["changes"]),
-        index_before=file_digest(plan.path),
+        index_before=digest_if_there(plan.path),
         index_after=after,
         single_file=True,
     )
@@ -130,6 +172,8 @@ def _entry(plan: FilePlan, place: Workplace, new: str) -> RewriteEntry:
 
 def _keep_original(place: Workplace, entry: RewriteEntry) -> None:
     backup, path = place.make_backup(entry), place.path(entry.index)
+    if entry.index_before is None:
+        return
     if local.is_link(path):  # seen from the backup it could lead nowhere
         with local.RandomAccessFile(path) as source:
             durable.write_file(backup / entry.index, lambda file: source.copy_to(file.fileno()), like=path)
@@ -139,5 +183,5 @@ def _keep_original(place: Workplace, entry: RewriteEntry) -> None:
 
 
 def _require_unchanged(plan: FilePlan) -> None:
-    if local.fingerprint(plan.path) != plan.source:
+    if (local.fingerprint(plan.path) if local.is_there(plan.path) else None) != plan.source:
         raise BusyError("changed while it was being worked on", path=plan.path, hint="run the same command again")

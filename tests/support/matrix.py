@@ -27,6 +27,7 @@ from objects import build_objects
 from ckpt_tools.analysis.retention import Policies
 from ckpt_tools.errors import CkptError, NotFoundError, UnsupportedError, UsageError
 from ckpt_tools.format.filenames import KERAS_ENDINGS, temporary_of
+from ckpt_tools.guard import restore
 from ckpt_tools.operations import keeping
 from ckpt_tools.operations.averaging import average
 from ckpt_tools.operations.backfilling import Options, backfill
@@ -115,6 +116,18 @@ def _all(folder: Path, prefix: str) -> Case:  # noqa: ARG001
     return Case(folder, lambda: backfill_all(str(folder), options, InThisProcess()), exact=False)
 
 
+def _restore(folder: Path, prefix: str) -> Case:
+    run, name = os.path.split(prefix)
+    pin = Path(f"{run}.pins", "000001")
+    pin.mkdir(parents=True)
+    build_bundle(pin / name, {"a": np.arange(30)})
+    metric = {"name": "auc", "mode": "max", "value": 0.5}
+    said = {"name": name, "kind": "bundle", "source": name, "metric": metric, "written": 1.0}
+    (pin / "pin.json").write_text(json.dumps(said))
+    (pin.parent / "guard.json").write_text(json.dumps({"metric": metric}))
+    return Case(folder, lambda: restore(run))
+
+
 OF_BUNDLES: dict[str, Callable[[Path, str], Case]] = {
     "backfill": _backfill,
     "undo": _undo,
@@ -122,6 +135,7 @@ OF_BUNDLES: dict[str, Callable[[Path, str], Case]] = {
     "migrate": _migrate,
     "migrate to a directory": _migrate_to,
     "repair": _repair,
+    "restore a pin": _restore,
     "backfill --all": _all,
 }
 

@@ -18,6 +18,7 @@ from ckpt_tools.runs.experiments import Experiment
 from ckpt_tools.runs.logs import Evidence
 from ckpt_tools.runs.opening import open_identified
 from trainer.checkpoints.run_state import STORED, RunState
+from trainer.resume_rules import Rule, decides
 
 Line = Literal["best", "latest"]
 
@@ -44,6 +45,7 @@ class SavedState:
         return not self.measured_here or dict(self.identity) == dict(identity)
 
 
+@decides(Rule.STEP)
 def read_saved_state(checkpoint: Checkpoint, lineage: Lineage, line: Line, evidence: Evidence) -> SavedState:
     """Where a run of any lineage stood; its log helps out where an old trainer did not store the step."""
     if lineage.id == TRAINER:

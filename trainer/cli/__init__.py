@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import numpy as np
 import typer
 
 from ckpt_tools.console import program
@@ -30,26 +31,32 @@ from ckpt_tools.runs.experiments import Experiment, usual_data_directory
 from ckpt_tools.runs.logs import collect
 from trainer.cli.console import Console
 from trainer.cli.listening import Listeners, tracking
-from trainer.cli.native import training_loop
+from trainer.cli.native import serving_module, training_loop
 from trainer.cli.sweep_command import sweep
 from trainer.config import MODEL_TYPES, UNKNOWN_ITEM_COUNT, new_config, override
 from trainer.data.interactions import (
+    Interactions,
     default_data_dir,
     items_needed,
     read_categories,
+    read_interactions,
     read_split,
     require_ids_below,
     split_path,
 )
+from trainer.data.names import Names, read_names
 from trainer.data.preparation import FEWEST
 from trainer.data.preparation import prepare as write_dataset
+from trainer.data.public_sets import PUBLIC_SETS
 from trainer.data.raw import Format, ItemField
-from trainer.evaluation import baselines
+from trainer.evaluation import baselines, indexes
 from trainer.evaluation.baseline_records import Measured, keep, recalls
 from trainer.evaluation.closing import Closing, Extent, closing_report
 from trainer.evaluation.exporting import export as write_vectors
 from trainer.evaluation.full_report import report
-from trainer.evaluation.opening import open_model
+from trainer.evaluation.lists import lists_for, require_writer, write_lists
+from trainer.evaluation.measuring import first_true
+from trainer.evaluation.opening import Opened, open_model
 from trainer.extras import INSTALL, installed, require
 from trainer.monitoring import trackers
 from trainer.monitoring.curve import draw
@@ -93,6 +100,9 @@ def _option(
     *names: str,
 ) -> Any:
     """An option of the long help. Names stay whole at 80 columns because what stands beside them is short."""
+    if isinstance(show_default, str):
+        # As typer shows a default that is in words, it stands in brackets and in parentheses.
+        text, show_default = f"{text} Default: {show_default}.", False
     return typer.Option(*names, help=text, metavar=metavar, show_default=show_default, rich_help_panel=_PANELS[panel])
 
 
@@ -338,9 +348,23 @@ _NumInterest = Annotated[
 _Maxlen = Annotated[int | None, typer.Option(help="Items of history, where nothing tells.", show_default=False)]
 
 
+_Lists = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE",
+        help="Also write each user's top N with names, as JSON lines; Parquet if it ends in .parquet.",
+        show_default=False,
+    ),
+]
+_WithSeen = Annotated[bool, typer.Option("--with-seen", help="Leave items of the history in the lists.")]
+
+
 @app.command(
     rich_help_panel="Measure",
-    epilog=epilog("trainer evaluate best_model/book_DNN_b128_lr0.001_d64_len20_a --split test --top-n 50"),
+    epilog=epilog(
+        "trainer evaluate best_model/book_DNN_b128_lr0.001_d64_len20_a --split test --top-n 50",
+        "trainer evaluate best_model/book_DNN_b128_lr0.001_d64_len20_a --lists lists.jsonl",
+    ),
 )
 def evaluate(
     path: _Path,
@@ -352,6 +376,8 @@ def evaluate(
         float | None,
         typer.Option(min=0.0, help="Re-rank: this much less for each item of the same category.", show_default=False),
     ] = None,
+    lists: _Lists = None,
+    with_seen: _WithSeen = False,
     num_interest: _NumInterest = None,
     maxlen: _Maxlen = None,
     json: Json = False,
@@ -361,6 +387,7 @@ def evaluate(
     console = Console("evaluate", path, json=json, quiet=quiet)
 
     def body() -> int:
+        _require_lists(lists, with_seen)
         given = {"dataset": dataset, "num_interest": num_interest, "maxlen": maxlen}
         opened = open_model(path, given, data_dir, needs_data=True)
         assert opened.data_dir is not None
@@ -406,6 +433,10 @@ def evaluate(
             if line.published is not None:
                 published = line.published
                 console.say(f"     as published: recall {published.recall:.6f}  ndcg {published.ndcg:.6f}")
+        if lists is not None:
+            longest = max(top_n or [50])
+            cuts = first_true(interactions)
+            _write_lists(lists, opened, interactions, cuts, longest, opened.data_dir, console, with_seen=with_seen)
         console.document(
             {
                 "findings": [finding.to_json() for finding in findings],
@@ -417,6 +448,7 @@ def evaluate(
                 "digest": interactions.digest,
                 "coef": coef,
                 "metrics": [line.to_json() for line in lines],
+                "lists": lists,
             },
         )
         return EXIT_OK
@@ -426,31 +458,74 @@ def evaluate(
 
 @app.command(
     rich_help_panel="Data in, vectors out",
-    epilog=epilog("trainer export best_model/book_DNN_b128_lr0.001_d64_len20_a out --index"),
+    epilog=epilog(
+        "trainer export best_model/book_DNN_b128_lr0.001_d64_len20_a out --index hnsw",
+        "trainer export best_model/book_DNN_b128_lr0.001_d64_len20_a out --users histories.txt --lists lists.parquet",
+    ),
 )
 def export(
     path: _Path,
     out: Annotated[str, typer.Argument(help="The directory to write to.", show_default=False)],
-    index: Annotated[bool, typer.Option("--index", help="Also write a faiss index of the items.")] = False,
+    index: Annotated[
+        indexes.Kind | None,
+        typer.Option(
+            metavar="KIND",
+            help="Also write a faiss index of the items: flat (exact), ivf or hnsw (faster).",
+            show_default=False,
+        ),
+    ] = None,
     users: Annotated[
-        str | None, typer.Option(help="Also write user vectors, for this file of user,item,time lines.")
+        str | None,
+        typer.Option(help="Also write user vectors, for this file of user,item,time lines.", show_default=False),
+    ] = None,
+    lists: _Lists = None,
+    top_n: Annotated[int, typer.Option(metavar="N", min=1, help="How many items of lists and a SavedModel.")] = 50,
+    with_seen: _WithSeen = False,
+    saved_model: Annotated[
+        bool, typer.Option("--saved-model", help="Also write a SavedModel: histories to the top N.")
+    ] = False,
+    data_dir: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Holds the maps of names.", show_default="ROOT/data/DATASET_data")
     ] = None,
     num_interest: _NumInterest = None,
     maxlen: _Maxlen = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write a checkpoint's item vectors as .npy, and what else is asked for."""
+    """Write a checkpoint's item vectors as .npy, and what else is asked for: an index, lists, a SavedModel."""
     console = Console("export", path, json=json, quiet=quiet)
 
     def body() -> int:
-        if index:
+        if index is not None:
             require("an index", "faiss")
+        if saved_model:
+            require("a SavedModel", "tensorflow")
+        _require_lists(lists, with_seen)
+        if lists is not None and users is None:
+            raise UsageError("--lists are of users", hint="name their file of user,item,time lines with --users")
         opened = open_model(path, {"num_interest": num_interest, "maxlen": maxlen}, None, needs_data=False)
-        written = write_vectors(opened.model, out, maxlen=opened.config.maxlen, index=index, histories=users)
+        exported = write_vectors(
+            opened.model, out, maxlen=opened.config.maxlen, index=index, histories=users, top_n=top_n
+        )
+        written = list(exported.paths)
+        if saved_model:
+            written.append(serving_module().save(opened.model, out, top_n))
         for file in written:
             console.say(f"written: {file}")
-        console.document({"findings": [], "prefix": opened.prefix, "written": written})
+        if exported.tried is not None:
+            tried = exported.tried
+            console.say(
+                f"{index}: {tried.recall:.4f} of the exact top {top_n}, {tried.milliseconds:.3f} ms a query "
+                f"(exact {tried.exact_milliseconds:.3f} ms)"
+            )
+        if lists is not None:
+            assert users is not None
+            histories = read_interactions(users)
+            names = data_dir or _data_of(opened)
+            _write_lists(lists, opened, histories, histories.lengths, top_n, names, console, with_seen=with_seen)
+            written.append(lists)
+        tried_json = None if exported.tried is None else asdict(exported.tried)
+        console.document({"findings": [], "prefix": opened.prefix, "written": written, "index": tried_json})
         return EXIT_OK
 
     finish(console, body)
@@ -553,11 +628,28 @@ def prepare(
             console.say(", ".join(f"{number} items {what}" for what, number in catalogue.items()))
             maps = f"{shlex.quote(grow)} {shlex.quote(new_map)}"
             console.say(f"a checkpoint is moved to these items with: ckpt grow CHECKPOINT OUT --map {maps}")
-        following = f"trainer train --dataset {shlex.quote(dataset)} --model-type ComiRec-DR --exp-name first"
+        following = f"trainer train --dataset {shlex.quote(dataset)} --model-type ComiRec-SA --exp-name first"
         if data_dir is not None:
             following += f" --data-dir {shlex.quote(data_dir)}"
         console.say(f"next: {following}")
         console.document({"findings": [], **asdict(done), "catalogue": catalogue, "next": following})
+        return EXIT_OK
+
+    finish(console, body)
+
+
+@app.command(rich_help_panel="Data in, vectors out", epilog=epilog("trainer datasets"))
+def datasets(json: Json = False, quiet: Quiet = False) -> None:
+    """Where to get which public data set, and the command that prepares it."""
+    console = Console("datasets", None, json=json, quiet=quiet)
+
+    def body() -> int:
+        for one in PUBLIC_SETS:
+            console.say(one.title)
+            if one.url:
+                console.say(f"  from {one.url}")
+            console.say(f"  {one.command}")
+        console.document({"datasets": [{**asdict(one), "command": one.command} for one in PUBLIC_SETS]})
         return EXIT_OK
 
     finish(console, body)
@@ -645,6 +737,46 @@ app.command(
         "--max-steps 3000"
     ),
 )(sweep)
+
+
+def _require_lists(path: str | None, with_seen: bool) -> None:
+    """Refuse what cannot be written before anything is measured."""
+    if path is not None:
+        require_writer(path)
+        require_writable(os.path.dirname(path) or ".")
+    elif with_seen:
+        raise UsageError("--with-seen is about --lists", hint="add --lists FILE, or leave it out")
+
+
+def _write_lists(
+    path: str,
+    opened: Opened,
+    split: Interactions,
+    cuts: np.ndarray,
+    top_n: int,
+    data_dir: str | None,
+    console: Console,
+    *,
+    with_seen: bool,
+) -> None:
+    names = Names() if data_dir is None else read_names(data_dir, opened.config.dataset)
+    found = lists_for(
+        opened.model,
+        split,
+        cuts,
+        maxlen=opened.config.maxlen,
+        top_n=top_n,
+        with_seen=with_seen,
+        progress=console.measured,
+    )
+    console.say(f"written: {path}, the top {top_n} of {write_lists(path, found, names)} users")
+
+
+def _data_of(opened: Opened) -> str | None:
+    """Where the data of a checkpoint's run is, None when it is not where it would be looked for."""
+    experiment = Experiment.containing(opened.prefix)
+    directory = default_data_dir(experiment.root if experiment else ".", opened.config.dataset)
+    return directory if local.is_directory(directory, follow=True) else None
 
 
 @dataclass(frozen=True)

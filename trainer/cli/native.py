@@ -8,6 +8,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from ckpt_tools.errors import UnsupportedError
@@ -39,13 +40,26 @@ def held_stderr() -> Iterator[None]:
             os.close(saved)
 
 
-def training_loop() -> Callable[..., Outcome]:
-    """``trainer.training.loop.train``, with TensorFlow, which takes seconds. Raises UnsupportedError when it cannot be
-    imported although it is installed."""
+@contextlib.contextmanager
+def _importing() -> Iterator[None]:
+    """Without TensorFlow's noise. Raises UnsupportedError when it cannot be imported although it is installed."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         with held_stderr():
-            from trainer.training.loop import train
+            yield
     except ImportError as error:
         raise UnsupportedError(f"TensorFlow is installed, but cannot be imported: {error}", hint=INSTALL) from error
+
+
+def serving_module() -> ModuleType:
+    """``trainer.evaluation.serving``, with TensorFlow, which takes seconds."""
+    with _importing():
+        from trainer.evaluation import serving
+    return serving
+
+
+def training_loop() -> Callable[..., Outcome]:
+    """``trainer.training.loop.train``, with TensorFlow, which takes seconds."""
+    with _importing():
+        from trainer.training.loop import train
     return train

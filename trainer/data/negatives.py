@@ -103,6 +103,8 @@ class LogUniform:
 
     P(id) = (log(id + 2) - log(id + 1)) / log(range + 1): Zipf-like, so ids have to be in order of frequency.
     Drawing goes on until ``size`` different ids have turned up (tensorflow/core/kernels/range_sampler.cc).
+
+    Raises UsageError when there are not so many.
     """
 
     def __init__(self, id_range: int, size: int) -> None:

@@ -76,7 +76,10 @@ class Source:
 
     def frames(self, progress: OnProgress | None = None) -> Iterator[Any]:
         """polars frames of user, item, time and, for Taobao, category, a block of the file each; ``parent`` beside an
-        ``asin``. Times are Int64, or Float64 where one has a fraction."""
+        ``asin``. Times are Int64, or Float64 where one has a fraction.
+
+        Raises UsageError for an unknown format, NotFoundError for no file, CorruptError for a line of another form.
+        """
         if self.format not in FORMATS:
             raise UsageError(f"there is no format {self.format!r}", hint=f"choose one of {', '.join(FORMATS)}")
         if not local.is_file(self.path, follow=True):

@@ -16,6 +16,7 @@ from trainer.config import TrainConfig
 from trainer.data.interactions import Interactions
 from trainer.evaluation.measuring import OnProgress, numpy_model, rank
 from trainer.evaluation.ranking_metrics import Metrics
+from trainer.resume_rules import Rule, decides
 from trainer.settings import Settings
 
 TOLERANCE = 1e-6
@@ -58,6 +59,7 @@ def spread_of(config: TrainConfig, weights: Mapping[str, np.ndarray], split: Int
     return Spread(float(np.mean(recalls)), float(np.std(recalls)), min(recalls), max(recalls), _SEEDS)
 
 
+@decides(Rule.NOISE)
 def agrees(recall: float, logged: Sequence[float], spread: Spread | None) -> bool:
     """Whether a measured recall is one of the logged ones, to six digits; noise widens what counts as the same."""
     if spread is not None:
@@ -65,6 +67,7 @@ def agrees(recall: float, logged: Sequence[float], spread: Spread | None) -> boo
     return any(abs(value - recall) <= TOLERANCE for value in logged)
 
 
+@decides(Rule.WORKED_OUT)
 def reproduce(
     settings: Settings,
     weights: Mapping[str, np.ndarray],

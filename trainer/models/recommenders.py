@@ -102,6 +102,15 @@ class Recommender:
         }
 
     @property
+    def config(self) -> TrainConfig:
+        return self._config
+
+    @property
+    def weights(self) -> Mapping[str, Array]:
+        """By canonical name."""
+        return self._weights
+
+    @property
     def padding_takes_a_place(self) -> bool:
         """Whether item 0 takes a place in the list that each interest fetches, before retrieval leaves it out."""
         return self.excludes_padding and self._config.padding_place

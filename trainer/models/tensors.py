@@ -19,7 +19,8 @@ class TensorArrays:
         if len(right.shape) == 2 and len(left.shape) > 2:
             # One product for all: as a batch, the gradient of ``right`` would be made for each row and then summed.
             flat = tf.matmul(tf.reshape(left, [-1, left.shape[-1]]), right)
-            return tf.reshape(flat, [*left.shape[:-1], right.shape[-1]])
+            sizes = left.shape[:-1] if left.shape[:-1].is_fully_defined() else tf.unstack(tf.shape(left)[:-1])
+            return tf.reshape(flat, [*sizes, right.shape[-1]])
         return tf.matmul(left, right)
 
     def transpose(self, array: Array, order: Sequence[int]) -> Array:

@@ -13,6 +13,7 @@ from ckpt_tools.lineages.names import LEARNING_RATE, MOMENTS, STEP, moment_name
 from ckpt_tools.readers import Checkpoint
 from trainer.config import FIRST_VERSIONS, TrainConfig
 from trainer.models.recommenders import model_class
+from trainer.resume_rules import Rule, decides
 
 # Rows of the item table that were not up to date when a run was saved between two evaluations, as they were.
 IDLE = "state/idle/"
@@ -34,6 +35,7 @@ def initial_variables(config: TrainConfig) -> dict[str, np.ndarray]:
     return variables | _scalars(config, step=0)
 
 
+@decides(Rule.VARIABLES)
 def restored_variables(checkpoint: Checkpoint, lineage: Lineage, config: TrainConfig) -> dict[str, np.ndarray]:
     """Every variable of the run out of a checkpoint of any lineage, its bytes verified.
 

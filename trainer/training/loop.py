@@ -24,7 +24,8 @@ from trainer.data.prefetch import Prefetch
 from trainer.evaluation.ranking_metrics import Metrics
 from trainer.monitoring.rows import LogRow
 from trainer.monitoring.run_log import RunLog
-from trainer.training.starting_point import Best, StartingPoint, metric_identity
+from trainer.training.resume_outcome import Best, metric_identity
+from trainer.training.starting_point import StartingPoint
 from trainer.training.team import Learns, SingleProcess, Team
 
 Reason = Literal["max-steps", "patience", "interrupted"]

@@ -12,7 +12,8 @@ from trainer.data.interactions import Interactions
 from trainer.data.sampling import Batch
 from trainer.evaluation.ranking_metrics import Metrics
 from trainer.training.learner import Learner
-from trainer.training.starting_point import StartingPoint, measure
+from trainer.training.resume_outcome import measure
+from trainer.training.starting_point import StartingPoint
 
 
 class Learns(Protocol):

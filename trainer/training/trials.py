@@ -116,6 +116,8 @@ def make_trials(name: str, settings: Sequence[Mapping[str, Any]], seeds: Sequenc
     """Each setting once with each seed, seed by seed, so that a sweep that is stopped has compared all settings.
 
     A trial's name is a function of its setting and seed: the same command finds what is there already.
+
+    Raises UsageError for more runs than a sweep makes.
     """
     different = list({json.dumps(setting, sort_keys=True): setting for setting in settings}.values())
     seeds = list(dict.fromkeys(seeds))

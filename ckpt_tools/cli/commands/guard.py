@@ -21,14 +21,15 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from ckpt_tools.findings import Finding
-    from ckpt_tools.guard import Pin, Status
+    from ckpt_tools.guard import Pin, Restored, Status
 
 
 @app.command(
     epilog=epilog(
         "ckpt guard best_model/exp1 -- python train.py --lr 0.005",
         "ckpt guard best_model/exp1 --metric 'valid recall' --mode max -- python train.py",
-        "ckpt guard best_model/exp1 --status",
+        "ckpt guard best_model/exp1 --list",
+        "ckpt guard best_model/exp1 --restore",
     )
 )
 def guard(
@@ -74,7 +75,19 @@ def guard(
             show_default=False,
         ),
     ] = None,
-    status: Annotated[bool, typer.Option("--status", help="Say what is pinned; run nothing.")] = False,
+    status: Annotated[bool, typer.Option("--list", "--status", help="Say what is pinned; run nothing.")] = False,
+    restore: Annotated[
+        bool, typer.Option("--restore", help="Put the best pin back to where it was saved; ckpt undo takes it back.")
+    ] = False,
+    pin: Annotated[
+        int | None,
+        typer.Option("--pin", metavar="N", help="With --restore: not the best, but this one.", show_default=False),
+    ] = None,
+    to: Annotated[
+        str | None,
+        typer.Option("--to", metavar="NAME", help="With --restore: put it here in the run.", show_default=False),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="With --restore: say it, write nothing.")] = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -88,9 +101,15 @@ def guard(
     def body() -> int:
         from ckpt_tools import guard as library
 
+        if (status or restore) and command:
+            raise UsageError("--list and --restore run nothing: leave the command out")
+        if not restore and (pin is not None or to is not None or dry_run):
+            raise UsageError("--pin, --to and --dry-run go with --restore")
+        if restore:
+            put = library.restore(run, number=pin, to=to, dry_run=dry_run)
+            output.result({**put.to_json(), "findings": []}, lambda: _restored(put))
+            return EXIT_OK
         if status:
-            if command:
-                raise UsageError("--status runs nothing: leave the command out")
             found = library.read_status(run)
             output.result({**found.to_json(), "findings": []}, lambda: _status(found))
             return EXIT_OK
@@ -136,6 +155,18 @@ def _end(pinned: Status | None, count: int, said: Sequence[Finding]) -> Iterator
         new = f"{render.count(count, 'new best')} pinned; " if count else "no new best; "
         yield Text.assemble(("guard: ", "bold"), f"{new}the best is {_value(best)}: {safe(best.path)} ({safe(why)})")
     yield from render.findings(said)
+
+
+def _restored(put: Restored) -> Iterator[RenderableType]:
+    what = f"{_value(put.pin)}, {safe(put.pin.path)}"
+    if not put.changes:
+        yield Text(f"{safe(put.path)}: is the best pin already ({what})")
+        return
+    yield Text(f"{'would put' if put.dry_run else 'put'} back: {what}", style="bold")
+    for change in put.changes:
+        yield Text(f"  {safe(change)}")
+    if put.undo is not None:
+        yield Text.assemble(("  to take it back: ", "dim"), safe(put.undo))
 
 
 def _status(found: Status) -> Iterator[RenderableType]:

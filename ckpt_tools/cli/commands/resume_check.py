@@ -77,7 +77,7 @@ def resume_check(
 
 
 def _one_line(found: Forecast) -> Iterator[RenderableType]:
-    yield Text.assemble((f"{found.verdict:<8}", _STYLE[found.verdict]), f" {safe(found.path)}")
+    yield Text.assemble((f"{said(found.verdict):<8}", _STYLE[found.verdict]), f" {safe(found.path)}")
 
 
 def _summary(answered: Sequence[tuple[str, Forecast]]) -> Iterator[RenderableType]:
@@ -85,12 +85,12 @@ def _summary(answered: Sequence[tuple[str, Forecast]]) -> Iterator[RenderableTyp
     from ckpt_tools.analysis.mending import Wanting, common_root, most_mending, reasons
 
     counts = reasons([found.verdict for _, found in answered])
-    words = ", ".join(f"{number} {verdict}" for verdict, number in counts)
+    words = ", ".join(f"{number} {said(verdict)}" for verdict, number in counts)
     yield Text(f"{render.count(len(answered), 'run')}: {words}", style="bold")
     bad = [(path, found) for path, found in answered if found.verdict != "safe"]
     why = reasons([found.sentence for _, found in bad])
     for sentence, number in why[:_MOST_REASONS]:
-        yield Text.assemble((f"{number:>4}  ", "dim"), safe(sentence))
+        yield Text.assemble((f"{number:>4}  ", "dim"), safe(said(sentence)))
     if len(why) > _MOST_REASONS:
         yield Text(f"      … and {len(why) - _MOST_REASONS} other reasons; --verbose says them", style="dim")
     wanting = [

@@ -20,6 +20,10 @@ _CONFIG, _METRIC = CONFIG + SUFFIX, METRIC + SUFFIX
 
 
 def describe(checkpoint: Checkpoint, fields: Mapping[str, Any]) -> ComiRecLineage | None:  # noqa: ARG001 (config says more)
+    """The lineage, or None when the trainer of this project did not write it.
+
+    Raises CorruptError where its configuration is none, or does not describe the model that is stored.
+    """
     if checkpoint.graph is None or not {_CONFIG, _METRIC} <= checkpoint.tensors.keys():
         return None
     config = base.read_document(checkpoint, _CONFIG)

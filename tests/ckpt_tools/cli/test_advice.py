@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import itertools
+import json
 import os
 import re
 import shlex
@@ -351,6 +352,38 @@ def a_state_file_in_a_store(here: Path) -> list[str]:  # noqa: ARG001
 
 
 # ------------------------------------------------------------------------------------------------ what is to be kept
+
+
+def guarded(here: Path) -> Path:
+    """A run whose best a guard has pinned, and which holds something worse."""
+    run = here / "a guarded run"
+    pin = Path(f"{run}.pins", "000001")
+    run.mkdir()
+    pin.mkdir(parents=True)
+    build_bundle(pin / "model", {"dense/kernel": KERNEL})
+    build_bundle(run / "model", {"dense/kernel": 2 * KERNEL})
+    metric = {"name": "auc", "mode": "max", "value": 0.8}
+    said = {"name": "model", "kind": "bundle", "source": "model", "metric": metric, "written": 1.0}
+    (pin / "pin.json").write_text(json.dumps(said))
+    (pin.parent / "guard.json").write_text(json.dumps({"metric": metric}))
+    return run
+
+
+@case(0)
+def a_run_that_lost_its_best_to_a_pin(here: Path) -> list[str]:
+    return ["inspect", str(guarded(here) / "model")]
+
+
+@case(3)
+def a_run_that_is_gone_but_for_its_pins(here: Path) -> list[str]:
+    run = guarded(here)
+    shutil.rmtree(run)
+    return ["inspect", str(run)]
+
+
+@case(3)
+def a_pin_that_there_is_not(here: Path) -> list[str]:
+    return ["guard", str(guarded(here)), "--restore", "--pin", "9"]
 
 
 @case(3)

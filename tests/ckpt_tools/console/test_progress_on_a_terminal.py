@@ -147,5 +147,13 @@ class TestWidths:
         alike = [f"root/{'x' * 30}{letter}{'y' * 30}" for letter in "abc"]
         for width in (8, 16, 40):
             assert len({*told_apart(alike, width)}) == 3
+        runs = [
+            f"tf/book_{name}_b128_lr0.005_{kind}_{name}"
+            for name, kind in (("DNN", "k3"), ("DNN", "tf1"), ("MIND", "k3"))
+        ]
+        assert told_apart(runs, 30) == ["DNN…k3", "DNN…tf1", "MIND…k3"]
+        assert told_apart(runs, 60) == runs
+        assert told_apart(["a_long_name", "a_long_name_2"], 8) == ["a_…_name", "a_…ame_2"]
+        assert told_apart(["the same long name"] * 2, 8) == ["th… name"] * 2
         assert told_apart(["a", "a"], 5) == ["a", "a"]
         assert told_apart([], 5) == []

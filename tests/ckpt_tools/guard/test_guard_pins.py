@@ -22,6 +22,7 @@ from ckpt_tools.errors import NotFoundError, StorageError, UsageError
 from ckpt_tools.fs import durable, local
 from ckpt_tools.guard.keeper import Keeper
 from ckpt_tools.guard.metric import MetricReader
+from ckpt_tools.guard.pins import is_whole
 
 
 def test_every_best_is_pinned_with_its_value_and_the_worse_ones_are_not(guarded: Guarded) -> None:
@@ -140,7 +141,7 @@ def test_data_of_a_bundle_is_linked_once_it_is_known_to_be_renamed_into_place(ke
     assert next(run.glob("model.data*")).stat().st_nlink > 1
     pins = keeper.pins.all()
     assert [pin.value for pin in pins] == [0.5, 0.6]
-    assert all(pin.whole(quick=False) for pin in pins)
+    assert all(is_whole(pin, quick=False) for pin in pins)
 
 
 def test_a_file_that_is_overwritten_in_place_does_not_take_its_pin_along(keeper: Keeper) -> None:
@@ -149,7 +150,7 @@ def test_a_file_that_is_overwritten_in_place_does_not_take_its_pin_along(keeper:
     _hear(keeper, 0.5)
     for path in run.glob("model.*"):
         path.write_bytes(b"\0" * 100)
-    assert keeper.pins.all()[0].whole(quick=False)
+    assert is_whole(keeper.pins.all()[0], quick=False)
 
 
 def test_a_save_that_is_torn_is_never_pinned(keeper: Keeper) -> None:
@@ -221,14 +222,14 @@ def test_a_disk_that_is_full_while_a_pin_is_made_leaves_the_best_whole(
         left[0] = count
         _bundle(Path(keeper.run) / "model", count % 2)
         _hear(keeper, 0.6 + count / 100)
-        best = keeper.pins.best("max", quick=False)
+        best = keeper.pins.best(keeper.reader.identity, quick=False)
         assert best is not None
         assert best.value is not None
         assert best.value >= 0.5
     monkeypatch.undo()
     keeper.end()
-    assert all(pin.whole(quick=False) for pin in keeper.pins.all())
-    best = keeper.pins.best("max")
+    assert all(is_whole(pin, quick=False) for pin in keeper.pins.all())
+    best = keeper.pins.best(keeper.reader.identity)
     assert best is not None
     assert best.value == 0.71
 

@@ -105,7 +105,6 @@ def test_cut_off_at_every_byte(exported: tuple[str, Path], tmp_path: Path) -> No
         {"a": row(shape="2")},
         {"a": row(dtype=3)},  # type: ignore[arg-type]
         {"a": {"dtype": "F32", "shape": [2]}},
-        {"a": {**row(), "more": 1}},
         {"a": 3},
         {"__metadata__": 3},
         {"__metadata__": {"a": 1}},

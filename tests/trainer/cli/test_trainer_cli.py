@@ -237,7 +237,7 @@ def test_usage_errors_are_json_when_asked_for(arguments: list[str], capsys: Any)
         ("tensorflow", ["train", *NEW]),
         ("tensorboard", ["train", *NEW]),
         ("polars", ["prepare", "x.csv", "--dataset", "x"]),
-        ("faiss", ["export", "best_model/x", "out", "--index"]),
+        ("faiss", ["export", "best_model/x", "out", "--index", "flat"]),
     ],
 )
 def test_what_a_plain_installation_lacks_is_one_sentence(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from ckpt_tools.errors import CorruptError, UsageError
 from trainer import cli
 from trainer.data.interactions import read_categories, read_split
 from trainer.data.preparation import prepare
+from trainer.data.raw import FORMATS
 
 # User u has items 1..u+4; so item 1 is in every history, item 14 in one, and items from 11 on in fewer than 5.
 ROWS = [(f"u{user}", f"i{item:02}", 100 * user + item) for user in range(1, 11) for item in range(1, user + 5)]
@@ -343,7 +345,7 @@ def test_a_data_set_is_not_written_over_unless_asked_and_the_next_step_is_said(t
     command = ["prepare", source, "--dataset", "d", "--data-dir", str(out)]
     first = CliRunner().invoke(cli.app, command)
     assert first.exit_code == 0, first.output
-    assert f"next: trainer train --dataset d --model-type ComiRec-DR --exp-name first --data-dir {out}" in first.stdout
+    assert f"next: trainer train --dataset d --model-type ComiRec-SA --exp-name first --data-dir {out}" in first.stdout
     before = {path.name: path.read_bytes() for path in out.iterdir()}
     again = CliRunner().invoke(cli.app, [*command, "--seed", "5"])
     assert again.exit_code == 2
@@ -367,3 +369,17 @@ def test_what_became_of_the_items_of_older_data_is_told(tmp_path: Path) -> None:
     before = Path(old).read_bytes()
     done = CliRunner().invoke(cli.app, [*options, str(tmp_path / "old"), "--overwrite"])
     assert (done.exit_code, Path(old).read_bytes()) == (2, before)
+
+
+def test_every_format_has_a_public_set_whose_command_is_one_of_prepare(tmp_path: Path) -> None:
+    found = CliRunner().invoke(cli.app, ["datasets", "--json"])
+    assert found.exit_code == 0
+    sets = json.loads(found.stdout)["datasets"]
+    assert {one["format"] for one in sets} == set(FORMATS)
+    for one in sets:
+        program, command, *arguments = shlex.split(one["command"])
+        assert (program, command) == ("trainer", "prepare")
+        # Every flag is known: what is missing is the file.
+        result = CliRunner().invoke(cli.app, [command, *arguments, "--data-dir", str(tmp_path / "out")])
+        assert result.exit_code == 3, result.output
+        assert one["file"] in result.stderr

@@ -112,7 +112,7 @@ def test_export(tmp_path: Path) -> None:
     users = tmp_path / "histories.txt"
     users.write_text("9,3,1\n9,4,2\n2,7,1\n")
     out = tmp_path / "out"
-    result = run("export", path_of(DR), out, "--index", "--users", users, "--json")
+    result = run("export", path_of(DR), out, "--index", "flat", "--users", users, "--json")
     assert result.exit_code == 0, result.output
     names = [Path(path).name for path in json.loads(result.stdout)["written"]]
     assert names == ["item_vectors.npy", "user_vectors.npy", "user_ids.npy", "items.faiss"]

@@ -1,0 +1,76 @@
+"""Whether the best of a run is in the run itself, or only in what a guard has pinned beside it."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterator
+
+from ckpt_tools.analysis.verification import verify
+from ckpt_tools.errors import CkptError
+from ckpt_tools.findings import Finding
+from ckpt_tools.fs import paths
+from ckpt_tools.lineages.base import float32
+from ckpt_tools.lineages.declared.roles import roles_of
+from ckpt_tools.lineages.unknown import best_of
+from ckpt_tools.readers import open_checkpoint
+from ckpt_tools.runs.pins import SUFFIX, Pin, pins_above, ranked
+
+
+def lost_to_pin(path: str) -> Pin | None:
+    """The pin that holds the best of the run at a path, or in which it lies; None where the run itself has it too."""
+    directory = pins_above(path)
+    if directory is None:
+        return None
+    best = next((pin for pin in ranked(directory) if _is_whole(pin)), None)
+    return None if best is None or _is_in_run(best, directory.removesuffix(SUFFIX)) else best
+
+
+def pinned_best(path: str) -> Iterator[Finding]:
+    """A finding where the best of a run is pinned, and not in the run any more."""
+    pin = lost_to_pin(path)
+    if pin is None or pin.value is None:
+        return
+    run = os.path.dirname(pin.directory).removesuffix(SUFFIX)
+    message = (
+        f"the best of this run, {pin.metric} {pin.value:.6g}, is not in it any more: {pin.source} is gone, or was "
+        f"written again since; it is pinned in {pin.path}"
+    )
+    fix = f"ckpt guard {shlex.quote(_as_told(run, path))} --restore"
+    yield Finding("best-pinned", "warning", message, path, fix=fix)
+
+
+def _as_told(run: str, path: str) -> str:
+    """The directory of a run, relative where the path to it was."""
+    return run if os.path.isabs(path) else paths.relative(run, os.curdir)
+
+
+def _is_whole(pin: Pin) -> bool:
+    try:
+        return verify(pin.path, quick=True).whole
+    except CkptError:
+        return False
+
+
+def _is_in_run(pin: Pin, run: str) -> bool:
+    """Whether the run has the pinned files, unchanged, or something under their name that stores as good a value."""
+    there = os.path.normpath(os.path.join(run, pin.source))
+    folder = there if pin.kind == "saved-model" else os.path.dirname(there)
+    if pin.origin and all(_is_unchanged(os.path.join(folder, name), size, time) for name, size, time in pin.origin):
+        return True
+    try:
+        with open_checkpoint(there) as checkpoint:
+            stored = best_of(checkpoint, roles_of(checkpoint.tensors, checkpoint.graph, None))
+    except CkptError:
+        return False
+    if stored.value is None or stored.status != "present" or pin.value is None:
+        return False
+    return float32(stored.value) == float32(pin.value) or (stored.value > pin.value) == (pin.mode == "max")
+
+
+def _is_unchanged(path: str, size: int, mtime_ns: int) -> bool:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return False
+    return (status.st_size, status.st_mtime_ns) == (size, mtime_ns)
