@@ -7,7 +7,7 @@ In a document, ``<!-- run: COMMAND -->`` is followed by a fenced block that is r
 streams, exit code when it is not 0). Commands of a document run one after the other, at 80 columns, in a directory
 with the real old experiments of ``fixtures/``; ``<!-- hidden: COMMAND -->`` runs without being shown, and the fenced
 block after ``<!-- file: PATH -->`` is written to that file for the commands below it. Between
-``<!-- findings: begin -->`` and ``end`` stands the registry of findings, and so does what ``make matrix`` counted. Chinese
+``<!-- findings: begin -->`` and ``end`` stands the registry of findings; so does what ``make matrix`` counted. Chinese
 pages take all of it from the English ones (`documents`), tables in Chinese.
 """
 
