@@ -343,3 +343,22 @@ def test_the_commands_say_what_they_did(tmp_path: Path, capsys: pytest.CaptureFi
         f"{name}{more}" for name in "wb" for more in ("", "/ExponentialMovingAverage")
     )
     assert run(["average", paths[0], str(tmp_path / "one")]) == 2
+
+
+def test_killed_before_it_could_be_named_it_is_made_by_the_same_command(tmp_path: Path) -> None:
+    old, out = tf1_like(tmp_path / "model"), tmp_path / "out" / "m"
+    slim(old, str(out))
+    whole = contents(tmp_path / "out")
+    (tmp_path / "out" / "checkpoint").rename(tmp_path / "out" / "checkpoint.tmp-0123abcd")
+    os.truncate(tmp_path / "out" / "checkpoint.tmp-0123abcd", 5)
+    slim(old, str(out))
+    assert contents(tmp_path / "out") == whole
+    with pytest.raises(UsageError, match="already"):
+        slim(old, str(out))
+    # Another checkpoint that nothing names is not taken for one that was begun.
+    (tmp_path / "out" / "checkpoint").unlink()
+    another = tf1_like(tmp_path / "another")
+    before = contents(tmp_path / "out")
+    with pytest.raises(UsageError, match="already"):
+        average([old, another], str(out))
+    assert contents(tmp_path / "out") == before
