@@ -36,7 +36,8 @@ from ckpt_tools.lineages.base import float32
 from ckpt_tools.lineages.names import BEST_METRIC
 from ckpt_tools.operations.best_values import meaning_of, plan_best
 from ckpt_tools.readers import Bundle, open_checkpoint
-from ckpt_tools.runs.pins import PIN_FILE, SCHEMA_VERSION, STATE, Pin, is_like, pins_directory, pins_in, state_in
+from ckpt_tools.runs.metric_lines import is_like
+from ckpt_tools.runs.pins import PIN_FILE, SCHEMA_VERSION, STATE, Pin, pins_directory, pins_in, state_in
 from ckpt_tools.transactions import FilePlan, Plan
 
 _EVENTS = "events.jsonl"
