@@ -312,7 +312,7 @@ def _store(pin: Pin, value: float, identity: Identity | None) -> bool:
             meaning = meaning_of(value, name, mode, step=pin.step, evidence=f"pinned by ckpt guard; {said}")
             plan = plan_best(checkpoint, value, meaning, reason="guard", evidence=evidence)
     if isinstance(plan, Plan):
-        transactions.apply(plan)
+        transactions.apply_own(plan)
     else:
         transactions.replace_own(plan)
     return True

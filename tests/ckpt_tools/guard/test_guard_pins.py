@@ -174,6 +174,27 @@ def test_the_data_of_one_save_with_the_index_of_another_is_never_pinned(keeper: 
     assert "checksum" in " ".join(keeper.failures)
 
 
+def test_a_save_that_was_seen_between_its_data_and_its_index_is_pinned_when_it_is_whole(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    keeper = Keeper(str(run), MetricReader("auc"), saved="after")
+    assert keeper.begin()
+    _bundle(run / "model", 0)
+    old = (run / "model.index").read_bytes()
+    keeper.look()
+    keeper.heard("stdout", "auc: 0.5\n", time.time())
+    _bundle(run / "model", 1)
+    new = (run / "model.index").read_bytes()
+    (run / "model.index").write_bytes(old)
+    keeper.look()
+    (run / "model.index").write_bytes(new)
+    keeper.look()
+    keeper.end()
+    keeper.close()
+    assert [pin.value for pin in keeper.pins.all()] == [0.5]
+    assert keeper.failures == []
+
+
 def test_a_full_disk_is_tried_again_until_there_is_room(keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
     full = True
     free = local.free_bytes
