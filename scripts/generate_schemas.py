@@ -129,6 +129,7 @@ def computed() -> Mapping[tuple[type, str], Schema]:
     return {
         (Inspection, "lineage"): nullable(LINEAGE),
         (Inspection, "history"): nullable(HISTORY),
+        (Inspection, "steps"): array(of_fields(OrbaxStep)),
         (Inspection, BEST_METRIC): of_fields(hints_of(Inspection)["best_metric"]),
         (Forecast, "lineage"): nullable(LINEAGE),
         (Forecast, BEST_METRIC): record(

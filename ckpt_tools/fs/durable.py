@@ -386,17 +386,6 @@ def name_finished(path: PathLike) -> None:
     remove(unfinished)
 
 
-def reserve(path: PathLike, more: int) -> None:
-    """Take room for so many bytes behind the end of a file, for a writer that does not bear a full disk."""
-    with translated(path, "reserve room"):
-        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(descriptor, 0, os.fstat(descriptor).st_size + more)
-        finally:
-            os.close(descriptor)
-
-
 def rename(source: PathLike, target: PathLike) -> None:
     """Atomically give ``source`` the name ``target``, replacing what was there."""
     (old, old_at), (new, new_at) = _at(source, "src_dir_fd"), _at(target, "dst_dir_fd")
