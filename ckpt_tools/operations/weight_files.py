@@ -47,13 +47,16 @@ def require_writable_format(checkpoint: Checkpoint) -> None:
         raise UnsupportedError("weights in several files with a map are not written", path=checkpoint.prefix)
 
 
-def bundle_target(out: str, prefix: str) -> str:
+def bundle_target(out: str, prefix: str, *, dry_run: bool = False) -> str:
     """The prefix that is written: ``out``, or the name of the old one in the directory ``out``.
 
-    Raises UsageError when there is such a checkpoint already.
+    A change there that was killed is brought to an end first, unless in a ``dry_run``: it may be the same one. Raises
+    UsageError when there is such a checkpoint already.
     """
     inside = out.endswith(os.sep) or local.is_directory(out, follow=True)
     target = os.path.join(out, os.path.basename(prefix)) if inside else out
+    if not dry_run:
+        transactions.recover(target)
     if local.is_there(index_name(target)):
         raise UsageError("there is such a checkpoint already", path=target, hint="name a new one")
     return target
