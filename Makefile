@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test test-slow lint check format bench fuzz property test-peers docs constraints hashes clean
+.PHONY: help demo test test-slow matrix lint check format bench fuzz property cost test-peers docs constraints hashes dist clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -35,6 +35,10 @@ test: lint
 # make test-slow   the tests that take minutes: a kill before every system call, for every lineage
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow
+
+# make matrix  renew the counts of the README: two faults at each call of every command that changes a checkpoint
+matrix: $(STAMP)
+	CKPT_TOOLS_MATRIX=1 $(BIN)/python -m pytest -q -m slow -k all_pairs tests/ckpt_tools/transactions/test_matrix.py
 
 # make lint   only the linters, types and layers
 lint: $(STAMP)
@@ -76,6 +80,11 @@ PROPERTY_KINDS ?= bundles runs ledgers fixtures keras others declared
 property: $(STAMP)
 	PYTHONPATH=tests/support:tests/fuzz $(BIN)/python -m fuzz_commands --cases $(CASES) --kinds $(PROPERTY_KINDS) --jobs $(JOBS)
 
+# make cost  what commands take on files that chance makes and makes larger: at most linear; CASES=N, JOBS=N
+COST_KINDS ?= tensors objects lines directories ledgers datasets messages
+cost: $(STAMP)
+	PYTHONPATH=tests/support:tests/fuzz $(BIN)/python -m fuzz_costs --cases $(CASES) --kinds $(COST_KINDS) --jobs $(JOBS)
+
 # make test-peers  checkpoints below PEERS=DIR that other projects' suites left: read, rewritten, undone, beside TensorFlow
 test-peers: $(STAMP)
 	$(if $(PEERS),,$(error which directory? make test-peers PEERS=DIR))
@@ -104,6 +113,11 @@ hashes: $(STAMP)
 	echo 'setuptools>=77' | $(COMPILE) pyproject.toml - -o requirements/plain.txt
 	printf '%s\n' build 'setuptools>=77' | $(COMPILE) - -o requirements/build.txt
 
+# make dist   the sdist and the wheel, with man pages and completion, in dist/
+dist: $(STAMP)
+	$(BIN)/python scripts/generate_man.py
+	$(BIN)/python -m build
+
 # make clean  remove the environment and everything built
 clean:
-	rm -rf $(VENV) build dist *.egg-info demo-output .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) build dist share *.egg-info demo-output .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

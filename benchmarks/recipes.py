@@ -36,6 +36,8 @@ ROWS: tuple[tuple[str, str, Mapping[str, Any]], ...] = (
     ("best without dropout", "best", {"history_dropout": 0.0}),
     ("best, targets from the fifth item on", "best", {"min_history": 4}),
     ("best by the target's interest", "best", {"readout": "target"}),
+    ("best, routing regularization 10", "best", {"routing_regularization": 10.0}),
+    ("best, hard negatives, beta 0.5", "best", {"hard_negatives": 0.5}),
     ("paper, four interests", "paper", RATE),
     ("paper, one interest", "paper", {**RATE, "num_interest": 1}),
     ("port, four interests", "port", RATE),

@@ -7,12 +7,13 @@ In a document, ``<!-- run: COMMAND -->`` is followed by a fenced block that is r
 streams, exit code when it is not 0). Commands of a document run one after the other, at 80 columns, in a directory
 with the real old experiments of ``fixtures/``; ``<!-- hidden: COMMAND -->`` runs without being shown, and the fenced
 block after ``<!-- file: PATH -->`` is written to that file for the commands below it. Between
-``<!-- findings: begin -->`` and ``end`` stands the registry of findings. Chinese pages take all of it from the English
-ones (`documents`), tables in Chinese.
+``<!-- findings: begin -->`` and ``end`` stands the registry of findings; so does what ``make matrix`` counted. Chinese
+pages take all of it from the English ones (`documents`), tables in Chinese.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -42,9 +43,22 @@ def _command(fix: str) -> str:
     return fix.replace("{path}", "PATH")
 
 
+def matrix(say: Callable[[str], str]) -> str:
+    """The table of faults upon faults, of each command, as ``make matrix`` counted them; where one is lost its test
+    fails, and nothing is counted."""
+    rows = json.loads((ROOT / "tests" / "golden" / "matrix.json").read_text())
+    keys = ("first", "left", "second", "left_again")
+    columns = ("command", "first faults", "directories left", "second faults", "directories left then", "lost")
+    total = {key: sum(count[key] for count in rows.values()) for key in keys}
+    lines = [f"| {name} | {' | '.join(str(count[key]) for key in keys)} | 0 |" for name, count in rows.items()]
+    lines.append(f"| {say('all')} | {' | '.join(map(str, total.values()))} | 0 |")
+    return "\n".join([f"| {' | '.join(map(say, columns))} |", "|---" * len(columns) + "|", *lines, ""])
+
+
 _MAKERS: Mapping[str, Callable[[Callable[[str], str]], str]] = {
     "findings": finding_ids.markdown,
     "messages": messages,
+    "matrix": matrix,
 }
 # What differs from run to run: the time, and the names that are made of it.
 _VOLATILE = (

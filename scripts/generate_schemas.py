@@ -54,6 +54,7 @@ from ckpt_tools.operations.slimming import Slimmed
 from ckpt_tools.operations.undoing import Undone
 from ckpt_tools.runs.curve import Curve
 from ckpt_tools.runs.evaluations import LoggedEvaluation
+from ckpt_tools.runs.orbax_run import OrbaxStep
 from ckpt_tools.transactions.plan import Plan
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -129,6 +130,7 @@ def computed() -> Mapping[tuple[type, str], Schema]:
     return {
         (Inspection, "lineage"): nullable(LINEAGE),
         (Inspection, "history"): nullable(HISTORY),
+        (Inspection, "steps"): array(of_fields(OrbaxStep)),
         (Inspection, BEST_METRIC): of_fields(hints_of(Inspection)["best_metric"]),
         (Forecast, "lineage"): nullable(LINEAGE),
         (Forecast, BEST_METRIC): record(

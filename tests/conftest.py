@@ -18,6 +18,7 @@ os.environ["LC_ALL"] = "C.UTF-8"
 
 from checkpoints import EXPERIMENTS, FIXTURES, Sample
 from hypothesis import HealthCheck, settings
+from tools import find_tool
 
 from ckpt_tools.analysis import stability
 
@@ -82,16 +83,7 @@ def sample(request: pytest.FixtureRequest) -> Any:
 
 
 @pytest.fixture
-def require_tool() -> Callable[[str], str]:
+def require_tool() -> Callable[..., str]:
     """The path of a system tool. Without it the test is skipped, or fails where CKPT_TOOLS_REQUIRE lists the tool."""
 
-    def find(name: str, package: str | None = None) -> str:
-        path = shutil.which(name)
-        if path is None:
-            reason = f"needs {name}, which is not installed (Debian package: {package or name})"
-            if name in os.environ.get("CKPT_TOOLS_REQUIRE", "").replace(",", " ").split():
-                pytest.fail(reason)
-            pytest.skip(reason)
-        return path
-
-    return find
+    return find_tool

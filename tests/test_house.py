@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ast
-from collections import defaultdict
+import re
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -99,4 +100,23 @@ def test_who_needs_a_known_producer_asks_the_one_door() -> None:
         *("opening", "naming", "opened"),
         *("declaration_check", "explanation", "inspection", "resume_forecast", "shelf"),
         *("backfilling", "bulk_backfilling", "comparing"),
+        *("adopting", "pins"),
     }
+
+
+def test_nothing_is_there_that_nothing_uses() -> None:
+    """A function or class that no other code names, nor the documents, the scripts or the entry points: a test alone
+    is no reason for one. What is decorated, or called by its special name, is found in another way."""
+    project = ROOTS[0].parent
+    others = [*project.glob("scripts/*.py"), *project.glob("benchmarks/*.py"), *project.rglob("docs/**/*.md")]
+    others += [*ROOTS[0].rglob("*.j2"), project / "pyproject.toml"]
+    words = Counter(word for path in (*MODULES, *others) for word in re.findall(r"\w+", path.read_text()))
+    unused = []
+    for path in MODULES:
+        for node in ast.walk(parsed(path)):
+            if not isinstance(node, ast.FunctionDef | ast.ClassDef) or words[node.name] > 1:
+                continue
+            called_by_name = node.name.startswith(("__", "_repr_", "on_", "set_", "action_", "_implements_"))
+            if not called_by_name and not getattr(node, "decorator_list", []):
+                unused.append(f"{path.stem}:{node.name}")
+    assert unused == []

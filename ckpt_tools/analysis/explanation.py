@@ -81,11 +81,6 @@ def _own_id(message: str) -> str | None:
     return next((name for name in named if name in finding_ids.ALL), None)
 
 
-def known_ids() -> list[str]:
-    """The ids of all causes, in the order in which they are tried."""
-    return [known.id for known in KNOWN]
-
-
 @steady
 def _checked(path: str, asked: Asked) -> Explanation:
     """With what the checkpoint says, and the next step that it proves to be the right one."""

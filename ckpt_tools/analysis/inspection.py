@@ -29,11 +29,11 @@ from ckpt_tools.runs.declared_run import DeclaredRun
 from ckpt_tools.runs.experiments import BEST_LINE, LATEST_LINE, Experiment
 from ckpt_tools.runs.leftovers import leftovers_in, orphans_in
 from ckpt_tools.runs.opening import open_meant
-from ckpt_tools.runs.orbax_run import OrbaxStep, best_metric, step_directory, steps_beside
 
 if TYPE_CHECKING:
     from ckpt_tools.runs.logs import Evidence
     from ckpt_tools.runs.metric_history import Chosen
+    from ckpt_tools.runs.orbax_run import OrbaxStep
 
 SCHEMA_VERSION = 1
 # Values that are looked at together, for statistics.
@@ -205,10 +205,12 @@ def describe(
     graph = _try(lambda: checkpoint.graph, findings)
     declared = None if lineage else declared_or_told(checkpoint, findings)
     roles = roles_of(checkpoint.tensors, graph, declared.declaration if declared else None)
-    steps: tuple[OrbaxStep, ...] = ()
-    if checkpoint.format == "orbax":
-        steps = _try(lambda: steps_beside(checkpoint), findings) or ()
-    best = _best(checkpoint, lineage, roles, declared, findings) if not steps else best_metric(steps)
+    steps, best = _steps(checkpoint, findings), None
+    if steps:
+        from ckpt_tools.runs.orbax_run import best_metric
+
+        best = best_metric(steps)
+    best = best or _best(checkpoint, lineage, roles, declared, findings)
     stopping = {} if lineage else _try(lambda: stopping_of(checkpoint, roles), findings) or {}
     canonical = {key: name for name, source in (lineage.tensors if lineage else {}).items() for key in source.keys}
     tensors: list[Tensor] = []
@@ -250,10 +252,21 @@ def describe(
     )
 
 
+def _steps(checkpoint: Checkpoint, findings: list[Finding]) -> tuple[OrbaxStep, ...]:
+    """The steps of the run that Orbax saved, where it did."""
+    if checkpoint.format != "orbax":
+        return ()
+    from ckpt_tools.runs.orbax_run import steps_beside  # which no other format needs
+
+    return _try(lambda: steps_beside(checkpoint), findings) or ()
+
+
 def _step(checkpoint: Checkpoint, roles: Roles, steps: Iterable[OrbaxStep], findings: list[Finding]) -> int | None:
     """The step as it is stored, or as the directory is called."""
     stored: int | None = _try(lambda: step_of(checkpoint, roles), findings)
     if stored is None and steps:
+        from ckpt_tools.runs.orbax_run import step_directory
+
         place = step_directory(checkpoint.prefix)
         return next((step.step for step in steps if step.path == place), None)
     return stored

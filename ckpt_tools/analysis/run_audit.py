@@ -195,9 +195,11 @@ def _steadily_described(
                     doubted[run] = looked
                 seen(known[run])
             described.append((run, known[run]))
-        if doubted:
-            let_rest()
-        moved = [run for run, looked in doubted.items() if looked.changed() or walk.changed(below=run.path)]
+        if not doubted:
+            return discovery, described
+        let_rest()
+        changed = walk.changes()
+        moved = [run for run, looked in doubted.items() if looked.changed() or changed(run.path)]
         if not moved:
             return discovery, described
         for run in moved:

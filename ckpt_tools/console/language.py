@@ -12,7 +12,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib import import_module, resources
+from importlib import import_module
 from typing import Final, Literal
 
 Language = Literal["en", "zh"]
@@ -72,6 +72,8 @@ class Table:
 @cache
 def table() -> Table:
     """The table of Chinese sentences that comes with the package."""
+    from importlib import resources  # who speaks English needs neither
+
     toml = import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
     text = resources.files("ckpt_tools.console").joinpath("zh.toml").read_text("utf-8")
     sentences: dict[str, str] = {}

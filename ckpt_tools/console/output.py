@@ -173,7 +173,7 @@ class Output:
     @contextlib.contextmanager
     def working(self) -> Iterator[None]:
         """In the block, on a terminal only: where nothing is shown for a second, a line says that work goes on."""
-        if not self._draws or os.environ.get("TERM") == "dumb":
+        if not self._draws or os.environ.get("TERM") == "dumb" or os.name == "nt":  # no escapes there, perhaps
             yield
             return
         from ckpt_tools.console.pulse import Pulse

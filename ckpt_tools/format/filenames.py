@@ -199,11 +199,6 @@ def is_unfinished(name: str) -> bool:
     return bool(_UNFINISHED.fullmatch(name) or _OWN_UNFINISHED.fullmatch(name))
 
 
-def is_own_unfinished(name: str) -> bool:
-    """Whether a file has a name that only this project gives to what is unfinished."""
-    return bool(_OWN_UNFINISHED.fullmatch(name))
-
-
 def is_unfinished_keras(name: str) -> bool:
     """Whether a file has the name of a Keras file that was being written anew."""
     return bool(_UNFINISHED_FILE.fullmatch(name))

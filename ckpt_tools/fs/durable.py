@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import errno
-import fcntl
 import os
 import re
 import shutil
@@ -41,6 +40,13 @@ from ckpt_tools.fs.local import (
     read_link,
     translated,
 )
+
+try:  # at once: a process that gives up its rights may not find it later
+    import fcntl
+
+    _POSIX = True
+except ImportError:  # on Windows
+    _POSIX = False
 
 # What a directory fsync may answer on network file systems that have no such call.
 _SYNC_UNSUPPORTED = {errno.EINVAL, errno.ENOTSUP, errno.EBADF}
@@ -80,6 +86,7 @@ def locked(directory: PathLike) -> Iterator[None]:
         warnings.warn(UnlockedWarning(message), stacklevel=3)
         yield
         return
+    _require_posix(directory)
     with translated(directory, "open"):
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -109,8 +116,16 @@ def make_directory(path: PathLike) -> None:
         os.makedirs(path, exist_ok=True)
 
 
+def _require_posix(path: PathLike) -> None:
+    """Raise UnsupportedError on systems whose locks and renames are others than those that a change relies on."""
+    if not _POSIX:
+        message = "this system lacks the locks and names of Linux and macOS: checkpoints are read here, and not changed"
+        raise UnsupportedError(message, path=path, hint="do this on Linux or macOS")
+
+
 def require_writable(directory: PathLike) -> None:
     """Raise StorageError before any work is done where the result could not be written."""
+    _require_posix(directory)
     with translated(directory, "write into the directory"):
         if os.statvfs(directory).f_flag & os.ST_RDONLY:
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
@@ -223,6 +238,7 @@ def write_file(path: PathLike, write: Callable[[BinaryIO], object], *, like: Pat
 
 def _create(path: PathLike, mode: int) -> int:
     """Open a file that is not there yet; a link in its place is one that is there."""
+    _require_posix(path)
     where, at = _at(path)
     descriptor = os.open(where, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode, **at)
     if isinstance(path, Held):
@@ -370,17 +386,6 @@ def name_finished(path: PathLike) -> None:
     remove(unfinished)
 
 
-def reserve(path: PathLike, more: int) -> None:
-    """Take room for so many bytes behind the end of a file, for a writer that does not bear a full disk."""
-    with translated(path, "reserve room"):
-        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(descriptor, 0, os.fstat(descriptor).st_size + more)
-        finally:
-            os.close(descriptor)
-
-
 def rename(source: PathLike, target: PathLike) -> None:
     """Atomically give ``source`` the name ``target``, replacing what was there."""
     (old, old_at), (new, new_at) = _at(source, "src_dir_fd"), _at(target, "dst_dir_fd")
@@ -482,6 +487,7 @@ def created(path: PathLike, *, replace: bool = False) -> Iterator[BinaryIO]:
     Raises StorageError when there is such a file and it shall not be replaced.
     """
     path = os.fspath(path)
+    _require_posix(path)
     temporary = temporary_name(path)
     with translated(path, "write"):
         descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)

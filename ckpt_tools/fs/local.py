@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import stat
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -67,6 +67,30 @@ def is_no_answer(error: CkptError) -> bool:
     return isinstance(error, StorageError) and isinstance(cause, OSError) and not isinstance(cause, answers)
 
 
+try:
+    import fcntl
+
+    _HAS_LEASES = hasattr(fcntl, "F_SETLEASE")
+except ImportError:  # on Windows
+    _HAS_LEASES = False
+
+# How a file is opened for reading. Windows has only some of these flags, and O_BINARY instead.
+READ = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+_AT_ONCE = getattr(os, "O_NONBLOCK", 0)
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0)
+_DIRECTORY = getattr(os, "O_DIRECTORY", 0)
+_seeking = threading.Lock()
+
+
+def _read_at(descriptor: int, size: int, offset: int) -> bytes:
+    """``os.pread``; where there is none, as on Windows, one thread at a time seeks and reads."""
+    if hasattr(os, "pread"):
+        return os.pread(descriptor, size, offset)
+    with _seeking:
+        os.lseek(descriptor, offset, os.SEEK_SET)
+        return os.read(descriptor, size)
+
+
 # --------------------------------------------------------------------------------------- names that are held
 
 
@@ -81,10 +105,10 @@ class Folder:
         """Raises UnsafeError for a link in the place of a held name; one in a path of the user's is followed."""
         self.path = os.fspath(path)
         where, at = _at(path)
-        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+        flags = READ | _DIRECTORY
         with translated(path, "open the directory"):
             try:
-                self.descriptor = os.open(where, flags | (os.O_NOFOLLOW if at else 0), **at)
+                self.descriptor = os.open(where, flags | (_NO_LINK if at else 0), **at)
             except OSError as error:
                 if at and error.errno in (errno.ELOOP, errno.ENOTDIR):
                     raise _not_followed(path) from error
@@ -197,7 +221,7 @@ class RandomAccessFile:
             with translated(path, "open"):
                 where, at = _at(path)
                 # O_NONBLOCK: opening a FIFO must not wait for a writer.
-                flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (os.O_NOFOLLOW if at else 0)
+                flags = READ | _AT_ONCE | (_NO_LINK if at else 0)
                 try:
                     self._descriptor = os.open(where, flags, **at)
                 except OSError as error:
@@ -234,7 +258,7 @@ class RandomAccessFile:
         parts = []
         while size:
             with translated(self.path, f"read {size} bytes at {offset}"):
-                part = os.pread(self._descriptor, size, offset)
+                part = _read_at(self._descriptor, size, offset)
             if not part:
                 raise BusyError("the file became shorter while it was read", path=self.path, offset=offset)
             parts.append(part)
@@ -381,10 +405,10 @@ def being_written(path: PathLike) -> bool | None:
     A read lease is granted only when there is none, and is given back at once. Who opens the file for writing in that
     moment waits for it, and this process gets a SIGIO, for which it needs a handler.
     """
-    if not hasattr(fcntl, "F_SETLEASE"):
+    if not _HAS_LEASES:
         return None
     with translated(path, "open"):
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        descriptor = os.open(path, READ | _AT_ONCE)
     try:
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+from bisect import bisect_left
 from collections.abc import Callable, Hashable, Iterator
 from typing import TypeVar, cast
 
@@ -41,11 +42,20 @@ class Witness:
         seen = ((look, path, found) for (look, path), found in list(self._seen.items()) if path in self._unchecked)
         return any(look(path) != found for look, path, found in seen)
 
-    def changed(self, below: str = "") -> bool:
-        """Whether anything (whose path begins so) differs from what was seen, or was seen in two states."""
-        return self._two_states or any(
-            look(path) != found for (look, path), found in list(self._seen.items()) if path.startswith(below)
-        )
+    def changed(self) -> bool:
+        """Whether anything differs from what was seen, or was seen in two states."""
+        return self._two_states or any(look(path) != found for (look, path), found in list(self._seen.items()))
+
+    def changes(self) -> Callable[[str], bool]:
+        """The same for parts of what was seen, all of which is looked at now, once: whether it is so for anything
+        whose path begins as is asked."""
+        moved = sorted(path for (look, path), found in list(self._seen.items()) if look(path) != found)
+
+        def below(beginning: str) -> bool:
+            place = bisect_left(moved, beginning)
+            return self._two_states or (place < len(moved) and moved[place].startswith(beginning))
+
+        return below
 
 
 @contextlib.contextmanager

@@ -165,10 +165,6 @@ class Watch:
         """Whether data files in this directory were seen to be replaced by others, and never changed in place."""
         return save.directory in self._renaming and save.directory not in self._in_place
 
-    def forget(self) -> None:
-        """Look at everything anew, as for the first time."""
-        self._folders.clear()
-
     def completed(self, save: Save) -> None:
         """Take a version as complete: what changes after it is another save."""
         self._complete.add(save)

@@ -192,12 +192,6 @@ def words(name: str) -> list[str]:
 
 
 @_remembered
-def is_step_name(name: str) -> bool:
-    """Whether a name is one that a trainer gives to its number of updates."""
-    return _STEP.fullmatch(_snake(name.rpartition("/")[2])) is not None
-
-
-@_remembered
 def is_best_name(name: str) -> bool:
     """Whether a name is one that a trainer gives to the best metric it has seen, and not to a counter beside it."""
     found = words(name)

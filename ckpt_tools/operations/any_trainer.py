@@ -41,6 +41,10 @@ if TYPE_CHECKING:
     from ckpt_tools.operations.backfill_options import Options
 
 
+# What tells a metric from another one.
+_IDENTITY = ("name", "mode", "split", "top_n", "unit")
+
+
 @dataclass(frozen=True)
 class Found:
     """A value with its meaning, and the plan that writes it; no plan where the checkpoint has it already."""
@@ -80,6 +84,7 @@ def find(checkpoint: Checkpoint, options: Options) -> Found:
     stored = _stored(checkpoint, best_of(checkpoint, roles), options)
     if stored.status == "present" and not asked:
         return _left_alone(stored, stored.value or 0.0, {})
+    options = _measured_as_declared(options, run)
     known = _known(checkpoint, options, step, run)
     if not math.isfinite(known.value):
         raise UsageError(f"the value found is {known.value}: no best metric is NaN or infinite", path=checkpoint.prefix)
@@ -107,15 +112,22 @@ def find(checkpoint: Checkpoint, options: Options) -> Found:
 
 
 def _as_declared(checkpoint: Checkpoint, options: Options, run: DeclaredRun | None) -> Options:
-    """What was not asked for as the declaration has it: the variable of the best, the unit, the evaluation.
+    """What was not asked for as the declaration has it: the variable of the best, the unit."""
+    if run is None:
+        return options
+    said = run.declaration
+    into = options.into or (said.variables.best if key_of(said.variables.best, checkpoint.tensors) else None)
+    return replace(options, into=into, unit=options.unit or said.metric.unit)
+
+
+def _measured_as_declared(options: Options, run: DeclaredRun | None) -> Options:
+    """Where no way to find the value was asked for, the declared one.
 
     Raises UnsafeError when the declaration names a command and is not trusted.
     """
     if run is None:
         return options
     said = run.declaration
-    into = options.into or (said.variables.best if key_of(said.variables.best, checkpoint.tensors) else None)
-    options = replace(options, into=into, unit=options.unit or said.metric.unit)
     if said.evaluate is None or options.value is not None or options.from_logs or options.evaluation is not None:
         return options
     require_trust(said)
@@ -156,7 +168,7 @@ def _same(checkpoint: Checkpoint, stored: BestMetric, value: float) -> bool:
 
 def _means_more(stored: BestMetric, meaning: Mapping[str, Any]) -> bool:
     """Whether a name, a direction or a unit is told now that is not stored beside the value."""
-    told = describe(json.dumps({name: meaning.get(name) for name in ("name", "mode", "unit")}), 0.0)
+    told = describe(json.dumps({name: meaning.get(name) for name in _IDENTITY}), 0.0)
     return _is_ours(stored.key) and told is not None and told not in (stored.meaning or "")
 
 

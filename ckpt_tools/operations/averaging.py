@@ -240,6 +240,8 @@ def _mean(tensors: Sequence[Named], odd: list[str], key: str) -> np.ndarray:
     with np.errstate(all="ignore"):
         for tensor in tensors:
             value = tensor.read()
+            if not value.size:
+                return value  # of a shape, perhaps, that has no place for wider elements
             dtype = value.dtype
             total = value.astype(wide) if total is None else total + value
         assert total is not None

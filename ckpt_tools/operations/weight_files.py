@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING, Any
 from ckpt_tools import transactions
 from ckpt_tools.errors import CorruptError, UnsupportedError, UsageError
 from ckpt_tools.format.bundle import OBJECT_GRAPH_KEY
-from ckpt_tools.format.filenames import KERAS_ENDINGS, index_name
+from ckpt_tools.format.filenames import KERAS_ENDINGS, STATE_FILE, bundle_part, index_name, temporary_of
 from ckpt_tools.format.object_graph import pruned
 from ckpt_tools.format.seekable import Seekable
 from ckpt_tools.fs import durable, local, paths
@@ -50,16 +50,30 @@ def require_writable_format(checkpoint: Checkpoint) -> None:
 def bundle_target(out: str, prefix: str, *, dry_run: bool = False) -> str:
     """The prefix that is written: ``out``, or the name of the old one in the directory ``out``.
 
-    A change there that was killed is brought to an end first, unless in a ``dry_run``: it may be the same one. Raises
-    UsageError when there is such a checkpoint already.
+    A change there that was killed is brought to an end first, unless in a ``dry_run``: it may be the same one.
+
+    Raises UsageError when there is such a checkpoint already, unless it lies alone in its directory without the file
+    that names it: what makes one there may have been killed, and is asked again by `make_bundle`.
     """
     inside = out.endswith(os.sep) or local.is_directory(out, follow=True)
     target = os.path.join(out, os.path.basename(prefix)) if inside else out
     if not dry_run:
         transactions.recover(target)
-    if local.is_there(index_name(target)):
-        raise UsageError("there is such a checkpoint already", path=target, hint="name a new one")
+    itself = paths.identity(index_name(target)) == paths.identity(index_name(prefix))
+    if local.is_there(index_name(target)) and (itself or not _lies_alone(target)):
+        raise _there_already(target)
     return target
+
+
+def _there_already(target: str) -> UsageError:
+    return UsageError("there is such a checkpoint already", path=target, hint="name a new one")
+
+
+def _lies_alone(prefix: str) -> bool:
+    """Whether a directory holds files of this bundle, and at most the beginning of the file that names it."""
+    directory, name = os.path.split(prefix)
+    names = (each for each in local.list_directory(directory or os.curdir) if temporary_of(each) != STATE_FILE)
+    return all((part := bundle_part(each)) is not None and part.prefix == name for each in names)
 
 
 def plan_bundle(
@@ -84,7 +98,7 @@ def make_bundle(plan: Plan) -> str | None:
     """Make a planned checkpoint; the backup's directory for one in place.
 
     In a directory of its own it gets a state file too; beside others it is recorded, and can be undone. What the same
-    command left there when it was killed is made anew.
+    command left there when it was killed is made anew. Raises UsageError when another checkpoint is there.
     """
     directory = os.path.dirname(plan.target) or os.curdir
     if plan.in_place:
@@ -92,6 +106,8 @@ def make_bundle(plan: Plan) -> str | None:
     empty = not local.is_there(directory) or not local.list_directory(directory)
     if empty or transactions.is_interrupted(plan):
         transactions.apply_to(plan, plan.target)
+    elif local.is_there(index_name(plan.target)):
+        raise _there_already(plan.target)
     else:
         transactions.apply(plan)
     return None

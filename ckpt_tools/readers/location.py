@@ -36,7 +36,6 @@ from ckpt_tools.fs.local import is_no_answer
 from ckpt_tools.fs.nearby import did_you_mean
 from ckpt_tools.readers.content import Content, look_into
 from ckpt_tools.readers.kinds import PASS_PREFIX, Kind
-from ckpt_tools.readers.orbax_places import place_of
 from ckpt_tools.readers.saved_model import has_variables, is_saved_model
 from ckpt_tools.readers.state_files import inside, is_state, other_states, read_state
 from ckpt_tools.readers.v1_names import shard_sets_in, shards_of
@@ -259,6 +258,8 @@ def find_latest(directory: str) -> Located:
         )
     # An empty list may also mean that it could not be listed: then this raises.
     names = paths.list_directory(directory)
+    from ckpt_tools.readers.orbax_places import place_of
+
     step = place_of(directory)
     if step is not None:
         return Located(step)

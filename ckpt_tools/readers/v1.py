@@ -105,7 +105,8 @@ class V1Checkpoint(Reader):
                         raise CorruptError("the header lists it, but it is not there")
                     arrays.append(shaped(decode_value(stored, tensor.dtype, box.elements), box.shape))
             if len(arrays) == 1:
-                return arrays[0]
+                # Of what is read from bytes, which cannot be written to, a copy: a value belongs to who asked.
+                return arrays[0] if arrays[0].flags.writeable else arrays[0].copy()
             whole = np.empty(tensor.shape, object if tensor.dtype.name == "string" else dtypes.to_numpy(tensor.dtype))
             for box, array in zip(boxes, arrays, strict=True):
                 whole[box.index] = array

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,6 +17,7 @@ from ckpt_tools.runs.metric_history import (
     MetricHistory,
     choose,
     read_history,
+    since_last_start,
     text_lines,
     value_of,
 )
@@ -68,35 +68,20 @@ def value_declared(chosen: Chosen, run: DeclaredRun | None, prefix: str, step: i
 
     Raises what `value_of` raises.
     """
+    rule = run.declaration.resume if run is not None else None
+    keeps_best = run is not None and rule is not None and rule.overwrites and run.is_best(prefix)
+    since = since_last_start(chosen) if keeps_best and rule is not None and rule.best == "memory" else chosen
     try:
-        return value_of(chosen, prefix, step)
+        return value_of(since, prefix, step)
     except NotFoundError:
-        rule = run.declaration.resume if run is not None else None
-        if run is None or rule is None or not rule.overwrites or not run.is_best(prefix):
+        if not keeps_best:
             raise
-        since = _since_last_start(chosen) if rule.best == "memory" else chosen
         best = since.best
         if best is None:
             raise
         return Attributed(
             best, "the best is kept under this name" + (", since the last start" if since is not chosen else "")
         )
-
-
-def _since_last_start(chosen: Chosen) -> Chosen:
-    """The evaluations of the last start in a log that goes on: where a count falls, the trainer began again."""
-    last = max((each for each in chosen.evaluations), key=lambda each: each.order, default=None)
-    rows = [each for each in chosen.evaluations if last is not None and each.source == last.source]
-    starts = [
-        number
-        for number, (before, after) in enumerate(itertools.pairwise(rows), start=1)
-        if _falls(before.step, after.step) or (before.step is None and _falls(before.epoch, after.epoch))
-    ]
-    return replace(chosen, evaluations=tuple(rows[starts[-1] :])) if starts else chosen
-
-
-def _falls(before: int | None, after: int | None) -> bool:
-    return before is not None and after is not None and after < before
 
 
 def logged_best(prefix: str, run: DeclaredRun | None) -> Chosen | None:

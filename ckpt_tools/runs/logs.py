@@ -51,15 +51,6 @@ Best = Literal["kept", "lost", "unknown"]
 
 
 @dataclass(frozen=True)
-class Replay:
-    """Where early stopping stands after a history: ``trials`` evaluations since the best, stopped or not."""
-
-    best: LoggedEvaluation
-    trials: int
-    stopped: bool
-
-
-@dataclass(frozen=True)
 class Evidence:
     """What the logs tell, the most trustworthy source first, and what could not be read.
 
@@ -120,19 +111,6 @@ class Evidence:
         if held is None:
             return "unknown"
         return "kept" if best.agrees_with(held.recall) else "lost"
-
-    def replay(self, patience: int) -> Replay | None:
-        """Play what the most trustworthy kind of source tells through the old trainers' early stopping, which stops
-        after more than ``patience`` trials."""
-        best: LoggedEvaluation | None = None
-        trials = 0
-        kind = _rank(self.evaluations[0].source) if self.evaluations else 0
-        for evaluation in (each for each in self.evaluations if _rank(each.source) == kind):
-            if best is None or evaluation.recall > best.recall:
-                best, trials = evaluation, 0
-            else:
-                trials += 1
-        return Replay(best, trials, trials > patience) if best else None
 
 
 def collect(experiment: Experiment) -> Evidence:

@@ -15,7 +15,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ckpt_tools.errors import CkptError, NotFoundError, UnsafeError, UsageError
@@ -31,12 +31,14 @@ from ckpt_tools.runs.metric_lines import (
     Best,
     Mode,
     Reading,
+    better,
     canonical,
     header_of,
     is_praised,
     lines_of,
     mode_of,
     plain,
+    praised_name,
     read_line,
     row_of,
     words_of,
@@ -46,9 +48,9 @@ MAX_LOG_BYTES = 1 << 28
 # So many files are looked at in one place, so many lines read of one.
 _MOST_FILES, _MOST_LINES = 200, 2_000_000
 _FOLDER = re.compile(
-    r"(tensorboard|tb|logs?|runs?|events?|summar(y|ies)|train|valid(ation)?|eval.*|test|out(put)?s?)", re.I
+    r"(tensorboard|tb|logs?|runs?|events?|metrics|summar(y|ies)|train|valid(ation)?|eval.*|test|out(put)?s?)", re.I
 )
-_TEXT = re.compile(r".+\.(log|txt|out|err)|nohup\.out|(log|stdout|stderr|output)(\..+)?", re.I)
+_TEXT = re.compile(r".+\.(log|txt|out|err)|nohup\.out|.+\.INFO(\..+)?|(log|stdout|stderr|output)(\..+)?", re.I)
 _NOT_LOGS = re.compile(r"(vocab|requirements|readme|license|.*_(train|valid|test)|.*map|.*item.*|.*user.*)\.txt", re.I)
 # A number with its name in the name of a file: auc-0.71, val_loss=0.42, recall_0.0342; the name may be missing.
 _IN_NAME = re.compile(
@@ -56,6 +58,8 @@ _IN_NAME = re.compile(
 )
 _NUMBERS = re.compile(r"(?<![\d.])(\d{1,12})(?![\d.]*\d)")
 _SIX_DIGITS = 1e-8
+# A report of one evaluation has few lines.
+_MOST_REPORTED = 1_000
 
 
 @dataclass(frozen=True)
@@ -245,6 +249,8 @@ def _kind(path: str) -> Callable[[str], Iterable[Logged]] | None:
         return _from_text
     if name.endswith((".csv", ".tsv")):
         return _from_table
+    if "." not in name and os.path.basename(os.path.dirname(path)) == "metrics":
+        return _from_mlflow
     if name.endswith(".json"):
         return _from_document
     if _TEXT.fullmatch(name) and not _NOT_LOGS.fullmatch(name):
@@ -258,10 +264,30 @@ def text_lines(path: str) -> list[str]:
 
 
 def _text(path: str) -> str:
-    return paths.read_file(path, limit=MAX_LOG_BYTES).decode("utf-8", "replace")
+    data = paths.read_file(path, limit=MAX_LOG_BYTES)
+    # What PowerShell writes for ``>``.
+    encoding = "utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8"
+    return data.decode(encoding, "replace")
 
 
 def _from_text(path: str) -> Iterator[Logged]:
+    """Lines of any trainer, and reports of one evaluation whose step comes last."""
+    rows = list(_from_lines(path))
+    told = {row.step for row in rows} - {None}
+    once = len({row.key for row in rows}) == len(rows) <= _MOST_REPORTED
+    if once and len(told) <= 1 and not any(row.epoch for row in rows) and None in {row.step for row in rows}:
+        step = next(iter(told), None) or _lone_step(path)
+        rows = [replace(row, step=step) for row in rows]
+    yield from rows
+
+
+def _lone_step(path: str) -> int | None:
+    """The step that a file tells, when it tells one only."""
+    steps = {read_line(line).step for line in itertools.islice(lines_of(_text(path)), _MOST_REPORTED)} - {None}
+    return next(iter(steps)) if len(steps) == 1 else None
+
+
+def _from_lines(path: str) -> Iterator[Logged]:
     """Lines of any trainer. A line without a step has that of the line before it, as multi-line reports do."""
     step: int | None = None
     epoch: int | None = None
@@ -325,7 +351,8 @@ def _from_table(path: str) -> Iterator[Logged]:
     counts = {canonical(name): place for place, name in enumerate(header)}
     order = 0
     for row in reader:
-        cells = [_number(cell) for cell in row]
+        # Where a semicolon parts the cells, a comma may be that of a decimal fraction.
+        cells = [_number(cell.replace(",", ".") if separator == ";" and cell.count(",") == 1 else cell) for cell in row]
         step = _whole(cells, counts, ("step", "global_step", "iter", "iteration", "steps"))
         epoch = _whole(cells, counts, ("epoch", "epochs"))
         for name, value in zip(header, cells, strict=False):
@@ -336,6 +363,15 @@ def _from_table(path: str) -> Iterator[Logged]:
             ):
                 yield Logged(name, value, step, epoch, path, order)
                 order += 1
+
+
+def _from_mlflow(path: str) -> Iterator[Logged]:
+    """MLflow's own files: ``metrics/NAME`` with a line ``milliseconds value step`` for each time it was logged."""
+    for order, line in enumerate(itertools.islice(lines_of(_text(path)), _MOST_LINES)):
+        words = line[:MAX_LINE].split()
+        value = _number(words[1]) if len(words) == 3 and words[0].isdecimal() else None
+        if value is not None and words[2].isdecimal() and len(words[2]) < 19:
+            yield Logged(os.path.basename(path), value, int(words[2]), None, path, order)
 
 
 def _whole(cells: list[float | None], places: dict[str, int], names: tuple[str, ...]) -> int | None:
@@ -379,6 +415,8 @@ def _from_document(path: str) -> Iterator[Logged]:
             ]
         elif "best_ckpt_global_step" in document:
             rows = [{**document, "step": document["best_ckpt_global_step"]}]
+        elif not any(isinstance(value, (dict, list)) for value in document.values()):
+            yield from _of_summary(document, path)
     order = 0
     for row in rows[:_MOST_LINES]:
         if not isinstance(row, dict):
@@ -391,6 +429,21 @@ def _from_document(path: str) -> Iterator[Logged]:
             if number is not None and not skip and not isinstance(value, str):
                 yield Logged(str(name), number, step, epoch, path, order)
                 order += 1
+
+
+def _of_summary(document: dict[str, Any], path: str) -> Iterator[Logged]:
+    """The last values of a run in one object, such as ``wandb-summary.json``; what is called best is the best."""
+    cells = {canonical(name): _number(value) for name, value in document.items()}
+    step, epoch = _count(cells, "step", "global_step", "iteration"), _count(cells, "epoch")
+    for order, (name, value) in enumerate(document.items()):
+        number = None if isinstance(value, str) else _number(value)
+        if number is None or canonical(name) in ("step", "global_step", "iteration", "epoch", "learning_rate", "lr"):
+            continue
+        best = is_praised(name)
+        shown = praised_name(name) if best else name
+        if shown:
+            # That there was a best does not say that this checkpoint is it.
+            yield Logged(shown, number, None if best else step, None if best else epoch, path, order)
 
 
 def _count(cells: dict[str, float | None], *names: str) -> int | None:
@@ -535,7 +588,10 @@ def value_of(chosen: Chosen, prefix: str, step: int | None) -> Attributed:
     praised = [each for each in chosen.evaluations if each.best]
     if best is not None and not numbers and ("best" in name.lower() or (praised and step is None)):
         last = praised[-1] if praised else best
-        if last.agrees_with(best.value):
+        # A trainer that began again may have forgotten its best and written over it: without its own word, who knows?
+        again = since_last_start(chosen).best
+        forgotten = not praised and again is not None and not again.agrees_with(best.value)
+        if last.agrees_with(best.value) and not forgotten and not _is_of_several(chosen):
             return Attributed(_precise(chosen, best), "only its best was saved under this name, and this was the last")
     where = f"step {step}" if step is not None else "its step is not known"
     told = (
@@ -548,6 +604,41 @@ def value_of(chosen: Chosen, prefix: str, step: int | None) -> Attributed:
         path=prefix,
         hint="give the value yourself with --value, or let a command measure it with --evaluate",
     )
+
+
+def _is_of_several(chosen: Chosen) -> bool:
+    """Whether two logs cannot be of one run: they tell other values for the same step or epoch, and other bests."""
+    bests: dict[str, Logged] = {}
+    at: dict[tuple[int | None, int | None], Logged] = {}
+    conflict = False
+    for each in chosen.evaluations:
+        if math.isfinite(each.value):
+            known = bests.get(each.source)
+            if known is None or better(chosen.mode, each.value, known.value):
+                bests[each.source] = each
+            if (each.step, each.epoch) != (None, None):
+                first = at.setdefault((each.step, each.epoch), each)
+                conflict |= first.source != each.source and not (
+                    first.agrees_with(each.value) or each.agrees_with(first.value)
+                )
+    one, *others = bests.values()
+    return conflict and not all(one.agrees_with(each.value) or each.agrees_with(one.value) for each in others)
+
+
+def since_last_start(chosen: Chosen) -> Chosen:
+    """The evaluations of the last start in a log that goes on: where a count falls, the trainer began again."""
+    last = max((each for each in chosen.evaluations), key=lambda each: each.order, default=None)
+    rows = [each for each in chosen.evaluations if last is not None and each.source == last.source]
+    starts = [
+        number
+        for number, (before, after) in enumerate(itertools.pairwise(rows), start=1)
+        if _falls(before.step, after.step) or (before.step is None and _falls(before.epoch, after.epoch))
+    ]
+    return replace(chosen, evaluations=tuple(rows[starts[-1] :])) if starts else chosen
+
+
+def _falls(before: int | None, after: int | None) -> bool:
+    return before is not None and after is not None and after < before
 
 
 def _precise(chosen: Chosen, reading: Logged) -> Logged:

@@ -28,8 +28,12 @@ Mode = Literal["min", "max"]
 # What a person reads at a glance; what is longer is data, and is not looked at beyond this.
 MAX_LINE = 16_384
 _NEAR = 100
+# Where a collector of logs keeps the line itself: Docker, Kubernetes, structured loggers.
+_WRAPPERS = ("log", "message", "msg")
 
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]{0,32}[ -/]{0,4}[@-~]|\][^\x07\x1b]{0,256}(?:\x07|\x1b\\)|[@-Z\\^_])")
+# As TensorFlow shows a value: <tf.Tensor: shape=(), dtype=float32, numpy=0.5>.
+_TENSOR = re.compile(r"<tf\.(?:Tensor|Variable)[^<>\n]{1,120}numpy=(?P<value>[^<>\n]{1,40})>")
 _BARS = re.compile(r"[━╸╺─█▉▊▋▌▍▎▏▁-▇░▒▓]+")
 _NUMBER = r"[-+]?(?:\d{1,40}(?:\.\d{0,40})?|\.\d{1,40})(?:[eE][-+]?\d{1,3})?|[-+]?(?:inf(?:inity)?|nan)\b"
 _VALUE = re.compile(rf"(?<![\w.@/])(?:{_NUMBER})(?![\w])", re.IGNORECASE)
@@ -88,6 +92,7 @@ _PRAISE = {
 _STEPS = {
     "step",
     "steps",
+    "it",
     "iter",
     "iters",
     "iteration",
@@ -215,10 +220,13 @@ def plain(line: str) -> str:
 
 def read_line(line: str) -> MetricLine:
     """What one line says. Never raises; a line without a metric has no readings."""
-    text = _THOUSANDS.sub(_joined, plain(line).strip())
+    text = _THOUSANDS.sub(_joined, _TENSOR.sub(r"\g<value>", plain(line)).strip())
     document = _document(text)
     if document is not None:
         readings = list(_of_document(document))
+        told = next((document[name] for name in _WRAPPERS if isinstance(document.get(name), str)), None)
+        if told is not None and not any(reading.key not in _OTHER and not _is_count(reading) for reading in readings):
+            return read_line(told)  # it is shorter
     else:
         improved = _IMPROVED.search(text)
         if improved:
@@ -313,7 +321,7 @@ def _unit(number: str) -> float:
 
 def _improved(text: str, match: re.Match[str]) -> MetricLine:
     head = list(_of_text(text[: match.start("name")]))
-    name = _praised(match["name"])
+    name = praised_name(match["name"])
     reading = Reading(name, float(match["after"]), "%" in text[match.end() : match.end() + 2], _unit(match["after"]))
     mode: Mode | None = None
     verb = match["verb"].lower()
@@ -341,9 +349,9 @@ def _best(text: str, metrics: tuple[Reading, ...]) -> Best | None:
     words = words_of(praised.name)
     mode: Mode | None = "min" if {"min", "minimum", "lowest"} & {*words} else None
     mode = "max" if {"max", "maximum", "highest"} & {*words} else mode
-    name = _praised(praised.name)
-    if not name:  # "auc 0.7, best 0.7": the same number tells whose best it is
-        name = next((r.name for r in metrics if r is not praised and r.value == praised.value), "")
+    name = praised_name(praised.name)
+    if not {*words_of(name)} - _SPLIT_WORDS:  # "auc 0.7, best 0.7": the same number tells whose best it is
+        name = next((r.name for r in metrics if r is not praised and r.value == praised.value), name)
     reading = Reading(name, praised.value, praised.percent, praised.unit)
     return Best(reading, mode, path["path"].strip() if path else None, _is_saving(text))
 
@@ -352,7 +360,7 @@ def _is_saving(text: str) -> bool:
     return re.search(r"\bsaving\b", text, re.IGNORECASE) is not None
 
 
-def _praised(name: str) -> str:
+def praised_name(name: str) -> str:
     """A name without the words that only say that it is the best."""
     parts = [part for part in re.split(r"[\s_]+", name) if part.lower().strip("()!:,.") not in _PRAISE]
     return " ".join(parts) if " " in name.strip() else "_".join(parts)
@@ -361,6 +369,8 @@ def _praised(name: str) -> str:
 def row_of(header: list[str], line: str) -> MetricLine | None:
     """A row of a table whose header is known; None for what is no row of it."""
     cells = cells_of(line)
+    if len(cells) == len(header) + 1 and cells[0].isdecimal() and "|" not in line:
+        cells = cells[1:]  # the number of the row, as a DataFrame prints it
     if len(cells) != len(header) or not all(_VALUE.fullmatch(cell.rstrip("%*")) for cell in cells):
         return None
     readings = [
@@ -374,7 +384,7 @@ def row_of(header: list[str], line: str) -> MetricLine | None:
 def header_of(line: str) -> list[str] | None:
     """The names of the columns of a table that a line begins; None for any other line."""
     cells = cells_of(line)
-    if not 2 <= len(cells) <= 40 or not all(re.fullmatch(r"[A-Za-z][\w@./%()-]{0,60}", cell) for cell in cells):
+    if not 2 <= len(cells) <= 40 or not all(re.fullmatch(r"[A-Za-z][\w@./%() -]{0,60}", cell) for cell in cells):
         return None
     counts = {canonical(cell) for cell in cells} & (_STEPS | _EPOCHS)
     return cells if counts and any(mode_of(cell) for cell in cells) else None

@@ -89,7 +89,7 @@ class Batch:
     def running(self) -> bool:
         if self._at.value != self._moved[1]:
             self._moved = time.monotonic(), self._at.value
-        elif time.monotonic() - self._moved[0] > PATIENCE:
+        elif time.monotonic() - self._moved[0] > max(PATIENCE, 5 * self._suite.seconds):
             os.kill(self._process, signal.SIGKILL)
         ended, status = os.waitpid(self._process, os.WNOHANG)
         if ended:

@@ -18,6 +18,7 @@ from ckpt_tools.lineages.base import float32
 def own_typer(monkeypatch: pytest.MonkeyPatch) -> None:
     """What `fuzz_commands.prepare` puts there is taken away again."""
     monkeypatch.setattr(fuzz_commands.typer.main, "get_command", fuzz_commands.typer.main.get_command)
+    monkeypatch.setattr(fuzz_commands.stability, "let_rest", fuzz_commands.stability.let_rest)
     fuzz_commands.prepare.cache_clear()
 
 

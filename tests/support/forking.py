@@ -14,7 +14,10 @@ from ckpt_tools.errors import CkptError
 
 
 def serve(work: Callable[..., Any]) -> None:
-    """For each JSON line on stdin call ``work`` with its items in a fork, which stops itself before it begins."""
+    """For each JSON line on stdin call ``work`` with its items in a fork, which stops itself before it begins.
+
+    Prints the child's process id, and later its exit code: the one that ``work`` returns, or that of its error.
+    """
     for line in sys.stdin:
         child = os.fork()
         if child == 0:
@@ -27,7 +30,7 @@ def serve(work: Callable[..., Any]) -> None:
 def _done(work: Callable[..., Any], order: list[Any]) -> int:
     os.kill(os.getpid(), signal.SIGSTOP)
     try:
-        work(*order)
+        found = work(*order)
     except CkptError as error:
         print(error, file=sys.stderr, flush=True)
         return error.exit_code
@@ -35,4 +38,5 @@ def _done(work: Callable[..., Any], order: list[Any]) -> int:
         traceback.print_exc()
         sys.stderr.flush()
         return 70
-    return 0
+    sys.stderr.flush()
+    return found if isinstance(found, int) and not isinstance(found, bool) else 0

@@ -88,7 +88,7 @@ def sweep(
             return override(base, {**trial.setting, "seed": trial.seed})
 
         directory = data_dir or usual_data_directory(root, dataset)
-        work = sweeping.Sweep(exp_name, root, directory, max_steps, config)
+        work = sweeping.Sweep(exp_name, root, dataset, directory, max_steps, config)
         require_writable(root)
 
         def train(start: StartingPoint, experiment: Experiment) -> bool:

@@ -18,8 +18,6 @@ from ckpt_tools.errors import CkptError, CorruptError, MismatchError, NotFoundEr
 from ckpt_tools.fs import local
 from ckpt_tools.runs.experiments import data_directory, usual_data_directory
 
-SPLITS = ("train", "valid", "test")
-
 
 @dataclass(frozen=True)
 class Interactions:

@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from ckpt_tools.errors import UsageError
@@ -17,9 +18,10 @@ from ckpt_tools.format import json_text
 from ckpt_tools.fs import durable, local
 from ckpt_tools.lineages.comirec.lineage import ComiRecLineage
 from ckpt_tools.runs.experiments import BEST_ROOT, Experiment, find_experiments
+from ckpt_tools.runs.logs import Evidence
 from ckpt_tools.runs.opening import open_identified
 from trainer.checkpoints.run_state import RunState
-from trainer.checkpoints.saved_state import newest_run_state
+from trainer.checkpoints.saved_state import newest_run_state, read_saved_state
 from trainer.config import TrainConfig, experiment_name, flag
 from trainer.data.interactions import read_split, split_path
 from trainer.evaluation.closing import closing_report
@@ -39,6 +41,7 @@ class Sweep:
 
     name: str
     root: str
+    dataset: str
     data_dir: str
     max_steps: int
     config: Callable[[Trial], TrainConfig]
@@ -47,6 +50,16 @@ class Sweep:
     def path(self) -> str:
         return os.path.join(self.root, "sweeps", f"{self.name}.jsonl")
 
+    @cached_property
+    def digests(self) -> dict[str, str]:
+        """Of the splits that there are. Raises what reading them raises."""
+        wanted = ("train", "valid", "test")
+        there = [split for split in wanted if split != "test" or self._has(split)]
+        return {split: read_split(self.data_dir, self.dataset, split).digest for split in there}
+
+    def _has(self, split: str) -> bool:
+        return local.is_file(split_path(self.data_dir, self.dataset, split), follow=True)
+
     def experiment(self, trial: Trial) -> Experiment:
         return Experiment(os.path.join(self.root, BEST_ROOT, experiment_name(self.config(trial), trial.name)))
 
@@ -54,13 +67,13 @@ class Sweep:
 def run(sweep: Sweep, trial: Trial, train: Train) -> Result | None:
     """The result of a trial: what is there is taken, what is begun goes on, what is new begins. None when interrupted.
 
-    Raises UsageError when a run of that name has other settings, and what training raises: MismatchError for one that
-    diverges, BusyError for one that another process trains.
+    Raises UsageError when a run of that name has other settings or was trained on other data, and what training raises:
+    MismatchError for one that diverges, BusyError for one that another process trains.
     """
     experiment, config = sweep.experiment(trial), sweep.config(trial)
     there = any(found.name == experiment.name for found in find_experiments(sweep.root))
     if there:
-        _require_same_settings(experiment, config)
+        _require_same(sweep, experiment, config)
     standing = newest_run_state(experiment) if there else None
     if standing is None or not _finished(standing[0], sweep.max_steps):
         start = (
@@ -82,19 +95,24 @@ def _finished(run_state: RunState, max_steps: int) -> bool:
     return run_state.stopped or run_state.step >= max_steps
 
 
-def _require_same_settings(experiment: Experiment, config: TrainConfig) -> None:
+def _require_same(sweep: Sweep, experiment: Experiment, config: TrainConfig) -> None:
     prefix = experiment.latest_prefix() or experiment.best_prefix()
     with open_identified(prefix, ComiRecLineage) as (checkpoint, lineage):
         stored = settings_of(checkpoint, lineage, {}).config
+        saved = read_saved_state(checkpoint, lineage, "latest", Evidence())
     wanted = replace(config, item_count=stored.item_count)
     different = [
         f"{flag(name)} {getattr(stored, name)}"
         for name in vars(wanted)
         if getattr(stored, name) != getattr(wanted, name)
     ]
-    if different:
+    said = f"with other settings: {', '.join(different)}" if different else ""
+    of_data = {"train": saved.train_digest, "valid": saved.identity.get("digest")}
+    if not different and of_data != {split: sweep.digests[split] for split in of_data}:
+        said = "that was trained on other data"
+    if said:
         raise UsageError(
-            f"there is a run of this name with other settings: {', '.join(different)}",
+            f"there is a run of this name {said}",
             path=experiment.path,
             hint="choose another --exp-name for this sweep",
         )
@@ -102,13 +120,12 @@ def _require_same_settings(experiment: Experiment, config: TrainConfig) -> None:
 
 def _result(sweep: Sweep, trial: Trial, experiment: Experiment, run_state: RunState) -> Result:
     config = sweep.config(trial)
-    has_test = local.is_file(split_path(sweep.data_dir, config.dataset, "test"), follow=True)
     key = {
         "experiment": experiment.name,
         "step": run_state.step,
         "best_step": run_state.best_step,
         "best": run_state.best_metric,
-        "test_users": read_split(sweep.data_dir, config.dataset, "test").digest if has_test else None,
+        "test_users": sweep.digests.get("test"),
         "top_n": config.top_n,
     }
     row = next((row for row in _rows(sweep.path) if all(row.get(name) == value for name, value in key.items())), None)

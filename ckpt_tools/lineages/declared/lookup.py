@@ -112,11 +112,6 @@ def recognised(checkpoint: Checkpoint) -> Declaration | None:
     return first[0] if len(first) == 1 else None
 
 
-def declaration_of(checkpoint: Checkpoint) -> Declaration | None:
-    """What is declared of a checkpoint. Raises what `declared_above` raises."""
-    return declared_above(checkpoint.prefix) or recognised(checkpoint)
-
-
 def _weight(declaration: Declaration) -> int:
     return 2 * len(declaration.recognition.tensors) + bool(declaration.recognition.files)
 

@@ -453,10 +453,19 @@ class TestCommand:
         assert len({*rows}) == len(EXPERIMENTS)
         assert ("no room for lineage, stored, recall, size, age, orphans, copies" in text) == (columns == "80")
 
-    def test_names_stay_whole_in_a_pipe(self, capsys: pytest.CaptureFixture[str]) -> None:
-        assert run(["audit", str(FIXTURES)]) == 0
-        text = capsys.readouterr().out
-        assert all(f"{sample.root}/best_model/{sample.experiment} " in text for sample in EXPERIMENTS)
+    def test_names_stay_whole_in_a_pipe(
+        self, copy: Copy, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delenv("COLUMNS", raising=False)
+        names = [f"{'long' * 50}{letter}" for letter in "ab"]
+        for name in names:
+            copied = copy(SAMPLE, logs=False)
+            copied.rename(copied.with_name(name))
+        assert run(["audit", str(tmp_path)]) == 0
+        # It may be folded, never cut.
+        text = "".join(line[:200].split(" ")[0] for line in capsys.readouterr().out.splitlines())
+        assert "…" not in text
+        assert all(name in text for name in names)
 
     @pytest.mark.parametrize("with_data", [True, False])
     def test_ends_with_the_one_command_that_mends_most(

@@ -14,7 +14,8 @@ import pytest
 from checkpoints import build_bundle, pick
 from test_real_messages import REAL
 
-from ckpt_tools.analysis.explanation import explain, known_ids
+from ckpt_tools.analysis.explanation import explain
+from ckpt_tools.analysis.messages import KNOWN
 from ckpt_tools.analysis.messages.nearest import find_nearest
 from ckpt_tools.cli import run
 from ckpt_tools.errors import NotFoundError
@@ -78,7 +79,7 @@ OTHERS = {
 
 
 def test_every_cause_has_a_message() -> None:
-    assert {*MESSAGES, *OTHERS, *(real.id for real in REAL)} == set(known_ids())
+    assert {*MESSAGES, *OTHERS, *(real.id for real in REAL)} == {known.id for known in KNOWN}
     for id, message in OTHERS.items():
         assert explain(message).id == id
 

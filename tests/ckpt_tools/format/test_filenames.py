@@ -49,9 +49,9 @@ def test_what_a_killed_save_leaves_is_told_by_its_name(name: str, unfinished: bo
 
 
 def test_names_before_the_commit_are_names_of_what_is_unfinished() -> None:
-    assert filenames.is_own_unfinished(filenames.unfinished_name(filenames.index_name("ckpt-1")))
+    assert filenames.is_unfinished(filenames.unfinished_name(filenames.index_name("ckpt-1")))
     draft = filenames.temporary_name("a/recall.png", "0a1b2c3d")
-    assert filenames.is_own_unfinished(draft)
+    assert filenames.is_unfinished(draft)
     assert filenames.temporary_of(draft) == "a/recall.png"
     assert filenames.temporary_of("checkpoint.tmp0a1b2c3d") is None
 

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from checkpoints import build_bundle
 
+from ckpt_tools.analysis import stability
+from ckpt_tools.analysis.declaration_check import check_declaration
 from ckpt_tools.analysis.inspection import inspect
 from ckpt_tools.analysis.resume_forecast import forecast
 from ckpt_tools.analysis.run_audit import audit
@@ -19,7 +21,9 @@ from ckpt_tools.cli import run as ckpt
 from ckpt_tools.errors import NotFoundError, UsageError
 from ckpt_tools.lineages.declared.lookup import preset, presets
 from ckpt_tools.operations.backfilling import Options, backfill
+from ckpt_tools.operations.bulk_backfilling import backfill_all
 from ckpt_tools.operations.declaring import draft
+from ckpt_tools.operations.workers import Processes
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "names"
 
@@ -229,6 +233,54 @@ def test_the_audit_says_which_checkpoint_holds_the_best(described: Path) -> None
     (described / "log.txt").write_text("step 20 test hr 0.2\nstep 40 test hr 0.8\n")
     rows = {row.path: row for row in audit(str(described.parent)).rows}
     assert rows["book_din"].best == "lost"
+
+
+def test_a_described_run_is_one_row_and_what_is_no_part_of_it_another(described: Path) -> None:
+    build_bundle(described / "extra", {"net/w": np.ones(2, np.float32)})
+    found = audit(str(described.parent))
+    assert {row.path: row.kind for row in found.rows} == {
+        "book_din": "declared",
+        "book_din/extra": "checkpoint",
+        "book_mind": "declared",
+    }
+    row = next(row for row in found.rows if row.path == "book_din")
+    files = [path for name in ("best/model", "model-20", "model-30") for path in described.glob(f"{name}.*")]
+    assert row.nbytes == sum(path.stat().st_size for path in files)
+    assert [row.kind for row in audit(str(described)).rows] == ["declared", "checkpoint"]
+    for path in (described / "best").iterdir():
+        path.unlink()
+    row = next(row for row in audit(str(described.parent)).rows if row.path == "book_din")
+    assert row.prefix == str(described / "model-30")
+
+
+def test_a_declaration_that_cannot_be_used_groups_nothing(described: Path) -> None:
+    (described.parent / "ckpt.toml").write_text("nonsense")
+    rows = {row.path for row in audit(str(described.parent)).rows}
+    assert {"book_din/best/model", "book_din/model-20", "book_din/model-30"} < rows
+
+
+def test_all_described_runs_are_backfilled_under_the_paths_as_given(
+    described: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(described.parent.parent)
+    root = described.parent.name
+    found = backfill_all(root, Options(from_logs=True), Processes(1))
+    assert [(row.status, row.outcome.value, row.outcome.path) for row in found.rows] == [
+        ("written", 0.5, f"{root}/book_din/best/model"),
+        ("written", 0.9, f"{root}/book_mind/best/model"),
+    ]
+    assert found.rows[0].outcome.prefix == f"{root}/book_din/best/model"
+
+
+def test_what_is_declared_is_looked_for_again_while_somebody_saves(
+    described: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = described / "best" / "model.index"
+    data = index.read_bytes()
+    index.unlink()
+    monkeypatch.setattr(stability, "let_rest", lambda: index.exists() or index.write_bytes(data))
+    found = check_declaration(str(described))
+    assert ("best", "best/model") in found.recognised
 
 
 def test_what_is_recognised_and_what_not(described: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,7 +23,6 @@ from ckpt_tools.lineages.tensor_names import (
     bare,
     fits,
     is_best_name,
-    is_step_name,
     is_stop_name,
     tell_roles,
 )
@@ -257,7 +256,6 @@ def test_the_order_of_the_names_does_not_matter(tensors: dict[str, tuple[str, tu
 @settings(max_examples=200, deadline=None)
 def test_no_name_is_a_best_and_a_counter_at_once(name: str) -> None:
     assert not (is_best_name(name) and is_stop_name(name))
-    assert isinstance(is_step_name(name), bool)
     assert not bare(f"{name}:0").endswith(":0") or name.endswith(":0")
 
 

@@ -290,3 +290,58 @@ def test_the_log_of_a_run_beside_this_one_is_not_its_log(bundle: Bundle, tmp_pat
     build_bundle(beside / theirs, {"v": np.ones(3, np.float32)}) if "ckpt" in theirs else (beside / theirs).touch()
     with pytest.raises(NotFoundError):
         backfill(prefix, Options(from_logs=True))
+
+
+# ------------------------------------------------------------------------------------------ a value that is there
+
+
+WAYS: dict[str, dict[str, Any]] = {
+    "nothing": {},
+    "--value, the same": {"value": 0.5},
+    "--value, another": {"value": 0.75},
+    "--from-logs, the same": {"from_logs": True, "metric": "val_auc"},
+    "--from-logs, another": {"from_logs": True, "metric": "val_ndcg"},
+    "--evaluate, the same": {"evaluation": CommandEvaluation(f"{sys.executable} -c 'print(0.5)'", "([0-9.]+)")},
+    "--evaluate, another": {"evaluation": CommandEvaluation(f"{sys.executable} -c 'print(0.75)'", "([0-9.]+)")},
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("force", [False, True], ids=["", "--force"])
+def test_every_way_with_and_without_force_of_what_has_a_value(way: str, force: bool, bundle: Bundle) -> None:
+    prefix = bundle()
+    (Path(prefix).parent / "train.log").write_text("step 300 val_auc: 0.5 val_ndcg: 0.75\n")
+    backfill(prefix, Options(value=0.5, metric=WAYS[way].get("metric"), mode="max"))
+    options = Options(**{"mode": "max", **WAYS[way]}, force=force)
+    if way.endswith("another"):
+        if not force:
+            with pytest.raises(UsageError, match=r"already, not 0\.75") as caught:
+                backfill(prefix, options)
+            assert "--force" in (caught.value.hint or "")
+        else:
+            assert backfill(prefix, options).written
+        assert stored(prefix) == (0.75 if force else 0.5)
+        return
+    if way == "nothing" and force:
+        with pytest.raises(CkptError, match="no rule is known"):
+            backfill(prefix, options)
+        return
+    done = backfill(prefix, options)
+    assert not done.written
+    assert done.sentence.endswith("nothing to replace" if force else "left alone")
+
+
+def test_force_with_the_same_value_tells_what_it_means(bundle: Bundle) -> None:
+    prefix = bundle()
+    backfill(prefix, Options(value=0.5))
+    assert backfill(prefix, Options(value=0.5, metric="val_auc", mode="max", force=True)).written
+    assert json.loads(stored(prefix, "best_metric_meaning"))["name"] == "val_auc"
+
+
+def test_what_has_a_value_is_not_measured_again_because_a_declaration_says_how(bundle: Bundle) -> None:
+    prefix = bundle()
+    backfill(prefix, Options(value=0.5))
+    (Path(prefix).parent / "ckpt.toml").write_text("[evaluate]\ncommand = 'false'\npattern = '(.)'\n")
+    assert backfill(prefix, Options()).sentence.endswith("left alone")
+    with pytest.raises(UnsafeError, match="trust"):
+        backfill(prefix, Options(force=True))

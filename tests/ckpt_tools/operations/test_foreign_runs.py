@@ -214,7 +214,91 @@ RUNS |= {
         },
         0.80,
     ),
+    "begun again, kept under a name": Foreign(
+        "save/best",
+        {
+            "out.log": epochs("epoch {e} valid mrr {v:.4f}\n", 0.31, 0.44, 0.43)
+            + epochs("epoch {e} valid mrr {v}\n", 0.3, 0.37)
+        },
+        0.37,
+        toml="[layout]\nbest = 'save/best'\nlogs = 'out.log'\n[metric]\nname = 'valid mrr'\n[resume]\nbest = 'memory'\n"
+        "overwrites = true\n",
+    ),
+    "the best in brackets": Foreign(
+        "model-1000",
+        {"train.out": "[500/2000] dev: ppl 51.07 (best 51.07)\n[1000/2000] dev: ppl 39.90 (best 39.90) time 3\n"},
+        39.90,
+        step=1000,
+    ),
+    "a table with bars": Foreign(
+        "model_ep5",
+        {"results.txt": "| Epoch | Val loss | Val acc (%) |\n|---|---|---|\n| 4 | 0.4 | 70.1 |\n| 5 | 0.3 | 71.3 |\n"},
+        71.30,
+        metric="Val acc (%)",
+    ),
+    "a data frame": Foreign(
+        "model-200",
+        {"run.log": "   step  val_auc\n0   100   0.6100\n1   200   0.7125\n2   300   0.7431\n"},
+        0.7125,
+        step=200,
+    ),
+    "decimal commas": Foreign(
+        "model-200", {"m.csv": "step;val_auc\n100;0,61\n200;0,7125\n300;0,7431\n"}, 0.7125, step=200
+    ),
+    "a tensor as TensorFlow shows it": Foreign(
+        "model-200",
+        {
+            "t.log": "step 100: val_auc=<tf.Tensor: shape=(), dtype=float32, numpy=0.61>\n"
+            "step 200: val_auc=<tf.Tensor: shape=(), dtype=float32, numpy=0.7125>\n"
+        },
+        0.7125,
+        step=200,
+    ),
+    "glog": Foreign(
+        "model-200",
+        {"train.host.user.log.INFO.20230101-100000.12": "I20230101 10:00:00.1 12 t.cc:7] step=200 val_auc=0.7125\n"},
+        0.7125,
+        step=200,
+    ),
+    "mlflow": Foreign(
+        "model-200", {"metrics/val_auc": "1600000000000 0.61 100\n1600000001000 0.7125 200\n"}, 0.7125, step=200
+    ),
+    "a summary": Foreign("best_weights", {"wandb-summary.json": '{"best_val_auc": 0.8125, "_step": 4000}'}, 0.8125),
+    "docker": Foreign(
+        "model-200",
+        {"pod.log": '{"log":"step 200 val_auc: 0.7125\\n","stream":"stdout","time":"2023-01-01T00:00:00Z"}\n'},
+        0.7125,
+        step=200,
+    ),
+    "powershell": Foreign("model-200", {"t.log": "step 200 val_auc: 0.7125\r\n".encode("utf-16")}, 0.7125, step=200),
+    "a report whose step comes last": Foreign(
+        "model.ckpt-343",
+        {"eval_results.txt": "eval_accuracy = 0.845\neval_loss = 0.505\nglobal_step = 343\nloss = 0.49\n"},
+        0.845,
+        step=343,
+        metric="eval_accuracy",
+    ),
+    "it": Foreign(
+        "pinn-900", {"l.log": "It: 800, Val loss: 3.21e-05\nIt: 900, Val loss: 1.87e-05\n"}, 1.87e-05, step=900
+    ),
 }
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {
+            "log_a.txt": epochs("epoch {e} val_auc {v}\n", 0.8, 0.9),
+            "log_b.txt": epochs("epoch {e} val_auc {v}\n", 0.5, 0.6),
+        },
+        {"log.txt": epochs("epoch {e} val_auc {v}\n", 0.8, 0.9) + epochs("epoch {e} val_auc {v}\n", 0.5, 0.6)},
+    ],
+    ids=["logs of two runs", "begun again"],
+)
+def test_which_start_the_best_is_of_is_not_guessed(files: dict[str, str], tmp_path: Path) -> None:
+    prefix = lay(tmp_path, Foreign("best_model", files, 0))
+    with pytest.raises(NotFoundError, match="do not tell"):
+        backfill(prefix, Options(from_logs=True, metric="val_auc"))
 
 
 def test_the_number_of_something_else_in_a_name_is_not_the_metric(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import faulty
@@ -15,7 +14,7 @@ import numpy as np
 import pytest
 import rewrite_worker
 from checkpoints import FIXTURES, build_bundle, contents, rewrite, snapshot
-from traced import Traced
+from strace import Traced
 
 from ckpt_tools.analysis.retention import Decision, Policies, decide, seconds_of
 from ckpt_tools.analysis.shelf import Holding, ShelfFile, Value, line_of
@@ -328,14 +327,12 @@ def test_killed_or_refused_at_each_change(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.slow
-def test_killed_before_each_of_its_calls(tmp_path: Path, require_tool: Callable[[str], str]) -> None:
+def test_killed_before_each_of_its_calls(tmp_path: Path) -> None:
     """What was to stay is there, bit for bit, at each of them; the same command again ends it."""
     (tmp_path / "original").mkdir()
     members = shelf(tmp_path / "original" / "run", steps=4, best=2)
     stay = {name for name in members if name != "model.ckpt-100"}
-    traced = Traced(
-        require_tool("strace"), tmp_path / "original", str(tmp_path / "original" / "run" / "model.ckpt-400"), "keep"
-    )
+    traced = Traced(tmp_path / "original", str(tmp_path / "original" / "run" / "model.ckpt-400"), "keep")
     calls = traced.calls(tmp_path / "log")
     expected = {name: row for name, row in contents(traced.folder).items() if "ledger" not in name}
     kept = {name: row for name, row in expected.items() if any(f"{member}." in name for member in stay)}

@@ -286,6 +286,15 @@ def test_what_is_no_checkpoint_of_the_same_model_is_refused(tmp_path: Path) -> N
     assert not (tmp_path / "out").exists()
 
 
+def test_a_tensor_without_elements_has_no_mean_to_take(tmp_path: Path) -> None:
+    """Of a shape that is as large as an array of its type may be: float64 has no such array."""
+    shape = (0, 1 << 61)
+    paths = [build_bundle(tmp_path / name, {"kernel": np.zeros(shape, np.float16), "b": np.ones(2)}) for name in "ab"]
+    average(paths, str(tmp_path / "mean"))
+    with Bundle(str(tmp_path / "mean")) as bundle:
+        assert bundle.tensors["kernel"].shape == shape
+
+
 def test_a_mean_that_is_not_finite_is_told(tmp_path: Path) -> None:
     paths = [build_bundle(tmp_path / str(n), {"w": np.float32([1, n and np.nan])}) for n in range(2)]
     (finding,) = average(paths, str(tmp_path / "mean")).findings
@@ -334,3 +343,22 @@ def test_the_commands_say_what_they_did(tmp_path: Path, capsys: pytest.CaptureFi
         f"{name}{more}" for name in "wb" for more in ("", "/ExponentialMovingAverage")
     )
     assert run(["average", paths[0], str(tmp_path / "one")]) == 2
+
+
+def test_killed_before_it_could_be_named_it_is_made_by_the_same_command(tmp_path: Path) -> None:
+    old, out = tf1_like(tmp_path / "model"), tmp_path / "out" / "m"
+    slim(old, str(out))
+    whole = contents(tmp_path / "out")
+    (tmp_path / "out" / "checkpoint").rename(tmp_path / "out" / "checkpoint.tmp-0123abcd")
+    os.truncate(tmp_path / "out" / "checkpoint.tmp-0123abcd", 5)
+    slim(old, str(out))
+    assert contents(tmp_path / "out") == whole
+    with pytest.raises(UsageError, match="already"):
+        slim(old, str(out))
+    # Another checkpoint that nothing names is not taken for one that was begun.
+    (tmp_path / "out" / "checkpoint").unlink()
+    another = tf1_like(tmp_path / "another")
+    before = contents(tmp_path / "out")
+    with pytest.raises(UsageError, match="already"):
+        average([old, another], str(out))
+    assert contents(tmp_path / "out") == before

@@ -5,18 +5,16 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
-import h5py
+import made
 import numpy as np
 import pytest
 from checkpoints import EXPERIMENTS, build_bundle
-from formats_support import slice_proto, table, v1_header, v1_value
 
 from ckpt_tools.analysis.inspection import Inspection, inspect
 from ckpt_tools.analysis.page_contents import run_contents
@@ -24,11 +22,8 @@ from ckpt_tools.analysis.provenance import Provenance, trace
 from ckpt_tools.analysis.verification import verify
 from ckpt_tools.cli.commands.inspect import _text as text_of_inspection
 from ckpt_tools.cli.commands.why import _text as text_of_provenance
-from ckpt_tools.format.ordered import encode_slice_key
 from ckpt_tools.format.state import encode_state
-from ckpt_tools.format.wire import bytes_field
 from ckpt_tools.fs.local import RandomAccessFile
-from ckpt_tools.operations.exporting import export
 from ckpt_tools.readers import location, open_checkpoint
 from ckpt_tools.readers.signatures import sniff
 from ckpt_tools.report import render
@@ -74,38 +69,31 @@ def counted() -> Iterator[Calls]:
         sys.setprofile(None)
 
 
+VALUES = {"a": np.ones(3, np.float32)}
+
+
 def h5(folder: Path) -> Path:
-    with h5py.File(folder / "model.h5", "w") as file:
-        file.attrs["layer_names"] = [b"dense"]
-        file.create_group("dense").attrs["weight_names"] = [b"dense/kernel:0"]
-        file["dense/dense/kernel:0"] = np.ones((3, 2), np.float32)
-    return folder / "model.h5"
+    return made.h5(folder / "model.h5", VALUES)
 
 
 def keras(folder: Path) -> Path:
-    inner = h5(folder)
-    with zipfile.ZipFile(folder / "m.keras", "w") as archive:
-        archive.write(inner, "model.weights.h5")
-    inner.unlink()
-    return folder / "m.keras"
+    return made.keras(folder / "m.keras", VALUES)
 
 
 def safetensors(folder: Path) -> Path:
-    prefix = build_bundle(folder.parent / "m", {"a": np.ones(3, np.float32)})
-    export(prefix, str(folder / "m.safetensors"))
-    return folder / "m.safetensors"
+    return made.safetensors(folder / "m.safetensors", VALUES)
 
 
 def version_1(folder: Path) -> Path:
-    tensor = bytes_field(5, np.ones(1, np.float32).tobytes())
-    value = v1_value("v", slice_proto(None), tensor)
-    header = v1_header(("v", 1, (1,), [slice_proto(None)]))
-    (folder / "old.ckpt").write_bytes(table({b"": header, encode_slice_key("v", [(0, -1)]): value}))
-    return folder / "old.ckpt"
+    return made.version_1(folder / "old.ckpt", VALUES)
 
 
 def bundle(folder: Path) -> Path:
-    return Path(build_bundle(folder / "ckpt-1", {"a": np.ones(3, np.float32)}))
+    return Path(build_bundle(folder / "ckpt-1", VALUES))
+
+
+def saved_model(folder: Path) -> Path:
+    return made.saved_model(folder / "model", VALUES)
 
 
 def directory(folder: Path) -> Path:
@@ -124,7 +112,7 @@ def named_by_another_state(folder: Path) -> Path:
     return folder / "best_checkpoint"
 
 
-MADE = [h5, keras, safetensors, bundle, directory, directory_of_one, named_by_another_state, version_1]
+MADE = [h5, keras, safetensors, bundle, directory, directory_of_one, named_by_another_state, saved_model, version_1]
 
 
 @pytest.mark.parametrize("make", MADE, ids=lambda make: make.__name__)

@@ -131,5 +131,5 @@ def test_every_command_shows_the_same_curve(
     assert (row["recalls"], row["resumes"]) == (curve.recalls, list(curve.resumes))
     assert run(["report", str(experiment), "-o", str(tmp_path / "page.html")]) == 0
     page = (tmp_path / "page.html").read_text()
-    assert all(f"<td>{point.recall:.6f}</td>" in page for point in curve.points)
+    assert all(f">{point.recall:.6f}</td>" in page for point in curve.points)
     assert page.count("best resumed</td>") == 1

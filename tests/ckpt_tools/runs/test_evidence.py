@@ -87,18 +87,6 @@ def test_sources_are_ranked_and_compared(tmp_path: Path) -> None:
     assert evidence.at_step(50) is None
 
 
-def test_early_stopping_is_replayed(tmp_path: Path) -> None:
-    recalls = [0.1, 0.3, 0.2, 0.3, 0.25]
-    rows = [{"event": "eval", "step": 50 * (n + 1), "recall": recall} for n, recall in enumerate(recalls)]
-    evidence = evidence_of(tmp_path, "metrics.jsonl", "\n".join(map(json.dumps, rows)))
-    replay = evidence.replay(patience=3)
-    assert replay is not None
-    assert (replay.best.step, replay.trials, replay.stopped) == (100, 3, False)
-    stopped = evidence.replay(patience=2)
-    assert stopped is not None
-    assert stopped.stopped
-
-
 def test_backfill_from_logs(copy: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
     sample = next(s for s in EXPERIMENTS if not s.has_best_metric)
     assert run(["backfill", str(copy(sample)), "--from-logs", "--json"]) == 0

@@ -6,7 +6,6 @@ import errno
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -16,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rewrite_worker
+import strace
 from checkpoints import build_bundle, digests, pick, rewrite, snapshot, stored_best
 
 from ckpt_tools.analysis.inspection import inspect
@@ -102,35 +102,21 @@ def test_a_file_system_that_is_read_only(mounted: Callable[..., Path]) -> None:
     assert [action.kind for action in repair(str(place), dry_run=True).actions] == ["rewrite-state"]
 
 
-def traced(
-    strace: str, call: str, fault: str, *command: str, path: str | None = None
-) -> subprocess.CompletedProcess[str]:
-    """Run a command with a fault at some calls, with ``path`` only at those on this file."""
-    options = ["-f", "-o", os.devnull, "-e", f"trace={call}", "-e", f"inject={call}:{fault}"]
-    options += ["-P", path] if path else []
-    # Who runs the tests in the background may ignore SIGINT; what is run here must not inherit that.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        return subprocess.run([strace, *options, *command], capture_output=True, text=True, check=False)
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def test_a_disk_that_cannot_be_read_is_not_called_damage(prefix: str, require_tool: Callable[..., str]) -> None:
+def test_a_disk_that_cannot_be_read_is_not_called_damage(prefix: str) -> None:
     ckpt = str(Path(sys.executable).parent / "ckpt")
     for suffix in ("index", "data-00000-of-00001"):
         path = f"{prefix}.{suffix}"
-        done = traced(require_tool("strace"), "pread64", "error=EIO", ckpt, "verify", prefix, path=path)
+        done = strace.command("pread64", "error=EIO", ckpt, "verify", prefix, path=path)
         assert done.returncode == 5, done.stderr
         assert path in done.stderr
         assert "Input/output error" in done.stderr
         assert "bytes at" in done.stderr
 
 
-def test_a_read_that_is_interrupted_is_tried_again(prefix: str, require_tool: Callable[..., str]) -> None:
+def test_a_read_that_is_interrupted_is_tried_again(prefix: str) -> None:
     ckpt = str(Path(sys.executable).parent / "ckpt")
     path = f"{prefix}.data-00000-of-00001"
-    done = traced(require_tool("strace"), "pread64", "error=EINTR:when=1+2", ckpt, "verify", prefix, path=path)
+    done = strace.command("pread64", "error=EINTR:when=1+2", ckpt, "verify", prefix, path=path)
     assert done.returncode == 0, done.stderr
 
 
@@ -247,10 +233,10 @@ def test_interrupted_before_each_call(
 
 
 @pytest.mark.parametrize("number", [15, 2])
-def test_a_signal_while_it_waits_for_nothing(prefix: str, number: int, require_tool: Callable[..., str]) -> None:
+def test_a_signal_while_it_waits_for_nothing(prefix: str, number: int) -> None:
     """SIGTERM and SIGINT before the rename that commits: nothing is changed, or the next run cleans up."""
     command = [sys.executable, rewrite_worker.__file__, "rewrite", prefix, "0.5"]
-    done = traced(require_tool("strace"), "rename,renameat", f"signal={number}:when=2", *command)
+    done = strace.command("rename,renameat", f"signal={number}:when=2", *command)
     assert done.returncode != 0
     assert stored_best(prefix) in (None, 0.5)
     rewrite(prefix, 0.25)

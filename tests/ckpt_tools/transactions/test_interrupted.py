@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from checkpoints import OF_EACH_LINEAGE, Sample, build_bundle, contents, pick, rewrite, snapshot, stored_best
-from traced import Traced, nameless
+from strace import Traced, nameless
 
 from ckpt_tools.operations.slimming import slim
 
@@ -100,14 +100,14 @@ def check_every_refusal(traced: Traced, log: Path, faults: dict[str, str], after
 
 
 @pytest.fixture
-def traced_rewrite(two_shards: str, require_tool: Callable[[str], str]) -> Traced:
-    return Traced(require_tool("strace"), Path(two_shards).parent, two_shards, "rewrite", str(VALUE))
+def traced_rewrite(two_shards: str) -> Traced:
+    return Traced(Path(two_shards).parent, two_shards, "rewrite", str(VALUE))
 
 
 @pytest.fixture
-def traced_undo(two_shards: str, require_tool: Callable[[str], str]) -> Traced:
+def traced_undo(two_shards: str) -> Traced:
     rewrite(two_shards, VALUE)
-    return Traced(require_tool("strace"), Path(two_shards).parent, two_shards, "undo")
+    return Traced(Path(two_shards).parent, two_shards, "undo")
 
 
 def test_a_rewrite_killed_before_each_of_its_calls(traced_rewrite: Traced, tmp_path: Path) -> None:
@@ -146,19 +146,15 @@ def with_slots(tmp_path: Path) -> str:
     return prefix
 
 
-def test_a_slimming_killed_before_each_of_its_calls(
-    with_slots: str, require_tool: Callable[[str], str], tmp_path: Path
-) -> None:
+def test_a_slimming_killed_before_each_of_its_calls(with_slots: str, tmp_path: Path) -> None:
     """One data file is linked, the other leaves without a second name."""
-    check_kills(Traced(require_tool("strace"), Path(with_slots).parent, with_slots, "slim"), tmp_path / "log")
+    check_kills(Traced(Path(with_slots).parent, with_slots, "slim"), tmp_path / "log")
 
 
-def test_its_undo_killed_before_each_of_its_calls(
-    with_slots: str, require_tool: Callable[[str], str], tmp_path: Path
-) -> None:
+def test_its_undo_killed_before_each_of_its_calls(with_slots: str, tmp_path: Path) -> None:
     old = restored(with_slots)
     slim(with_slots, None, in_place=True)
-    traced = Traced(require_tool("strace"), Path(with_slots).parent, with_slots, "undo")
+    traced = Traced(Path(with_slots).parent, with_slots, "undo")
     calls = traced.calls(tmp_path / "log")
     expected = nameless(contents(traced.folder))
     traced.fresh()
@@ -201,22 +197,22 @@ def test_an_undo_refused_at_each_write_and_fsync(traced_undo: Traced, tmp_path: 
             }, where
 
 
-def traced_migration(sample: Sample, copy: Callable[..., Path], require_tool: Callable[[str], str]) -> Traced:
+def traced_migration(sample: Sample, copy: Callable[..., Path]) -> Traced:
     prefix = sample.prefix_in(copy(sample, logs=False))
     # The whole root: the learning rate is in the name of the experiment's folder.
     root = next(parent for parent in Path(prefix).parents if parent.name == "root")
-    return Traced(require_tool("strace"), root, prefix, "migrate")
+    return Traced(root, prefix, "migrate")
 
 
 def test_a_migration_to_another_directory_killed_before_each_of_its_calls(
-    copy: Callable[..., Path], require_tool: Callable[[str], str], tmp_path: Path
+    copy: Callable[..., Path], tmp_path: Path
 ) -> None:
     """The source stays as it is; the output is whole or no checkpoint at all, and the next run makes it."""
     sample = pick("tf2.21")
     prefix = sample.prefix_in(copy(sample, logs=False))
     root = next(parent for parent in Path(prefix).parents if parent.name == "root")
     out = tmp_path / "work" / "out"
-    traced = Traced(require_tool("strace"), root, prefix, "migrate", str(out))
+    traced = Traced(root, prefix, "migrate", str(out))
     calls = traced.calls(tmp_path / "log")
     source, expected, new = contents(root), contents(out), restored(str(out / "ckpt-1"))
     outcomes: Counter[bool] = Counter()
@@ -239,19 +235,19 @@ def test_a_migration_to_another_directory_killed_before_each_of_its_calls(
 @LINEAGES
 @pytest.mark.parametrize("sample", OF_EACH_LINEAGE, ids=lambda sample: sample.id)
 def test_every_lineage_killed_before_its_calls(
-    sample: Sample, every: int, copy: Callable[..., Path], require_tool: Callable[[str], str], tmp_path: Path
+    sample: Sample, every: int, copy: Callable[..., Path], tmp_path: Path
 ) -> None:
     prefix = sample.prefix_in(copy(sample, logs=False))
-    traced = Traced(require_tool("strace"), Path(prefix).parent, prefix, "rewrite", str(VALUE))
+    traced = Traced(Path(prefix).parent, prefix, "rewrite", str(VALUE))
     check_kills(traced, tmp_path / "log", every)
 
 
 @LINEAGES
 @pytest.mark.parametrize("sample", OF_EACH_LINEAGE, ids=lambda sample: sample.id)
 def test_every_lineage_migrated_and_killed_before_its_calls(
-    sample: Sample, every: int, copy: Callable[..., Path], require_tool: Callable[[str], str], tmp_path: Path
+    sample: Sample, every: int, copy: Callable[..., Path], tmp_path: Path
 ) -> None:
-    check_kills(traced_migration(sample, copy, require_tool), tmp_path / "log", every)
+    check_kills(traced_migration(sample, copy), tmp_path / "log", every)
 
 
 def test_a_recovery_killed_before_each_of_its_calls(traced_rewrite: Traced, tmp_path: Path) -> None:
@@ -267,7 +263,7 @@ def test_a_recovery_killed_before_each_of_its_calls(traced_rewrite: Traced, tmp_
         traced_rewrite.disturbed(first, number, "signal=KILL")
         shutil.rmtree(base, ignore_errors=True)
         subprocess.run(["cp", "-a", traced_rewrite.folder, base], check=True)
-        second = Traced(traced_rewrite._strace, base, str(base / "x"), "rewrite", str(VALUE))
+        second = Traced(base, str(base / "x"), "rewrite", str(VALUE))
         for call, place in second.calls(tmp_path / "log"):
             second.disturbed(call, place, "signal=KILL")
             assert restored(second.prefix) in (old, new), (number, call, place)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import signal
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from checkpoints import build_bundle, contents, digests
-from traced import Traced, nameless
+from strace import Traced, nameless
 
 from ckpt_tools.operations.repairing import repair
 from ckpt_tools.transactions import recover
@@ -42,10 +41,8 @@ def without_backups(files: dict[str, str]) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("every", [5, pytest.param(1, marks=pytest.mark.slow)])
-def test_a_repair_killed_before_its_calls(
-    damaged: Path, tmp_path: Path, require_tool: Callable[[str], str], every: int
-) -> None:
-    traced = Traced(require_tool("strace"), damaged, str(damaged / "ckpt-9"), "repair")
+def test_a_repair_killed_before_its_calls(damaged: Path, tmp_path: Path, every: int) -> None:
+    traced = Traced(damaged, str(damaged / "ckpt-9"), "repair")
     calls = traced.calls(tmp_path / "log")
     expected = without_backups(contents(traced.folder))
     assert {"ckpt-9-salvaged.index", "best-10.index"} <= expected.keys()

@@ -6,13 +6,12 @@ import errno
 import json
 import os
 import signal
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from checkpoints import build_bundle, contents, snapshot
-from traced import Traced
+from strace import Traced
 
 from ckpt_tools.errors import BusyError, CorruptError, NotFoundError, UnsafeError
 from ckpt_tools.fs import local
@@ -197,10 +196,10 @@ def test_a_ledger_without_what_it_needs_is_said(run: Path) -> None:
         undo(f"{run}/", beside=True)
 
 
-def test_an_undo_killed_before_each_of_its_calls(run: Path, tmp_path: Path, require_tool: Callable[[str], str]) -> None:
+def test_an_undo_killed_before_each_of_its_calls(run: Path, tmp_path: Path) -> None:
     before = contents(run)
     repair(str(run))
-    traced = Traced(require_tool("strace"), run, str(run / "ckpt-2"), "undo-beside")
+    traced = Traced(run, str(run / "ckpt-2"), "undo-beside")
     calls = traced.calls(tmp_path / "log")
     for call, number in calls:
         done = traced.disturbed(call, number, "signal=KILL")

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 import save_server
-from tracing import CALLS, Server
+from strace import SAVES, Server
 
 from ckpt_tools.analysis.newest import newest_whole
 from ckpt_tools.readers import open_checkpoint
@@ -48,7 +48,7 @@ def fresh(line: Path) -> Path:
     return work
 
 
-def operations(server: Server, line: Path, calls: tuple[str, ...] = CALLS) -> list[tuple[str, int]]:
+def operations(server: Server, line: Path, calls: tuple[str, ...] = SAVES) -> list[tuple[str, int]]:
     work = fresh(line)
     return server.operations(work, line.with_name("log"), work, 2, calls=calls)
 

@@ -139,6 +139,12 @@ def test_a_sweep_trains_what_is_missing_and_compares_all(
     code, _, said = sweep(tmp_path, data_dir, "--max-steps=20", "--set=clip_norm=2")
     assert code == 2
     assert "there is a run of this name with other settings: --clip-norm 0.0" in said
+    other = shutil.copytree(data_dir, tmp_path / "other")
+    train = other / "toys_train.txt"
+    train.write_text(train.read_text().partition("\n")[2])
+    code, _, said = sweep(tmp_path, str(other), "--max-steps=10")
+    assert code == 2
+    assert "there is a run of this name that was trained on other data" in said
     _require_hparams(tmp_path / "runs" / gone)
 
 
