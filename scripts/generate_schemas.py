@@ -54,6 +54,7 @@ from ckpt_tools.operations.slimming import Slimmed
 from ckpt_tools.operations.undoing import Undone
 from ckpt_tools.runs.curve import Curve
 from ckpt_tools.runs.evaluations import LoggedEvaluation
+from ckpt_tools.runs.orbax_run import OrbaxStep
 from ckpt_tools.transactions.plan import Plan
 
 ROOT = Path(__file__).resolve().parent.parent
