@@ -17,7 +17,7 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 from urllib.parse import unquote_plus
 
@@ -58,7 +58,8 @@ class ListedCheckpoint:
     problem: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        # Not asdict(), which copies deeply: there may be a million of these.
+        return {name: getattr(self, name) for name in COLUMNS}
 
 
 COLUMNS = tuple(field.name for field in fields(ListedCheckpoint))
@@ -225,7 +226,7 @@ def list_checkpoints(
             if bucket not in ("", wanted) or not (key.startswith(below) and _is_below(key, below)):
                 continue
             objects += 1
-            directory = os.path.dirname(key)
+            directory = key.rpartition("/")[0]
             if directory not in shared:
                 shared[directory] = shard.holds(directory)
             if shared[directory]:

@@ -88,6 +88,11 @@ class Output:
         if found:
             self.aside(lambda: render.findings(found))
 
+    @property
+    def is_json(self) -> bool:
+        """Whether the answer is asked for as JSON: what is long to make is made only then."""
+        return self._json
+
     def document(self, document: Mapping[str, Any]) -> None:
         """The JSON object, when it was asked for."""
         if self._json:

@@ -29,7 +29,7 @@ from ckpt_tools.runs.declared_run import DeclaredRun
 from ckpt_tools.runs.experiments import LATEST_LINE, Experiment, is_experiment
 from ckpt_tools.runs.logs import collect
 from ckpt_tools.runs.metric_history import log_files
-from ckpt_tools.runs.pins import is_like
+from ckpt_tools.runs.metric_lines import is_like
 
 # The trainer waits for this: more is not read before it starts.
 _MOST_LOG_BYTES = 16 << 20

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ckpt_tools.errors import BusyError, CkptError, CorruptError, StorageError
+from ckpt_tools.format.filenames import is_data
 from ckpt_tools.fs import durable
 from ckpt_tools.guard.adopting import kept_best, worth_of
 from ckpt_tools.guard.logs import Logs
@@ -331,7 +332,8 @@ class Keeper:
 
     def wait(self) -> None:
         """Wait for the pins that are being made."""
-        self._collect(wait=True)
+        while self._jobs:
+            self._collect(wait=True)
 
     def _collect(self, *, wait: bool = False) -> None:
         """See what became of the pins that were being made."""
@@ -345,15 +347,28 @@ class Keeper:
                 self.pinned += 1
                 continue
             except CorruptError as error:
-                # Two saves were mixed, or the disk is bad: the next look may see a whole one.
-                self.fail(error)
+                # Two saves were mixed, or the disk is bad: what was seen right after it may be whole.
                 self._guarded(lambda held=job.held: self.pins.drop([held]))  # type: ignore[misc]
+                if not self._instead(job):
+                    self.fail(error)
             except CkptError as error:
                 self._held[job.match.save] = job.held
                 self._try_again(job.match, error)
             except Exception as error:
                 self.fail(error)
-            self._best = self._best_of_pins(jobs)
+            self._best = self._best_of_pins((*jobs, *self._jobs))
+
+    def _instead(self, job: _Job) -> bool:
+        """Pin the version of a save that its trainer completed after the one that turned out to be none: the same data,
+        with another index."""
+        evaluation = self._evaluations.get(job.match.evaluation)
+        for number in sorted(self._held):
+            held = self._held[number]
+            same = held.source == job.held.source and _data_of(held) == _data_of(job.held)
+            if evaluation is not None and number > job.match.save and same:
+                self._submit(Match(job.match.evaluation, number), held, evaluation)
+                return True
+        return False
 
     def _best_of_pins(self, jobs: Iterable[_Job]) -> float | None:
         """The value to beat: of what is pinned, or being pinned."""
@@ -482,3 +497,7 @@ class Keeper:
 
         self._guarded(adopt)
         self._best = self._best_of_pins(())
+
+
+def _data_of(held: Pin) -> list[tuple[str, int, int]]:
+    return [file for file in held.origin if is_data(file[0])]

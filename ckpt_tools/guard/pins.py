@@ -36,7 +36,8 @@ from ckpt_tools.lineages.base import float32
 from ckpt_tools.lineages.names import BEST_METRIC
 from ckpt_tools.operations.best_values import meaning_of, plan_best
 from ckpt_tools.readers import Bundle, open_checkpoint
-from ckpt_tools.runs.pins import PIN_FILE, SCHEMA_VERSION, STATE, Pin, is_like, pins_directory, pins_in, state_in
+from ckpt_tools.runs.metric_lines import is_like
+from ckpt_tools.runs.pins import PIN_FILE, SCHEMA_VERSION, STATE, Pin, pins_directory, pins_in, state_in
 from ckpt_tools.transactions import FilePlan, Plan
 
 _EVENTS = "events.jsonl"
@@ -311,7 +312,7 @@ def _store(pin: Pin, value: float, identity: Identity | None) -> bool:
             meaning = meaning_of(value, name, mode, step=pin.step, evidence=f"pinned by ckpt guard; {said}")
             plan = plan_best(checkpoint, value, meaning, reason="guard", evidence=evidence)
     if isinstance(plan, Plan):
-        transactions.apply(plan)
+        transactions.apply_own(plan)
     else:
         transactions.replace_own(plan)
     return True

@@ -104,7 +104,7 @@ def average(
         if len({checkpoint.prefix for checkpoint in opened}) < len(opened):
             raise UsageError("one checkpoint is named twice: it would count twice")
         require_writable_format(first)
-        target = bundle_target(out, first.prefix) if isinstance(first, Bundle) else out
+        target = bundle_target(out, first.prefix, dry_run=dry_run) if isinstance(first, Bundle) else out
         if not isinstance(first, Bundle):
             require_new_file(first, out)
         found, values = _averaged(opened, target)

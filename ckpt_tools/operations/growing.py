@@ -144,7 +144,7 @@ def grow(path: str, old_map: str, new_map: str, out: str, *, dry_run: bool = Fal
             dropped -= state.keys()
         kept = [key for key in checkpoint.tensors if key not in dropped and key not in values]
         rows = MovedRows(len(sources), len(new) - len(sources), len(old) - len(sources), before - 1 - len(old))
-        target = bundle_target(out, prefix)
+        target = bundle_target(out, prefix, dry_run=dry_run)
         evidence = {"items": [before, after], "rows": vars(rows), "maps": [old_map, new_map]}
         plan = plan_bundle(checkpoint, kept, values, sorted(dropped), reason=REASON, evidence=evidence, target=target)
         done = Grown(

@@ -96,7 +96,7 @@ def slim(path: str, out: str | None, *, in_place: bool = False, dry_run: bool = 
         evidence = {"dropped": len(dropped), "bytes": found.dropped_bytes, "lacks": list(found.lacks)}
         if not isinstance(checkpoint, Bundle):
             return _of_keras(checkpoint, found, source, evidence, dry_run=dry_run)
-        target = None if out is None else bundle_target(out, prefix)
+        target = None if out is None else bundle_target(out, prefix, dry_run=dry_run)
         plan = plan_bundle(checkpoint, kept, {}, dropped, reason=REASON, evidence=evidence, target=target)
     backup = None if dry_run else make_bundle(plan)
     return _done(found, plan=plan, output=target, written=not dry_run, backup=backup)

@@ -47,14 +47,18 @@ def require_writable_format(checkpoint: Checkpoint) -> None:
         raise UnsupportedError("weights in several files with a map are not written", path=checkpoint.prefix)
 
 
-def bundle_target(out: str, prefix: str) -> str:
+def bundle_target(out: str, prefix: str, *, dry_run: bool = False) -> str:
     """The prefix that is written: ``out``, or the name of the old one in the directory ``out``.
+
+    A change there that was killed is brought to an end first, unless in a ``dry_run``: it may be the same one.
 
     Raises UsageError when there is such a checkpoint already, unless it lies alone in its directory without the file
     that names it: what makes one there may have been killed, and is asked again by `make_bundle`.
     """
     inside = out.endswith(os.sep) or local.is_directory(out, follow=True)
     target = os.path.join(out, os.path.basename(prefix)) if inside else out
+    if not dry_run:
+        transactions.recover(target)
     itself = paths.identity(index_name(target)) == paths.identity(index_name(prefix))
     if local.is_there(index_name(target)) and (itself or not _lies_alone(target)):
         raise _there_already(target)

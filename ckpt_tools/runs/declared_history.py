@@ -21,7 +21,7 @@ from ckpt_tools.runs.metric_history import (
     text_lines,
     value_of,
 )
-from ckpt_tools.runs.metric_lines import Mode, mode_of, plain, read_line
+from ckpt_tools.runs.metric_lines import Mode, is_like, mode_of, plain, read_line
 
 # A pattern that is not done with a log by then is not one for logs.
 _SECONDS = 10.0
@@ -70,6 +70,8 @@ def value_declared(chosen: Chosen, run: DeclaredRun | None, prefix: str, step: i
     """
     rule = run.declaration.resume if run is not None else None
     keeps_best = run is not None and rule is not None and rule.overwrites and run.is_best(prefix)
+    if run is not None and run.declaration.metric.name is not None:
+        keeps_best = keeps_best and is_like(run.declaration.metric.name, None, chosen.name, None)
     since = since_last_start(chosen) if keeps_best and rule is not None and rule.best == "memory" else chosen
     try:
         return value_of(since, prefix, step)

@@ -34,6 +34,7 @@ from ckpt_tools.runs.metric_lines import (
     better,
     canonical,
     header_of,
+    is_like,
     is_praised,
     lines_of,
     mode_of,
@@ -57,6 +58,12 @@ _IN_NAME = re.compile(
     r"(?:(?P<name>[A-Za-z][A-Za-z_@]*[A-Za-z0-9@])[-_=:]{0,2})?(?P<value>\d{1,4}\.\d{1,12})(?=[-_.]|$)"
 )
 _NUMBERS = re.compile(r"(?<![\d.])(\d{1,12})(?![\d.]*\d)")
+# A number that counts something: at the end of a name, or behind a word that says what.
+_COUNTED = re.compile(
+    r"(?:(?<![a-z])(?:epochs?|ep|e|steps?|iter(?:ation)?s?|it|ckpt|batch)[-_=.]{0,2}(?P<worded>\d{1,12})(?!\d)"
+    r"|(?<![\d.])(?P<last>\d{1,12})\W*$)",
+    re.IGNORECASE,
+)
 _SIX_DIGITS = 1e-8
 # A report of one evaluation has few lines.
 _MOST_REPORTED = 1_000
@@ -122,12 +129,14 @@ class MetricHistory:
 
 @dataclass(frozen=True)
 class Chosen:
-    """Which metric is the best one, which direction is better, and why that is believed."""
+    """Which metric is the best one, which direction is better, and why that is believed. ``others`` are the trainer's
+    own best lines when they are about another metric: what it keeps as its best is not this one's."""
 
     name: str
     mode: Mode
     reason: str
     evaluations: tuple[Logged, ...]
+    others: tuple[Logged, ...] = ()
 
     @property
     def best(self) -> Logged | None:
@@ -478,7 +487,9 @@ def choose(history: MetricHistory, metric: str | None = None, mode: Mode | None 
                 f"whether a higher or a lower {metric!r} is better, its name does not tell",
                 hint="add --mode min or --mode max",
             )
-        return Chosen(metric, direction, "as given", found)
+        kept = tuple(each for each in history.logged if each.best and each.name and not is_praised(each.name))
+        of_this = any(is_like(each.name, None, found[0].name, None) for each in kept)
+        return Chosen(metric, direction, "as given", found, () if of_this else kept)
     praised = [each for each in history.logged if each.best]
     keys = {each.key for each in praised if each.name}
     if len(keys) == 1:
@@ -576,8 +587,13 @@ def value_of(chosen: Chosen, prefix: str, step: int | None) -> Attributed:
     bare = bare.removesuffix(".weights")
     in_name = _value_in_name(bare)
     numbers = [int(number) for number in _NUMBERS.findall(_IN_NAME.sub("", bare))]
-    for number in reversed(numbers):
-        found = chosen.at(step=number) or chosen.at(epoch=number)
+    for number in (
+        int(match["worded"] or match["last"]) for match in reversed(list(_COUNTED.finditer(_IN_NAME.sub("", bare))))
+    ):
+        by_step, by_epoch = chosen.at(step=number), chosen.at(epoch=number)
+        found = by_step or by_epoch
+        if by_step and by_epoch and not by_step.agrees_with(by_epoch.value):
+            continue  # which of the two it counts, it does not say
         if found is not None and (in_name is None or abs(found.value - in_name[1]) <= in_name[2]):
             return Attributed(found, f"logged for {number}, the number in its name")
     if in_name is not None:
@@ -586,7 +602,18 @@ def value_of(chosen: Chosen, prefix: str, step: int | None) -> Attributed:
             return Attributed(close[0], f"the only logged value that rounds to {in_name[1]:g}, the number in its name")
     best = chosen.best
     praised = [each for each in chosen.evaluations if each.best]
-    if best is not None and not numbers and ("best" in name.lower() or (praised and step is None)):
+    saved = [each for each in chosen.others if each.path and _same_file(each.path, prefix)]
+    if saved:  # it was saved as the best of another metric, whose line tells the epoch
+        found = chosen.at(step=saved[-1].step, epoch=saved[-1].epoch)
+        if found is not None:
+            return Attributed(found, f"saved as the best by {saved[-1].name}, with this")
+    if (
+        best is not None
+        and not numbers
+        and not chosen.others
+        and _may_be_its_best(name, chosen)
+        and ("best" in name.lower() or (praised and step is None))
+    ):
         last = praised[-1] if praised else best
         # A trainer that began again may have forgotten its best and written over it: without its own word, who knows?
         again = since_last_start(chosen).best
@@ -651,6 +678,13 @@ def _precise(chosen: Chosen, reading: Logged) -> Logged:
         and (each.epoch == reading.epoch or None in (each.epoch, reading.epoch))
     ]
     return min(same, key=lambda each: each.unit or math.inf, default=reading) if reading.unit > 1e-6 else reading
+
+
+def _may_be_its_best(name: str, chosen: Chosen) -> bool:
+    """Whether a name does not say that it is the best of another metric, as ``best_loss`` does of an AUC."""
+    told = [word for word in words_of(name) if mode_of(word) is not None]
+    own = {*words_of(chosen.name)} | {word for each in chosen.evaluations[:1] for word in words_of(each.name)}
+    return not told or bool({*told} & own)
 
 
 def _same_file(logged: str, prefix: str) -> bool:

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ckpt_tools.format import json_text
+from ckpt_tools.format.stored_best import BEST_METRIC
 
 Mode = Literal["min", "max"]
 
@@ -201,6 +202,23 @@ def mode_of(name: str) -> Mode | None:
         return None
     small, large = bool(bare & _SMALL), bool(bare & _LARGE)
     return None if small == large else "min" if small else "max"
+
+
+def is_like(one: str | None, one_mode: str | None, other: str | None, other_mode: str | None) -> bool:
+    """Whether values of two metrics, by their names and directions, can be compared.
+
+    ``recall`` and ``valid recall`` can, ``recall@20`` and ``recall@50`` cannot, a ``train loss`` not with another one.
+    A value without a name is what its run goes by.
+    """
+    if one_mode is not None and other_mode is not None and one_mode != other_mode:
+        return False
+    if one in (None, "", BEST_METRIC) or other in (None, "", BEST_METRIC):
+        return True
+    first, second = {*words_of(one)}, {*words_of(other)}
+    if bool(first & TRAINING) != bool(second & TRAINING):
+        return False
+    first, second = first - HELD_OUT, second - HELD_OUT
+    return first == second or (bool(first) and first < second) or (bool(second) and second < first)
 
 
 def better(mode: Mode | None, value: float, than: float) -> bool:

@@ -18,9 +18,8 @@ from typing import Any, Literal
 
 from ckpt_tools.errors import CkptError, CorruptError
 from ckpt_tools.format import json_text
-from ckpt_tools.format.stored_best import BEST_METRIC
 from ckpt_tools.fs import paths
-from ckpt_tools.runs.metric_lines import HELD_OUT, TRAINING, words_of
+from ckpt_tools.runs.metric_lines import is_like
 
 Kind = Literal["bundle", "saved-model", "keras", "v1"]
 
@@ -29,7 +28,6 @@ SCHEMA_VERSION = 1
 PIN_FILE, STATE = "pin.json", "guard.json"
 PINNED = re.compile(r"\d{6,}")
 _MAX_JSON = 1 << 20
-_NAMELESS = (None, "", BEST_METRIC)
 # How far above a checkpoint its run may begin.
 _LEVELS = 3
 
@@ -139,23 +137,6 @@ def state_in(directory: str) -> dict[str, Any]:
     except (CkptError, ValueError):
         return {}
     return said if isinstance(said, dict) else {}
-
-
-def is_like(one: str | None, one_mode: str | None, other: str | None, other_mode: str | None) -> bool:
-    """Whether values of two metrics, by their names and directions, can be compared.
-
-    ``recall`` and ``valid recall`` can, ``recall@20`` and ``recall@50`` cannot, a ``train loss`` not with another one.
-    A value without a name is what its run goes by.
-    """
-    if one_mode is not None and other_mode is not None and one_mode != other_mode:
-        return False
-    if one in _NAMELESS or other in _NAMELESS:
-        return True
-    first, second = {*words_of(one)}, {*words_of(other)}
-    if bool(first & TRAINING) != bool(second & TRAINING):
-        return False
-    first, second = first - HELD_OUT, second - HELD_OUT
-    return first == second or (bool(first) and first < second) or (bool(second) and second < first)
 
 
 def ranked(directory: str) -> list[Pin]:

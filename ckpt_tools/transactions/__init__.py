@@ -13,7 +13,7 @@
 What was changed, and where the originals are, is in the ledger of the directory (`ckpt_tools.runs.ledger`).
 """
 
-from ckpt_tools.transactions.commit import Applied, apply, apply_to, is_interrupted
+from ckpt_tools.transactions.commit import Applied, apply, apply_own, apply_to, is_interrupted
 from ckpt_tools.transactions.journal import Ended, pending, recover
 from ckpt_tools.transactions.plan import (
     Change,
@@ -41,6 +41,7 @@ __all__ = [
     "Value",
     "announce",
     "apply",
+    "apply_own",
     "apply_tidying",
     "apply_to",
     "drop_backups",

@@ -123,6 +123,22 @@ def apply_to(plan: Plan, prefix: str) -> str:
     return prefix
 
 
+def apply_own(plan: Plan) -> None:
+    """Make a change in place of a checkpoint that is known to this process alone, such as one that is being pinned:
+    durable, whole at every moment, and nothing of the old one is kept. What a kill left is made anew.
+
+    Raises what `apply` raises.
+    """
+    for path in plan.created(plan.target):
+        durable.remove(path)
+    durable.remove(unfinished_name(index_name(plan.target)))
+    _write(plan, plan.target)
+    _read_back(plan)
+    durable.rename(unfinished_name(index_name(plan.target)), index_name(plan.target))
+    for path in (*plan.shards, *plan.retired):
+        durable.remove(path)
+
+
 def is_interrupted(plan: Plan) -> bool:
     """Whether all that the directory of the target holds was left there by this plan, when it was killed."""
     return bool(_unfinished(plan, plan.target))

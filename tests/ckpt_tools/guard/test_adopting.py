@@ -18,7 +18,7 @@ from ckpt_tools.analysis.inspection import inspect
 from ckpt_tools.guard.keeper import Keeper
 from ckpt_tools.guard.metric import MetricReader
 from ckpt_tools.operations.backfilling import Options, backfill
-from ckpt_tools.runs.pins import is_like
+from ckpt_tools.runs.metric_lines import is_like
 
 Open = Callable[..., Keeper]
 

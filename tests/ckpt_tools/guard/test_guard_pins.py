@@ -12,8 +12,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from checkpoints import EXPERIMENTS
+from checkpoints import EXPERIMENTS, build_bundle
 from guarding import LIGHT, Guarded
 from kills import ALL, Run, ended, kills, weight_of
 
@@ -172,6 +173,29 @@ def test_the_data_of_one_save_with_the_index_of_another_is_never_pinned(keeper: 
     keeper.end()
     assert keeper.pins.all() == []
     assert "checksum" in " ".join(keeper.failures)
+
+
+def test_a_save_that_was_seen_between_its_data_and_its_index_is_pinned_when_it_is_whole(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    keeper = Keeper(str(run), MetricReader("auc"), saved="after")
+    assert keeper.begin()
+    for name, value in (("model", 1.0), ("next", 2.0)):
+        build_bundle(tmp_path / name, {"kernel": np.full(9, value, np.float32)})
+    files = ("index", "data-00000-of-00001")
+    for file in files:
+        shutil.copyfile(tmp_path / f"model.{file}", run / f"model.{file}")
+        os.utime(run / f"model.{file}", (1e9, 1e9))
+    keeper.look()
+    keeper.heard("stdout", "auc: 0.5\n", time.time())
+    for file in reversed(files):
+        shutil.copyfile(tmp_path / f"next.{file}", run / f"model.{file}")
+        keeper.look()
+    keeper.look()
+    keeper.end()
+    keeper.close()
+    assert [pin.value for pin in keeper.pins.all()] == [0.5]
+    assert keeper.failures == []
 
 
 def test_a_full_disk_is_tried_again_until_there_is_room(keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -301,6 +301,43 @@ def test_which_start_the_best_is_of_is_not_guessed(files: dict[str, str], tmp_pa
         backfill(prefix, Options(from_logs=True, metric="val_auc"))
 
 
+UNTOLD: dict[str, tuple[str, str, str]] = {
+    "a number that is of an epoch and of a step": (
+        "ckpt-3",
+        "epoch 1 step 3 val_auc 0.3\nepoch 2 step 4 val_auc 0.4\nepoch 3 step 6 val_auc 0.6\n",
+        "val_auc",
+    ),
+    "the size of a layer": ("mlp_128_64_best", epochs("epoch {e} val_auc {l}\n", *np.linspace(0, 0.5, 130)), "val_auc"),
+    "the best of another metric, by its name": (
+        "best_loss",
+        "epoch 1 val_loss 0.5 val_auc 0.70\nepoch 2 val_loss 0.4 val_auc 0.69\n",
+        "val_auc",
+    ),
+    "the best of another metric, by the trainer's lines": (
+        "best_model",
+        "epoch 1 hr 0.5 ndcg 0.30\nnew best ndcg 0.30\nepoch 2 hr 0.6 ndcg 0.28\n",
+        "hr",
+    ),
+    "a year": ("model-2021", "2021-03-01 10:00:00 epoch 1 val_auc 0.71\n", "val_auc"),
+    "the last of all": ("final", epochs("epoch {e} val_auc {v}\n", 0.7, 0.9, 0.8), "val_auc"),
+}
+
+
+@pytest.mark.parametrize("name", UNTOLD)
+def test_what_the_logs_do_not_tell_of_a_checkpoint_is_not_written(name: str, tmp_path: Path) -> None:
+    prefix, log, metric = UNTOLD[name]
+    path = lay(tmp_path, Foreign(prefix, {"train.log": log}, 0))
+    with pytest.raises(NotFoundError, match="do not tell"):
+        backfill(path, Options(from_logs=True, metric=metric, mode="max"))
+
+
+def test_the_value_of_a_metric_by_which_the_checkpoint_was_not_chosen(tmp_path: Path) -> None:
+    told = "10/10 - 1s - val_auc: {} - val_loss: {}\nEpoch {}: val_loss improved from {} to {}, saving model to best\n"
+    log = "Epoch 1/2\n" + told.format(0.70, 0.5, 1, "inf", 0.5) + "Epoch 2/2\n" + told.format(0.69, 0.4, 2, 0.5, 0.4)
+    path = lay(tmp_path, Foreign("best", {"train.log": log}, 0))
+    assert backfill(path, Options(from_logs=True, metric="val_auc")).value == 0.69
+
+
 def test_the_number_of_something_else_in_a_name_is_not_the_metric(tmp_path: Path) -> None:
     prefix = lay(tmp_path, Foreign("net-lr0.001", {}, 0))
     with pytest.raises(NotFoundError):

@@ -188,7 +188,7 @@ def test_what_shows_an_answer_opens_nothing(ask: Callable[..., Any], number: int
 
 
 def test_a_page_opens_nothing(copy: Callable[..., Path]) -> None:
-    pytest.importorskip("pygal")
+    pytest.importorskip("jinja2")
     experiment = copy(EXPERIMENTS[0])
     found = run_contents(str(experiment))
     with told(experiment.parents[1]) as opened:

@@ -1,0 +1,85 @@
+"""`ckpt slim PATH OUT` and `ckpt average ... OUT`, killed or refused at each change of a file: whole, or not there."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import faulty
+import numpy as np
+import pytest
+from checkpoints import build_bundle, contents
+from gzipped import make
+
+from ckpt_tools.errors import NotFoundError, UsageError
+from ckpt_tools.operations.averaging import average
+from ckpt_tools.operations.slimming import slim
+from ckpt_tools.readers import open_checkpoint
+from ckpt_tools.transactions import pending
+
+Command = Callable[[], object]
+
+
+def sources(folder: Path, kind: str) -> list[str]:
+    folder.mkdir()
+    if kind == "keras":
+        return [str(make(folder / f"model{number}.weights.h5")) for number in range(2)]
+    found = []
+    for number in range(2):
+        weights = {"w": np.full((4, 3), number, np.float32), "w/Adam": np.ones((4, 3), np.float32)}
+        found.append(build_bundle(folder / f"ckpt-{number}", {**weights, "global_step": np.int64(number)}))
+    return found
+
+
+def values(out: str) -> dict[str, bytes] | None:
+    """What a checkpoint holds; None where there is none. Damage fails the test."""
+    try:
+        with open_checkpoint(out) as checkpoint:
+            assert [finding for finding in checkpoint.verify() if finding.severity == "damage"] == []
+            return {name: checkpoint.read(name).tobytes() for name in checkpoint.tensors}
+    except NotFoundError:
+        return None
+
+
+@pytest.mark.parametrize("every", [9, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("command", ["slim", "average"])
+@pytest.mark.parametrize(("kind", "out"), [("bundle", "new/ckpt"), ("bundle", "run/new"), ("keras", "new.weights.h5")])
+def test_whole_or_not_there_and_the_same_command_ends_it(
+    command: str, kind: str, out: str, every: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "place"
+    place.mkdir()
+    paths = sources(place / "run", kind)
+    target = str(place / out)
+    start = faulty.seen(place)
+    before = {name: row for name, row in contents(place).items() if name.startswith("run/")}
+
+    def once() -> object:
+        return slim(paths[0], target) if command == "slim" else average(paths, target)
+
+    calls = faulty.run(once, monkeypatch).calls
+    expected = values(target)
+    assert expected is not None
+    changing = [number for number, call in enumerate(calls) if call in faulty.CHANGING]
+    assert len(changing) > 8
+    ended = set()
+    for number in sorted({*changing[::every], *changing[-6:]}):
+        for fault in ("killed", "half", "ENOSPC", "late"):
+            if calls[number] not in {"half": ("write",), "late": faulty.LATE}.get(fault, faulty.CHANGING):
+                continue
+            where = f"{fault} at {number} {calls[number]}"
+            faulty.build(start, place)
+            done = faulty.run(once, monkeypatch, faulty.Fault(number, fault))
+            found = values(target)
+            assert found in (None, expected), where
+            ended.add(found is not None)
+            after = contents(place)
+            assert {name: after.get(name) for name in before} == before, where
+            if not done.finished:
+                again = faulty.run(once, monkeypatch)
+                assert again.finished or isinstance(again.error, UsageError), where  # which says that it is there
+            assert values(target) == expected, where
+            assert pending(str(place / "run")) is None, where
+    assert ended == {True, False}
+    shutil.rmtree(place)
