@@ -79,5 +79,17 @@ def filled(text: str, english: str) -> str:
     return BLOCK.sub(lambda _: next(blocks), text)
 
 
+# Between two Chinese characters a reader would see the end of a line as a blank.
+_CHINESE = "\u4e00-\u9fff，。；：、！？（）“”《》"
+_BROKEN = re.compile(rf"(?<=[{_CHINESE}])\n *(?=[{_CHINESE}])")
+_FENCED = re.compile(r"(^ *```.*?^ *```$)", re.MULTILINE | re.DOTALL)
+
+
+def unbroken(text: str) -> str:
+    """A Chinese page without ends of lines between two of its characters."""
+    parts = _FENCED.split(text)
+    return "".join(part if number % 2 else _BROKEN.sub("", part) for number, part in enumerate(parts))
+
+
 def _place(found: re.Match[str]) -> int:
     return found.start()

@@ -25,7 +25,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import record
-from documents import BLOCK, ENGLISH_PAGES, MADE, ROOT, chinese_of, english_of, filled
+from documents import BLOCK, ENGLISH_PAGES, MADE, ROOT, chinese_of, english_of, filled, unbroken
 
 from ckpt_tools import finding_ids
 from ckpt_tools.analysis.messages import KNOWN
@@ -134,7 +134,7 @@ def made(text: str, say: Callable[[str], str]) -> str:
 
 def of_english(text: str, english: str) -> str:
     """A Chinese page with what the English one shows, tables in Chinese. Raises what `filled` raises."""
-    return made(filled(text, english), chinese)
+    return made(filled(unbroken(text), english), chinese)
 
 
 def chinese(sentence: str) -> str:

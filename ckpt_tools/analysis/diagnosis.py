@@ -134,7 +134,7 @@ def _of_file(bundle: Bundle, number: int, end: int, damaged: list[Entry]) -> Dia
         if before:
             sentence = f"{name} has {size} bytes of {end}, and {len(before)} of the tensors in them are damaged too"
         elif damaged and len(damaged) < len(every):
-            sentence += ": the tensors before that are whole"
+            sentence = f"{name} is cut off at byte {size} of {end}: the tensors before that are whole"
         return Diagnosis("cut-off", sentence, "copy or download it again")
     return None
 

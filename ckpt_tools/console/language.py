@@ -84,7 +84,7 @@ def table() -> Table:
     return Table({key: value for key, value in sentences.items() if HOLE not in key}, patterns)
 
 
-def translated(sentence: str, table: Table, depth: int = 2) -> str:
+def translated(sentence: str, table: Table, depth: int = 3) -> str:
     """A sentence by a table; what fills a hole may be a sentence itself, so many times in one another."""
     if sentence in table.exact:
         return table.exact[sentence]

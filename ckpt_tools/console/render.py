@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from ckpt_tools.console.escapes import safe
-from ckpt_tools.console.language import label, said
+from ckpt_tools.console.language import chinese, label, said
 from ckpt_tools.findings import Finding
 
 if TYPE_CHECKING:
@@ -52,6 +52,8 @@ def next_of_many(found: Mending) -> Text:
 
 
 def count(number: int, noun: str) -> str:
+    if chinese():
+        return f"{number} 个{said(noun)}"
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
@@ -62,9 +64,10 @@ def history(evidence: Evidence | None) -> str:
     curve = evidence.curve
     steps = sorted({curve.points[number].step for number in curve.resumes})
     shown = ", ".join(map(str, steps[-_MOST_RESUMES:]))
-    resumed = f"; resumed at step {'..., ' if len(steps) > _MOST_RESUMES else ''}{shown}" if steps else ""
-    where = f" at step {evidence.best.step}" if evidence.best.step else ""
-    return f"{sparkline(curve.recalls)}  best logged {evidence.best.recall:.6f}{where}{resumed}"
+    shown = f"..., {shown}" if len(steps) > _MOST_RESUMES else shown
+    resumed = said(f"; resumed at step {shown}") if steps else ""
+    where = said(f" at step {evidence.best.step}") if evidence.best.step else ""
+    return f"{sparkline(curve.recalls)}  {said(f'best logged {evidence.best.recall:.6f}')}{where}{resumed}"
 
 
 _MOST_RESUMES = 3

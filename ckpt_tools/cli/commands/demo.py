@@ -13,6 +13,7 @@ from rich.text import Text
 from ckpt_tools.cli.app import app
 from ckpt_tools.console import render
 from ckpt_tools.console.escapes import safe
+from ckpt_tools.console.language import said
 from ckpt_tools.console.output import Output
 from ckpt_tools.console.program import Json, Quiet, epilog, finish
 from ckpt_tools.errors import EXIT_OK
@@ -46,7 +47,7 @@ def demo(
 
 
 def _text(found: Demonstration) -> Iterator[RenderableType]:
-    yield Text(f"{safe(found.directory)}: an old experiment with its logs and data, {_files(found)}")
+    yield Text(f"{safe(found.directory)}: {said('an old experiment with its logs and data')}, {said(_files(found))}")
     data = os.path.join(found.directory, "data")
     look = f"ckpt inspect {shlex.quote(found.experiment)}"
     for command in (look, f"ckpt backfill {shlex.quote(found.experiment)} --data {shlex.quote(data)}"):

@@ -149,4 +149,4 @@ def _text(found: Forecast, *, several: bool) -> Iterator[RenderableType]:
 
 
 def _names(names: tuple[str, ...]) -> Text:
-    return Text(", ".join(safe(name) for name in names) or "nothing")
+    return Text(", ".join(safe(name) for name in names) or said("nothing"))

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from ckpt_tools.cli.app import NoLock, PathArgument, app
 from ckpt_tools.console.escapes import safe
+from ckpt_tools.console.language import said
 from ckpt_tools.console.output import Output
 from ckpt_tools.console.program import Json, Quiet, epilog, finish
 from ckpt_tools.errors import EXIT_OK
@@ -80,8 +81,8 @@ def _text(prefix: str, entries: Iterable[ChangeEntry]) -> Iterator[RenderableTyp
 
     for entry in entries:
         where = os.path.dirname(prefix) if isinstance(entry, TidyEntry) else prefix
-        words = f"{safe(where)}: took back {safe(entry.action)} of {safe(entry.time)} ({safe(entry.id)})"
-        yield Text.assemble(("✓ ", "bold green"), words)
+        words = said(f"took back {safe(entry.action)} of {safe(entry.time)} ({safe(entry.id)})")
+        yield Text.assemble(("✓ ", "bold green"), f"{safe(where)}: {words}")
 
 
 def _listing(prefix: str, rows: Iterable[Mapping[str, Any]]) -> Iterator[RenderableType]:

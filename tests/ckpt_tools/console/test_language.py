@@ -103,7 +103,7 @@ def test_the_locale_decides(variables: dict[str, str], spoken: str, monkeypatch:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     language.choose(None)
-    assert said("absent") == ("没有" if spoken == "zh" else "absent")
+    assert said("absent") == ("缺失" if spoken == "zh" else "absent")
     monkeypatch.setenv("LC_ALL", "C")
     language.choose(None)
 
