@@ -12,14 +12,14 @@ name, without what only tells how it was stored:
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ckpt_tools.format.object_graph import VALUE_SUFFIX
 from ckpt_tools.lineages import Lineage, identify
 from ckpt_tools.lineages.tensor_names import Group, bare, tell_roles
-from ckpt_tools.readers import Checkpoint
+from ckpt_tools.readers import Bundle, Checkpoint
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,7 +39,8 @@ class Named:
     its producer is known, ``places`` (its key and its path in the object graph), ``full_name`` (what its variable was
     created with), ``names`` (all of these, without what only tells how they are stored); and what it is: its
     ``group``, the key of the variable that it belongs to (``owner``), and as which ``slot``.
-    ``digest`` is of the stored bytes, also of types that no array has.
+    ``digest`` is of the stored bytes, also of types that no array has; ``pieces`` those of each piece, by where it
+    belongs, of a tensor of which only a part is here (else it says None).
     """
 
     name: str
@@ -56,6 +57,7 @@ class Named:
     owner: str | None = None
     slot: str | None = None
     digest: Callable[[], str] | None = None
+    pieces: Callable[[], Mapping[Any, str] | None] | None = None
 
 
 def by_canonical_name(checkpoint: Checkpoint) -> dict[str, Named]:
@@ -79,6 +81,7 @@ def by_canonical_name(checkpoint: Checkpoint) -> dict[str, Named]:
             "owner": role.of,
             "slot": role.slot,
             "digest": lambda: _stored_digest(checkpoint, key),
+            "pieces": lambda: checkpoint.pieces(key) if isinstance(checkpoint, Bundle) else None,
         }
 
     found: dict[str, Named] = {}

@@ -355,6 +355,21 @@ class Bundle(Reader):
             raise NotFoundError("no such tensor", path=self.path, key=name)
         return entry
 
+    def pieces(self, name: str) -> Mapping[Box, str] | None:
+        """Of a tensor of which only a part is here: the SHA-256 of the stored bytes of each of its pieces, by where it
+        belongs; None for one that is here as a whole. Raises what `read` raises."""
+        if name not in self.absent:
+            return None
+        import hashlib
+
+        found = {}
+        for part in self.parts[name]:
+            digest = hashlib.sha256()
+            for chunk in self._chunks(part.entry):
+                digest.update(chunk)
+            found[part.box] = digest.hexdigest()
+        return found
+
     def _require_all_parts(self, name: str) -> None:
         if name in self.absent:
             whole = self.entries[name].elements

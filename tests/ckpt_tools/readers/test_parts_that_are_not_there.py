@@ -106,3 +106,13 @@ def test_a_data_file_that_no_tensor_lies_in_may_be_missing(tmp_path: Path, empty
     except tf.errors.OpError:
         restored = False
     assert verify(prefix).whole == restored
+
+
+def test_pieces_are_compared_where_they_are_the_same_ones(tmp_path: Path) -> None:
+    ones, twos = tf.ones([2, 2]), tf.fill([2, 2], 2.0)
+    first, second = "4 2 0,2:-", "4 2 2,2:-"
+    a, same = save(tmp_path / "a", {"part": ones}, [first]), save(tmp_path / "s", {"part": ones}, [first])
+    other, elsewhere = save(tmp_path / "o", {"part": twos}, [first]), save(tmp_path / "e", {"part": ones}, [second])
+    assert diff(a, same).equal
+    assert [change.kind for change in diff(a, other).changed] == ["values"]
+    assert [finding.id for finding in diff(a, elsewhere).findings] == ["not-found"]
