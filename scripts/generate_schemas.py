@@ -92,6 +92,16 @@ LINEAGE = record(
     more=True,
 )
 VALUE = record({"source": STRING, "metric": nullable(STRING), "value": NUMBER, "mode": nullable(STRING)})
+# What ``ckpt guard --restore`` tells.
+PUT_BACK = {
+    "pin": STRING,
+    "path": STRING,
+    "metric": nullable(STRING),
+    "value": nullable(NUMBER),
+    "changes": array(STRING),
+    "undo": nullable(STRING),
+    "dry_run": BOOLEAN,
+}
 HELD = {"path": STRING, "line": STRING, "step": nullable(INTEGER), "values": array(VALUE), "nbytes": INTEGER}
 METRIC = record({"name": nullable(STRING), "value": NUMBER}, more=True)
 PIN = record(
@@ -384,7 +394,12 @@ def schemas() -> dict[str, Schema]:
             },
             optional=("significance",),
         ),
-        "guard": answer("guard", Status, {"exit_code": INTEGER}, ("exit_code", *of_answer(Status)["properties"])),
+        "guard": answer(
+            "guard",
+            Status,
+            {"exit_code": INTEGER, "restored": record(PUT_BACK)},
+            ("exit_code", "restored", *of_answer(Status)["properties"]),
+        ),
         "error": document(None, {"error": ERROR}),
     }
     return {f"{name}.json": schema for name, schema in found.items()}

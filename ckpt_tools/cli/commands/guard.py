@@ -107,7 +107,7 @@ def guard(
             raise UsageError("--pin, --to and --dry-run go with --restore")
         if restore:
             put = library.restore(run, number=pin, to=to, dry_run=dry_run)
-            output.result({**put.to_json(), "findings": []}, lambda: _restored(put))
+            output.result({"restored": put.to_json(), "findings": []}, lambda: _restored(put))
             return EXIT_OK
         if status:
             found = library.read_status(run)

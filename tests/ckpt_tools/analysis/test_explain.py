@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import pytest
 from checkpoints import build_bundle, pick
-from test_real_messages import REAL
+from real_messages import REAL
 
 from ckpt_tools.analysis.explanation import explain
 from ckpt_tools.analysis.messages import KNOWN

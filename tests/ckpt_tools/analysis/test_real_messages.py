@@ -6,34 +6,17 @@ import random
 import re
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 from checkpoints import build_bundle, pick
+from real_messages import REAL, Real
 
 from ckpt_tools.analysis.explanation import explain
 from ckpt_tools.analysis.messages import KNOWN
 from ckpt_tools.cli import run
 from ckpt_tools.errors import NotFoundError
-
-
-@dataclass(frozen=True)
-class Real:
-    id: str
-    source: str
-    text: str
-
-
-def read() -> list[Real]:
-    blocks = re.split(
-        r"^\[([a-z0-9-]+)\] (\S+)\n", Path(__file__).with_name("real_messages.txt").read_text(), flags=re.M
-    )
-    return [Real(*(part.strip("\n") for part in blocks[n : n + 3])) for n in range(1, len(blocks), 3)]
-
-
-REAL = read()
 
 
 def test_there_are_many_of_them() -> None:

@@ -163,7 +163,7 @@ def test_a_reader_that_leaves_before_the_first_word(program: Program, words: str
     assert (done.returncode, done.stderr) == (0, "")
 
 
-# For ckpt see test_cli_process.py; here that the trainer does likewise.
+# For ckpt see test_process.py; here that the trainer does likewise.
 FULL = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux alone has a device that is always full")
 
 

@@ -192,6 +192,14 @@ def test_a_pin_that_names_a_place_outside_is_not_believed(keeper: Keeper) -> Non
             restore(keeper.run)
 
 
+def test_its_json(keeper: Keeper, capsys: pytest.CaptureFixture[str]) -> None:
+    pinned(keeper, "best.weights.h5", keras, 0.8, 0.5)
+    assert ckpt(["guard", keeper.run, "--restore", "--dry-run", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)["restored"]
+    assert (told["value"], told["dry_run"], told["undo"]) == (0.8, True, None)
+    assert told["path"] == str(Path(keeper.run, "best.weights.h5"))
+
+
 def test_while_a_guard_is_at_work_nothing_is_put_back(keeper: Keeper) -> None:
     pinned(keeper, "best.weights.h5", keras, 0.8, 0.5)
     with durable.locked(keeper.pins.directory), pytest.raises(BusyError):

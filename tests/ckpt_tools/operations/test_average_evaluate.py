@@ -12,8 +12,8 @@ import h5py
 import numpy as np
 import pytest
 from checkpoints import FIXTURES, build_bundle, contents, pick
+from gzipped import make
 from objects import build_objects
-from test_slim_keras import make
 
 from ckpt_tools.analysis.repeated import lead
 from ckpt_tools.cli import run

@@ -10,7 +10,7 @@ import faulty
 import numpy as np
 import pytest
 from checkpoints import build_bundle, contents
-from test_slim_keras import make
+from gzipped import make
 
 from ckpt_tools.errors import NotFoundError, UsageError
 from ckpt_tools.operations.averaging import average

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from checkpoints import EXPERIMENTS, build_bundle, pick
-from test_evidence import evidence_of
+from logged import evidence_of
 
 from ckpt_tools.cli import run
 from ckpt_tools.runs.experiments import Experiment

@@ -9,19 +9,11 @@ from pathlib import Path
 
 import pytest
 from checkpoints import EXPERIMENTS, Sample, pick
+from logged import evidence_of
 
 from ckpt_tools.cli import run
 from ckpt_tools.runs.experiments import Experiment
-from ckpt_tools.runs.logs import Evidence, collect
-
-
-def evidence_of(tmp_path: Path, name: str, content: str, where: str = "runs") -> Evidence:
-    experiment = tmp_path / "best_model" / "exp"
-    experiment.mkdir(parents=True, exist_ok=True)
-    directory = tmp_path / "runs" / "exp" if where == "runs" else experiment
-    directory.mkdir(parents=True, exist_ok=True)
-    (directory / name).write_text(content)
-    return collect(Experiment(str(experiment)))
+from ckpt_tools.runs.logs import collect
 
 
 def test_real_logs_give_their_best(sample: Sample) -> None:

@@ -10,7 +10,6 @@ That the search would find what it is there for is tried too: with each of the o
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,10 +20,10 @@ import numpy as np
 import pytest
 from checkpoints import build_bundle, rewrite, stored_best
 from faulty import HARMS, Fault, State
+from old_rules import refused_is_absent, two_states_only
 
 from ckpt_tools.errors import CkptError, CorruptError
-from ckpt_tools.fs import local
-from ckpt_tools.transactions import completion, drop_backups, pending, recover, rollback, undo
+from ckpt_tools.transactions import drop_backups, pending, recover, rollback, undo
 
 PREFIX, JOURNAL = "x", ".ckpt-tools/pending.json"
 
@@ -174,33 +173,6 @@ def test_three_faults_one_after_the_other(
 
 
 # ------------------------------------------------------------------------------------ would it find them?
-
-
-def two_states_only(patch: pytest.MonkeyPatch) -> None:
-    """The old recovery: an index that is not the new one is the old one."""
-
-    def side(place: object, entry: object) -> tuple[str, str]:
-        found = completion.side(place, entry)  # type: ignore[arg-type]
-        return ("after", "") if found[0] == "after" else ("before", "")
-
-    patch.setattr("ckpt_tools.transactions.journal.side", side)
-    patch.setattr(completion, "_is_back", lambda *_: True)
-    patch.setattr(completion, "_created", lambda _, entry, **__: [(name, True) for name in entry.created])
-    patch.setattr(completion, "named_by", lambda *_: None)
-
-
-def refused_is_absent(patch: pytest.MonkeyPatch) -> None:
-    """The old look: what the system does not say is taken for absent, and the old rule that goes with it."""
-    patch.setattr(local, "look", lambda path, **_: _old_look(path))
-    two_states_only(patch)
-
-
-def _old_look(path: local.PathLike) -> os.stat_result | None:
-    where, at = local._at(path)
-    try:
-        return os.stat(where, follow_symlinks=False, **at)
-    except OSError:
-        return None
 
 
 def one_too_many(patch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ import pytest
 from checkpoints import OF_EACH_LINEAGE, Sample
 from faulty import Fault
 from matrix import OF_BUNDLES, OF_OTHERS, Case, Counts, Matrix
-from test_every_state import refused_is_absent
+from old_rules import refused_is_absent
 
 from ckpt_tools.readers import Bundle
 

@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 import run_server
+from running import same_bits, tensors
 from strace import Server
-from test_trainer_resume import same_bits, tensors
 
 from ckpt_tools.analysis.newest import newest_whole
 from ckpt_tools.errors import NotFoundError

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_trainer_resume import begin, resume, rows, same_bits, tensors
+from running import begin, resume, rows, same_bits, tensors
 from toys import SMALL
 
 from ckpt_tools.errors import UsageError

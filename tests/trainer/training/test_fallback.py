@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_trainer_resume import begin, resume, same_bits, tensors
+from running import begin, damage, resume, same_bits, tensors
 from toys import tree
 
 from ckpt_tools.analysis.newest import newest_whole
@@ -18,16 +18,6 @@ from ckpt_tools.readers.location import latest_in, prefixes_in
 from trainer.training.starting_point import resumed_run
 
 pytestmark = pytest.mark.tensorflow
-
-
-def flip_first_byte(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[0] ^= 1
-    path.write_bytes(data)
-
-
-def damage(prefix: str) -> None:
-    flip_first_byte(Path(f"{prefix}.data-00000-of-00001"))
 
 
 def copy_prefix(prefix: str, target: str) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_trainer_resume import begin, resume, rows, same_bits, tensors
+from running import begin, resume, rows, same_bits, tensors
 from toys import SMALL, Recorder, small_config
 
 from ckpt_tools.errors import StorageError

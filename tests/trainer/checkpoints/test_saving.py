@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from toys import small_config, tree
+from saves import stored
+from toys import tree
 
 from ckpt_tools.errors import BusyError, StorageError
 from ckpt_tools.findings import Finding
@@ -14,8 +15,6 @@ from ckpt_tools.format.state import decode_state
 from ckpt_tools.fs import durable
 from ckpt_tools.lineages import identify
 from ckpt_tools.readers import open_checkpoint
-from trainer.checkpoints.run_state import RunState
-from trainer.models.variables import initial_variables
 
 pytestmark = pytest.mark.tensorflow
 
@@ -49,16 +48,6 @@ MODELS = {
         "attention/heads/bias": (2,),
     },
 }
-
-
-def stored(model_type: str = "DNN", **state: Any) -> dict[str, Any]:
-    config = small_config(model_type)
-    return {
-        **initial_variables(config),
-        **RunState(**state).to_tensors(),
-        "state/config": config.to_json(),
-        "state/metric": '{"digest": "d", "name": "recall", "split": "valid", "top_n": 10}',
-    }
 
 
 @pytest.mark.parametrize("model_type", list(MODELS))

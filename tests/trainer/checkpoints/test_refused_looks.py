@@ -10,8 +10,7 @@ from typing import Any
 import faulty
 import pytest
 from faulty import Fault
-from test_trainer_retention import line
-from test_trainer_saving import stored
+from saves import line, stored
 
 from ckpt_tools.format.filenames import UNFINISHED_SAVE
 from ckpt_tools.readers.location import prefixes_in

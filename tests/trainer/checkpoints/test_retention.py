@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
-from test_trainer_saving import stored
+from saves import line, stored
 from toys import tree
 
 from ckpt_tools.format.filenames import UNFINISHED_SAVE
@@ -17,12 +16,6 @@ from ckpt_tools.runs.experiments import Experiment
 from trainer.checkpoints.retention import tidy
 
 pytestmark = pytest.mark.tensorflow
-
-
-def line(directory: Path, **options: Any) -> Any:
-    from trainer.checkpoints.saving import CheckpointLine
-
-    return CheckpointLine(str(directory), **options)
 
 
 def test_the_newest_ones_are_kept(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from checkpoints import EXPERIMENTS, build_bundle
-from guarding import Guarded
+from guarding import LIGHT, Guarded
 from kills import ALL, Run, ended, kills, weight_of
 
 from ckpt_tools.analysis.inspection import inspect
@@ -61,7 +61,7 @@ def test_only_as_many_pins_stay_as_were_asked_for_and_the_best_among_them(guarde
 
 
 def test_what_lay_there_before_is_kept_without_a_value(guarded: Guarded) -> None:
-    subprocess.run([sys.executable, Path(__file__).parent / "light.py", guarded.run, "0.9"], check=True)
+    subprocess.run([sys.executable, LIGHT, guarded.run, "0.9"], check=True)
     guarded.train(0.2)
     found = guarded.status()
     assert [pin.value for pin in found.pins] == [0.2, None]

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_trainer_fallback import damage
-from test_trainer_resume import begin, resume, same_bits, tensors
+from running import begin, damage, resume, same_bits, tensors
 from toys import Recorder, small_config, tree
 
 from ckpt_tools.errors import BusyError, CkptError, MismatchError, UsageError
