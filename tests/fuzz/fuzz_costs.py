@@ -109,7 +109,8 @@ def tensors(chance: random.Random) -> Callable[[float], Files]:
 def objects(chance: random.Random) -> Callable[[float], Files]:
     """A graph: a chain, a star, a tree, a circle, or everything pointing everywhere, with values here and there."""
     kind, count, long = chance.randrange(5), chance.choice([300, 600]), chance.choice([1, 40])
-    part, valued = (word(chance) or "x") * long, chance.choice([1, 2, 10])
+    part = (word(chance) or "x").encode("utf-8", "replace").decode() * long
+    valued = chance.choice([1, 2, 10])
     full, slots = chance.random() < 0.5, chance.random() < 0.5
 
     def files(size: float) -> Files:
