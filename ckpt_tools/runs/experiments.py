@@ -22,7 +22,6 @@ from ckpt_tools.lineages.comirec.experiment_name import parse_name
 from ckpt_tools.readers import location
 from ckpt_tools.readers.location import Located, find_latest, latest_in, prefixes_in
 from ckpt_tools.runs.declared_run import DeclaredRun
-from ckpt_tools.runs.pins import pins_directory, ranked
 
 BEST_ROOT = "best_model"
 RUNS_ROOT = "runs"
@@ -182,6 +181,8 @@ def find(path: str | os.PathLike[str]) -> Located:
     try:
         return _resolved(path)
     except NotFoundError as error:
+        from ckpt_tools.runs.pins import pins_directory, ranked
+
         pins = None if paths.is_lone(path) else pins_directory(path)
         if pins is not None and ranked(pins):
             error.hint = f"ckpt guard {shlex.quote(path)} --restore"

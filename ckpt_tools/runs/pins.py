@@ -19,7 +19,6 @@ from typing import Any, Literal
 from ckpt_tools.errors import CkptError, CorruptError
 from ckpt_tools.format import json_text
 from ckpt_tools.fs import paths
-from ckpt_tools.runs.metric_lines import is_like
 
 Kind = Literal["bundle", "saved-model", "keras", "v1"]
 
@@ -142,6 +141,8 @@ def state_in(directory: str) -> dict[str, Any]:
 def ranked(directory: str) -> list[Pin]:
     """The pins that have a value of the run's metric, the best first; of equal ones the first that was made. Empty
     while it is not known whether a higher or a lower value is better."""
+    from ckpt_tools.runs.metric_lines import is_like  # where there are pins, and seldom else
+
     metric = state_in(directory).get("metric")
     name, mode = (metric.get("name"), metric.get("mode")) if isinstance(metric, dict) else (None, None)
     if mode not in ("min", "max") or not isinstance(name, str):
