@@ -120,3 +120,13 @@ def test_nothing_is_there_that_nothing_uses() -> None:
             if not called_by_name and not getattr(node, "decorator_list", []):
                 unused.append(f"{path.stem}:{node.name}")
     assert unused == []
+
+
+def test_no_test_module_imports_another() -> None:
+    """What several need is in ``tests/support``."""
+    tests = Path(__file__).parent
+    modules = [path for path in tests.rglob("test_*.py") if "fuzz" not in path.parts]
+    named = {path.stem for path in modules}
+    wrong = [(path.name, module) for path in modules for module, _ in imported(parsed(path)) if module in named]
+    assert len(modules) > 100
+    assert wrong == []
