@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Iterator
 from typing import ClassVar
 
@@ -22,7 +21,7 @@ from ckpt_tools.analysis.run_audit import Row, describe
 from ckpt_tools.analysis.verification import Verification, verify
 from ckpt_tools.browse.help import Help
 from ckpt_tools.browse.plots import curve_picture, evaluations, histogram_picture
-from ckpt_tools.browse.words import graph_lines, shown, state_of, summary
+from ckpt_tools.browse.words import graph_lines, shown, state_of, summary, what_next
 from ckpt_tools.console.widths import middle, told_apart
 from ckpt_tools.errors import CkptError
 from ckpt_tools.format.object_graph import VALUE_SUFFIX
@@ -342,7 +341,7 @@ class Browser(App[None]):
         """What to type next about the run under the cursor."""
         row = self._chosen
         if row is not None:
-            command = row.fix or f"ckpt inspect {shlex.quote(row.prefix or row.location)}"
+            command = what_next(row)
             self.copy_to_clipboard(command)
             self.notify(shown(command), title="copied", markup=False)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 
 from rich.text import Text
@@ -21,6 +22,11 @@ def state_of(row: Row, checked: Verification | None) -> str:
     if checked is not None:
         return "whole" if checked.whole else "damaged"
     return "not read" if row.health == "whole" else row.health
+
+
+def what_next(row: Row) -> str:
+    """The command to type about a run: what mends it, else a look at it."""
+    return row.fix or f"ckpt inspect {shlex.quote(row.prefix or row.location)}"
 
 
 def summary(row: Row, checked: Verification | None = None) -> Text:

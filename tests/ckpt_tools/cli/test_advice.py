@@ -25,13 +25,17 @@ import numpy as np
 import pytest
 import typer
 from checkpoints import FIXTURES, build_bundle, pick
+from made import version_1
 from objects import build_objects
 
 import ckpt_tools
 from ckpt_tools.analysis.newest import newest_whole
+from ckpt_tools.analysis.run_audit import describe
+from ckpt_tools.browse.words import what_next
 from ckpt_tools.cli import run
 from ckpt_tools.errors import CorruptError
 from ckpt_tools.readers import Bundle
+from ckpt_tools.runs.discovery import Discovery
 
 SOURCES = Path(ckpt_tools.__file__).parent
 KERNEL = np.ones((2, 3), np.float32)
@@ -163,6 +167,13 @@ def a_migration_without_a_variable(here: Path) -> list[str]:
         values = {key: bundle.read(key) for key in bundle.tensors if key != "bias_lookup_table"}
     build_bundle(prefix, values)
     return ["migrate", prefix, "--to", "trainer"]
+
+
+@case(7)
+def a_migration_of_what_is_no_bundle(here: Path) -> list[str]:
+    with Bundle(str(experiment(here, "tf1.15") / "model.ckpt")) as bundle:
+        values = {key: bundle.read(key) for key, tensor in bundle.tensors.items() if tensor.dtype == "float32"}
+    return ["migrate", str(version_1(here / "old", values)), "--to", "trainer"]
 
 
 @case(7)
@@ -446,6 +457,16 @@ def test_a_newest_that_is_damaged(here: Path, other: bool) -> None:
     assert follow(advice) in (0, 1)
 
 
+def test_what_is_copied_about_a_run(here: Path) -> None:
+    """Of a stranger's, and of one whose best can be put back."""
+    plain(here)
+    experiment(here)
+    rows = {row.kind: row for row in (describe(run, str(here)) for run in Discovery(here).runs())}
+    assert what_next(rows["experiment"]) == rows["experiment"].fix
+    assert rows["checkpoint"].fix is None
+    assert follow(what_next(rows["checkpoint"])) == 0
+
+
 # ------------------------------------------------------------------------------------------------ followed
 
 
@@ -551,6 +572,7 @@ def test_every_place_that_advises_a_command_was_led_to(
     test_a_change_in_place_says_how_it_is_taken_back(anew(), capsys)
     for other in (True, False):
         test_a_newest_that_is_damaged(anew(), other)
+    test_what_is_copied_about_a_run(anew())
     missing = sorted(set(places()) - quoting)
     assert not missing, f"no situation leads to: {missing}"
 
