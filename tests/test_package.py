@@ -33,7 +33,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-@pytest.mark.parametrize("kind", ["*.whl", "*.tar.gz"])
+@pytest.mark.parametrize("kind", ["*.whl", pytest.param("*.tar.gz", marks=pytest.mark.slow)])
 def test_what_is_built_installs_and_works(built: Path, kind: str, tmp_path: Path) -> None:
     package = next(built.glob(kind))
     venv.create(tmp_path / "venv", with_pip=True)
