@@ -183,7 +183,7 @@ def find(path: str | os.PathLike[str]) -> Located:
     except NotFoundError as error:
         from ckpt_tools.runs.pins import pins_directory, ranked
 
-        pins = None if paths.is_lone(path) else pins_directory(path)
+        pins = None if paths.is_url(path) else pins_directory(path)
         if pins is not None and ranked(pins):
             error.hint = f"ckpt guard {shlex.quote(path)} --restore"
         raise

@@ -154,8 +154,11 @@ def ranked(directory: str) -> list[Pin]:
 
 
 def pins_above(path: str) -> str | None:
-    """The directory of pins of the run at a path, or in which it lies; None where none of them is guarded."""
-    if paths.is_lone(path):
+    """The directory of pins of the run at a path, or in which it lies; None where none of them is guarded.
+
+    A guard runs beside its trainer: what lies in a store has no pins.
+    """
+    if paths.is_url(path):
         return None
     here = paths.absolute(path)
     for _ in range(_LEVELS + 1):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from ckpt_tools.errors import BusyError
 from ckpt_tools.fs import durable, local
 from ckpt_tools.readers import Checkpoint, open_checkpoint
 from ckpt_tools.runs.ledger import read_ledger
+from ckpt_tools.runs.opening import open_meant
 from ckpt_tools.transactions import pending, undo
 
 
@@ -86,7 +88,7 @@ def test_readers_see_the_old_or_the_new_while_it_is_rewritten(prefix: str) -> No
     process = start("rewrite", prefix, "0.5")
     seen = set()
     while process.poll() is None:
-        with suppress(BusyError):
+        with contextlib.suppress(BusyError):
             seen.add(stored_best(prefix))
     _, message = process.communicate()
     assert process.returncode == 0, message
@@ -115,11 +117,12 @@ def test_a_reader_that_has_opened_the_data_goes_on_with_the_old(prefix: str) -> 
 
 
 def test_an_inspection_in_the_middle_of_a_rewrite_is_busy(prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def rewritten_first(path: str) -> Checkpoint:
-        checkpoint = open_checkpoint(path)
-        rewrite(prefix, 0.5)
-        return checkpoint
+    @contextlib.contextmanager
+    def rewritten_first(path: str) -> Iterator[Checkpoint]:
+        with open_meant(path) as checkpoint:
+            rewrite(prefix, 0.5)
+            yield checkpoint
 
-    monkeypatch.setattr("ckpt_tools.analysis.inspection.open_checkpoint", rewritten_first)
+    monkeypatch.setattr("ckpt_tools.analysis.inspection.open_meant", rewritten_first)
     with pytest.raises(BusyError):
         inspect(prefix, digest=True)
