@@ -101,7 +101,9 @@ def _of_state(
         here = _relative(prefix, directory)
         reading.names.append(here)
         if not _leads_to(os.path.join(directory, stored), prefix):
-            reading.problems.append(f"names {stored}, a path of another place")
+            nameless = not here and os.path.basename(stored) == "."
+            why = "under which TensorFlow finds nothing" if nameless else "a path of another place"
+            reading.problems.append(f"names {stored}, {why}")
         if here in whole or (here not in names and not is_salvaged(here) and is_whole(here)):
             reading.kept[stored] = stored if _leads_to(os.path.join(directory, stored), prefix) else here or "./"
         elif is_salvaged(here):
