@@ -346,7 +346,7 @@ class KerasModel:
     def _places(self, node: int) -> dict[int, int]:
         """The places of all of a layer's own variables in its list of weights, which a SavedModel has; else nothing.
 
-        Those that are trained come first there, in the order of their creation, and so they do once the layer is frozen.
+        Those that are trained come first there, as they were created; and they still do once the layer is frozen.
         Source: keras/engine/base_layer.py of Keras 2 (weights, non_trainable_weights).
         """
         children = self.graph.nodes[node].children
