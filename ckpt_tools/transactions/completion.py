@@ -8,6 +8,7 @@ nothing, so that then everything stays (`take_back` is the way out, and only `un
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -238,10 +239,13 @@ def stopped(place: Workplace, pending: Pending, why: str) -> CorruptError:
     """The error of a recovery that cannot know on which side of its commit a change is; it touches nothing."""
     prefix = place.path(pending.entry.checkpoint)
     if is_whole(prefix):
-        offer = f"to give the change up and keep what is there now: {ledger.undo_command(prefix)}"
+        given_up = "undo up (it ends with code 6)" if pending.undoing else "change up"
+        offer = f"to give the {given_up} and keep what is there now: {ledger.undo_command(prefix)}"
     elif _can_go_back(place, pending):
         kept = place.backup_path(pending.entry)
-        offer = f"to go back to what was before it, kept in {kept}: {ledger.undo_command(prefix)}"
+        first = [original.own for original in _in_the_way(place, pending.entry)]
+        move = f"move {', '.join(map(shlex.quote, first))} somewhere else; then, " if first else ""
+        offer = f"{move}to go back to what was before it, kept in {kept}: {ledger.undo_command(prefix)}"
     else:
         offer = None
     what = "a change of this checkpoint was interrupted, and can be brought neither to its end nor back"
@@ -256,6 +260,14 @@ def _can_go_back(place: Workplace, pending: Pending) -> bool:
         local.is_there(original.own) or _other_name(place, pending.entry, original) is not None
         for original in _originals(place, pending.entry)
     )
+
+
+def _in_the_way(place: Workplace, entry: RewriteEntry) -> Iterator[_Original]:
+    """The originals whose own names something else has taken since."""
+    for original in _originals(place, entry):
+        other = _other_name(place, entry, original)
+        if other is not None and local.is_there(original.own) and not is_same(original.own, other):
+            yield original
 
 
 def _has_old_index(place: Workplace, pending: Pending) -> bool:
@@ -291,13 +303,13 @@ def take_back(place: Workplace, pending: Pending) -> bool:
     if not _can_go_back(place, pending):
         message = "what is kept from before the change is damaged or not complete"
         raise CorruptError(message, path=place.backup_path(entry))
+    for original in _in_the_way(place, entry):
+        raise taken(original.own)
     missing: list[tuple[PathLike, str]] = []
     for original in _originals(place, entry):
         other = _other_name(place, entry, original)
         if other is not None and not local.is_there(original.own):
             missing.append((other, original.own))
-        elif other is not None and not is_same(original.own, other):
-            raise taken(original.own)
     _remove_unfinished(place, entry)
     for holder, own in missing:
         put_back(holder, own)
@@ -368,8 +380,6 @@ def verify_kept(place: Workplace, entry: RewriteEntry) -> bytes | None:
             content = local.read_file(backup / entry.index, limit=MAX_INDEX_BYTES)
     for original in _originals(place, entry):
         if original.kept is None or not original.is_kept():
-            path = os.path.join(place.backup_path(entry), original.name)
-            path = os.path.join(place.backup_path(entry), original.name)
             path = os.path.join(place.backup_path(entry), original.name)
             raise NotFoundError("the backup lacks a file", path=path)
         if local.is_there(original.own):

@@ -167,6 +167,47 @@ def test_what_a_trainer_saved_since_stays_and_the_rest_is_kept(
     assert contents(folder)["x.index"] == with_new["x.index"]
 
 
+@pytest.mark.parametrize("point", [3, 8])
+def test_an_undo_that_was_overtaken_is_given_up(
+    prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], point: int
+) -> None:
+    """The way out that is advised works, as it is advised, and says what it did: nothing was taken back."""
+    folder = tmp_path / "run"
+    rewrite(prefix, 0.5)
+    assert kill_at(monkeypatch, point, lambda: undo(prefix))
+    build_bundle(folder / "new", {"a": np.arange(9)})
+    for name in ("data-00000-of-00001", "index"):
+        (folder / f"new.{name}").replace(f"{prefix}.{name}")
+    held = data_in(folder)
+    assert run(["repair", str(folder)]) == 1
+    said, advised = capsys.readouterr().err.split(": ckpt undo ")
+    assert "ends with code 6" in said
+    assert run(["undo", *shlex.split(advised)]) == 6
+    assert "the undo that was interrupted is given up" in capsys.readouterr().err
+    assert held <= data_in(folder)
+    assert verify(prefix).whole
+    assert not (folder / ".ckpt-tools" / "pending.json").exists()
+    with pytest.raises(BusyError, match="written again"):
+        undo(prefix)
+
+
+def test_the_undo_of_one_checkpoint_gives_up_no_change_of_another(
+    prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    second = build_bundle(tmp_path / "run" / "y", {"a": np.arange(5)})
+    rewrite(second, 0.25)
+    committed(prefix, monkeypatch)
+    os.truncate(f"{prefix}.index", 0)
+    before = snapshot(tmp_path / "run")
+    assert run(["undo", second]) == 1
+    assert f"ckpt undo {prefix}" in capsys.readouterr().err
+    assert snapshot(tmp_path / "run") == before
+    assert run(["undo", prefix]) == 0
+    assert stored_best(prefix) is None
+    assert run(["undo", second]) == 0
+    assert stored_best(second) is None
+
+
 def test_an_overwrite_that_was_killed_between_its_data_and_its_index(
     prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,8 +222,9 @@ def test_an_overwrite_that_was_killed_between_its_data_and_its_index(
     build_bundle(tmp_path / "torn", {"a": np.arange(9)})
     (tmp_path / "torn.data-00000-of-00001").replace(f"{prefix}.data-00000-of-00001")
     before = snapshot(folder)
-    with pytest.raises(CorruptError, match="not the file that was changed"):
+    with pytest.raises(CorruptError, match="not the file that was changed") as caught:
         repair(str(folder))
+    assert f"move {prefix}.data-00000-of-00001 somewhere else" in (caught.value.hint or "")
     assert snapshot(folder) == before
     with pytest.raises(BusyError, match="put here"):
         undo(prefix)
