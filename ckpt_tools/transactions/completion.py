@@ -26,6 +26,7 @@ from ckpt_tools.transactions.files import (
     file_digest,
     is_same,
     is_whole,
+    is_whole_beside,
     named_by,
     put_back,
     taken,
@@ -79,7 +80,8 @@ def side(place: Workplace, entry: RewriteEntry) -> tuple[Side | None, str]:
     """On which side of its commit a change stands, or None, and why that cannot be said."""
     current = digest_if_there(place.path(entry.index))
     if current == entry.index_after:
-        return "after", ""
+        needed = [original.name for original in _originals(place, entry) if _stands_on(place, entry, original.name)]
+        return (None, f"its index needs {needed[0]}, which was to go") if needed else ("after", "")
     if current == entry.index_before:
         why = _lacking(place, entry)
         return (None, why) if why else ("before", "")
@@ -87,6 +89,11 @@ def side(place: Workplace, entry: RewriteEntry) -> tuple[Side | None, str]:
         None,
         "its index is gone" if current is None else "its index is neither the one from before it nor the one after",
     )
+
+
+def _stands_on(place: Workplace, entry: RewriteEntry, name: str) -> bool:
+    """Whether the index that stands needs a data file: a change never moves such a one away, a forged journal may."""
+    return named_by(place, name) == place.path(entry.index)
 
 
 def _lacking(place: Workplace, entry: RewriteEntry) -> str:
@@ -370,6 +377,9 @@ def verify_kept(place: Workplace, entry: RewriteEntry) -> bytes | None:
     """
     backup = place.backup(entry)
     content = None
+    if entry.index_before is None and backup is not None and local.is_there(backup / entry.index):
+        message = "holds an index, where the ledger says that there was none before the change"
+        raise CorruptError(message, path=place.backup_path(entry))
     if entry.index_before is not None:
         if backup is None or not local.is_there(backup / entry.index):
             message = "the backup of this change was removed: it cannot be undone"
@@ -389,6 +399,12 @@ def verify_kept(place: Workplace, entry: RewriteEntry) -> bytes | None:
         for kept in _originals(place, entry)
     )
     links = any(kept.kept is not None and local.is_link(kept.kept) for kept in _originals(place, entry))
-    if not same and (links or not is_whole(os.path.join(place.backup_path(entry), entry.checkpoint))):
+    kept_prefix = os.path.join(place.backup_path(entry), entry.checkpoint)
+    if same and not links and content is not None:
+        # What both share can be no worse afterwards; the rest was used by nothing since, and may have rotted.
+        whole = is_whole_beside(kept_prefix, place.path(entry.checkpoint))
+    else:
+        whole = same or (not links and is_whole(kept_prefix))
+    if not whole:
         raise CorruptError("the backup of the data is damaged", path=place.backup_path(entry))
     return content

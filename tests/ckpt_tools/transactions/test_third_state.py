@@ -7,6 +7,7 @@ is harmed as a killed overwrite, a copy that was cut off, or a disk would.
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shlex
 from collections import Counter
@@ -206,6 +207,60 @@ def test_the_undo_of_one_checkpoint_gives_up_no_change_of_another(
     assert stored_best(prefix) is None
     assert run(["undo", second]) == 0
     assert stored_best(second) is None
+
+
+def forged(folder: Path, how: str) -> None:
+    journal = folder / ".ckpt-tools" / "pending.json"
+    stored = json.loads(journal.read_text())
+    entry = stored["entry"]
+    if how == "sides exchanged":
+        entry["index_before"], entry["index_after"] = entry["index_after"], entry["index_before"]
+    elif how == "no names of the originals":
+        entry["links"] = [{**link, "original": None} for link in entry["links"]]
+    else:
+        entry["index_before"] = None
+    journal.write_text(json.dumps(stored))
+
+
+@pytest.mark.parametrize("how", ["sides exchanged", "no names of the originals"])
+def test_a_journal_that_does_not_fit_moves_nothing(
+    prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """What the index that stands needs is never moved away, whatever the journal says."""
+    folder = tmp_path / "run"
+    assert kill_at(monkeypatch, 9, lambda: rewrite(prefix, 0.5))
+    forged(folder, how)
+    before = snapshot(folder)
+    assert run(["repair", str(folder)]) == 1
+    assert snapshot(folder) == before
+    assert verify(prefix).whole
+
+
+def test_no_index_is_removed_for_a_ledger_that_knows_of_none(
+    prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+    committed(prefix, monkeypatch)
+    forged(folder, "no index before")
+    assert run(["repair", str(folder)]) == 0
+    before = snapshot(folder)
+    with pytest.raises(CorruptError, match="there was none before"):
+        undo(prefix)
+    assert snapshot(folder) == before
+
+
+def test_an_undo_puts_back_nothing_that_rotted_unread(prefix: str, tmp_path: Path) -> None:
+    """The value of the first change is needed by no index since the second, and is of one file with its backup."""
+    for value in (0.25, 0.5):
+        rewrite(prefix, value)
+    rotted = tmp_path / "run" / "x.data-00001-of-00003"
+    with rotted.open("r+b") as file:
+        file.write(b"rot!")
+    assert verify(prefix).whole
+    before = snapshot(tmp_path / "run")
+    with pytest.raises(CorruptError, match="backup of the data is damaged"):
+        undo(prefix)
+    assert snapshot(tmp_path / "run") == before
 
 
 def test_an_overwrite_that_was_killed_between_its_data_and_its_index(
