@@ -18,6 +18,7 @@ from ckpt_tools.errors import BusyError
 from ckpt_tools.fs import durable, local
 from ckpt_tools.readers import Checkpoint, open_checkpoint
 from ckpt_tools.runs.ledger import read_ledger
+from ckpt_tools.runs.opening import open_meant
 from ckpt_tools.transactions import pending, undo
 
 
@@ -116,10 +117,10 @@ def test_a_reader_that_has_opened_the_data_goes_on_with_the_old(prefix: str) -> 
 
 def test_an_inspection_in_the_middle_of_a_rewrite_is_busy(prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def rewritten_first(path: str) -> Checkpoint:
-        checkpoint = open_checkpoint(path)
+        checkpoint = open_meant(path)
         rewrite(prefix, 0.5)
         return checkpoint
 
-    monkeypatch.setattr("ckpt_tools.analysis.inspection.open_checkpoint", rewritten_first)
+    monkeypatch.setattr("ckpt_tools.analysis.inspection.open_meant", rewritten_first)
     with pytest.raises(BusyError):
         inspect(prefix, digest=True)
