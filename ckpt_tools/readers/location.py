@@ -147,7 +147,8 @@ def _existing(prefix: str, *, named_by_state: bool = False) -> Located:
     there = sets or prefixes_in(directory or ".") or files_in(directory or ".")
     hint = f"there is: {', '.join(os.path.join(directory, name) for name in there[:4])}" if there else None
     hint = did_you_mean(prefix) or hint or _above(directory)
-    raise NotFoundError("no checkpoint with this prefix (no .index file)", path=prefix, hint=hint)
+    why = "its .index is a directory" if paths.is_directory(index_name(prefix)) else "no .index file"
+    raise NotFoundError(f"no checkpoint with this prefix ({why})", path=prefix, hint=hint)
 
 
 def _single_file(path: str, directory: str, *, named_by_state: bool) -> Located:
