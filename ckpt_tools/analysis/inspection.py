@@ -224,8 +224,12 @@ def describe(
         full_name = None if full_name == bare(info.name) else full_name
         tensors.append(Tensor(info.name, info.dtype, info.shape, info.nbytes, role.group, name, full_name, role.of))
     if digest or stats:
-        told = _Told(progress, (digest + stats) * sum(tensor.nbytes for tensor in tensors))
-        tensors = [_measure(checkpoint, tensor, digest, stats, findings, told) for tensor in tensors]
+        partial = partial_tensors(findings)
+        told = _Told(progress, (digest + stats) * sum(each.nbytes for each in tensors if each.name not in partial))
+        tensors = [
+            tensor if tensor.name in partial else _measure(checkpoint, tensor, digest, stats, findings, told)
+            for tensor in tensors
+        ]
     experiment = Experiment.containing(checkpoint.prefix)
     findings += _advice(path, lineage, best)
     findings += _stopped(checkpoint.prefix, stopping)
@@ -250,6 +254,11 @@ def describe(
         steps=steps,
         chosen=_chosen(checkpoint.prefix, declared),
     )
+
+
+def partial_tensors(findings: Iterable[Finding]) -> frozenset[str]:
+    """The tensors that have no value as a whole, here: the rest of a sharded save is in other files, and not lost."""
+    return frozenset(finding.key for finding in findings if finding.id == "partial" and finding.key is not None)
 
 
 def _steps(checkpoint: Checkpoint, findings: list[Finding]) -> tuple[OrbaxStep, ...]:

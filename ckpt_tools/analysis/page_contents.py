@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from ckpt_tools.analysis.distributions import FLOATS, Histogram, NormBand, histogram, norm_bands
-from ckpt_tools.analysis.inspection import Inspection, Tensor, describe
+from ckpt_tools.analysis.inspection import Inspection, Tensor, describe, partial_tensors
 from ckpt_tools.analysis.resume_forecast import Forecast, forecast
 from ckpt_tools.analysis.run_audit import Audit, audit
 from ckpt_tools.analysis.stability import steady
@@ -106,7 +106,7 @@ def _of_checkpoint(checkpoint: Checkpoint, path: str, checked: Verification) -> 
     broken = {*checked.damaged}
     findings = [finding for finding in findings if not (finding.severity == "damage" and finding.key in broken)]
     findings += [*checked.findings, *evidence.findings]
-    histograms, norms, odd = _weights(checkpoint, found.tensors, broken)
+    histograms, norms, odd = _weights(checkpoint, found.tensors, broken | partial_tensors(findings))
     by = found.lineage.producer if found.lineage else found.declared.declaration.title if found.declared else None
     events, unread = events_of(found.prefix, evidence.curve, by)
     return RunContents(

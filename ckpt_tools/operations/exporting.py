@@ -279,12 +279,15 @@ def _told(doubts: list[Doubt], prefix: str, ending: str, path: str) -> list[Find
     found = [Finding("not-certain", "error", doubt.message, prefix) for doubt in doubts[:_MOST_DOUBTS]]
     if len(doubts) > _MOST_DOUBTS:
         found.append(Finding("not-certain", "error", f"and {len(doubts) - _MOST_DOUBTS} more of these", prefix))
-    message, fix = "compare an output of the model, once this is loaded, with one from before", None
+    compare = "compare an output of the model, once this is loaded, with one from before"
+    message, fix = compare, None
     if ending == ".weights.h5" and any(doubt.of_class for doubt in doubts):
         message = (
             "Keras loads this if it calls the same layers so, and else fails; the layers of a .h5 it loads by "
             "position, whatever their classes are"
         )
+        if not all(doubt.of_class for doubt in doubts):
+            message += f"; with either, {compare}"
         out = f"{os.path.basename(prefix) or 'model'}.h5"
         fix = f"ckpt export {shlex.quote(path)} {shlex.quote(out)}"
     return [*found, Finding("what-to-do", "note", message, prefix, fix=fix)]

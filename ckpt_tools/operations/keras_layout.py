@@ -95,7 +95,7 @@ class KerasModel:
         }
         self._layers: dict[int, _Layer] = {}
         self._makes: dict[int, Made] = {}
-        self._trained, self._not_trained = self._training()
+        self._trained = self._training()
         self.root, self._root_paths = self._start(child)
 
     # ------------------------------------------------------------------------------------- the two layouts
@@ -296,10 +296,9 @@ class KerasModel:
 
     # ------------------------------------------------------------------------------------- variables
 
-    def _training(self) -> tuple[set[int], set[int]]:
-        """The variables that are known to be trained, and those that are known not to be."""
+    def _training(self) -> set[int]:
+        """The variables that are known to be trained."""
         trained = {slot.variable for slot in self.graph.slots}
-        rest: set[int] = set()
         named: set[str] = set()
         for node in self.graph.nodes:
             listed = node.children.get("_trainable_variables")
@@ -314,12 +313,10 @@ class KerasModel:
                 named |= {each[2] for each in parts if len(each) == 3}
             every, some = node.children.get("variables"), node.children.get("trainable_variables")
             if every is not None and some is not None:
-                inside = set(self.graph.nodes[some].children.values())
-                trained |= inside
-                rest |= set(self.graph.nodes[every].children.values()) - inside
+                trained |= set(self.graph.nodes[some].children.values())
         if named:
             trained |= {number for number in range(len(self.graph.nodes)) if self._full_name(number) in named}
-        return trained, rest - trained
+        return trained
 
     def _idle(self, node: int) -> set[str]:
         """The names of a layer's own variables that are not trained."""
@@ -336,7 +333,8 @@ class KerasModel:
         layer = self._layer(node)
         idle = self._idle(node)
         keys: list[str] = []
-        for name, number in sorted(layer.own, key=lambda pair: pair[0] in idle):
+        places = self._places(node)
+        for name, number in sorted(layer.own, key=lambda pair: places[pair[1]] if places else pair[0] in idle):
             key = self.graph.key_of(number)
             if key is None or key not in self._tensors:
                 found.doubt(f"{self._called(node)}: {name} has no value in the checkpoint")
@@ -345,13 +343,24 @@ class KerasModel:
         self._doubt_order(node, found)
         return tuple(keys)
 
+    def _places(self, node: int) -> dict[int, int]:
+        """The places of all of a layer's own variables in its list of weights, which a SavedModel has; else nothing.
+
+        Those that are trained come first there, as they were created; and they still do once the layer is frozen.
+        Source: keras/engine/base_layer.py of Keras 2 (weights, non_trainable_weights).
+        """
+        children = self.graph.nodes[node].children
+        if "trainable_variables" not in children or "variables" not in children:
+            return {}
+        places = {number: place for place, number in enumerate(self._in_order(children["variables"]))}
+        return places if all(number in places for _, number in self._layer(node).own) else {}
+
     def _doubt_order(self, node: int, found: Layout) -> None:
         """Two variables of one shape in a layer that Keras does not have: which of them are trained is not stored."""
         layer = self._layer(node)
         if len(layer.own) < 2 or class_like(self._made(node)) is not None:
             return
-        numbers = [number for _, number in layer.own]
-        if any(number in self._trained for number in numbers) or all(number in self._not_trained for number in numbers):
+        if self._places(node) or any(number in self._trained for _, number in layer.own):
             return
         alike = [list(group) for _, group in itertools.groupby(sorted(layer.own, key=self._shape), key=self._shape)]
         names = ", ".join(name for group in alike if len(group) > 1 for name, _ in group)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 
 from ckpt_tools.analysis.newest import by_number, is_salvaged
 from ckpt_tools.errors import CorruptError, UnsafeError
-from ckpt_tools.format.filenames import STATE_FILE
+from ckpt_tools.format.filenames import STATE_FILE, bundle_part
 from ckpt_tools.format.state import MAX_BYTES, State, remains_of_state
 from ckpt_tools.fs import local, paths
 from ckpt_tools.readers.state_files import copy_of_state, inside, other_states, read_state
@@ -101,7 +101,7 @@ def _of_state(
         here = _relative(prefix, directory)
         reading.names.append(here)
         if not _leads_to(os.path.join(directory, stored), prefix):
-            reading.problems.append(f"names {stored}, a path of another place")
+            reading.problems.append(f"names {stored}, {_why_not(stored, here)}")
         if here in whole or (here not in names and not is_salvaged(here) and is_whole(here)):
             reading.kept[stored] = stored if _leads_to(os.path.join(directory, stored), prefix) else here or "./"
         elif is_salvaged(here):
@@ -194,6 +194,16 @@ def _leads_to(path: str, prefix: str) -> bool:
         return False
     here = paths.identity(os.path.dirname(path) or os.curdir)
     return here is not None and here == paths.identity(os.path.dirname(prefix) or os.curdir)
+
+
+def _why_not(stored: str, here: str) -> str:
+    """Why TensorFlow does not come to the prefix that is meant."""
+    part = bundle_part(os.path.basename(stored))
+    if part is not None and part.prefix == os.path.basename(here):
+        return "which is one of its files, and no prefix"
+    if not here and os.path.basename(stored) == os.curdir:
+        return "under which TensorFlow finds nothing"
+    return "a path of another place"
 
 
 def _can_be_written(name: str) -> bool:

@@ -141,7 +141,24 @@ def inside(directory: str, stored: str, state: str = STATE_FILE) -> str:
     options = list(dict.fromkeys(_options(stored)))
     candidates = [_joined(directory, option, stored, state) for option in options]
     there = (path for path in candidates[:-1] if _is_there(path))
-    return next(there, candidates[-1] if _is_foreign(stored) or _is_there(candidates[-1]) else candidates[0])
+    mere = _is_foreign(stored) or _is_there(candidates[-1])
+    found = _of_file(next(there, candidates[-1] if mere else candidates[0]))
+    if _is_there(found):
+        return found
+    # A separator behind it means the checkpoint without a name; where there is none, the one before it is meant.
+    name = _last(stored.rstrip("\\/"))
+    if name in ("", os.curdir, os.pardir):
+        return found
+    named = _joined(directory, name, stored, state)
+    return named if _is_there(named) else found
+
+
+def _of_file(path: str) -> str:
+    """The prefix, where somebody wrote the name of one of its files into the state file."""
+    part = bundle_part(path)
+    if part is None or paths.is_file(index_name(path)) or not paths.is_file(index_name(part.prefix)):
+        return path
+    return part.prefix
 
 
 def _is_foreign(stored: str) -> bool:
@@ -157,7 +174,12 @@ def _options(stored: str) -> Iterator[str]:
         yield stored
         if not _FOREIGN.match(stored):
             yield stored.replace("\\", "/")
-    yield re.sub(r"^[A-Za-z]:", "", _SEPARATORS.split(stored)[-1])
+    yield _last(stored)
+
+
+def _last(stored: str) -> str:
+    """The part of a path of any system behind the last separator."""
+    return re.sub(r"^[A-Za-z]:", "", _SEPARATORS.split(stored)[-1])
 
 
 def _joined(directory: str, option: str, stored: str, state: str) -> str:

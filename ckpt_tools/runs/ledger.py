@@ -365,6 +365,8 @@ def _require_ours(entry: Entry) -> None:
             raise CorruptError("an entry with a digest that is none")
     if entry.single_file and (entry.created or entry.retired or not entry.checkpoint.endswith(KERAS_ENDINGS)):
         raise UnsafeError(f"an entry names {entry.checkpoint!r}, which is no file that is replaced as a whole")
+    if entry.moves and any(link.original is None for link in entry.links):
+        raise CorruptError("an entry that does not say what the moved files were called")
     count = len(entry.created)
     expected = [data_name(entry.checkpoint, number, count) for number in range(count)]
     moved = [data_name(entry.checkpoint, number, len(entry.moved)) for number in range(len(entry.moved))]

@@ -8,6 +8,7 @@ nothing, so that then everything stays (`take_back` is the way out, and only `un
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -25,6 +26,7 @@ from ckpt_tools.transactions.files import (
     file_digest,
     is_same,
     is_whole,
+    is_whole_beside,
     named_by,
     put_back,
     taken,
@@ -78,7 +80,8 @@ def side(place: Workplace, entry: RewriteEntry) -> tuple[Side | None, str]:
     """On which side of its commit a change stands, or None, and why that cannot be said."""
     current = digest_if_there(place.path(entry.index))
     if current == entry.index_after:
-        return "after", ""
+        needed = [original.name for original in _originals(place, entry) if _stands_on(place, entry, original.name)]
+        return (None, f"its index needs {needed[0]}, which was to go") if needed else ("after", "")
     if current == entry.index_before:
         why = _lacking(place, entry)
         return (None, why) if why else ("before", "")
@@ -86,6 +89,11 @@ def side(place: Workplace, entry: RewriteEntry) -> tuple[Side | None, str]:
         None,
         "its index is gone" if current is None else "its index is neither the one from before it nor the one after",
     )
+
+
+def _stands_on(place: Workplace, entry: RewriteEntry, name: str) -> bool:
+    """Whether the index that stands needs a data file: a change never moves such a one away, a forged journal may."""
+    return named_by(place, name) == place.path(entry.index)
 
 
 def _lacking(place: Workplace, entry: RewriteEntry) -> str:
@@ -238,10 +246,13 @@ def stopped(place: Workplace, pending: Pending, why: str) -> CorruptError:
     """The error of a recovery that cannot know on which side of its commit a change is; it touches nothing."""
     prefix = place.path(pending.entry.checkpoint)
     if is_whole(prefix):
-        offer = f"to give the change up and keep what is there now: {ledger.undo_command(prefix)}"
+        given_up = "undo up (it ends with code 6)" if pending.undoing else "change up"
+        offer = f"to give the {given_up} and keep what is there now: {ledger.undo_command(prefix)}"
     elif _can_go_back(place, pending):
         kept = place.backup_path(pending.entry)
-        offer = f"to go back to what was before it, kept in {kept}: {ledger.undo_command(prefix)}"
+        first = [original.own for original in _in_the_way(place, pending.entry)]
+        move = f"move {', '.join(map(shlex.quote, first))} somewhere else; then, " if first else ""
+        offer = f"{move}to go back to what was before it, kept in {kept}: {ledger.undo_command(prefix)}"
     else:
         offer = None
     what = "a change of this checkpoint was interrupted, and can be brought neither to its end nor back"
@@ -256,6 +267,14 @@ def _can_go_back(place: Workplace, pending: Pending) -> bool:
         local.is_there(original.own) or _other_name(place, pending.entry, original) is not None
         for original in _originals(place, pending.entry)
     )
+
+
+def _in_the_way(place: Workplace, entry: RewriteEntry) -> Iterator[_Original]:
+    """The originals whose own names something else has taken since."""
+    for original in _originals(place, entry):
+        other = _other_name(place, entry, original)
+        if other is not None and local.is_there(original.own) and not is_same(original.own, other):
+            yield original
 
 
 def _has_old_index(place: Workplace, pending: Pending) -> bool:
@@ -291,13 +310,13 @@ def take_back(place: Workplace, pending: Pending) -> bool:
     if not _can_go_back(place, pending):
         message = "what is kept from before the change is damaged or not complete"
         raise CorruptError(message, path=place.backup_path(entry))
+    for original in _in_the_way(place, entry):
+        raise taken(original.own)
     missing: list[tuple[PathLike, str]] = []
     for original in _originals(place, entry):
         other = _other_name(place, entry, original)
         if other is not None and not local.is_there(original.own):
             missing.append((other, original.own))
-        elif other is not None and not is_same(original.own, other):
-            raise taken(original.own)
     _remove_unfinished(place, entry)
     for holder, own in missing:
         put_back(holder, own)
@@ -358,6 +377,9 @@ def verify_kept(place: Workplace, entry: RewriteEntry) -> bytes | None:
     """
     backup = place.backup(entry)
     content = None
+    if entry.index_before is None and backup is not None and local.is_there(backup / entry.index):
+        message = "holds an index, where the ledger says that there was none before the change"
+        raise CorruptError(message, path=place.backup_path(entry))
     if entry.index_before is not None:
         if backup is None or not local.is_there(backup / entry.index):
             message = "the backup of this change was removed: it cannot be undone"
@@ -369,8 +391,6 @@ def verify_kept(place: Workplace, entry: RewriteEntry) -> bytes | None:
     for original in _originals(place, entry):
         if original.kept is None or not original.is_kept():
             path = os.path.join(place.backup_path(entry), original.name)
-            path = os.path.join(place.backup_path(entry), original.name)
-            path = os.path.join(place.backup_path(entry), original.name)
             raise NotFoundError("the backup lacks a file", path=path)
         if local.is_there(original.own):
             raise taken(original.own)
@@ -379,6 +399,12 @@ def verify_kept(place: Workplace, entry: RewriteEntry) -> bytes | None:
         for kept in _originals(place, entry)
     )
     links = any(kept.kept is not None and local.is_link(kept.kept) for kept in _originals(place, entry))
-    if not same and (links or not is_whole(os.path.join(place.backup_path(entry), entry.checkpoint))):
+    kept_prefix = os.path.join(place.backup_path(entry), entry.checkpoint)
+    if same and not links and content is not None:
+        # What both share can be no worse afterwards; the rest was used by nothing since, and may have rotted.
+        whole = is_whole_beside(kept_prefix, place.path(entry.checkpoint))
+    else:
+        whole = same or (not links and is_whole(kept_prefix))
+    if not whole:
         raise CorruptError("the backup of the data is damaged", path=place.backup_path(entry))
     return content

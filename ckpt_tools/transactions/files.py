@@ -77,6 +77,25 @@ def is_whole(prefix: str) -> bool:
         return False
 
 
+def is_whole_beside(prefix: str, other: str) -> bool:
+    """Whether a bundle is whole in all that it does not share with another one, whose data files are named alike.
+
+    Reads only what differs: of a change that added one value, that value.
+    """
+    try:
+        with Bundle(prefix) as bundle, Bundle(other) as standing:
+            for name, entry in bundle.entries.items():
+                if name not in standing.entries or (entry, bundle.stored(name)) != (
+                    standing.entries[name],
+                    standing.stored(name),
+                ):
+                    for _ in bundle.check(name):
+                        pass
+    except (CorruptError, NotFoundError, UnsafeError, UnsupportedError):
+        return False
+    return True
+
+
 def named_by(place: Workplace, name: str) -> str | None:
     """The index that needs a data file of a directory: looked for just before the file is removed; None without one.
 

@@ -38,12 +38,13 @@ class Ended:
     """A change, or an undo of one, that was interrupted and has now been brought to an end.
 
     ``stands`` is whether the change is there now, or another has followed it; ``undoing`` whether it was being taken
-    back.
+    back; ``given_up`` whether that end is neither: something else has saved a whole checkpoint since, which stays.
     """
 
     entry: ChangeEntry
     undoing: bool
     stands: bool
+    given_up: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,10 +83,11 @@ def pending(directory: str) -> Pending | PendingTidying | None:
             return _read(state)
 
 
-def recover_in(place: Workplace, *, give_up: bool = False) -> Ended | None:
+def recover_in(place: Workplace, *, give_up: str | None = None) -> Ended | None:
     """Bring an interrupted change to an end: forward after its commit point, else back; None when there is none.
 
-    ``give_up``: where nobody can know which end it has, go back to what was before it.
+    ``give_up``: the checkpoint whose change goes back to what was before it where nobody can know which end it has; of
+    any other one that raises CorruptError.
     """
     _sweep(place)
     found = None if place.state is None else _read(place.state)
@@ -94,7 +96,7 @@ def recover_in(place: Workplace, *, give_up: bool = False) -> Ended | None:
     if isinstance(found, PendingTidying):
         ended = _recover_tidying(place, found)
     else:
-        ended = _recover_rewrite(place, found, give_up=give_up)
+        ended = _recover_rewrite(place, found, give_up=found.entry.checkpoint == give_up)
     close(place)
     return ended
 
@@ -109,7 +111,7 @@ def _recover_rewrite(place: Workplace, found: Pending, *, give_up: bool) -> Ende
         if not give_up:
             raise stopped(place, found, why)
         came_back = take_back(place, found)
-        return Ended(found.entry, found.undoing, stands=found.undoing and not came_back)
+        return Ended(found.entry, found.undoing, stands=found.undoing and not came_back, given_up=not came_back)
     return Ended(found.entry, found.undoing, stands=stands == "after")
 
 

@@ -28,10 +28,15 @@ def undo(prefix: str, *, to: str | None = None, beside: bool = False) -> list[Ch
 
     Raises:
         NotFoundError: nothing to undo, or no such id.
-        BusyError: the checkpoint was written by something else since; its files win.
+        BusyError: the checkpoint was written by something else since; its files win, and an undo that was interrupted
+            is given up.
+        CorruptError: a change of another checkpoint was interrupted, and nobody can know which end it has.
     """
     with working_in(os.path.dirname(prefix) or ".") as place:
-        ended = _taken_back(recover_in(place, give_up=True), prefix, beside=beside)
+        recovered = recover_in(place, give_up=os.path.basename(prefix))
+        if recovered is not None and recovered.given_up and recovered.undoing:
+            raise _overtaken(place, recovered.entry, "the undo that was interrupted is given up, and that stays")
+        ended = _taken_back(recovered, prefix, beside=beside)
         changes = ledger.standing(place.entries())
         standing = ledger.of_checkpoint(changes, prefix, beside=beside)
         ids = [entry.id for entry in standing]
@@ -143,11 +148,14 @@ def _of_repairs(place: Workplace, changes: Iterable[ChangeEntry]) -> str | None:
 def _require_standing(place: Workplace, entry: RewriteEntry) -> None:
     """Raise BusyError unless the index is the one that the change made."""
     if digest_if_there(place.path(entry.index)) != entry.index_after:
-        raise BusyError(
-            "the checkpoint was written again after this change: taking it back would lose that",
-            path=place.path(entry.index),
-            hint=f"the originals are in {place.backup_path(entry)}",
-        )
+        raise _overtaken(place, entry, "taking it back would lose that")
+
+
+def _overtaken(place: Workplace, entry: ChangeEntry, what: str) -> BusyError:
+    kept = place.backup_path(entry)
+    path = place.path(entry.index) if isinstance(entry, RewriteEntry) else place.directory
+    message = f"the checkpoint was written again after this change: {what}"
+    return BusyError(message, path=path, hint=f"the originals are in {kept}")
 
 
 def written_names(entries: Iterable[ChangeEntry]) -> list[str]:

@@ -19,11 +19,14 @@ from checkpoints import FIXTURES, build_bundle
 
 from ckpt_tools.cli import run
 from ckpt_tools.errors import MismatchError
+from ckpt_tools.format.graph import ObjectGraph
 from ckpt_tools.format.keras_classes import Made, class_like, class_named, snake_case
 from ckpt_tools.format.wire import bytes_field, text_field, varint_field
 from ckpt_tools.operations.export_names import harmless
 from ckpt_tools.operations.export_writers import Content, write_h5
 from ckpt_tools.operations.exporting import Export, export
+from ckpt_tools.operations.keras_layout import KerasModel
+from ckpt_tools.readers.base import TensorInfo
 from ckpt_tools.readers.saved_model import classes_in
 
 pytestmark = pytest.mark.tensorflow
@@ -212,6 +215,30 @@ def test_a_long_list_of_layers_is_written_as_keras_does(tmp_path: Path) -> None:
 
 
 # -------------------------------------------------------------------------------------------- the parts
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_the_list_of_weights_of_a_saved_model_tells_their_order(frozen: bool) -> None:
+    def node(**children: int) -> bytes:
+        names = (bytes_field(1, varint_field(1, child) + text_field(2, name)) for name, child in children.items())
+        return bytes_field(1, b"".join(names))
+
+    def variable(name: str) -> bytes:
+        value = text_field(1, "VARIABLE_VALUE") + text_field(2, f"mine/{name}") + text_field(3, name)
+        return bytes_field(1, bytes_field(2, value))
+
+    # What is not trained was created first; of a frozen layer nothing is.
+    graph = node(mine=1) + node(seen=2, scale=3, variables=4, trainable_variables=5) + variable("seen")
+    graph += variable("scale") + bytes_field(1, _child("0", 3) + _child("1", 2))
+    graph += bytes_field(1, b"" if frozen else _child("0", 3))
+    tensors = {name: TensorInfo(name, "float32", (4,), 16) for name in ("seen", "scale")}
+    model = KerasModel(ObjectGraph(graph), tensors, {"mine": "Mine"}, "mine")
+    assert model.by_class().groups == {"": ("scale", "seen")}
+    assert not model.by_class().doubts
+
+
+def _child(name: str, number: int) -> bytes:
+    return bytes_field(1, varint_field(1, number) + text_field(2, name))
 
 
 def test_the_classes_in_a_saved_model() -> None:

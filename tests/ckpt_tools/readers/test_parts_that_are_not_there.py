@@ -13,6 +13,8 @@ import tensorflow as tf  # noqa: E402
 from oracle import save  # noqa: E402
 
 from ckpt_tools.analysis.difference import diff  # noqa: E402
+from ckpt_tools.analysis.inspection import inspect  # noqa: E402
+from ckpt_tools.analysis.page_contents import run_contents  # noqa: E402
 from ckpt_tools.analysis.verification import verify  # noqa: E402
 from ckpt_tools.errors import CorruptError, NotFoundError  # noqa: E402
 from ckpt_tools.format.slices import Box, require_apart  # noqa: E402
@@ -42,6 +44,20 @@ def test_a_piece_of_a_sharded_save(tmp_path: Path, slices: str) -> None:
             list(checkpoint.chunks("part"))
     with pytest.raises(ValueError, match="sufficient slices"):
         reader.get_tensor("part")
+
+
+def test_a_piece_is_no_damage_to_any_look(tmp_path: Path) -> None:
+    prefix = save(tmp_path / "x", {"part": tf.ones([2, 2]), "whole": [3.0]}, ["4 2 0,2:-", ""])
+    page = run_contents(prefix)
+    assert not page.is_damaged
+    assert [histogram.name for histogram in page.histograms] == ["whole"]
+    measured = inspect(prefix, digest=True, stats=True)
+    assert [(tensor.name, tensor.sha256 is None, tensor.stats is None) for tensor in measured.tensors] == [
+        ("part", True, True),
+        ("whole", False, False),
+    ]
+    for found in (page, measured):
+        assert [(finding.id, finding.severity) for finding in found.findings] == [("partial", "warning")]
 
 
 def test_a_damaged_byte_of_a_piece_is_found(tmp_path: Path) -> None:

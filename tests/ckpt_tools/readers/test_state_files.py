@@ -43,6 +43,14 @@ ELSEWHERE = [
     "hdfs:///run/ckpt-8",
     "file:///mnt/old/ckpt-8",
     "dbfs:/run/ckpt-8",
+    # A separator behind the name, or one of its files, as people write them.
+    "\\\\server\\share\\ckpt-8\\",
+    "D:/proj/model/ckpt-8/",
+    "/mnt/old/run/ckpt-8//",
+    r"D:\run\ckpt-8.index",
+    "ckpt-8.index",
+    "./ckpt-8.data-00000-of-00001",
+    "/mnt/old/run/ckpt-8.meta",
 ]
 
 

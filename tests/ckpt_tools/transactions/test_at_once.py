@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -88,7 +87,7 @@ def test_readers_see_the_old_or_the_new_while_it_is_rewritten(prefix: str) -> No
     process = start("rewrite", prefix, "0.5")
     seen = set()
     while process.poll() is None:
-        with contextlib.suppress(BusyError):
+        with suppress(BusyError):
             seen.add(stored_best(prefix))
     _, message = process.communicate()
     assert process.returncode == 0, message
@@ -117,11 +116,10 @@ def test_a_reader_that_has_opened_the_data_goes_on_with_the_old(prefix: str) -> 
 
 
 def test_an_inspection_in_the_middle_of_a_rewrite_is_busy(prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    @contextlib.contextmanager
-    def rewritten_first(path: str) -> Iterator[Checkpoint]:
-        with open_meant(path) as checkpoint:
-            rewrite(prefix, 0.5)
-            yield checkpoint
+    def rewritten_first(path: str) -> Checkpoint:
+        checkpoint = open_meant(path)
+        rewrite(prefix, 0.5)
+        return checkpoint
 
     monkeypatch.setattr("ckpt_tools.analysis.inspection.open_meant", rewritten_first)
     with pytest.raises(BusyError):

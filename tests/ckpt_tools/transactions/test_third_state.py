@@ -7,6 +7,7 @@ is harmed as a killed overwrite, a copy that was cut off, or a disk would.
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shlex
 from collections import Counter
@@ -167,6 +168,101 @@ def test_what_a_trainer_saved_since_stays_and_the_rest_is_kept(
     assert contents(folder)["x.index"] == with_new["x.index"]
 
 
+@pytest.mark.parametrize("point", [3, 8])
+def test_an_undo_that_was_overtaken_is_given_up(
+    prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], point: int
+) -> None:
+    """The way out that is advised works, as it is advised, and says what it did: nothing was taken back."""
+    folder = tmp_path / "run"
+    rewrite(prefix, 0.5)
+    assert kill_at(monkeypatch, point, lambda: undo(prefix))
+    build_bundle(folder / "new", {"a": np.arange(9)})
+    for name in ("data-00000-of-00001", "index"):
+        (folder / f"new.{name}").replace(f"{prefix}.{name}")
+    held = data_in(folder)
+    assert run(["repair", str(folder)]) == 1
+    said, advised = capsys.readouterr().err.split(": ckpt undo ")
+    assert "ends with code 6" in said
+    assert run(["undo", *shlex.split(advised)]) == 6
+    assert "the undo that was interrupted is given up" in capsys.readouterr().err
+    assert held <= data_in(folder)
+    assert verify(prefix).whole
+    assert not (folder / ".ckpt-tools" / "pending.json").exists()
+    with pytest.raises(BusyError, match="written again"):
+        undo(prefix)
+
+
+def test_the_undo_of_one_checkpoint_gives_up_no_change_of_another(
+    prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    second = build_bundle(tmp_path / "run" / "y", {"a": np.arange(5)})
+    rewrite(second, 0.25)
+    committed(prefix, monkeypatch)
+    os.truncate(f"{prefix}.index", 0)
+    before = snapshot(tmp_path / "run")
+    assert run(["undo", second]) == 1
+    assert f"ckpt undo {prefix}" in capsys.readouterr().err
+    assert snapshot(tmp_path / "run") == before
+    assert run(["undo", prefix]) == 0
+    assert stored_best(prefix) is None
+    assert run(["undo", second]) == 0
+    assert stored_best(second) is None
+
+
+def forged(folder: Path, how: str) -> None:
+    journal = folder / ".ckpt-tools" / "pending.json"
+    stored = json.loads(journal.read_text())
+    entry = stored["entry"]
+    if how == "sides exchanged":
+        entry["index_before"], entry["index_after"] = entry["index_after"], entry["index_before"]
+    elif how == "no names of the originals":
+        entry["links"] = [{**link, "original": None} for link in entry["links"]]
+    else:
+        entry["index_before"] = None
+    journal.write_text(json.dumps(stored))
+
+
+@pytest.mark.parametrize("how", ["sides exchanged", "no names of the originals"])
+def test_a_journal_that_does_not_fit_moves_nothing(
+    prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """What the index that stands needs is never moved away, whatever the journal says."""
+    folder = tmp_path / "run"
+    assert kill_at(monkeypatch, 9, lambda: rewrite(prefix, 0.5))
+    forged(folder, how)
+    before = snapshot(folder)
+    assert run(["repair", str(folder)]) == 1
+    assert snapshot(folder) == before
+    assert verify(prefix).whole
+
+
+def test_no_index_is_removed_for_a_ledger_that_knows_of_none(
+    prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+    committed(prefix, monkeypatch)
+    forged(folder, "no index before")
+    assert run(["repair", str(folder)]) == 0
+    before = snapshot(folder)
+    with pytest.raises(CorruptError, match="there was none before"):
+        undo(prefix)
+    assert snapshot(folder) == before
+
+
+def test_an_undo_puts_back_nothing_that_rotted_unread(prefix: str, tmp_path: Path) -> None:
+    """The value of the first change is needed by no index since the second, and is of one file with its backup."""
+    for value in (0.25, 0.5):
+        rewrite(prefix, value)
+    rotted = tmp_path / "run" / "x.data-00001-of-00003"
+    with rotted.open("r+b") as file:
+        file.write(b"rot!")
+    assert verify(prefix).whole
+    before = snapshot(tmp_path / "run")
+    with pytest.raises(CorruptError, match="backup of the data is damaged"):
+        undo(prefix)
+    assert snapshot(tmp_path / "run") == before
+
+
 def test_an_overwrite_that_was_killed_between_its_data_and_its_index(
     prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,8 +277,9 @@ def test_an_overwrite_that_was_killed_between_its_data_and_its_index(
     build_bundle(tmp_path / "torn", {"a": np.arange(9)})
     (tmp_path / "torn.data-00000-of-00001").replace(f"{prefix}.data-00000-of-00001")
     before = snapshot(folder)
-    with pytest.raises(CorruptError, match="not the file that was changed"):
+    with pytest.raises(CorruptError, match="not the file that was changed") as caught:
         repair(str(folder))
+    assert f"move {prefix}.data-00000-of-00001 somewhere else" in (caught.value.hint or "")
     assert snapshot(folder) == before
     with pytest.raises(BusyError, match="put here"):
         undo(prefix)
