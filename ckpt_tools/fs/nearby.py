@@ -38,6 +38,7 @@ def names_near(path: str | os.PathLike[str]) -> list[str]:
     if likely and SequenceMatcher(None, parts[0], likely[0]).ratio() >= _SURE:
         likely = likely[:1]
     found = [os.path.join(here, name, *parts[1:]) for name in likely]
+    found = [each for each in found if each != os.path.normpath(path)]  # of a prefix, some file may be called so
     shown = (each for each in found if any(map(os.path.lexists, (each, index_name(each)))))  # noqa: TID251 - only shown
     return list(shown)
 

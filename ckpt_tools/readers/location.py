@@ -147,7 +147,8 @@ def _existing(prefix: str, *, named_by_state: bool = False) -> Located:
     there = sets or prefixes_in(directory or ".") or files_in(directory or ".")
     hint = f"there is: {', '.join(os.path.join(directory, name) for name in there[:4])}" if there else None
     hint = did_you_mean(prefix) or hint or _above(directory)
-    raise NotFoundError("no checkpoint with this prefix (no .index file)", path=prefix, hint=hint)
+    why = "its .index is a directory" if paths.is_directory(index_name(prefix)) else "no .index file"
+    raise NotFoundError(f"no checkpoint with this prefix ({why})", path=prefix, hint=hint)
 
 
 def _single_file(path: str, directory: str, *, named_by_state: bool) -> Located:
@@ -156,9 +157,19 @@ def _single_file(path: str, directory: str, *, named_by_state: bool) -> Located:
     if not named_by_state and is_state(content):
         return _named_by(directory, os.path.basename(path), content.file)
     content = _readable(path, content)
-    if INDEX in os.path.basename(path):
-        _refuse_renamed(path, directory)
+    _refuse_index(content, directory)
     return Located(path, content)
+
+
+def _refuse_index(content: Content, directory: str) -> None:
+    """Raise when an open file is the index of a bundle under another name; it is closed then."""
+    if content.kind is None or content.kind.id != "table":
+        return
+    from ckpt_tools.readers.renamed import is_index
+
+    with content.closed_on_error():
+        if is_index(content.file):
+            _refuse_renamed(content.file.path, directory)
 
 
 def _above(directory: str) -> str | None:
@@ -205,11 +216,14 @@ def _refuse(path: str) -> None:
     _readable(path).file.close()
 
 
-def _refuse_renamed(path: str, directory: str) -> None:
-    """Raise when it is an index that is missed, and a file here is one under another name."""
+def _refuse_renamed(path: str, directory: str, *, called_so: bool = False) -> None:
+    """Raise when it is an index that is missed, and a file here is one under another name.
+
+    ``called_so``: only files that have the word in their names are opened.
+    """
     from ckpt_tools.readers.renamed import renamed_index
 
-    found = renamed_index(directory)
+    found = renamed_index(directory, called_so=called_so)
     if found is not None:
         raise NotFoundError(
             f"no checkpoint with this prefix: {found.name!r} is an index under another name",
@@ -245,8 +259,11 @@ def find_latest(directory: str) -> Located:
         return _named_by(directory, STATE_FILE)
     there = {name: Located(os.path.join(directory, name)) for name in prefixes_in(directory)}
     if not there:
-        _refuse_renamed(directory, directory)
+        _refuse_renamed(directory, directory, called_so=True)
         there = _single_files(directory)
+        for each in there.values():
+            if each.content is not None:
+                _refuse_index(each.content, directory)
     if len(there) == 1:
         return next(iter(there.values()))
     if there:

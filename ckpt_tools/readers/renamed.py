@@ -4,21 +4,23 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ckpt_tools.errors import CkptError
+from ckpt_tools.errors import CkptError, CorruptError
 from ckpt_tools.format import checksum
 from ckpt_tools.format.bundle import HEADER_KEY, Entry, Header
-from ckpt_tools.format.filenames import INDEX, bundle_part, index_name
-from ckpt_tools.format.table import read_table
+from ckpt_tools.format.filenames import INDEX, bundle_part, index_name, is_data
+from ckpt_tools.format.table import MAGIC, Table
 from ckpt_tools.fs import paths
 
 # A few megabytes of a few tensors tell whether a file is the right one; small ones (a step, a flag) are alike in many.
 _SAMPLES, _SAMPLE_BYTES, _TELLING = 3, 1 << 20, 8
 _MOST_FILES, _MOST_SHARDS = 64, 16
-_MAX_INDEX_BYTES = 1 << 26
+_MAGIC = MAGIC.to_bytes(8, "little")
+_CALLED = re.compile(r"[ ._-]?index", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -89,38 +91,58 @@ class RenamedIndex:
     command: str
 
 
-def renamed_index(directory: str) -> RenamedIndex | None:
-    """The first such file of a directory."""
-    found = next(iter(renamed_indexes(directory)), None)
-    if found is None:
+def renamed_index(directory: str, *, called_so: bool = False) -> RenamedIndex | None:
+    """The first such file of a directory that can get a name: one that is a copy beside the index itself is none.
+
+    ``called_so``: of those that have the word in their names.
+    """
+    names = [os.path.basename(path) for path in renamed_indexes(directory, called_so=called_so)]
+    if not names:
         return None
-    name = os.path.basename(found)
     try:
         parts = [part for part in map(bundle_part, paths.list_files(directory)) if part and part.part == "data"]
     except CkptError:
         return None
     if any(not paths.has_file(index_name(os.path.join(directory, part.prefix))) for part in parts):
-        return RenamedIndex(name, f"ckpt repair {shlex.quote(directory)}")
-    own = os.path.join(directory, f"{name.partition(INDEX)[0]}{INDEX}")
-    return RenamedIndex(name, f"mv {shlex.quote(found)} {shlex.quote(own)}")
+        return RenamedIndex(names[0], f"ckpt repair {shlex.quote(directory)}")
+    for name in names:
+        own = os.path.join(directory, index_name(_CALLED.split(name, maxsplit=1)[0] or name))
+        if not paths.has_file(own):
+            move = f"mv {shlex.quote(os.path.join(directory, name))} {shlex.quote(own)}"
+            return RenamedIndex(name, move)
+    return None
 
 
-def renamed_indexes(directory: str) -> list[str]:
-    """The files of a directory that are the index of a bundle and have ``.index`` in another place of their names."""
-    found = []
+def renamed_indexes(directory: str, *, called_so: bool = False) -> list[str]:
+    """The files of a directory that are the index of a bundle by what they hold, and do not end in ``.index``."""
     try:
-        names = [name for name in paths.list_files(directory) if INDEX in name and not name.endswith(INDEX)]
+        names = [name for name in paths.list_files(directory) if not name.endswith(INDEX) and not is_data(name)]
     except CkptError:
         return []
-    for name in names[:_MOST_FILES]:
+    likely = [name for name in names if _CALLED.search(name)]
+    if not called_so and not paths.is_url(directory):  # each file of a store is a journey
+        likely += [name for name in names if not _CALLED.search(name)]
+    found = []
+    for name in likely[:_MOST_FILES]:
         path = os.path.join(directory, name)
         try:
-            table = read_table(paths.read_file(path, limit=_MAX_INDEX_BYTES))
-            Header.decode(table.get(HEADER_KEY, b""))  # a file of version 1 has another one
-            found.append(path)
+            with paths.open_file(path) as file:
+                if is_index(file):
+                    found.append(path)
         except CkptError:
             continue
     return found
+
+
+def is_index(file: paths.File) -> bool:
+    """Whether a file, whatever its name, is the index of a bundle: a file of version 1 has another header."""
+    if file.size <= len(_MAGIC) or file.read(file.size - len(_MAGIC), len(_MAGIC)) != _MAGIC:
+        return False
+    try:
+        Header.decode(Table(file.read, file.size).get(HEADER_KEY) or b"")
+    except CorruptError:
+        return False
+    return True
 
 
 def _is_repairable(directory: str, found: Mapping[str, str]) -> bool:

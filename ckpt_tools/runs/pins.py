@@ -153,12 +153,19 @@ def ranked(directory: str) -> list[Pin]:
     return sorted(fitting, key=lambda pin: (sign * (pin.value or 0.0), pin.number))
 
 
+def _is_top(path: str) -> bool:
+    """Whether it is the host or the bucket of a URL, beside which there is nothing of its own."""
+    return paths.is_url(path) and "/" not in path.partition("://")[2].rstrip("/")
+
+
 def pins_above(path: str) -> str | None:
     """The directory of pins of the run at a path, or in which it lies; None where none of them is guarded."""
     if paths.is_lone(path):
         return None
     here = paths.absolute(path)
     for _ in range(_LEVELS + 1):
+        if _is_top(here):
+            return None
         if paths.is_directory(here + SUFFIX):
             return here + SUFFIX
         parent = paths.parent(here)

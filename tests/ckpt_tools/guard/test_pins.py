@@ -20,10 +20,11 @@ from kills import ALL, Run, ended, kills, weight_of
 
 from ckpt_tools.analysis.inspection import inspect
 from ckpt_tools.errors import NotFoundError, StorageError, UsageError
-from ckpt_tools.fs import durable, local
+from ckpt_tools.fs import durable, local, paths
 from ckpt_tools.guard.keeper import Keeper
 from ckpt_tools.guard.metric import MetricReader
 from ckpt_tools.guard.pins import is_whole
+from ckpt_tools.runs.pins import SUFFIX, pins_above
 
 
 def test_every_best_is_pinned_with_its_value_and_the_worse_ones_are_not(guarded: Guarded) -> None:
@@ -290,3 +291,12 @@ def test_random_kills_of_unmodified_trainers(tmp_path: Path, number: int) -> Non
         pytest.importorskip("tf_keras")
     run = Run(ALL[number], tmp_path, seed=number)
     assert kills(run, 17, random.Random(number)) == 0, json.dumps(run.lost)
+
+
+def test_nothing_is_looked_for_beside_a_host_or_a_bucket(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(paths, "is_directory", lambda path: bool(asked.append(path)))
+    for url in ("gs://bucket/run/ckpt-1", "http://127.0.0.1:80/ckpt-1"):
+        assert pins_above(url) is None
+    runs = ["gs://bucket/run/ckpt-1", "gs://bucket/run", "http://127.0.0.1:80/ckpt-1"]
+    assert asked == [f"{run}{SUFFIX}" for run in runs]

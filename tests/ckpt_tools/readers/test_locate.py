@@ -126,3 +126,11 @@ def test_relative_paths(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     state(folder, "ckpt-1")
     assert os.path.abspath(locate(".")) == os.path.abspath(locate("ckpt-1")) == f"{folder}/ckpt-1"
+
+
+def test_an_index_that_is_a_directory_is_told_and_the_path_is_no_advice_for_itself(tmp_path: Path) -> None:
+    (tmp_path / "ckpt-1.index").mkdir()
+    (tmp_path / "ckpt-1.data-00000-of-00001").touch()
+    with pytest.raises(NotFoundError, match="is a directory") as refused:
+        locate(tmp_path / "ckpt-1")
+    assert refused.value.hint == f"ckpt audit {tmp_path}"

@@ -126,7 +126,10 @@ def called(name: str) -> Callable[[Path], str]:
     return rename
 
 
-@pytest.mark.parametrize("rename", [renamed_alone, called("m.index (1)"), called("m.index.txt"), called("m.index.bak")])
+NAMES = ("m.index (1)", "m.index.txt", "m.index.bak", "m.INDEX", "m_index", "m.meta", "index", "weights")
+
+
+@pytest.mark.parametrize("rename", [renamed_alone, *map(called, NAMES)])
 def test_an_index_under_another_name_leads_to_the_repair_that_mends_it(
     tmp_path: Path, rename: Callable[[Path], str]
 ) -> None:
@@ -145,6 +148,14 @@ def test_an_index_under_another_name_leads_to_the_repair_that_mends_it(
     follow(fix)
     assert verify(str(tmp_path / "m")).whole
     assert contents(tmp_path)["m.index"] == before
+
+
+def test_a_copy_of_an_index_is_never_moved_over_it(tmp_path: Path) -> None:
+    build_bundle(tmp_path / "m", {"w": np.arange(60.0)})
+    shutil.copy(tmp_path / "m.index", tmp_path / "m.index (1)")
+    with pytest.raises(NotFoundError) as refused:
+        locate(tmp_path / "other")
+    assert not (refused.value.hint or "").startswith("mv")
 
 
 def test_an_index_that_was_renamed_with_its_data_gone_gets_its_name_back(tmp_path: Path) -> None:
