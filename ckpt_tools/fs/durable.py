@@ -133,6 +133,13 @@ def require_writable(directory: PathLike) -> None:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
+def require_changeable(folder: Folder) -> None:
+    """Raise StorageError when files could not be made in, or removed from, a directory that is held open."""
+    with translated(folder.path, "change the directory"):
+        if not os.access(".", os.W_OK | os.X_OK, dir_fd=folder.descriptor):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
 def require_removable(path: PathLike) -> None:
     """Raise StorageError when a file could not be moved away though its directory can be written: it is another
     user's in a sticky directory, or it is immutable."""

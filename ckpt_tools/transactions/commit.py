@@ -33,7 +33,7 @@ from ckpt_tools.errors import BusyError, CorruptError, StorageError, UsageError
 from ckpt_tools.format.filenames import STATE_FILE, index_name, temporary_of, unfinished_name
 from ckpt_tools.format.state import encode_state
 from ckpt_tools.fs import durable, local
-from ckpt_tools.runs.ledger import LEDGER, Added, Link, RewriteEntry
+from ckpt_tools.runs.ledger import Added, Link, RewriteEntry
 from ckpt_tools.transactions.completion import Pending
 from ckpt_tools.transactions.files import begins_with, digest, file_digest, is_same
 from ckpt_tools.transactions.journal import announced, conclude, recover_in
@@ -193,8 +193,7 @@ def _require_allowed(place: Workplace, entry: RewriteEntry) -> None:
     for name in (entry.index, *entry.moved, *entry.displaced):
         if local.is_there(place.path(name)):
             durable.require_removable(place.path(name))
-    if place.state is not None:
-        durable.require_appendable(place.state / LEDGER)
+    place.require_endable(entry)
 
 
 def _prepare(plan: Plan, place: Workplace, entry: RewriteEntry) -> None:

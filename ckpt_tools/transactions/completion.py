@@ -400,8 +400,9 @@ def verify_kept(place: Workplace, entry: RewriteEntry) -> bytes | None:
     )
     links = any(kept.kept is not None and local.is_link(kept.kept) for kept in _originals(place, entry))
     kept_prefix = os.path.join(place.backup_path(entry), entry.checkpoint)
-    if same and not links and content is not None:
-        # What both share can be no worse afterwards; the rest was used by nothing since, and may have rotted.
+    if same and not links and content is not None and entry.moves:
+        # What both share can be no worse afterwards; the rest was used by nothing since, and may have rotted. (A
+        # change without data made an index anew: what it replaced may well be damaged.)
         whole = is_whole_beside(kept_prefix, place.path(entry.checkpoint))
     else:
         whole = same or (not links and is_whole(kept_prefix))

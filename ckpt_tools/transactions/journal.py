@@ -145,10 +145,11 @@ def _holds(path: str, content: bytes) -> bool:
 
 
 def remove_tidied(place: Workplace, entry: TidyEntry) -> None:
-    """Remove what was kept of a tidying that was taken back: all of it is in the directory again."""
+    """Remove what was kept of a tidying that was taken back, as far as it is in the directory again."""
     backup = place.backup(entry)
     if backup is not None:
-        for name in (*entry.aside, entry.state_file):
+        back = [name for name in entry.aside if local.is_there(place.path(name))]
+        for name in (*back, entry.state_file):
             if not local.is_directory(backup / name):
                 durable.remove(backup / name)
         place.remove_if_empty(entry)

@@ -117,6 +117,7 @@ def _undo_one(place: Workplace, entry: RewriteEntry) -> None:
     for name in (entry.index, *entry.created):
         if local.is_there(place.path(name)):
             durable.require_removable(place.path(name))
+    place.require_endable(entry)
     pending = Pending(entry, undoing=True, old_index=content)
     with announced(place, pending) as change:
         if backup is not None:

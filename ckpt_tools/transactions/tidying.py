@@ -67,6 +67,7 @@ def apply_tidying(tidying: Tidying) -> str:
         )
         for name in entry.restored:
             durable.require_removable(place.path(name))
+        place.require_endable(entry)
         try:
             journal.write(place, PendingTidying(entry, undoing=False))
             _make(tidying, place, entry)
@@ -117,6 +118,7 @@ def untidy(place: Workplace, entry: TidyEntry) -> None:
                 raise taken(path)
         elif not local.is_there(kept) and not local.is_there(path):
             raise NotFoundError("the backup lacks a file", path=kept)
+    place.require_endable(entry)
     try:
         journal.write(place, PendingTidying(entry, undoing=True))
         _put_all_back(place, backup, entry)

@@ -99,6 +99,24 @@ class Workplace:
                     with found:
                         yield found
 
+    def require_endable(self, entry: Entry) -> None:
+        """Raise StorageError when a change could not be recorded, or what is kept of it not be removed, behind its
+        commit: then it is not begun."""
+        if self._state is None:
+            return
+        durable.require_appendable(self._state / LEDGER)
+        durable.require_changeable(self._state)
+        with self._backups() as backups:
+            if backups is None:
+                return
+            durable.require_changeable(backups)
+            backup = self.backup(entry)
+            if backup is not None:
+                durable.require_removable(backups / entry.id)
+                durable.require_changeable(backup)
+                for name in backup.names():
+                    durable.require_removable(backup / name)
+
     def is_kept(self, entry: Entry, name: str) -> bool:
         """Whether the backup of a change holds a file of that name."""
         backup = self.backup(entry)
@@ -114,7 +132,8 @@ class Workplace:
                     if (held := self._held.pop(entry.id, None)) is not None:
                         held.close()
                     durable.remove_directory(backups / entry.id)
-                durable.remove_directory(self._state / BACKUP)
+                if not backups.names():  # where it may not be changed, that it is not empty is no error
+                    durable.remove_directory(self._state / BACKUP)
         if not self._state.names():
             durable.remove_directory(self._folder / STATE_DIRECTORY)
             self._state.close()

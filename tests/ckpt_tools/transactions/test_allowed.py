@@ -121,6 +121,22 @@ def test_a_ledger_of_another_user_that_cannot_be_written(shared: Path) -> None:
     assert snapshot(shared) == before
 
 
+def test_an_undo_that_could_not_be_ended_is_not_begun(shared: Path) -> None:
+    """Its ledger, or what is kept of the change, is another user's: after the commit it would fail for ever."""
+    prefix = build_bundle(shared / "x", {"a": np.arange(3)})
+    backup = Path(rewrite(prefix, 0.25).backup)
+    for path in (shared, *shared.iterdir()):
+        os.chown(path, 1234, 1234)
+    for obstacle in (shared / ".ckpt-tools" / "ledger.jsonl", backup.parent, backup):
+        before = snapshot(shared)
+        done = as_somebody("undo", prefix)
+        assert (done.returncode, str(obstacle) in done.stderr) == (5, True), done.stderr
+        assert snapshot(shared) == before
+        os.chown(obstacle, 1234, 1234)
+    assert as_somebody("undo", prefix).returncode == 0
+    assert stored_best(prefix) is None
+
+
 def test_what_root_does_in_a_users_directory_is_the_users(shared: Path) -> None:
     prefix = build_bundle(shared / "x", {"a": np.arange(3)})
     before = contents(shared)

@@ -57,6 +57,19 @@ def test_a_repaired_directory_comes_back_exactly(run: Path) -> None:
     assert [entry.kind for entry in read_ledger(str(run))] == ["tidy", "tidy", "undo", "undo"]
 
 
+def test_what_was_moved_away_is_kept_until_it_is_back_whatever_the_ledger_says(run: Path) -> None:
+    repair(str(run))
+    state = run / ".ckpt-tools"
+    entry = next(entry for entry in read_ledger(str(run)) if "ckpt-3.index.tempstate123" in entry.aside)
+    forged = {**entry.to_json(), "kind": "undo", "id": f"undo-{entry.id}", "undoes": entry.id}
+    with (state / "ledger.jsonl").open("a") as ledger:
+        ledger.write(json.dumps(forged) + "\n")
+    (state / "pending.json").write_text(json.dumps({"undoing": True, "entry": entry.to_json()}))
+    repair(str(run))
+    assert not (state / "pending.json").exists()
+    assert (state / "backup" / entry.id / "ckpt-3.index.tempstate123").exists()
+
+
 def test_one_by_one_newest_first(run: Path) -> None:
     repair(str(run))
     assert (run / "checkpoint").read_bytes() != TORN
