@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from ckpt_tools.errors import CkptError
 from ckpt_tools.findings import Finding
@@ -13,7 +14,10 @@ from ckpt_tools.lineages.base import float32
 from ckpt_tools.lineages.declared.roles import roles_of
 from ckpt_tools.lineages.unknown import best_of
 from ckpt_tools.readers import open_checkpoint
-from ckpt_tools.runs.pins import SUFFIX, Pin, pins_above, ranked
+from ckpt_tools.runs.pin_places import SUFFIX, pins_above
+
+if TYPE_CHECKING:
+    from ckpt_tools.runs.pins import Pin
 
 
 def lost_to_pin(path: str) -> Pin | None:
@@ -21,6 +25,8 @@ def lost_to_pin(path: str) -> Pin | None:
     directory = pins_above(path)
     if directory is None:
         return None
+    from ckpt_tools.runs.pins import ranked  # most runs have no pins
+
     best = next((pin for pin in ranked(directory) if _is_whole(pin)), None)
     return None if best is None or _is_in_run(best, directory.removesuffix(SUFFIX)) else best
 

@@ -20,7 +20,8 @@ from ckpt_tools.guard.report import findings
 from ckpt_tools.guard.restoring import Restored, restore
 from ckpt_tools.guard.running import Ended, Options, run
 from ckpt_tools.guard.status import Status, read_status
-from ckpt_tools.runs.pins import Pin, pins_directory
+from ckpt_tools.runs.pin_places import pins_directory
+from ckpt_tools.runs.pins import Pin
 
 __all__ = [
     "Ended",

@@ -37,7 +37,8 @@ from ckpt_tools.lineages.names import BEST_METRIC
 from ckpt_tools.operations.best_values import meaning_of, plan_best
 from ckpt_tools.readers import Bundle, open_checkpoint
 from ckpt_tools.runs.metric_lines import is_like
-from ckpt_tools.runs.pins import PIN_FILE, SCHEMA_VERSION, STATE, Pin, pins_directory, pins_in, state_in
+from ckpt_tools.runs.pin_places import pins_directory
+from ckpt_tools.runs.pins import PIN_FILE, SCHEMA_VERSION, STATE, Pin, pins_in, state_in
 from ckpt_tools.transactions import FilePlan, Plan
 
 _EVENTS = "events.jsonl"

@@ -181,7 +181,8 @@ def find(path: str | os.PathLike[str]) -> Located:
     try:
         return _resolved(path)
     except NotFoundError as error:
-        from ckpt_tools.runs.pins import pins_directory, ranked
+        from ckpt_tools.runs.pin_places import pins_directory
+        from ckpt_tools.runs.pins import ranked
 
         pins = None if paths.is_url(path) else pins_directory(path)
         if pins is not None and ranked(pins):

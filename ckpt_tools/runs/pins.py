@@ -22,13 +22,10 @@ from ckpt_tools.fs import paths
 
 Kind = Literal["bundle", "saved-model", "keras", "v1"]
 
-SUFFIX = ".pins"
 SCHEMA_VERSION = 1
 PIN_FILE, STATE = "pin.json", "guard.json"
 PINNED = re.compile(r"\d{6,}")
 _MAX_JSON = 1 << 20
-# How far above a checkpoint its run may begin.
-_LEVELS = 3
 
 
 @dataclass(frozen=True)
@@ -78,12 +75,6 @@ class Pin:
             "nbytes": self.nbytes,
             "origin": [list(each) for each in self.origin],
         }
-
-
-def pins_directory(run: str) -> str:
-    """Where the pins of a run lie, told as the run was. The run's directory need not exist."""
-    plain = os.path.normpath(run)
-    return (os.path.abspath(run) if os.path.basename(plain) in ("", os.curdir, os.pardir) else plain) + SUFFIX
 
 
 def load_pin(directory: str, number: int) -> Pin:
@@ -151,21 +142,3 @@ def ranked(directory: str) -> list[Pin]:
     valued = [pin for pin in pins_in(directory) if pin.value is not None and math.isfinite(pin.value)]
     fitting = [pin for pin in valued if is_like(pin.metric, pin.mode, name, mode)]
     return sorted(fitting, key=lambda pin: (sign * (pin.value or 0.0), pin.number))
-
-
-def pins_above(path: str) -> str | None:
-    """The directory of pins of the run at a path, or in which it lies; None where none of them is guarded.
-
-    A guard runs beside its trainer: what lies in a store has no pins.
-    """
-    if paths.is_url(path):
-        return None
-    here = paths.absolute(path)
-    for _ in range(_LEVELS + 1):
-        if paths.is_directory(here + SUFFIX):
-            return here + SUFFIX
-        parent = paths.parent(here)
-        if parent == here or here.endswith(SUFFIX):
-            return None
-        here = parent
-    return None

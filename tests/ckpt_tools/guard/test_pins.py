@@ -24,7 +24,7 @@ from ckpt_tools.fs import durable, local, paths
 from ckpt_tools.guard.keeper import Keeper
 from ckpt_tools.guard.metric import MetricReader
 from ckpt_tools.guard.pins import is_whole
-from ckpt_tools.runs.pins import pins_above
+from ckpt_tools.runs.pin_places import pins_above
 
 
 def test_every_best_is_pinned_with_its_value_and_the_worse_ones_are_not(guarded: Guarded) -> None:
