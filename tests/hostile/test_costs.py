@@ -216,6 +216,13 @@ FAMILIES: dict[Family, tuple[str, ...]] = {
     csv_of_one_field: ("audit",),
 }
 CASES = [(family, command) for family, commands in FAMILIES.items() for command in commands]
+# These take seconds each: as many others do the same, they are left to `make test-slow`.
+LONG = {
+    *((family, "diff") for family in (many_tensors, chain, long_path)),
+    *((family, "inspect") for family in (prefixes, chain, long_path, empty_objects, empty_shards, lost_shards)),
+    *((state_of_gone_names, command) for command in ("repair", "audit")),
+    (checkpoints_beside_each_other, "audit"),
+}
 
 
 def words(command: str, folder: Path) -> list[str]:
@@ -253,7 +260,11 @@ def costs(family: Family, command: str, tmp_path: Path) -> tuple[Cost, Cost]:
     return small, large
 
 
-@pytest.mark.parametrize(("family", "command"), CASES, ids=[f"{family.__name__}: {c}" for family, c in CASES])
+@pytest.mark.parametrize(
+    ("family", "command"),
+    [pytest.param(*case, marks=pytest.mark.slow if case in LONG else ()) for case in CASES],
+    ids=[f"{family.__name__}: {command}" for family, command in CASES],
+)
 def test_the_cost_grows_no_faster_than_the_bytes(
     family: Family, command: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -169,6 +169,7 @@ def test_only_the_chief_writes(whole: list[Ended], alone: Experiment) -> None:
     assert names(chief.experiment) == names(alone) | {"recall.png"}
 
 
+@pytest.mark.slow
 @pytest.mark.tensorflow
 def test_a_killed_worker_leaves_a_run_that_goes_on(
     tmp_path: Path, data_dir: str, whole: list[Ended], alone: Experiment
