@@ -438,8 +438,7 @@ class Keeper:
         self._held = {pin.number: pin for pin in held}
         saves = [Saved(pin.number, pin.begun, pin.written, pin.source) for pin in held]
         for save, _ in self.watch.look():
-            origin = tuple((file.name, file.size, file.mtime_ns) for file in save.files)
-            if save.written < started or origin in origins or why_not_whole(save) is not None:
+            if save.written < started or save.origin in origins or why_not_whole(save) is not None:
                 continue
             pin = self.pins.hold(save, begun=save.written, number=self._number, link=False)
             if pin is not None:
@@ -477,8 +476,7 @@ class Keeper:
         save = kept_best(self.pins.run, [save for save, _ in self.watch.look() if why_not_whole(save) is None])
         if save is None:
             return
-        origin = tuple((file.name, file.size, file.mtime_ns) for file in save.files)
-        if any(pin.origin == origin for pin in self.pins.all()):
+        if any(pin.origin == save.origin for pin in self.pins.all()):
             return
 
         def adopt() -> None:

@@ -194,7 +194,7 @@ class Pins:
                 written=save.written,
                 nbytes=save.nbytes,
                 begun=begun,
-                origin=tuple((file.name, file.size, file.mtime_ns) for file in save.files),
+                origin=save.origin,
             )
             if not save.unchanged():
                 durable.remove_below(making)

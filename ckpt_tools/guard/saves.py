@@ -69,6 +69,11 @@ class Save:
     def nbytes(self) -> int:
         return sum(file.size for file in self.files)
 
+    @property
+    def origin(self) -> tuple[tuple[str, int, int], ...]:
+        """Name, size in bytes and time in nanoseconds of each file: what a pin tells its version by."""
+        return tuple((file.name, file.size, file.mtime_ns) for file in self.files)
+
     def data(self, file: File) -> bool:
         """Whether a file holds a bundle's data, which TensorFlow renames into place and never changes after that."""
         return is_data(file.name)

@@ -37,12 +37,12 @@ from trainer.config import MODEL_TYPES, UNKNOWN_ITEM_COUNT, new_config, override
 from trainer.data.interactions import (
     Interactions,
     default_data_dir,
+    has_split,
     items_needed,
     read_categories,
     read_interactions,
     read_split,
     require_ids_below,
-    split_path,
 )
 from trainer.data.names import Names, read_names
 from trainer.data.preparation import FEWEST
@@ -684,7 +684,7 @@ def baseline(
         splits = {
             split: read_split(directory, dataset, split)
             for split in ("valid", "test")
-            if split == "valid" or local.is_file(split_path(directory, dataset, split), follow=True)
+            if split == "valid" or has_split(directory, dataset, split)
         }
         count = items_needed(train, *splits.values())
         for part in (train, *splits.values()):

@@ -66,6 +66,11 @@ def split_path(data_dir: str | os.PathLike[str], dataset: str, split: str) -> st
     return os.path.join(data_dir, f"{dataset}_{split}.txt")
 
 
+def has_split(data_dir: str | os.PathLike[str], dataset: str, split: str) -> bool:
+    """Whether the file of a split is there: without test users only the others are. Raises StorageError."""
+    return local.is_file(split_path(data_dir, dataset, split), follow=True)
+
+
 def default_data_dir(root: str, dataset: str) -> str:
     """Where the data of a run lies when nobody says: where it is found, else where it usually is."""
     return data_directory(root, dataset) or usual_data_directory(root, dataset)

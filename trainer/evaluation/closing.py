@@ -12,7 +12,7 @@ from ckpt_tools.lineages.comirec.lineage import ComiRecLineage
 from ckpt_tools.runs.experiments import Experiment
 from ckpt_tools.runs.opening import open_identified
 from trainer.config import TrainConfig
-from trainer.data.interactions import Interactions, read_categories, read_split, split_path
+from trainer.data.interactions import Interactions, has_split, read_categories, read_split
 from trainer.evaluation.full_report import Line, report
 from trainer.evaluation.measuring import OnProgress, numpy_model, weight_names
 from trainer.extras import installed
@@ -64,7 +64,7 @@ def closing_report(
     model = numpy_model(config, weights)
     found = []
     for split in ("valid", "test"):
-        if not local.is_file(split_path(data_dir, config.dataset, split), follow=True):
+        if not has_split(data_dir, config.dataset, split):
             continue
         users = read_split(data_dir, config.dataset, split)
         categories = None

@@ -24,7 +24,6 @@ from ckpt_tools.errors import (
     UsageError,
 )
 from ckpt_tools.findings import Finding
-from ckpt_tools.fs import local
 from ckpt_tools.fs.local import Fingerprint
 from ckpt_tools.lineages.comirec.lineage import ComiRecLineage
 from ckpt_tools.lineages.comirec.trainer import ID as TRAINER
@@ -39,10 +38,10 @@ from trainer.config import LARGEST_SEED, UNKNOWN_ITEM_COUNT, TrainConfig, valida
 from trainer.data.interactions import (
     Interactions,
     default_data_dir,
+    has_split,
     items_needed,
     read_split,
     require_ids_below,
-    split_path,
 )
 from trainer.data.sampling import BatchSampler
 from trainer.evaluation.measuring import OnProgress, first_true
@@ -400,7 +399,7 @@ def _read_data(data_dir: str, config: TrainConfig) -> tuple[Interactions, Intera
 
 def _items_needed(data_dir: str, config: TrainConfig, *splits: Interactions) -> int:
     """The largest id of the data and one more; the test split counts where it is there."""
-    if local.is_file(split_path(data_dir, config.dataset, "test"), follow=True):
+    if has_split(data_dir, config.dataset, "test"):
         splits = (*splits, read_split(data_dir, config.dataset, "test"))
     return items_needed(*splits)
 

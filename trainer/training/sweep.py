@@ -23,7 +23,7 @@ from ckpt_tools.runs.opening import open_identified
 from trainer.checkpoints.run_state import RunState
 from trainer.checkpoints.saved_state import newest_run_state, read_saved_state
 from trainer.config import TrainConfig, experiment_name, flag
-from trainer.data.interactions import read_split, split_path
+from trainer.data.interactions import has_split, read_split
 from trainer.evaluation.closing import closing_report
 from trainer.settings import settings_of
 from trainer.training.starting_point import StartingPoint, new_run, resumed_run
@@ -54,11 +54,8 @@ class Sweep:
     def digests(self) -> dict[str, str]:
         """Of the splits that there are. Raises what reading them raises."""
         wanted = ("train", "valid", "test")
-        there = [split for split in wanted if split != "test" or self._has(split)]
+        there = [split for split in wanted if split != "test" or has_split(self.data_dir, self.dataset, split)]
         return {split: read_split(self.data_dir, self.dataset, split).digest for split in there}
-
-    def _has(self, split: str) -> bool:
-        return local.is_file(split_path(self.data_dir, self.dataset, split), follow=True)
 
     def experiment(self, trial: Trial) -> Experiment:
         return Experiment(os.path.join(self.root, BEST_ROOT, experiment_name(self.config(trial), trial.name)))
