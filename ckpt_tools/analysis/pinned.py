@@ -7,9 +7,10 @@ import shlex
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ckpt_tools.errors import CkptError
+from ckpt_tools.errors import CkptError, NotFoundError
 from ckpt_tools.findings import Finding
 from ckpt_tools.fs import paths
+from ckpt_tools.fs.local import is_no_answer
 from ckpt_tools.lineages.base import float32
 from ckpt_tools.lineages.declared.roles import roles_of
 from ckpt_tools.lineages.unknown import best_of
@@ -60,16 +61,19 @@ def _is_whole(pin: Pin) -> bool:
 
 
 def _is_in_run(pin: Pin, run: str) -> bool:
-    """Whether the run has the pinned files, unchanged, or something under their name that stores as good a value."""
+    """Whether the run has the pinned files, unchanged, or something under their name that stores as good a value.
+
+    What the system does not tell is not said to be gone.
+    """
     there = os.path.normpath(os.path.join(run, pin.source))
     folder = there if pin.kind == "saved-model" else os.path.dirname(there)
-    if pin.origin and all(_is_unchanged(os.path.join(folder, name), size, time) for name, size, time in pin.origin):
-        return True
     try:
+        if pin.origin and all(_is_unchanged(os.path.join(folder, name), size, time) for name, size, time in pin.origin):
+            return True
         with open_checkpoint(there) as checkpoint:
             stored = best_of(checkpoint, roles_of(checkpoint.tensors, checkpoint.graph, None))
-    except CkptError:
-        return False
+    except CkptError as error:
+        return is_no_answer(error)
     if stored.value is None or stored.status != "present" or pin.value is None:
         return False
     return float32(stored.value) == float32(pin.value) or (stored.value > pin.value) == (pin.mode == "max")
@@ -77,7 +81,7 @@ def _is_in_run(pin: Pin, run: str) -> bool:
 
 def _is_unchanged(path: str, size: int, mtime_ns: int) -> bool:
     try:
-        status = os.stat(path)
-    except OSError:
+        found = paths.fingerprint(path)
+    except NotFoundError:
         return False
-    return (status.st_size, status.st_mtime_ns) == (size, mtime_ns)
+    return (found.size, found.mtime_ns) == (size, mtime_ns)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shlex
@@ -16,6 +17,7 @@ import pytest
 from checkpoints import build_bundle, snapshot
 
 from ckpt_tools.analysis.inspection import inspect
+from ckpt_tools.analysis.pinned import lost_to_pin
 from ckpt_tools.analysis.resume_forecast import forecast
 from ckpt_tools.analysis.run_audit import audit
 from ckpt_tools.analysis.verification import verify
@@ -244,6 +246,21 @@ def test_a_run_that_still_has_its_best_is_left_in_peace(keeper: Keeper, kind: tu
     path = pinned(keeper, *kind, 0.5, 0.8)
     assert _advised(inspect(str(path))) == []
     assert _advised(inspect(str(next(Path(keeper.pins.directory).glob("0*2"))))) == []
+
+
+def test_what_cannot_be_looked_at_is_not_called_lost(
+    keeper: Keeper, kind: tuple[str, Save], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = pinned(keeper, *kind, 0.5, 0.8)
+    stat, there = os.stat, {str(file) for file in path.parent.iterdir()}
+
+    def refused(name: Any, *args: Any, **more: Any) -> os.stat_result:
+        if not isinstance(name, int) and os.fspath(name) in there:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), os.fspath(name))
+        return stat(name, *args, **more)
+
+    monkeypatch.setattr(os, "stat", refused)
+    assert lost_to_pin(str(path)) is None
 
 
 # --------------------------------------------------------------------------------------------------- TensorFlow
