@@ -107,6 +107,16 @@ RootArgument = Annotated[
         autocompletion=complete_path,
     ),
 ]
+# Of what measures a checkpoint by somebody's own program.
+Pattern = Annotated[
+    str | None,
+    typer.Option("--pattern", metavar="REGEX", help="Its group is the value in the output.", show_default=False),
+]
+Direction = Annotated[
+    str | None,
+    typer.Option("--mode", help="min or max: which is better; told by most names.", show_default=False),
+]
+ProgramSeconds = Annotated[float, typer.Option("--timeout", help="Seconds that the program may take.")]
 NoLock = Annotated[
     bool,
     typer.Option("--no-lock", help="Take no lock, for file systems that have none: nothing else may write there."),

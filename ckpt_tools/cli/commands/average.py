@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 from rich.text import Text
 
-from ckpt_tools.cli.app import NoLock, app
+from ckpt_tools.cli.app import Direction, NoLock, Pattern, ProgramSeconds, app
 from ckpt_tools.cli.completion import complete_path
 from ckpt_tools.console import render
 from ckpt_tools.console.escapes import safe
@@ -53,19 +53,13 @@ def average(
             show_default=False,
         ),
     ] = None,
-    pattern: Annotated[
-        str | None,
-        typer.Option("--pattern", metavar="REGEX", help="Its group is the value in the output.", show_default=False),
-    ] = None,
+    pattern: Pattern = None,
     metric: Annotated[
         str | None, typer.Option("--metric", metavar="NAME", help="What --evaluate measures.", show_default=False)
     ] = None,
-    mode: Annotated[
-        str | None,
-        typer.Option("--mode", help="min or max: which is better; told by most names.", show_default=False),
-    ] = None,
+    mode: Direction = None,
     repeat: Annotated[int, typer.Option("--repeat", help="Measure each so often: what noise is, that tells.")] = 1,
-    timeout: Annotated[float, typer.Option("--timeout", help="Seconds that the program may take.")] = 3600.0,
+    timeout: ProgramSeconds = 3600.0,
     data: Annotated[
         str | None,
         typer.Option(

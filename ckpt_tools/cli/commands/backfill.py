@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 from rich.text import Text
 
-from ckpt_tools.cli.app import NoLock, app
+from ckpt_tools.cli.app import Direction, NoLock, Pattern, ProgramSeconds, app
 from ckpt_tools.console import render
 from ckpt_tools.console.escapes import safe
 from ckpt_tools.console.language import label, said
@@ -59,10 +59,7 @@ def backfill(
         str | None,
         typer.Option("--metric", metavar="NAME", help="Of another trainer's run: which metric.", show_default=False),
     ] = None,
-    mode: Annotated[
-        str | None,
-        typer.Option("--mode", help="min or max: which is better; told by most names.", show_default=False),
-    ] = None,
+    mode: Direction = None,
     unit: Annotated[
         str | None, typer.Option("--unit", help="The unit of the metric, for example percent.", show_default=False)
     ] = None,
@@ -79,12 +76,9 @@ def backfill(
             show_default=False,
         ),
     ] = None,
-    pattern: Annotated[
-        str | None,
-        typer.Option("--pattern", metavar="REGEX", help="Its group is the value in the output.", show_default=False),
-    ] = None,
+    pattern: Pattern = None,
     repeat: Annotated[int, typer.Option("--repeat", help="Measure so often, and take the mean.")] = 1,
-    timeout: Annotated[float, typer.Option("--timeout", help="Seconds that the program may take.")] = 3600.0,
+    timeout: ProgramSeconds = 3600.0,
     force: Annotated[
         bool, typer.Option("--force", help="Evaluate and write even when a value is stored, or the log disagrees.")
     ] = False,
