@@ -13,7 +13,7 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,6 +109,16 @@ def run(
         except (CkptError, Killed) as caught:
             error = caught
     return Outcome(error, tuple(calls))
+
+
+def faults(calls: Sequence[str], every: int, *, last: int = 3) -> Iterator[tuple[Fault, str]]:
+    """At every so-manieth call that changes something, and at the last ones: killed, done by half, refused, late; each
+    where that can be, and in words."""
+    changing = [number for number, call in enumerate(calls) if call in CHANGING]
+    for number in sorted({*changing[::every], *changing[-last:]}):
+        kinds = ["killed", "ENOSPC", *(["half"] if calls[number] == "write" else [])]
+        for kind in (*kinds, "late") if calls[number] in LATE else kinds:
+            yield Fault(number, kind), f"{kind} at {number} {calls[number]}"
 
 
 class Clock:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import h5py
@@ -34,6 +34,23 @@ def keras(path: Path, values: Values) -> Path:
     with zipfile.ZipFile(path, "w") as archive:
         archive.write(inner, "model.weights.h5")
     inner.unlink()
+    return path
+
+
+def keras_file(path: Path, fill: Callable[[h5py.File], None], members: Mapping[str, str] | None = None) -> Path:
+    """A file of Keras with what ``fill`` writes: of HDF5, or a ``.keras`` archive with one, and further members."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    inner = path.with_suffix(".tmp") if path.suffix == ".keras" else path
+    with h5py.File(inner, "w") as file:
+        fill(file)
+    if inner != path:
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("metadata.json", "{}")
+            archive.writestr("config.json", '{"config": {}}')
+            archive.write(inner, "model.weights.h5")
+            for name, text in (members or {}).items():
+                archive.writestr(name, text)
+        inner.unlink()
     return path
 
 

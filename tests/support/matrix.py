@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import zipfile
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ import numpy as np
 import pytest
 from checkpoints import build_bundle, pick, rewrite
 from faulty import Fault, State
+from made import keras_file
 from objects import build_objects
 
 from ckpt_tools.analysis.retention import Policies
@@ -143,20 +143,14 @@ OF_BUNDLES: dict[str, Callable[[Path, str], Case]] = {
 # ------------------------------------------------------------------------------------- of files of their own
 
 
-def keras_file(path: Path, value: float = 1.0) -> str:
+def small_keras(path: Path, value: float = 1.0) -> str:
     """A small file of Keras: of HDF5, or an archive with one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    inner = path.with_suffix(".tmp") if path.suffix == ".keras" else path
-    with h5py.File(inner, "w") as file:
+
+    def fill(file: h5py.File) -> None:
         file["layers/dense/vars/0"] = np.full((2, 3), value, np.float32)
         file["optimizer/vars/0"] = np.int64(7)
-    if inner != path:
-        with zipfile.ZipFile(path, "w") as archive:
-            archive.writestr("metadata.json", "{}")
-            archive.writestr("config.json", json.dumps({"config": {}}))
-            archive.write(inner, "model.weights.h5")
-        inner.unlink()
-    return str(path)
+
+    return str(keras_file(path, fill))
 
 
 def trained(prefix: Path, value: float = 1.0) -> str:
@@ -183,14 +177,14 @@ def _made(command: Callable[[], object], *files: Path) -> Callable[[], object]:
 
 def _keras(name: str) -> Callable[[Path], Case]:
     def make(folder: Path) -> Case:
-        path = keras_file(folder / name)
+        path = small_keras(folder / name)
         return Case(folder, lambda: backfill(path, Options(value=0.5, metric="auc", mode="max", force=True)))
 
     return make
 
 
 def _keras_undo(folder: Path) -> Case:
-    path = keras_file(folder / "m.keras")
+    path = small_keras(folder / "m.keras")
     for value in (0.25, 0.75):
         backfill(path, Options(value=value, metric="auc", mode="max", force=True))
     return Case(folder, lambda: undo(path))
@@ -207,7 +201,7 @@ def _slim_in_place(folder: Path) -> Case:
 
 
 def _slim_keras(folder: Path) -> Case:
-    path = keras_file(folder / "m.keras")
+    path = small_keras(folder / "m.keras")
 
     def again() -> None:
         with suppress(UsageError):
@@ -227,7 +221,7 @@ def _average(folder: Path) -> Case:
 
 
 def _average_keras(folder: Path) -> Case:
-    paths, out = [keras_file(folder / f"m-{number}.keras", number) for number in (1, 2)], folder / "mean.keras"
+    paths, out = [small_keras(folder / f"m-{number}.keras", number) for number in (1, 2)], folder / "mean.keras"
     return Case(folder, _made(lambda: average(paths, str(out)), out))
 
 

@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 import pytest
 from checkpoints import snapshot
-from faulty import Fault
+from made import keras_file
 
 from ckpt_tools.analysis.difference import diff
 from ckpt_tools.analysis.inspection import inspect
@@ -30,20 +30,14 @@ AUC = Options(value=0.8712345678901234, metric="val_auc@20", mode="max")
 
 
 def make(path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    inner = path.with_suffix(".tmp") if path.suffix == ".keras" else path
-    with h5py.File(inner, "w") as file:
-        file["layers/dense/vars/0"] = np.arange(6, dtype=np.float32).reshape(2, 3)
-        file.create_dataset("layers/dense/vars/1", data=np.ones(300, np.float32), chunks=(100,), compression="gzip")
-        file["optimizer/vars/0"] = np.int64(7)
-        file.attrs["theirs"] = "kept"
-    if inner != path:
-        with zipfile.ZipFile(path, "w") as archive:
-            archive.writestr("metadata.json", "{}")
-            archive.writestr("config.json", json.dumps({"config": {}}))
-            archive.write(inner, "model.weights.h5")
-        inner.unlink()
-    return path
+    return keras_file(path, _fill)
+
+
+def _fill(file: h5py.File) -> None:
+    file["layers/dense/vars/0"] = np.arange(6, dtype=np.float32).reshape(2, 3)
+    file.create_dataset("layers/dense/vars/1", data=np.ones(300, np.float32), chunks=(100,), compression="gzip")
+    file["optimizer/vars/0"] = np.int64(7)
+    file.attrs["theirs"] = "kept"
 
 
 @pytest.fixture(params=NAMES)
@@ -165,24 +159,19 @@ def test_killed_or_refused_at_each_call(
         return backfill(str(path), AUC) if way == "backfill" else undo(str(path))
 
     calls = faulty.run(command, monkeypatch).calls
-    changing = [number for number, call in enumerate(calls) if call in faulty.CHANGING]
-    assert len(changing) > 20
+    assert sum(call in faulty.CHANGING for call in calls) > 20
     ended: set[bool] = set()
-    for number in sorted({*changing[::every], *changing[-3:]}):
-        for kind in ("killed", "half", "ENOSPC", "late"):
-            if (kind == "half" and calls[number] != "write") or (kind == "late" and calls[number] not in faulty.LATE):
-                continue
-            faulty.build(start, folder)
-            done = faulty.run(command, monkeypatch, Fault(number, kind))
-            where = f"{kind} at {number} {calls[number]}"
-            assert path.read_bytes() in (old, new), where
-            ended.add(path.read_bytes() == goal)
-            if not done.finished and (path.read_bytes() != goal or pending(str(folder)) is not None):
-                faulty.run(command, monkeypatch)
-            assert path.read_bytes() == goal, where
-            assert pending(str(folder)) is None, where
-            left = [name for name in os.listdir(folder) if name not in (path.name, ".ckpt-tools")]
-            assert not left, where
+    for fault, where in faulty.faults(calls, every):
+        faulty.build(start, folder)
+        done = faulty.run(command, monkeypatch, fault)
+        assert path.read_bytes() in (old, new), where
+        ended.add(path.read_bytes() == goal)
+        if not done.finished and (path.read_bytes() != goal or pending(str(folder)) is not None):
+            faulty.run(command, monkeypatch)
+        assert path.read_bytes() == goal, where
+        assert pending(str(folder)) is None, where
+        left = [name for name in os.listdir(folder) if name not in (path.name, ".ckpt-tools")]
+        assert not left, where
     assert ended == {True, False}
 
 

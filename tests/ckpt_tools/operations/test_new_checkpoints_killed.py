@@ -61,25 +61,20 @@ def test_whole_or_not_there_and_the_same_command_ends_it(
     calls = faulty.run(once, monkeypatch).calls
     expected = values(target)
     assert expected is not None
-    changing = [number for number, call in enumerate(calls) if call in faulty.CHANGING]
-    assert len(changing) > 8
+    assert sum(call in faulty.CHANGING for call in calls) > 8
     ended = set()
-    for number in sorted({*changing[::every], *changing[-6:]}):
-        for fault in ("killed", "half", "ENOSPC", "late"):
-            if calls[number] not in {"half": ("write",), "late": faulty.LATE}.get(fault, faulty.CHANGING):
-                continue
-            where = f"{fault} at {number} {calls[number]}"
-            faulty.build(start, place)
-            done = faulty.run(once, monkeypatch, faulty.Fault(number, fault))
-            found = values(target)
-            assert found in (None, expected), where
-            ended.add(found is not None)
-            after = contents(place)
-            assert {name: after.get(name) for name in before} == before, where
-            if not done.finished:
-                again = faulty.run(once, monkeypatch)
-                assert again.finished or isinstance(again.error, UsageError), where  # which says that it is there
-            assert values(target) == expected, where
-            assert pending(str(place / "run")) is None, where
+    for fault, where in faulty.faults(calls, every, last=6):
+        faulty.build(start, place)
+        done = faulty.run(once, monkeypatch, fault)
+        found = values(target)
+        assert found in (None, expected), where
+        ended.add(found is not None)
+        after = contents(place)
+        assert {name: after.get(name) for name in before} == before, where
+        if not done.finished:
+            again = faulty.run(once, monkeypatch)
+            assert again.finished or isinstance(again.error, UsageError), where  # which says that it is there
+        assert values(target) == expected, where
+        assert pending(str(place / "run")) is None, where
     assert ended == {True, False}
     shutil.rmtree(place)
