@@ -29,7 +29,7 @@ from ckpt_tools.fs.witness import Witness, watching
 from ckpt_tools.readers import open_checkpoint
 from ckpt_tools.readers.saved_model import VARIABLES, is_saved_model
 from ckpt_tools.runs.curve import Curve
-from ckpt_tools.runs.declared_history import logged_best, value_declared
+from ckpt_tools.runs.declared_history import value_declared
 from ckpt_tools.runs.declared_run import DeclaredRun
 from ckpt_tools.runs.discovery import Discovery, Kind, Run
 from ckpt_tools.runs.experiments import Experiment, data_directory
@@ -312,7 +312,7 @@ def _opened(row: Row, run: Run, verify: bool, evidence: Evidence) -> Row:
 
 def _declared(row: Row, run: DeclaredRun, found: Inspection) -> Row:
     """A run as its declaration describes it: which metric its logs tell, and whether this checkpoint holds the best."""
-    chosen = logged_best(found.prefix, run)
+    chosen = found.chosen
     best = chosen.best if chosen else None
     row = replace(row, lineage=run.declaration.id)
     if chosen is None or best is None:
