@@ -28,7 +28,7 @@ def lost_to_pin(path: str) -> Pin | None:
         return None
     from ckpt_tools.runs.pins import ranked  # most runs have no pins
 
-    best = next((pin for pin in ranked(directory) if _is_whole(pin)), None)
+    best = next((pin for pin in ranked(directory) if is_whole(pin)), None)
     return None if best is None or _is_in_run(best, directory.removesuffix(SUFFIX)) else best
 
 
@@ -51,11 +51,12 @@ def _as_told(run: str, path: str) -> str:
     return run if os.path.isabs(path) else paths.relative(run, os.curdir)
 
 
-def _is_whole(pin: Pin) -> bool:
+def is_whole(pin: Pin, *, quick: bool = True) -> bool:
+    """Whether all of a pin can be read; with ``quick`` only whether all of it is there."""
     from ckpt_tools.analysis.verification import verify  # most runs have no pins
 
     try:
-        return verify(pin.path, quick=True).whole
+        return verify(pin.path, quick=quick).whole
     except CkptError:
         return False
 

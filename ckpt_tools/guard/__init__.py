@@ -15,7 +15,8 @@ Whatever fails here, the training goes on. Of the two processes each passes the 
 killed, so that only the death of both can hurt the trainer, as that of any program that it prints into.
 """
 
-from ckpt_tools.guard.pins import Pins, is_whole
+from ckpt_tools.analysis.pinned import is_whole
+from ckpt_tools.guard.pins import Pins
 from ckpt_tools.guard.report import findings
 from ckpt_tools.guard.restoring import Restored, restore
 from ckpt_tools.guard.running import Ended, Options, run

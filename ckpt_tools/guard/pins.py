@@ -22,6 +22,7 @@ from dataclasses import replace
 from typing import Any
 
 from ckpt_tools import transactions
+from ckpt_tools.analysis.pinned import is_whole
 from ckpt_tools.analysis.verification import verify
 from ckpt_tools.errors import CkptError, CorruptError, StorageError, UnsafeError, UnsupportedError, UsageError
 from ckpt_tools.format import json_text
@@ -52,14 +53,6 @@ _TRASH = re.compile(r"(?:trash|making)-\d{6,}")
 def is_of(pin: Pin, identity: Identity | None) -> bool:
     """Whether the value of a pin is of a metric: one that lay there before the guard may be of another one."""
     return identity is None or is_like(pin.metric, pin.mode, identity.name, identity.mode)
-
-
-def is_whole(pin: Pin, *, quick: bool = True) -> bool:
-    """Whether all of a pin can be read; with ``quick`` only whether all of it is there."""
-    try:
-        return verify(pin.path, quick=quick).whole
-    except CkptError:
-        return False
 
 
 class Pins:

@@ -17,11 +17,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ckpt_tools import transactions
+from ckpt_tools.analysis.pinned import is_whole
 from ckpt_tools.errors import CkptError, CorruptError, NotFoundError, UnsafeError, UnsupportedError, UsageError
 from ckpt_tools.format.filenames import INDEX, KERAS_ENDINGS, STATE_FILE, meta_name
 from ckpt_tools.format.state import State
 from ckpt_tools.fs import durable, local, paths
-from ckpt_tools.guard.pins import Pins, is_whole
+from ckpt_tools.guard.pins import Pins
 from ckpt_tools.readers import Bundle
 from ckpt_tools.readers.location import prefixes_in
 from ckpt_tools.readers.state_files import inside, read_state

@@ -7,11 +7,12 @@ import shlex
 from dataclasses import dataclass
 from typing import Any
 
+from ckpt_tools.analysis.pinned import is_whole
 from ckpt_tools.errors import NotFoundError
 from ckpt_tools.fs import local
 from ckpt_tools.guard.keeper import Keeper
 from ckpt_tools.guard.metric import Identity, MetricReader
-from ckpt_tools.guard.pins import Pins, is_of, is_whole
+from ckpt_tools.guard.pins import Pins, is_of
 from ckpt_tools.runs.pins import Pin
 
 

@@ -19,11 +19,11 @@ from guarding import LIGHT, Guarded
 from kills import ALL, Run, ended, kills, weight_of
 
 from ckpt_tools.analysis.inspection import inspect
+from ckpt_tools.analysis.pinned import is_whole
 from ckpt_tools.errors import NotFoundError, StorageError, UsageError
 from ckpt_tools.fs import durable, local, paths
 from ckpt_tools.guard.keeper import Keeper
 from ckpt_tools.guard.metric import MetricReader
-from ckpt_tools.guard.pins import is_whole
 from ckpt_tools.runs.pin_places import pins_above
 
 
