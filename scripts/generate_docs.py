@@ -26,6 +26,7 @@ from pathlib import Path
 
 import record
 from documents import BLOCK, ENGLISH_PAGES, MADE, ROOT, chinese_of, english_of, filled, unbroken
+from warm import programs
 
 from ckpt_tools import finding_ids
 from ckpt_tools.analysis.messages import KNOWN
@@ -81,7 +82,7 @@ def workplace(directory: Path) -> None:
 def run(command: str, directory: Path) -> str:
     environment = {
         **os.environ,
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PATH": os.pathsep.join([programs(), str(Path(sys.executable).parent), os.environ["PATH"]]),
         "COLUMNS": "80",
         "NO_COLOR": "1",
         "LC_ALL": "C.UTF-8",

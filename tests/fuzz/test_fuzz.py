@@ -72,7 +72,9 @@ def test_a_damaged_file_does_not_crash_the_program_as_it_ends(tmp_path: Path) ->
     assert ended.returncode == 1, ended.stderr
 
 
-@pytest.mark.parametrize("number", [30243, 31067, 34052, 50005, 52165])
+@pytest.mark.parametrize(
+    "number", [30243, 31067, *(pytest.param(number, marks=pytest.mark.slow) for number in (34052, 50005, 52165))]
+)
 def test_a_heap_of_strings_that_goes_round(tmp_path: Path, number: int) -> None:
     # Found by the fuzzer: HDF5 looks for ever for the end of a heap with an object of no size.
     assert trouble(SUITE, tmp_path, case("h5", number)) is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -22,8 +23,14 @@ HOMES = {
 }
 
 
-def texts(tree: ast.Module) -> Iterator[tuple[int, str]]:
-    """The strings of a module that are no docstrings; what is formatted into one stands as ``{}``."""
+@cache
+def texts(module: Path) -> list[tuple[int, str]]:
+    """The strings of a module that are no docstrings, with their lines."""
+    return list(texts_of(ast.parse(module.read_text())))
+
+
+def texts_of(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """The strings that are no docstrings; what is formatted into one stands as ``{}``."""
     prose = {
         id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
     }
@@ -40,7 +47,7 @@ def elsewhere(pattern: str, home: str) -> list[str]:
     found = []
     for path in sorted([*ROOT.glob("ckpt_tools/**/*.py"), *ROOT.glob("trainer/**/*.py")]):
         name = path.relative_to(ROOT).as_posix()
-        for line, text in texts(ast.parse(path.read_text())) if name != home else ():
+        for line, text in texts(path) if name != home else ():
             if re.search(pattern, text) and " " not in text:
                 found.append(f"{name}:{line}: {text}")
     return found
@@ -53,4 +60,4 @@ def test_a_name_is_written_in_its_one_home(pattern: str, home: str) -> None:
 
 @pytest.mark.parametrize(("pattern", "home"), HOMES.items())
 def test_the_home_has_it(pattern: str, home: str) -> None:
-    assert any(re.search(pattern, text) for _, text in texts(ast.parse((ROOT / home).read_text())))
+    assert any(re.search(pattern, text) for _, text in texts(ROOT / home))
