@@ -97,9 +97,9 @@ def _begin(name: str, arguments: list[str], place: str, environment: dict[str, s
         os.dup2(stream, number)
         os.close(stream)
     # What Python asked of its streams as it began (is it a file, a terminal?) it has to ask of these.
-    sys.stdin = open(0, encoding="utf-8", closefd=False)
-    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)
-    sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False, buffering=1)
+    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False, buffering=1)  # noqa: SIM115
     os.chdir(place)
     os.environ.clear()
     os.environ.update(environment)
