@@ -16,6 +16,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 from ckpt_tools.errors import CkptError, NotFoundError, UnsafeError, UsageError
@@ -23,6 +24,7 @@ from ckpt_tools.findings import Finding
 from ckpt_tools.format import filenames, json_text
 from ckpt_tools.format.events import read_scalars
 from ckpt_tools.fs import paths
+from ckpt_tools.runs import numbering
 from ckpt_tools.runs.logs import not_read, unreadable
 from ckpt_tools.runs.metric_lines import (
     HELD_OUT,
@@ -336,8 +338,9 @@ def _of(reading: Reading, step: int | None, epoch: int | None, path: str, order:
 
 def _from_events(path: str) -> Iterator[Logged]:
     for order, (tag, step, value) in enumerate(read_scalars(paths.read_file(path, limit=MAX_LOG_BYTES))):
-        # float32: what was logged rounds to this.
-        yield Logged(name_of_tag(tag, path), value, step, None, path, order, unit=abs(value) * 1e-7)
+        # Keras' callback counts the epochs of these, from 0. float32: what was logged rounds to this.
+        at = (None, step) if tag.startswith("epoch_") else (step, None)
+        yield Logged(name_of_tag(tag, path), value, *at, path, order, unit=abs(value) * 1e-7)
 
 
 def name_of_tag(tag: str, path: str) -> str:
@@ -587,15 +590,19 @@ def value_of(chosen: Chosen, prefix: str, step: int | None) -> Attributed:
     bare = bare.removesuffix(".weights")
     in_name = _value_in_name(bare)
     numbers = [int(number) for number in _NUMBERS.findall(_IN_NAME.sub("", bare))]
+    doubt = ""
     for number in (
         int(match["worded"] or match["last"]) for match in reversed(list(_COUNTED.finditer(_IN_NAME.sub("", bare))))
     ):
-        by_step, by_epoch = chosen.at(step=number), chosen.at(epoch=number)
-        found = by_step or by_epoch
-        if by_step and by_epoch and not by_step.agrees_with(by_epoch.value):
-            continue  # which of the two it counts, it does not say
-        if found is not None and (in_name is None or abs(found.value - in_name[1]) <= in_name[2]):
-            return Attributed(found, f"logged for {number}, the number in its name")
+        may_be = numbering.candidates(
+            prefix, number, step, chosen.evaluations, chosen.at, partial(better, chosen.mode)
+        )
+        if in_name is not None:
+            may_be = [each for each in may_be if abs(each.value - in_name[1]) <= in_name[2]]
+        if may_be and all(each.agrees_with(may_be[0].value) for each in may_be):
+            return Attributed(may_be[0], f"logged for {number}, the number in its name")
+        if may_be:  # which of them it counts, it does not say
+            doubt = f"; {number} in its name may mean {' or '.join(f'{each.value:g}{each.where}' for each in may_be)}"
     if in_name is not None:
         close = [each for each in chosen.evaluations if abs(each.value - in_name[1]) <= in_name[2]]
         if len({each.value for each in close}) == 1:
@@ -627,7 +634,7 @@ def value_of(chosen: Chosen, prefix: str, step: int | None) -> Attributed:
         else ""
     )
     raise NotFoundError(
-        f"the logs do not tell which value this checkpoint has ({where}){told}",
+        f"the logs do not tell which value this checkpoint has ({where}){told}{doubt}",
         path=prefix,
         hint="give the value yourself with --value, or let a command measure it with --evaluate",
     )
