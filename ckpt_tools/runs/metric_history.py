@@ -29,6 +29,7 @@ from ckpt_tools.runs.logs import not_read, unreadable
 from ckpt_tools.runs.metric_lines import (
     HELD_OUT,
     MAX_LINE,
+    OTHER,
     TRAINING,
     Best,
     Mode,
@@ -63,7 +64,7 @@ _NUMBERS = re.compile(r"(?<![\d.])(\d{1,12})(?![\d.]*\d)")
 # A number that counts something: at the end of a name, or behind a word that says what.
 _COUNTED = re.compile(
     r"(?:(?<![a-z])(?:epochs?|ep|e|steps?|iter(?:ation)?s?|it|ckpt|batch)[-_=.]{0,2}(?P<worded>\d{1,12})(?!\d)"
-    r"|(?<![\d.])(?P<last>\d{1,12})\W*$)",
+    r"|(?<!\d)(?<!\d\.)(?P<last>\d{1,12})\W*$)",
     re.IGNORECASE,
 )
 _SIX_DIGITS = 1e-8
@@ -299,20 +300,30 @@ def _lone_step(path: str) -> int | None:
 
 
 def _from_lines(path: str) -> Iterator[Logged]:
-    """Lines of any trainer. A line without a step has that of the line before it, as multi-line reports do."""
+    """Lines of any trainer. A line without a step has that of the line before it, as multi-line reports do.
+
+    Where the first value of a metric has no line before it that counts, the count may come behind each value: then
+    none of that metric is taken from the line before.
+    """
+    uncounted: set[str] = set()
     step: int | None = None
     epoch: int | None = None
     order = 0
     columns: list[str] | None = None
     for line in itertools.islice(lines_of(_text(path)), _MOST_LINES):
-        columns = header_of(line) or columns
-        said = (row_of(columns, plain(line)) if columns else None) or read_line(line)
+        text = plain(line)
+        columns = header_of(text) or columns
+        said = (row_of(columns, text) if columns else None) or read_line(line)
         if said.epoch is not None and said.epoch != epoch:
             epoch, step = said.epoch, said.step
         step = said.step if said.step is not None else step
+        own = said.step is not None or said.epoch is not None
         for reading in said.readings:
             best = said.best if said.best is not None and said.best.reading.value == reading.value else None
-            yield _of(reading, step, epoch, path, order, best)
+            if step is None and epoch is None:
+                uncounted.add(reading.key)
+            at = (step, epoch) if own or reading.key not in uncounted else (None, None)
+            yield _of(reading, *at, path, order, best)
             order += 1
         if said.best is not None and said.best.reading not in said.readings:
             yield _of(said.best.reading, step, epoch, path, order, said.best)
@@ -339,8 +350,8 @@ def _of(reading: Reading, step: int | None, epoch: int | None, path: str, order:
 def _from_events(path: str) -> Iterator[Logged]:
     for order, (tag, step, value) in enumerate(read_scalars(paths.read_file(path, limit=MAX_LOG_BYTES))):
         # Keras' callback counts the epochs of these, from 0. float32: what was logged rounds to this.
-        at = (None, step) if tag.startswith("epoch_") else (step, None)
-        yield Logged(name_of_tag(tag, path), value, *at, path, order, unit=abs(value) * 1e-7)
+        row = Logged(name_of_tag(tag, path), value, step, None, path, order, unit=abs(value) * 1e-7)
+        yield replace(row, step=None, epoch=step) if tag.startswith("epoch_") else row
 
 
 def name_of_tag(tag: str, path: str) -> str:
@@ -495,7 +506,8 @@ def choose(history: MetricHistory, metric: str | None = None, mode: Mode | None 
         return Chosen(metric, direction, "as given", found, () if of_this else kept)
     praised = [each for each in history.logged if each.best]
     keys = {each.key for each in praised if each.name}
-    if len(keys) == 1:
+    nameless = all(is_praised(key) for key in keys) and any(map(_may_be_best, history.names()))
+    if len(keys) == 1 and not nameless:
         name = next(each.name for each in praised if each.name)
         values = [each.value for each in praised if math.isfinite(each.value)]
         told = next((each.mode for each in praised if each.mode), None)
@@ -506,7 +518,8 @@ def choose(history: MetricHistory, metric: str | None = None, mode: Mode | None 
             return Chosen(name, direction, f"the trainer's own best lines name it; {direction} {how}", own)
     candidates = [name for name in history.names() if _may_be_best(name)]
     held_out = [name for name in candidates if {*words_of(name)} & HELD_OUT]
-    few = held_out or candidates
+    unlabelled = [name for name in candidates if name not in held_out]
+    few = [*held_out, *_rivals(held_out, unlabelled)] if held_out else candidates
     directed = [name for name in few if mode_of(name)]
     if not praised and len({canonical(name) for name in directed}) == 1 and len(few) == 1:
         name = directed[0]
@@ -522,7 +535,18 @@ def choose(history: MetricHistory, metric: str | None = None, mode: Mode | None 
 
 
 def _may_be_best(name: str) -> bool:
-    return not {*words_of(name)} & TRAINING and bool(words_of(name))
+    return bool(words_of(name)) and not {*words_of(name)} & TRAINING and canonical(name) not in OTHER
+
+
+def _rivals(held_out: list[str], others: list[str]) -> list[str]:
+    """What may be meant beside the metrics of held-out data though no word says of which data it is: another one than
+    theirs, and no loss, which is that of training."""
+    own = [{*words_of(name)} - HELD_OUT for name in held_out]
+    return [
+        name
+        for name in others
+        if mode_of(name) and {*words_of(name)} not in own and not {*words_of(name)} & {"loss", "losses", "cost"}
+    ]
 
 
 def _trend(values: list[float]) -> Mode | None:
@@ -545,7 +569,9 @@ def _named(history: MetricHistory, metric: str) -> tuple[Logged, ...]:
         if inside and not is_praised(each.name) and not ({*own} & TRAINING and not {*words} & TRAINING):
             found.setdefault(each.key, []).append(each)
     held_out = {key: each for key, each in found.items() if {*words_of(each[0].name)} & HELD_OUT}
-    chosen = held_out if len(held_out) == 1 else found
+    # ``auc`` is eval/auc, not eval/auc_precision_recall.
+    nothing_else = {key: each for key, each in found.items() if {*words_of(each[0].name)} - HELD_OUT == {*words}}
+    chosen = next((few for few in (held_out, nothing_else) if len(few) == 1), found)
     if len(chosen) > 1:
         raise _undecided(
             history, f"{metric!r} may be any of {', '.join(each[0].name for each in list(chosen.values())[:8])}"
@@ -594,9 +620,7 @@ def value_of(chosen: Chosen, prefix: str, step: int | None) -> Attributed:
     for number in (
         int(match["worded"] or match["last"]) for match in reversed(list(_COUNTED.finditer(_IN_NAME.sub("", bare))))
     ):
-        may_be = numbering.candidates(
-            prefix, number, step, chosen.evaluations, chosen.at, partial(better, chosen.mode)
-        )
+        may_be = numbering.candidates(prefix, number, step, chosen.evaluations, chosen.at, partial(better, chosen.mode))
         if in_name is not None:
             may_be = [each for each in may_be if abs(each.value - in_name[1]) <= in_name[2]]
         if may_be and all(each.agrees_with(may_be[0].value) for each in may_be):
@@ -625,7 +649,8 @@ def value_of(chosen: Chosen, prefix: str, step: int | None) -> Attributed:
         # A trainer that began again may have forgotten its best and written over it: without its own word, who knows?
         again = since_last_start(chosen).best
         forgotten = not praised and again is not None and not again.agrees_with(best.value)
-        if last.agrees_with(best.value) and not forgotten and not _is_of_several(chosen):
+        unheard = praised and not _is_measured(last, chosen)
+        if last.agrees_with(best.value) and not forgotten and not unheard and not _is_of_several(chosen):
             return Attributed(_precise(chosen, best), "only its best was saved under this name, and this was the last")
     where = f"step {step}" if step is not None else "its step is not known"
     told = (
@@ -638,6 +663,14 @@ def value_of(chosen: Chosen, prefix: str, step: int | None) -> Attributed:
         path=prefix,
         hint="give the value yourself with --value, or let a command measure it with --evaluate",
     )
+
+
+def _is_measured(praised: Logged, chosen: Chosen) -> bool:
+    """Whether a value that is called the best is one of those that were logged when they were measured. Where none was
+    logged beside it, it is the measured one itself."""
+    measured = [each for each in chosen.evaluations if not each.best]
+    beside = any((each.step, each.epoch) == (praised.step, praised.epoch) != (None, None) for each in measured)
+    return not beside or any(praised.agrees_with(each.value) or each.agrees_with(praised.value) for each in measured)
 
 
 def _is_of_several(chosen: Chosen) -> bool:

@@ -1,9 +1,9 @@
 """Which evaluation the number in a checkpoint's name means.
 
 A log counts epochs from 0 or from 1, and so does the name of a file, each for itself: Keras' CSVLogger from 0 and its
-ModelCheckpoint from 1. A CheckpointManager counts neither: ``ckpt-3`` is its third save, and where only improvements are
-saved, of any epoch. What lies beside the checkpoint, its own step and its own counter tell which it is; where they do
-not, there is no answer.
+ModelCheckpoint from 1. A CheckpointManager counts neither: ``ckpt-3`` is its third save, and where only improvements
+are saved, of any epoch. What lies beside the checkpoint, its own step and its own counter tell which it is; where they
+do not, there is no answer.
 """
 
 from __future__ import annotations
