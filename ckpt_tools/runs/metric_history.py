@@ -27,9 +27,11 @@ from ckpt_tools.fs import paths
 from ckpt_tools.runs import numbering
 from ckpt_tools.runs.logs import not_read, unreadable
 from ckpt_tools.runs.metric_lines import (
+    EPOCHS,
     HELD_OUT,
     MAX_LINE,
     OTHER,
+    STEPS,
     TRAINING,
     Best,
     Mode,
@@ -41,6 +43,7 @@ from ckpt_tools.runs.metric_lines import (
     is_praised,
     lines_of,
     mode_of,
+    of_document,
     plain,
     praised_name,
     read_line,
@@ -60,6 +63,8 @@ _NOT_LOGS = re.compile(r"(vocab|requirements|readme|license|.*_(train|valid|test
 _IN_NAME = re.compile(
     r"(?:(?P<name>[A-Za-z][A-Za-z_@]*[A-Za-z0-9@])[-_=:]{0,2})?(?P<value>\d{1,4}\.\d{1,12})(?=[-_.]|$)"
 )
+# The same where a point was not wanted in a name: model_0_36749.
+_UNDERSCORED = re.compile(r"(?<![\d.])(?P<whole>\d{1,3})_(?P<part>\d{4,8})(?![\d.])")
 _NUMBERS = re.compile(r"(?<![\d.])(\d{1,12})(?![\d.]*\d)")
 # A number that counts something: at the end of a name, or behind a word that says what.
 _COUNTED = re.compile(
@@ -278,7 +283,7 @@ def text_lines(path: str) -> list[str]:
 def _text(path: str) -> str:
     data = paths.read_file(path, limit=MAX_LOG_BYTES)
     # What PowerShell writes for ``>``.
-    encoding = "utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8"
+    encoding = "utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
     return data.decode(encoding, "replace")
 
 
@@ -376,14 +381,10 @@ def _from_table(path: str) -> Iterator[Logged]:
     for row in reader:
         # Where a semicolon parts the cells, a comma may be that of a decimal fraction.
         cells = [_number(cell.replace(",", ".") if separator == ";" and cell.count(",") == 1 else cell) for cell in row]
-        step = _whole(cells, counts, ("step", "global_step", "iter", "iteration", "steps"))
-        epoch = _whole(cells, counts, ("epoch", "epochs"))
+        step = _whole(cells, counts, ("step", "global_step", "iter", "iteration", "steps", *STEPS))
+        epoch = _whole(cells, counts, EPOCHS)
         for name, value in zip(header, cells, strict=False):
-            if (
-                value is not None
-                and name
-                and canonical(name) not in ("step", "global_step", "iter", "iteration", "epoch", "lr", "time")
-            ):
+            if value is not None and name and canonical(name) not in STEPS | EPOCHS | OTHER:
                 yield Logged(name, value, step, epoch, path, order)
                 order += 1
 
@@ -397,7 +398,7 @@ def _from_mlflow(path: str) -> Iterator[Logged]:
             yield Logged(os.path.basename(path), value, int(words[2]), None, path, order)
 
 
-def _whole(cells: list[float | None], places: dict[str, int], names: tuple[str, ...]) -> int | None:
+def _whole(cells: list[float | None], places: dict[str, int], names: Iterable[str]) -> int | None:
     for name in names:
         place = places.get(name)
         value = cells[place] if place is not None and place < len(cells) else None
@@ -444,6 +445,7 @@ def _from_document(path: str) -> Iterator[Logged]:
     for row in rows[:_MOST_LINES]:
         if not isinstance(row, dict):
             continue
+        row = {**row, **{each.name: each.value for each in of_document(row) if "/" in each.name}}
         cells = {canonical(name): _number(value) for name, value in row.items() if isinstance(name, str)}
         step, epoch = _count(cells, "step", "global_step", "iteration"), _count(cells, "epoch")
         for name, value in row.items():
@@ -631,6 +633,11 @@ def value_of(chosen: Chosen, prefix: str, step: int | None) -> Attributed:
         close = [each for each in chosen.evaluations if abs(each.value - in_name[1]) <= in_name[2]]
         if len({each.value for each in close}) == 1:
             return Attributed(close[0], f"the only logged value that rounds to {in_name[1]:g}, the number in its name")
+    if in_name is None and (spelt := _UNDERSCORED.search(bare)):
+        unit = 0.5 * 10.0 ** -len(spelt["part"]) + _SIX_DIGITS
+        close = [each for each in chosen.evaluations if abs(each.value - float(".".join(spelt.groups()))) <= unit]
+        if len({each.value for each in close}) == 1:
+            return Attributed(close[0], f"the only logged value that rounds to {spelt[0]}, the number in its name")
     best = chosen.best
     praised = [each for each in chosen.evaluations if each.best]
     saved = [each for each in chosen.others if each.path and _same_file(each.path, prefix)]
@@ -643,7 +650,7 @@ def value_of(chosen: Chosen, prefix: str, step: int | None) -> Attributed:
         and not numbers
         and not chosen.others
         and _may_be_its_best(name, chosen)
-        and ("best" in name.lower() or (praised and step is None))
+        and ("best" in name.lower() or (praised and step is None and not _is_told_apart(prefix, praised)))
     ):
         last = praised[-1] if praised else best
         # A trainer that began again may have forgotten its best and written over it: without its own word, who knows?
@@ -663,6 +670,14 @@ def value_of(chosen: Chosen, prefix: str, step: int | None) -> Attributed:
         path=prefix,
         hint="give the value yourself with --value, or let a command measure it with --evaluate",
     )
+
+
+def _is_told_apart(prefix: str, praised: list[Logged]) -> bool:
+    """Whether a checkpoint is not the one that the best lines speak of: they name other files, or it is the last."""
+    directory, name = os.path.split(prefix)
+    last = {*words_of(name), *words_of(os.path.basename(directory))} & {"last", "latest", "final", "newest", "current"}
+    named = [each.path for each in praised if each.path]
+    return bool(last) or (bool(named) and not any(_same_file(path, prefix) for path in named))
 
 
 def _is_measured(praised: Logged, chosen: Chosen) -> bool:

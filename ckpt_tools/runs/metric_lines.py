@@ -18,7 +18,7 @@ import itertools
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from ckpt_tools.format import json_text
@@ -51,7 +51,7 @@ _BEFORE = re.compile(
 # closing bracket, or up to the next such word, belong to.
 _SPLIT = re.compile(
     r"(?<![\w/@.])(?P<split>train(?:ing)?|val(?:id(?:ation)?)?|dev|eval(?:uation)?|test)(?: (?:set|results?|metrics?))?"
-    r"(?:\s?(?P<bracket>[(\[{])|['\"]?\s?(?::|->|=>|\|)\s?(?:(?P<braces>[{(\[])|(?=[^\W\d_])))",
+    r"(?:\s?(?P<bracket>[(\[{])|['\"]?\s?(?::|->|=>|\||(?<=\s)-{1,3}(?=\s))\s?(?:(?P<braces>[{(\[])|(?=[^\W\d_])))",
     re.IGNORECASE,
 )
 _CLOSING = {"(": ")", "[": "]", "{": "}"}
@@ -87,6 +87,17 @@ _LONE = re.compile(r"^\[(?P<step>\d{1,12})\](?=\s)")
 # ``(best: 71.9 @ epoch 4)``: what was, not what this line is about.
 _ASIDE = re.compile(r"[(\[]\s{0,4}(?:best|previous)\b[^()\[\]\d]{0,80}\d[^()\[\]]{0,80}[)\]]", re.IGNORECASE)
 # ``saved in 12 seconds``, ``saved at 2000 images``: a place or a time, not a metric.
+_SAVED_TO = re.compile(
+    r"\bsav(?:ed|ing)\b[^:=\d]{0,60}?\s(?:to|at|in|as|into):?\s'?(?P<path>[^\s'\",]{0,500}[/\\.][^\s'\",]{0,500})'?(?=\s)",
+    re.IGNORECASE,
+)
+# ``Accuracy at step 100: 0.93``: the count in the midst of a name and its number.
+_COUNT_INSIDE = re.compile(
+    rf"(?P<name>(?:{_WORD})(?: {_WORD}){{0,4}}) (?:at|after|in|on|for) (?:the )?"
+    rf"(?P<count>(?:(?:global |training )?(?:step|iteration|iter)|epoch) \d{{1,12}})"
+    rf"\s?(?P<sep>[:=]|is|was)\s?(?={_NUMBER})",
+    re.IGNORECASE,
+)
 _PLACE = re.compile(r"(?:^|\s)(?:in|after|at|for|on|by|every|within|last|than|since|until|over|per)$", re.IGNORECASE)
 _COUNTED = re.compile(r"(?:steps?|iter(?:ation)?s?|batch(?:es)?)$", re.IGNORECASE)
 _OF = re.compile(r"^\W{0,3}\[\s*(?P<step>\d{1,12})\s*/\s*\d{1,12}\s*\]")
@@ -110,7 +121,7 @@ _PRAISE = {
         "improved",
     ),
 }
-_STEPS = {
+STEPS = {
     "step",
     "steps",
     "it",
@@ -124,7 +135,7 @@ _STEPS = {
     "batches",
     *("schritt", "étape", "paso", "passo", "шаг", "步"),
 }
-_EPOCHS = {"epoch", "epochs", "ep", "époque", "epoche", "época", "epoca", "эпоха", "轮", "轮次", "エポック"}
+EPOCHS = {"epoch", "epochs", "ep", "époque", "epoche", "época", "epoca", "эпоха", "轮", "轮次", "エポック"}
 # What is measured, but never what a best model is chosen by.
 OTHER = {
     *("eta", "time", "elapsed", "lr", "learning_rate", "sec", "secs", "seconds", "s", "ms", "speed", "it/s", "size"),
@@ -277,27 +288,37 @@ def read_line(line: str) -> MetricLine:
     text = _THOUSANDS.sub(_joined, _TENSOR.sub(r"\g<value>", plain(line)).strip())
     document = _document(text)
     if document is not None:
-        readings = list(_of_document(document))
+        readings = list(of_document(document))
         told = next((document[name] for name in _WRAPPERS if isinstance(document.get(name), str)), None)
         if told is not None and not any(reading.key not in OTHER and not _is_count(reading) for reading in readings):
             return read_line(told)  # it is shorter
     else:
         return _of_line(text)
     metrics = tuple(reading for reading in readings if not _is_count(reading) and reading.key not in OTHER)
-    return MetricLine(metrics, _count(readings, _STEPS), _count(readings, _EPOCHS))
+    return MetricLine(metrics, _count(readings, STEPS), _count(readings, EPOCHS))
 
 
 def _of_line(text: str) -> MetricLine:
     logger = _GLOG.match(text)
     text = _COMMA.sub(_fraction, _KILOS.sub(_thousandfold, text[logger.end() :] if logger else text))
+    text = _COUNT_INSIDE.sub(r"\g<count> \g<name>\g<sep> ", text)
     if improved := _IMPROVED.search(text):
         return _improved(text, improved)
+    saved = _SAVED_TO.search(text)
+    if saved is not None and re.search(r"[^\W\d_]", saved["path"]):
+        said = _of_words(f"{text[: saved.start('path')]} , {text[saved.end() :]}", logger is not None)
+        best = said.best and replace(said.best, path=said.best.path or saved["path"])
+        return replace(said, best=best)
+    return _of_words(text, logger is not None)
+
+
+def _of_words(text: str, logger: bool) -> MetricLine:
     # What is said in passing of the best so far has a count of its own.
     bare, aside = _ASIDE.sub(" ", text), _ASIDE.search(text)
     readings = list(_of_text(bare))
     if aside is not None and not any(map(_is_metric, readings)):
         bare, aside, readings = text, None, list(_of_text(text))
-    step, epoch = _count(readings, _STEPS), _count(readings, _EPOCHS)
+    step, epoch = _count(readings, STEPS), _count(readings, EPOCHS)
     if step is None and epoch is None and (of := _OF.match(bare) or (_LONE.match(bare) if logger else None)):
         step = int(of["step"])
     metrics = tuple(filter(_is_metric, readings))
@@ -349,11 +370,12 @@ def _document(text: str) -> dict[str, Any] | None:
     return document if isinstance(document, dict) else None
 
 
-def _of_document(document: Mapping[str, Any], prefix: str = "", depth: int = 0) -> Iterator[Reading]:
+def of_document(document: Mapping[str, Any], prefix: str = "", depth: int = 0) -> Iterator[Reading]:
+    """The numbers of a JSON object, also of those in it, with the way to each as its name."""
     for name, value in document.items():
         path = f"{prefix}{name}"
         if isinstance(value, dict) and depth < 4:
-            yield from _of_document(value, f"{path}/", depth + 1)
+            yield from of_document(value, f"{path}/", depth + 1)
         elif isinstance(value, (int, float)) and not isinstance(value, bool):
             with contextlib.suppress(OverflowError):  # 400 digits are an integer, but no float
                 yield Reading(path, float(value))
@@ -399,7 +421,7 @@ def _of_text(text: str) -> Iterator[Reading]:
 def _is_of_data(name: str) -> bool:
     """Whether a name says of which data it is, or is a count, which is of none."""
     words = words_of(name)
-    return bool({*words} & _SPLIT_WORDS) or canonical(name) in _STEPS | _EPOCHS | OTHER
+    return bool({*words} & _SPLIT_WORDS) or canonical(name) in STEPS | EPOCHS | OTHER
 
 
 def _unit(number: str) -> float:
@@ -424,7 +446,7 @@ def _improved(text: str, match: re.Match[str]) -> MetricLine:
     elif match["before"].lower() != "none" and float(match["before"]) != reading.value:
         mode = "max" if float(match["before"]) < reading.value else "min"
     best = Best(reading, mode, _path_in(text), _is_saving(text))
-    return MetricLine((reading,), _count(head, _STEPS), _count(head, _EPOCHS), best)
+    return MetricLine((reading,), _count(head, STEPS), _count(head, EPOCHS), best)
 
 
 def _best(text: str, metrics: tuple[Reading, ...]) -> Best | None:
@@ -469,14 +491,16 @@ def row_of(header: list[str], line: str) -> MetricLine | None:
     cells = cells_of(line)
     if len(cells) == len(header) + 1 and cells[0].isdecimal() and "|" not in line:
         cells = cells[1:]  # the number of the row, as a DataFrame prints it
-    if len(cells) != len(header) or not all(_VALUE.fullmatch(cell.rstrip("%*")) for cell in cells):
+    percents = ["%" in cell for cell in cells]
+    cells = [cell.strip("*`").rstrip("%*") for cell in cells]  # Markdown's emphasis, stars of what is best
+    if len(cells) != len(header) or not all(_VALUE.fullmatch(cell) for cell in cells):
         return None
     readings = [
-        Reading(name, float(cell.rstrip("%*")), "%" in cell, _unit(cell.rstrip("%*")))
-        for name, cell in zip(header, cells, strict=True)
+        Reading(name, float(cell), percent, _unit(cell))
+        for name, cell, percent in zip(header, cells, percents, strict=True)
     ]
     metrics = tuple(each for each in readings if not _is_count(each) and each.key not in OTHER)
-    return MetricLine(metrics, _count(readings, _STEPS), _count(readings, _EPOCHS))
+    return MetricLine(metrics, _count(readings, STEPS), _count(readings, EPOCHS))
 
 
 def header_of(line: str) -> list[str] | None:
@@ -484,7 +508,7 @@ def header_of(line: str) -> list[str] | None:
     cells = cells_of(line)
     if not 2 <= len(cells) <= 40 or not all(re.fullmatch(r"[A-Za-z][\w@./%() -]{0,60}", cell) for cell in cells):
         return None
-    counts = {canonical(cell) for cell in cells} & (_STEPS | _EPOCHS)
+    counts = {canonical(cell) for cell in cells} & (STEPS | EPOCHS)
     return cells if counts and any(mode_of(cell) for cell in cells) else None
 
 
@@ -501,7 +525,7 @@ def is_praised(name: str) -> bool:
 
 def _is_count(reading: Reading) -> bool:
     words = {reading.key, words_of(reading.name)[-1] if words_of(reading.name) else ""}
-    return bool(words & (_STEPS | _EPOCHS)) and reading.value.is_integer()
+    return bool(words & (STEPS | EPOCHS)) and reading.value.is_integer()
 
 
 def _count(readings: list[Reading], names: set[str]) -> int | None:

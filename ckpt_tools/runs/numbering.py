@@ -8,6 +8,7 @@ do not, there is no answer.
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -34,6 +35,8 @@ class Evaluation(Protocol):
     def epoch(self) -> int | None: ...
     @property
     def source(self) -> str: ...
+    @property
+    def best(self) -> bool: ...
 
 
 T = TypeVar("T", bound=Evaluation)
@@ -94,30 +97,44 @@ def candidates(
     """
     epochs = sorted({each.epoch for each in evaluations if each.epoch is not None})
     steps = sorted({each.step for each in evaluations if each.step is not None})
+    # Where only the bests were logged, nobody knows how many epochs there were.
+    whole = any(not each.best for each in evaluations)
     if saves_of(prefix) == number:
+        if not whole:
+            return []
         rows = [at(epoch=epoch) for epoch in epochs] if epochs else [at(step=step) for step in steps]
         best = _improvements(evaluations, is_better) if says_best(prefix) else []
         return _of_saves(number, max(numbers_beside(prefix, number)), rows, best)
     by_step = at(step=number)
-    by_epoch = _of_epochs(prefix, number, step, epochs, _improvements(evaluations, is_better), at) if epochs else []
+    by_epoch: list[T] = []
+    if epochs:
+        improved = _improvements(evaluations, is_better)
+        shifts = _by_names(numbers_beside(prefix, number), epochs, improved) if whole else {-1, 0, 1}
+        by_epoch = _of_epochs(prefix, number, shifts & _by_step(number, step, epochs[0]), epochs, improved, at)
     return [*([] if by_step is None else [by_step]), *by_epoch]
 
 
 def _of_epochs(
     prefix: str,
     number: int,
-    step: int | None,
+    shifts: set[int],
     epochs: Sequence[int],
     improved: Sequence[T],
     at: Callable[..., T | None],
 ) -> list[T]:
-    shifts = _by_names(numbers_beside(prefix, number), epochs, improved) & _by_step(number, step, epochs[0])
+    first, last = epochs[0], epochs[-1]
+    if first != 0:
+        # Both count from 1, unless something tells otherwise.
+        only = 0 if 0 in shifts else 1
+        row = at(epoch=number + only) if only in shifts else None
+        return [] if row is None else [row]
+    shifts = {shift for shift in shifts - {1} if first <= number + shift <= last}
     found = {shift: row for shift in sorted(shifts) if (row := at(epoch=number + shift)) is not None}
+    if len(found) < len(shifts) and len({after - before for before, after in itertools.pairwise(epochs)}) > 1:
+        return []  # which of them were measured follows no rule
     kept = {row.epoch for row in improved}
     if says_best(prefix) and 0 < len(kept & {row.epoch for row in found.values()}) < len(found):
         found = {shift: row for shift, row in found.items() if row.epoch in kept}
-    if epochs[0] != 0 and 0 in found:
-        return [found[0]]  # both count from 1, as far as anything tells
     return list(found.values())
 
 

@@ -300,11 +300,26 @@ RUNS |= {
         step=20,
         metric="auc",
     ),
+    "a point that is written as a line": Foreign(
+        "model_0_36749-100",
+        {"t.out": "loss 0.3674931 | val 0.41\nloss 0.3912345 | val 0.4\n"},
+        0.3674931,
+        metric="loss",
+    ),
+    "the best in bold": Foreign(
+        "best_asr",
+        {"results.txt": "| Epoch | Val WER |\n|---|---|\n| 1 | 0.41 |\n| 2 | **0.31** |\n| 3 | 0.33 |\n"},
+        0.31,
+    ),
+    "rows of a document, nested": Foreign(
+        "asr-200",
+        {"log.json": json.dumps([{"step": s, "eval": {"wer": w}} for s, w in ((100, 0.5), (200, 0.4), (300, 0.45))])},
+        0.4,
+    ),
+    "a byte order mark": Foreign("m-2", {"h.csv": "\ufeffEpoche;val_auc\r\n1;0,61\r\n2;0,7125\r\n3;0,7\r\n"}, 0.7125),
     "rich": Foreign(
         "ep-2",
-        {
-            "o.log": "┃ Epoch ┃ Train loss ┃ Val mAP ┃\n│ 1     │ 2.3        │ 0.21   │\n│ 2     │ 1.9        │ 0.34   │\n"
-        },
+        {"o.log": "┃ Epoch ┃ Train loss ┃ Val mAP ┃\n│ 1     │ 2.3        │ 0.21 │\n│ 2     │ 1.9        │ 0.34 │\n"},
         0.34,
     ),
     "it": Foreign(
@@ -354,6 +369,16 @@ UNTOLD: dict[str, tuple[str, str, str]] = {
     "a best that nothing measured": (
         "best_model",
         epochs("epoch {e} val_auc {v:.4f}\n", 0.5, 0.7, 0.6) + "Best val_auc: 0.8500\n",
+        "val_auc",
+    ),
+    "another file than the best lines name": (
+        "final_model",
+        "epoch 1 val_auc 0.7\nBest model saved to out/best.h5 with val_auc: 0.7\nepoch 2 val_auc 0.6\n",
+        "val_auc",
+    ),
+    "an epoch of which only others were told": (
+        "net-3",
+        epochs("new best val_auc {v} in epoch {e}\n", 0.5, 0.6),
         "val_auc",
     ),
     "the last of all": ("final", epochs("epoch {e} val_auc {v}\n", 0.7, 0.9, 0.8), "val_auc"),

@@ -44,3 +44,14 @@ def test_which_epoch_a_number_is(
     chosen = Chosen("val_acc", "max", "", rows)
     found = candidates(str(tmp_path / f"run-{number}"), number, step, rows, chosen.at, partial(better, "max"))
     assert {each.value for each in found} == expected
+
+
+@pytest.mark.parametrize(("first", "number"), [(1, 3), (0, 2)])
+def test_where_only_the_bests_were_logged_an_epoch_is_not_the_next_best(
+    first: int, number: int, tmp_path: Path
+) -> None:
+    for each in range(6):
+        (tmp_path / f"run-{each + first}.index").touch()
+    rows = tuple(Logged("val_acc", v, None, e + first, "log", e, best=True) for e, v in ((0, 0.5), (1, 0.7), (4, 0.8)))
+    chosen = Chosen("val_acc", "max", "", rows)
+    assert not candidates(str(tmp_path / f"run-{number}"), number, None, rows, chosen.at, partial(better, "max"))
