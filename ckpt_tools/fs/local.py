@@ -31,6 +31,21 @@ PathLike = str | os.PathLike[str]
 _PIECE = 1 << 22
 
 
+# What to do about what the system refuses.
+_NEXT = {
+    (
+        errno.EACCES,
+        errno.EPERM,
+        errno.EROFS,
+    ): "check the permissions, or work on a copy where you may write",
+    (errno.ENOSPC, errno.EDQUOT): "free some space and run the same command again",
+    (errno.EMFILE, errno.ENFILE): "raise the limit of open files (ulimit -n), then run the same command again",
+    (errno.EFBIG,): "raise the limit of the size of files (ulimit -f), then run the same command again",
+    (errno.EIO, errno.ESTALE, errno.ETIMEDOUT): "run the same command again when the disk, or the server, answers",
+    (errno.ENAMETOOLONG, errno.ELOOP): "give another path",
+}
+
+
 @contextlib.contextmanager
 def translated(path: PathLike, action: str) -> Iterator[None]:
     """The one door for the operating system's errors; nothing behind a URL gets through it.
@@ -51,13 +66,8 @@ def translated(path: PathLike, action: str) -> Iterator[None]:
     except FileNotFoundError as error:
         raise NotFoundError(f"cannot {action}: no such file or directory", path=path) from error
     except OSError as error:
-        hint = "run the same command again when the disk, or the server, answers"
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            hint = "check the permissions, or work on a copy in a directory that you may write"
-        elif error.errno in (errno.ENOSPC, errno.EDQUOT):
-            hint = "free some space and run the same command again"
-        elif error.errno in (errno.EMFILE, errno.ENFILE):
-            hint = "raise the limit of open files (ulimit -n), then run the same command again"
+        number = error.errno
+        hint = next((todo for numbers, todo in _NEXT.items() if number in numbers), "mend that, then run it again")
         message = f"cannot {action}: {error.strerror or error}"
         raise StorageError(message, path=path, hint=hint) from error
 
