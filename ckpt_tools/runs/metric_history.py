@@ -657,7 +657,8 @@ def value_of(chosen: Chosen, prefix: str, step: int | None) -> Attributed:
         again = since_last_start(chosen).best
         forgotten = not praised and again is not None and not again.agrees_with(best.value)
         unheard = praised and not _is_measured(last, chosen)
-        if last.agrees_with(best.value) and not forgotten and not unheard and not _is_of_several(chosen):
+        same = last.agrees_with(best.value) or best.agrees_with(last.value)
+        if same and not forgotten and not unheard and not _is_of_several(chosen):
             return Attributed(_precise(chosen, best), "only its best was saved under this name, and this was the last")
     where = f"step {step}" if step is not None else "its step is not known"
     told = (

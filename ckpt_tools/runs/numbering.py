@@ -102,9 +102,10 @@ def candidates(
     if saves_of(prefix) == number:
         if not whole:
             return []
+        # Where the best has a place of its own, a manager for the others may count on between its saves.
         rows = [at(epoch=epoch) for epoch in epochs] if epochs else [at(step=step) for step in steps]
-        best = _improvements(evaluations, is_better) if says_best(prefix) else []
-        return _of_saves(number, max(numbers_beside(prefix, number)), rows, best)
+        series = _improvements(evaluations, is_better) if says_best(prefix) else rows
+        return _of_save(number, max(numbers_beside(prefix, number)), series)
     by_step = at(step=number)
     by_epoch: list[T] = []
     if epochs:
@@ -138,11 +139,10 @@ def _of_epochs(
     return list(found.values())
 
 
-def _of_saves(number: int, newest: int, rows: Sequence[T | None], improved: Sequence[T]) -> list[T]:
-    """The evaluation of a save by its count: one was saved after each, or after each that was better."""
-    series = [each for each in (rows, improved) if len(each) == newest and 0 < number <= newest]
-    found = [each[number - 1] for each in series]
-    return [row for row in found if row is not None] if None not in found else []
+def _of_save(number: int, newest: int, series: Sequence[T | None]) -> list[T]:
+    """The evaluation of a save by its count, where there were as many of the one as of the other."""
+    found = series[number - 1] if len(series) == newest and 0 < number <= newest else None
+    return [] if found is None else [found]
 
 
 def _by_names(beside: set[int], epochs: Sequence[int], improved: Sequence[Evaluation]) -> set[int]:

@@ -316,6 +316,11 @@ RUNS |= {
         {"log.json": json.dumps([{"step": s, "eval": {"wer": w}} for s, w in ((100, 0.5), (200, 0.4), (300, 0.45))])},
         0.4,
     ),
+    "the best once more, with all its digits": Foreign(
+        "best",
+        {"t.log": epochs("epoch {e} f1={v:.5f}\n", 0.81, 0.8615384615, 0.8) + "Best f1: 0.8615384615\n"},
+        0.8615384615,
+    ),
     "a byte order mark": Foreign("m-2", {"h.csv": "\ufeffEpoche;val_auc\r\n1;0,61\r\n2;0,7125\r\n3;0,7\r\n"}, 0.7125),
     "rich": Foreign(
         "ep-2",
@@ -364,6 +369,11 @@ UNTOLD: dict[str, tuple[str, str, str]] = {
     ),
     "a year": ("model-2021", "2021-03-01 10:00:00 epoch 1 val_auc 0.71\n", "val_auc"),
     "a count of saves, of some epochs": ("ckpt-3", epochs("epoch {e} val_auc {v}\n", 0.5, 0.7, 0.6, 0.65), "val_auc"),
+    "a count of saves of the best that is as high as that of epochs": (
+        "best/ckpt-3",
+        epochs("epoch {e} val_auc {v}\n", 0.5, 0.7, 0.6),
+        "val_auc",
+    ),
     "epochs from 0, and no other name": ("e2", epochs("epoch {e} val_auc {v}\n", 0.5, 0.7, 0.6, start=0), "val_auc"),
     "a count behind what it counts": ("ep-2", epochs("val auc {v}\nepoch {e} done\n", 0.5, 0.7, 0.6), "val auc"),
     "a best that nothing measured": (
