@@ -6,6 +6,7 @@ variables, and a Saver that does not ask for them never sees them. Where a Keras
 
 from __future__ import annotations
 
+import json
 import re
 import struct
 from collections.abc import Mapping
@@ -14,7 +15,6 @@ from typing import Any
 from ckpt_tools.errors import UsageError
 from ckpt_tools.format.bundle import OBJECT_GRAPH_KEY
 from ckpt_tools.format.object_graph import VALUE_SUFFIX, add_variable
-from ckpt_tools.format.stored_best import meaning_text
 from ckpt_tools.lineages.names import BEST_METRIC, BEST_METRIC_MEANING
 from ckpt_tools.readers import Bundle, Checkpoint
 from ckpt_tools.runs.metric_lines import Mode, words_of
@@ -101,7 +101,7 @@ def _plan_of_bundle(
         raise UsageError(f"{value:g} does not fit into {dtype}, as {own} is stored", path=bundle.prefix) from None
     ours = own == BEST_METRIC + suffix  # one that is spelt nearly so is another trainer's
     if ours:
-        text = meaning_text(meaning)
+        text = json.dumps(dict(meaning), sort_keys=True, ensure_ascii=False, allow_nan=False)
         values[BEST_METRIC_MEANING + suffix] = Value.of_string(text.encode(), text)
     graph = bundle.graph
     if graph is not None:

@@ -9,13 +9,14 @@ stays as it is, byte for byte: attributes need a few words in its metadata, a me
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 from ckpt_tools.errors import CorruptError, UnsupportedError, UsageError
-from ckpt_tools.format.stored_best import BEST_METRIC, BEST_METRIC_MEANING, BEST_METRIC_MEMBER, meaning_text
+from ckpt_tools.format.stored_best import BEST_METRIC, BEST_METRIC_MEANING, BEST_METRIC_MEMBER
 from ckpt_tools.fs import local
 from ckpt_tools.hdf5.library import MOST_MEANING
 from ckpt_tools.readers import Checkpoint, open_checkpoint
@@ -44,7 +45,7 @@ def plan_value(
     path = checkpoint.prefix
     if path.endswith(".json"):
         raise UnsupportedError("weights in several files with a map are not written", path=path)
-    text = meaning_text({**(meaning or {}), "value": value})
+    text = json.dumps({**(meaning or {}), "value": value}, sort_keys=True, ensure_ascii=False, allow_nan=False)
     if len(text.encode()) > MOST_MEANING:
         raise UsageError("what the value means is too long to be stored", path=path, hint="give a shorter --metric")
     source = local.fingerprint(path)

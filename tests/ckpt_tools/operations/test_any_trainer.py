@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,10 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 from checkpoints import build_bundle, snapshot
-from made import keras_file
 from objects import build_objects
 
-from ckpt_tools.analysis.inspection import inspect
 from ckpt_tools.errors import CkptError, LostWorkerError, MismatchError, NotFoundError, UnsafeError, UsageError
 from ckpt_tools.format.object_graph import VALUE_SUFFIX
 from ckpt_tools.operations import command_evaluator
@@ -166,21 +163,6 @@ def test_a_given_value_with_its_meaning_and_the_way_back(bundle: Bundle) -> None
     undo(prefix)
     left = {path: found for path, found in snapshot(Path(prefix).parent).items() if ".ckpt-tools" not in str(path)}
     assert left == {path: found for path, found in before.items() if ".ckpt-tools" not in str(path)}
-
-
-@pytest.mark.parametrize("file", ["m", "m.h5", "m.keras"])
-def test_a_metric_whose_name_is_no_utf8(file: str, tmp_path: Path) -> None:
-    path = str(tmp_path / file)
-    if file == "m":
-        build_bundle(tmp_path / file, {"w": np.zeros(2)})
-    else:
-        keras_file(tmp_path / file, lambda inner: inner.create_dataset("layer/w", data=np.zeros(2)))
-    name = os.fsdecode(b"auc \xff")
-    backfill(path, Options(value=0.5, metric=name, mode="max"))
-    best = inspect(path).best_metric
-    assert best.value == 0.5
-    assert name in str(best.meaning)
-    assert backfill(path, Options(value=0.5, metric=name)).written is False
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
