@@ -281,7 +281,7 @@ KNOWN = (
         checks.whole,
     ),
     Known(
-        "storage",
+        "storage-failed",
         (
             r"Input/output error",
             r"Stale (NFS )?file handle",
