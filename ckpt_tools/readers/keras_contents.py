@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -54,6 +55,7 @@ def problems(
             yield f"lists {count} layers, {_absent(len(lost))}: {_some(lost)}"
         yield from _missing("weights", wanted, tensors)
     yield from _unlisted(base, by_name, tensors)
+    yield from _twice(base, by_name)
     optimizer = [_path(_OPTIMIZER, name) for name in by_name.get((_OPTIMIZER, "weight_names"), ())]
     listed |= set(optimizer)
     yield from _missing("weights of the optimizer", optimizer, tensors)
@@ -108,6 +110,16 @@ def _unlisted(
         inside = [name for name in inside if name.split("/")[0] != _OPTIMIZER and f"{_TOP}/" not in name]
         if inside:
             yield f"lists no layers, and holds {_counted(len(inside), 'weight')}: {_some(inside)}"
+
+
+def _twice(base: str | None, lists: Mapping[tuple[str, str], Sequence[str]]) -> Iterator[str]:
+    """Names that a list has more than once: the file has room for one of each, and Keras stops at the second."""
+    for (group, attribute), names in lists.items():
+        if base is not None and (attribute == "weight_names" or group == base):
+            again = [name for name, count in Counter(names).items() if count > 1]
+            if again:
+                what = "layers" if attribute == "layer_names" else f"weights of {group or 'the file'}"
+                yield f"lists {len(names)} {what}, and one name for several of them: {_some(again)}"
 
 
 def _counted(count: int, what: str) -> str:

@@ -191,6 +191,21 @@ def test_a_list_of_layers_that_lacks_some(tmp_path: Path, base: str, layers: lis
     assert said is None or said in found.findings[0].message
 
 
+@pytest.mark.parametrize("which", ["layers", "weights", "optimizer"])
+def test_a_name_for_two_is_room_for_one(tmp_path: Path, which: str) -> None:
+    # Keras lists all names before it writes the values, and ends with an error at the second of one name.
+    twice = [b"k:0", b"k:0"]
+    with h5py.File(tmp_path / "m.h5", "w") as file:
+        file.attrs["layer_names"] = [b"a", b"a"] if which == "layers" else [b"a"]
+        file.create_group("a").attrs["weight_names"] = twice if which == "weights" else [b"k:0"]
+        file["a/k:0"] = np.ones(2, "f")
+        file.create_group("optimizer_weights").attrs["weight_names"] = twice if which == "optimizer" else [b"k:0"]
+        file["optimizer_weights/k:0"] = np.ones(2, "f")
+    found = verify(tmp_path / "m.h5")
+    assert not found.whole
+    assert "one name for several of them" in found.findings[0].message
+
+
 def test_weights_without_any_list_of_layers(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "m.h5", "w") as file:
         file.attrs["layer_names"] = np.array([], "S1")
