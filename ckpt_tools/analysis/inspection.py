@@ -225,7 +225,9 @@ def describe(
         role, full_name = _group(name, roles.roles[info.name]), roles.full_names.get(info.name)
         full_name = None if full_name == bare(info.name) else full_name
         tensors.append(Tensor(info.name, info.dtype, info.shape, info.nbytes, role.group, name, full_name, role.of))
-    if filter and not tensors and checkpoint.tensors:
+    # The best of a Keras file is kept beside its tensors: who asks for it is shown it.
+    beside = checkpoint.best.key if checkpoint.best is not None else None
+    if filter and not tensors and checkpoint.tensors and not (beside and fnmatch.fnmatchcase(beside, filter)):
         findings.append(_nothing_shown(path, filter, list(checkpoint.tensors)))
     if digest or stats:
         partial = partial_tensors(findings)
