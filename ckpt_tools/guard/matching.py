@@ -124,6 +124,14 @@ class Matcher:
         """Whether an evaluation still waits for its save."""
         return self._claim is not None
 
+    @property
+    def due(self) -> float:
+        """The time at which `passed` may settle something though nothing happens until then; infinite without one."""
+        if self._claim is None:
+            return math.inf
+        following = self._fitting(self._previous, self._claim)
+        return max(self._claim.time, following[0].ended if following else 0.0) + _LATE_SECONDS
+
     def wants(self) -> bool:
         """Whether the next save may be asked for, now or later."""
         return self.order != "after" or self._claim is not None
