@@ -320,7 +320,7 @@ def _files_of(directory: str) -> dict[str, local.Fingerprint]:
     found = {}
     for folder, _, names in os.walk(directory):
         for path in (os.path.join(folder, name) for name in names):
-            found[os.path.relpath(path, directory)] = local.fingerprint(path)
+            found[path[len(directory) + 1 :]] = local.fingerprint(path)
     return found
 
 
