@@ -14,6 +14,10 @@ _ROTATED = re.compile(
 )
 
 
+# A file of a megabyte may be a gigabyte of zeros.
+MOST_UNPACKED = 1 << 28
+
+
 def unpacked_name(path: str) -> str:
     """What a file is called without the ending of what packed it."""
     name = os.path.basename(path)
@@ -41,7 +45,7 @@ def read_log(path: str, *, limit: int) -> bytes:
     """A log, unpacked where it is packed. Raises UnsafeError when it is larger than ``limit`` either way, StorageError
     when it cannot be unpacked (what it holds is not known then), and what `paths.read_file` raises."""
     try:
-        return packed.unpacked(paths.read_file(path, limit=limit), limit)
+        return packed.unpacked(paths.read_file(path, limit=limit), min(limit, MOST_UNPACKED))
     except CorruptError as error:
         raise StorageError(
             f"cannot be unpacked: {error.message}", path=path, hint="unpack it, or move it away"
