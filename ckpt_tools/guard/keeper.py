@@ -38,6 +38,8 @@ _MOST_FAILURES = 20
 _CHEAP_BYTES = 32 << 20
 _GRACE_SECONDS = 1.0
 _MOST_EVALUATIONS = 10_000
+# What goes before the first file of a save: an export of a model is traced for as long as that.
+_UNSEEN_SECONDS = {"saved-model": 10.0}
 # Where nobody tells whether a file is still written, it is left alone for so long.
 _SETTLED_SECONDS = 0.3
 
@@ -301,7 +303,8 @@ class Keeper:
             self.watch.completed(save)
             lag = _TICK if self.matcher.order == "after" else 0.0
             source = os.path.relpath(save.path, self.pins.run)
-            events.append(Saved(number, min(begun, save.written), save.written + lag, source))
+            begun, ended = min(begun, save.written), save.written + lag
+            events.append(Saved(number, begun, ended, source, _UNSEEN_SECONDS.get(save.kind, 0.0)))
         current = {save for save, _ in there}
         self._known &= current
         self._refused = {save: until for save, until in self._refused.items() if save in current}
@@ -465,14 +468,17 @@ class Keeper:
     def _replay(self, events: list[dict[str, Any]], held: list[Pin], started: float) -> None:
         origins = {pin.origin for pin in (*held, *self.pins.all())}
         self._held = {pin.number: pin for pin in held}
-        saves = [Saved(pin.number, pin.begun, pin.written, pin.source) for pin in held]
+        saves = [
+            Saved(pin.number, pin.begun, pin.written, pin.source, _UNSEEN_SECONDS.get(pin.kind, 0.0)) for pin in held
+        ]
         for save, _ in self.watch.look():
             if save.written < started or save.origin in origins or why_not_whole(save) is not None:
                 continue
             pin = self.pins.hold(save, begun=save.written, number=self._number, link=False)
             if pin is not None:
                 self._held[self._number] = pin
-                saves.append(Saved(self._number, save.written, save.written, pin.source))
+                unseen = _UNSEEN_SECONDS.get(save.kind, 0.0)
+                saves.append(Saved(self._number, save.written, save.written, pin.source, unseen))
                 self._number += 1
         timeline: list[tuple[float, Any]] = [(save.ended, save) for save in saves]
         timeline += [(float(event["time"]), event) for event in events]
