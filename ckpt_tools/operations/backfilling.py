@@ -160,6 +160,10 @@ def _backfill(path: str, options: Options, progress: OnProgress | None) -> Outco
 def _measured(checkpoint: Bundle, lineage: Lineage, options: Options, how: Mapping[str, Any]) -> Measurement:
     if not options.graph:
         return find_evaluator(lineage).measure(checkpoint, lineage, **how)
+    if options.repeat != 1:
+        raise UsageError(
+            "--repeat goes with a [graph] of a ckpt.toml: of ComiRec's graphs only MIND's draws, eight times"
+        )
     # A graph is large, and what interprets it too: only who asks for it waits for them.
     from ckpt_tools.graphs.call import Limits
     from ckpt_tools.runs.run_graph import read_run_graph
