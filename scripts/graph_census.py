@@ -42,7 +42,7 @@ _REFERENCE = Path(__file__).with_name("graph_reference.py")
 _BATCH, _LENGTH, _IDS = 6, 20, 20
 # Draws whose numbers TensorFlow makes first; both sides are fed them.
 _DRAWN = DRAWS | {"LogUniformCandidateSampler", "ComputeAccidentalHits"}
-_BEGIN, _END = "<!-- census: begin -->\n", "<!-- census: end -->\n"
+_BEGIN, _END = "<!-- census begin -->\n", "<!-- census end -->\n"
 
 
 def covered(kinds: Mapping[str, set[str]]) -> Iterator[tuple[str, int]]:

@@ -259,12 +259,11 @@ def _judge(evidence: Evidence, value: float, measurement: Measurement | None, op
 
 
 def _agreement_words(agreement: Agreement, evidence: Evidence, measurement: Measurement | None) -> str:
-    how = (
-        f"(recall@{measurement.top_n} of {measurement.users} {measurement.split} users"
-        f"{', by its own graph' if measurement.graph else ''})"
-        if measurement
-        else "(not measured)"
-    )
+    how = "(not measured)"
+    if measurement and measurement.graph:
+        how = f"(recall@{measurement.top_n} of {measurement.users} {measurement.split} users, by its own graph)"
+    elif measurement:
+        how = f"(recall@{measurement.top_n} of {measurement.users} {measurement.split} users)"
     best = evidence.best
     if best is None:
         return f"{how}; no log to compare with"
