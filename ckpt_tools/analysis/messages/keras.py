@@ -248,9 +248,9 @@ KNOWN = (
     ),
     Known(
         "h5py-missing",
-        (r"requires h5py", r"No module named '?h5py", r"Failed to import h5py"),
-        "h5py is not installed where the program runs (pip install h5py), so that no HDF5 file can be read or "
-        "written there",
+        (r"requires h5py", r"No module named '?h5py", r"Failed to import h5py", r"module 'h5py' has no attribute"),
+        "h5py is not installed where the program runs (pip install h5py), or another module of that name hides it, so "
+        "that no HDF5 file can be read or written there",
         VERIFY,
         checks.whole,
     ),

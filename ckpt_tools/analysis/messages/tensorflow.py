@@ -167,7 +167,8 @@ KNOWN = (
             r"shape of the target variable and the shape of the target value",
             r"Object had shape .{1,80}stored value had shape",
             r"Tensor's shape .{1,80}not compatible with supplied shape",
-            r"(Layer|weight) (\S{1,200} )?(weight )?shape .{1,80}not compatible with (provided )?weight shape",
+            r"(?<!Optimizer )(Layer|weight) (\S{1,200} )?(weight )?shape .{1,80}not compatible with (provided )?weight "
+            r"shape",
             r"Weight expects shape .{1,80}Received saved weight with shape",
             r"Shape mismatch",
             r"Shapes .{1,160}(are )?incompatible",
@@ -281,7 +282,7 @@ KNOWN = (
         checks.whole,
     ),
     Known(
-        "storage",
+        "storage-failed",
         (
             r"Input/output error",
             r"Stale (NFS )?file handle",

@@ -562,3 +562,6 @@ def test_the_one_prefix_of_the_paper_that_this_trainer_went_on_from_is_the_same_
             shutil.copy(path, experiment / line / f"{name}.{path.name.rpartition('.ckpt.')[2]}")
         (experiment / line / "checkpoint").write_text(f'model_checkpoint_path: "{name}"\n')
     assert only(tmp_path).prefix == f"{experiment}/keras_ckpt/ckpt-1"
+    # What else lies there is another model.
+    build_bundle(experiment / "pretrained.ckpt-1000000", {"w": np.ones(3, np.float32)})
+    assert {Path(row.prefix or "").name for row in audit(str(tmp_path)).rows} == {"ckpt-1", "pretrained.ckpt-1000000"}
