@@ -323,8 +323,11 @@ def _from_lines(path: str) -> Iterator[Logged]:
             epoch, step = said.epoch, said.step
         step = said.step if said.step is not None else step
         own = said.step is not None or said.epoch is not None
+        equal = [each for each in said.readings if said.best is not None and said.best.reading.value == each.value]
+        # ``f1=0.8 | best_f1=0.8``: the first was measured, the second is called the best.
+        called = [each for each in equal if is_praised(each.name)] or equal
         for reading in said.readings:
-            best = said.best if said.best is not None and said.best.reading.value == reading.value else None
+            best = said.best if reading in called else None
             if step is None and epoch is None:
                 uncounted.add(reading.key)
             at = (step, epoch) if own or reading.key not in uncounted else (None, None)
