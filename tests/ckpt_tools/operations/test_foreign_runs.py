@@ -321,6 +321,14 @@ RUNS |= {
         {"t.log": epochs("epoch {e} f1={v:.5f}\n", 0.81, 0.8615384615, 0.8) + "Best f1: 0.8615384615\n"},
         0.86154,
     ),
+    "measured and called the best on one line": Foreign(
+        "best",
+        {
+            "t.log": "epoch 1 f1=0.7 best_f1=0.7\nepoch 2 f1=0.86154 best_f1=0.86154\nepoch 3 f1=0.2 best_f1=0.86154\n"
+            "Best F1: 0.8615384615\n"
+        },
+        0.86154,
+    ),
     "a byte order mark": Foreign("m-2", {"h.csv": "\ufeffEpoche;val_auc\r\n1;0,61\r\n2;0,7125\r\n3;0,7\r\n"}, 0.7125),
     "rich": Foreign(
         "ep-2",
