@@ -14,6 +14,7 @@ import re
 import shutil
 import stat
 import struct
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, Literal
@@ -75,9 +76,27 @@ def locking(wanted: bool) -> Iterator[None]:
         _locking.reset(token)
 
 
+_patience: contextvars.ContextVar[float] = contextvars.ContextVar("patience", default=0.0)
+# Between two attempts at a lock that somebody holds.
+_NAP_SECONDS = 0.02
+
+
+@contextlib.contextmanager
+def patient(seconds: float) -> Iterator[None]:
+    """How long a lock that somebody else holds is waited for in this block: for the others of one's own, who hold it
+    for one change only."""
+    token = _patience.set(seconds)
+    try:
+        yield
+    finally:
+        _patience.reset(token)
+
+
 @contextlib.contextmanager
 def locked(directory: PathLike) -> Iterator[None]:
-    """Hold the directory's lock, or raise BusyError at once. Raises StorageError where the file system has no locks.
+    """Hold the directory's lock, or raise BusyError: at once, or after as long as `patient` says.
+
+    Raises StorageError where the file system has no locks.
 
     The lock is ``flock`` on the directory itself: it leaves no file behind and ends with its process. Within
     ``locking(False)`` there is none, and a warning (UnlockedWarning) says so.
@@ -92,7 +111,7 @@ def locked(directory: PathLike) -> Iterator[None]:
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(descriptor)
         except BlockingIOError as error:
             raise BusyError(
                 "another program is changing this directory",
@@ -109,6 +128,19 @@ def locked(directory: PathLike) -> Iterator[None]:
     finally:
         with contextlib.suppress(OSError):  # the lock ends all the same
             os.close(descriptor)
+
+
+def _lock(descriptor: int) -> None:
+    end = time.monotonic() + _patience.get()
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                raise
+            time.sleep(_NAP_SECONDS)
+        else:
+            return
 
 
 def make_directory(path: PathLike) -> None:

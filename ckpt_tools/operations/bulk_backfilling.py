@@ -12,7 +12,7 @@ from typing import Any, Literal
 from ckpt_tools.errors import CkptError, UsageError
 from ckpt_tools.findings import Finding
 from ckpt_tools.format.filenames import meta_name
-from ckpt_tools.fs import paths
+from ckpt_tools.fs import durable, paths
 from ckpt_tools.lineages import identify
 from ckpt_tools.lineages.names import BEST_METRIC
 from ckpt_tools.lineages.tensor_names import bare, tell_roles
@@ -23,6 +23,9 @@ from ckpt_tools.runs.discovery import Discovery, Run
 from ckpt_tools.runs.experiments import Experiment
 from ckpt_tools.runs.opening import open_meant
 from ckpt_tools.runs.sharding import WHOLE, Shard
+
+# Far longer than a worker holds a directory's lock, which it does for one change; a trainer may hold it for days.
+_PATIENCE_SECONDS = 10.0
 
 Status = Literal["written", "would-write", "had-it", "skipped", "failed"]
 
@@ -133,7 +136,9 @@ def _as_given(row: BulkRow, root: str) -> BulkRow:
 
 
 def _work(path: str, report: Report, *, options: Options) -> Outcome:
-    return backfill(path, options, report)
+    # Another worker may just be changing another checkpoint of the same directory.
+    with durable.patient(_PATIENCE_SECONDS):
+        return backfill(path, options, report)
 
 
 def _unwritten(options: Options) -> Status:

@@ -18,12 +18,14 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from checkpoints import EXPERIMENTS, FIXTURES, build_bundle, pick, snapshot
+from checkpoints import EXPERIMENTS, FIXTURES, build_bundle, pick, snapshot, stored_best
 
 from ckpt_tools.analysis.inspection import inspect
 from ckpt_tools.analysis.run_audit import audit
 from ckpt_tools.cli import run
 from ckpt_tools.errors import MismatchError, NotFoundError, StorageError, UsageError
+from ckpt_tools.fs import durable
+from ckpt_tools.operations import bulk_backfilling
 from ckpt_tools.operations.backfilling import Options, backfill
 from ckpt_tools.operations.bulk_backfilling import BulkRow, Listener, Summary, backfill_all
 from ckpt_tools.operations.command_evaluator import CommandEvaluation
@@ -121,6 +123,17 @@ def test_each_run_is_in_one_share(shelf: Path, monkeypatch: pytest.MonkeyPatch) 
     assert {path: status for part in parts for path, status in part.items()} == whole
     monkeypatch.chdir(shelf)  # the share goes by the path below the root, not by where that is
     assert statuses(backfill_all(".", options, Processes(1), shard=Shard(2, 3))).keys() == parts[1].keys()
+
+
+def test_a_directory_that_another_worker_is_changing_is_waited_for(tmp_path: Path) -> None:
+    """Two checkpoints of one directory go to two workers: each holds its lock for one change."""
+    prefix = build_bundle(tmp_path / "m-3", {"a": np.ones(2, np.float32)})
+    held = contextlib.ExitStack()
+    held.enter_context(durable.locked(tmp_path))
+    threading.Timer(0.1, held.close).start()
+    options = Options(value=0.5, metric="auc", mode="max")
+    assert bulk_backfilling._work(prefix, lambda *_: None, options=options).written
+    assert stored_best(prefix) == 0.5
 
 
 def test_what_fails_is_told_and_does_not_stop_the_others(copy: Copy, tmp_path: Path) -> None:

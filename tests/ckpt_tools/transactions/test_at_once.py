@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from contextlib import suppress
+import threading
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,19 @@ def test_while_another_program_holds_the_lock(prefix: str, tmp_path: Path) -> No
         _, message = process.communicate(timeout=30)
         assert process.returncode == 6, message
     assert snapshot(tmp_path) == before
+
+
+def test_who_is_patient_waits_for_a_lock_and_no_longer(prefix: str, tmp_path: Path) -> None:
+    held = ExitStack()
+    held.enter_context(durable.locked(tmp_path))
+    with durable.patient(0.05), pytest.raises(BusyError):
+        rewrite(prefix, 0.25)
+    timer = threading.Timer(0.1, held.close)
+    timer.start()
+    with durable.patient(60):
+        rewrite(prefix, 0.5)
+    timer.join()
+    assert stored_best(prefix) == 0.5
 
 
 def test_a_lock_ends_with_its_process_however_it_ends(prefix: str, tmp_path: Path) -> None:
