@@ -156,7 +156,7 @@ def _by_graph(checkpoint: Checkpoint, options: Options, run: DeclaredRun | None)
         raise UsageError(
             "nothing says what its graph is fed, and which of its values is the score: that is [graph] of a ckpt.toml",
             path=checkpoint.prefix,
-            hint=f"ckpt inspect {shlex.quote(checkpoint.prefix)} --graph tells what it takes and offers",
+            hint=f"ckpt inspect {shlex.quote(checkpoint.prefix)} --graph",
         )
     from ckpt_tools.operations.graph_evaluation import measure_by_graph  # only who asks for it waits for it
 

@@ -369,13 +369,10 @@ class KerasModel:
         layer = self._layer(node)
         if len(layer.own) < 2 or class_like(self._made(node)) is not None:
             return
-        own = {number for _, number in layer.own}
-        if self._places(node) or own & self._listed_as_trained():
+        # Where an optimizer has state of some, those it has none of are taken for not trained.
+        if self._places(node) or any(number in self._trained for _, number in layer.own):
             return
         alike = [list(group) for _, group in itertools.groupby(sorted(layer.own, key=self._shape), key=self._shape)]
-        if own & self._trained:
-            self._doubt_slots(node, alike, found)
-            return
         names = ", ".join(name for group in alike if len(group) > 1 for name, _ in group)
         if names:
             found.doubt(
@@ -383,21 +380,6 @@ class KerasModel:
                 "would tell which of them are trained; they are put in the order of their creation, which is wrong if "
                 "one of them is not trained"
             )
-
-    def _doubt_slots(self, node: int, alike: Sequence[Sequence[tuple[str, int]]], found: Layout) -> None:
-        """A variable goes behind another of its shape for want of a slot, which may be all that it lacks."""
-        for group in alike:
-            without = [name for name, number in group if number not in self._trained]
-            others = [name for name, number in group if number in self._trained]
-            places = [number in self._trained for _, number in group]
-            # Where those without a slot come last anyway, the order is the same either way.
-            if without and others and places != sorted(places, reverse=True):
-                one, other = ", ".join(others), ", ".join(without)
-                found.doubt(
-                    f"{self._called(node)}: {one} and {other} have one shape; the checkpoint holds state of the "
-                    f"optimizer for {one} and none for {other}, put behind as Keras puts what is not trained; that is "
-                    "wrong if only that state is missing"
-                )
 
     def _shape(self, pair: tuple[str, int]) -> tuple[int, ...]:
         info = self._tensors.get(self.graph.key_of(pair[1]) or "")

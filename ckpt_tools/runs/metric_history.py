@@ -24,6 +24,7 @@ from ckpt_tools.errors import CkptError, NotFoundError, UnsafeError, UsageError
 from ckpt_tools.findings import Finding
 from ckpt_tools.format import filenames, json_text
 from ckpt_tools.format.events import read_scalars
+from ckpt_tools.format.stored_best import BEST_METRIC
 from ckpt_tools.fs import paths
 from ckpt_tools.runs import numbering
 from ckpt_tools.runs.logs import not_read, unreadable
@@ -442,9 +443,7 @@ def _from_document(path: str) -> Iterator[Logged]:
     if isinstance(document, dict):
         history = document.get("log_history")
         if isinstance(history, list):
-            yield from _with_best(
-                _of_rows(history, path), document.get("best_metric"), document.get("best_global_step")
-            )
+            yield from _with_best(_of_rows(history, path), document.get(BEST_METRIC), document.get("best_global_step"))
             return
         if "trial_id" in document:
             yield from _with_best(_of_trial(document, path), document.get("score"), document.get("best_step"))

@@ -429,23 +429,26 @@ class TestSelection:
 
 class TestCommand:
     def test_json(self, capsys: pytest.CaptureFixture[str]) -> None:
-        assert run(["audit", str(FIXTURES), "--json", "--filter", "model=DNN", "--sort", "-best_logged"]) == 0
+        assert (
+            run(["audit", str(FIXTURES / "experiments"), "--json", "--filter", "model=DNN", "--sort", "-best_logged"])
+            == 0
+        )
         document = json.loads(capsys.readouterr().out)
         assert document["command"] == "audit"
         assert [row["model"] for row in document["runs"]] == ["DNN"] * len(document["runs"])
         assert document["totals"]["runs"] == count_of(lambda sample: sample.model_type == "DNN")
 
     def test_csv(self, capsys: pytest.CaptureFixture[str]) -> None:
-        assert run(["audit", str(FIXTURES), "--csv"]) == 0
+        assert run(["audit", str(FIXTURES / "experiments"), "--csv"]) == 0
         rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
         assert len(rows) == len(EXPERIMENTS)
         assert {row["health"] for row in rows} == {"whole"}
-        assert run(["audit", str(FIXTURES), "--csv", "--json"]) == 2
+        assert run(["audit", str(FIXTURES / "experiments"), "--csv", "--json"]) == 2
 
     @pytest.mark.parametrize("columns", ["80", "200"])
     def test_text_fits(self, columns: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("COLUMNS", columns)
-        assert run(["audit", str(FIXTURES)]) == 0
+        assert run(["audit", str(FIXTURES / "experiments")]) == 0
         text = capsys.readouterr().out
         table, _, _ = text.partition(f"{len(EXPERIMENTS)} runs")
         assert max(map(len, table.splitlines())) <= int(columns)

@@ -138,6 +138,18 @@ def an_index_alone_with_something_behind_its_name(here: Path) -> list[str]:
 # ------------------------------------------------------------------------------------------------ what is asked of it
 
 
+@case(0)
+def a_filter_that_no_name_matches(here: Path) -> list[str]:
+    return ["inspect", plain(here), "--filter", "dense/kernle"]
+
+
+@case(2)
+def a_graph_of_which_nothing_says_what_it_is_fed(here: Path) -> list[str]:
+    for file in (FIXTURES / "graphs").glob("textcnn.*"):
+        shutil.copy(file, here)
+    return ["backfill", str(here / "textcnn"), "--evaluate", "graph", "--metric", "accuracy"]
+
+
 @case(3)
 def nothing_to_undo(here: Path) -> list[str]:
     return ["undo", plain(here)]
@@ -573,6 +585,11 @@ def test_every_place_that_advises_a_command_was_led_to(
     for other in (True, False):
         test_a_newest_that_is_damaged(anew(), other)
     test_what_is_copied_about_a_run(anew())
+    # What is said of a ledger or journal that cannot be read is followed in transactions/test_next_steps.py.
+    ledger = Path(plain(anew())).with_name(".ckpt-tools") / "ledger.jsonl"
+    ledger.parent.mkdir()
+    ledger.write_text("no JSON\n")
+    typed(["undo", str(ledger.parent.with_name("plain"))])
     missing = sorted(set(places()) - quoting)
     assert not missing, f"no situation leads to: {missing}"
 

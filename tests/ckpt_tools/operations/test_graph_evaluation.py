@@ -139,7 +139,7 @@ def test_without_a_graph_section_it_says_where_to_look(run: Path) -> None:
     with pytest.raises(UsageError, match=r"\[graph\] of a ckpt.toml") as caught:
         measured(run)
     assert caught.value.hint is not None
-    assert caught.value.hint.endswith("--graph tells what it takes and offers")
+    assert caught.value.hint.endswith("--graph")
 
 
 def test_many_runs_are_measured_and_those_without_a_graph_left_alone(run: Path, tmp_path: Path) -> None:

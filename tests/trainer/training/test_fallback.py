@@ -32,9 +32,10 @@ def test_it_goes_on_from_the_newest_that_is_whole(tmp_path: Path, data_dir: str,
     folder = experiment.best_line if line == "best" else experiment.latest_line
     named = experiment.best_prefix() if line == "best" else experiment.latest_prefix()
     assert named is not None
-    for number in (2, 10):  # the larger number is newer, though the name sorts before
-        copy_prefix(named, os.path.join(folder, f"old-{number}"))
-    expected = os.path.join(folder, "old-10")
+    family = named.rpartition("-")[0]
+    for number in (20, 100):  # the larger number is newer, though the name sorts before
+        copy_prefix(named, f"{family}-{number}")
+    expected = f"{family}-100"
     if what == "damaged":
         damage(named)
     elif what == "gone":
@@ -43,8 +44,8 @@ def test_it_goes_on_from_the_newest_that_is_whole(tmp_path: Path, data_dir: str,
         Path(folder, "checkpoint").write_bytes(b"")
         os.unlink(f"{named}.index")
     else:
-        Path(folder, "checkpoint").write_text('model_checkpoint_path: "/gone/old-2"\n')
-        expected = os.path.join(folder, "old-2")
+        Path(folder, "checkpoint").write_text(f'model_checkpoint_path: "/gone/{os.path.basename(family)}-20"\n')
+        expected = f"{family}-20"
     before = tree(tmp_path)
     start = resumed_run(experiment, line, {}, data_dir=data_dir)
     assert start.resumed_from == expected
