@@ -303,7 +303,7 @@ class _Run:
         if node.op in VARIABLES:
             return _Handle(node) if node.op == "VarHandleOp" else self._owner.variable(node)
         if node.op in FED:
-            raise UsageError("has no value: it has to be fed", hint="what it takes is shown by: ckpt inspect RUN --graph")
+            raise UsageError("has no value: it has to be fed", hint="see what it takes: ckpt inspect RUN --graph")
         call = Call(node, self._budget, self._owner.draws)
         if node.op in _OF_HANDLES:
             return self._of_handle(call, *inputs)
