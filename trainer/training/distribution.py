@@ -224,8 +224,6 @@ class SharedLearner:
         history = tf.reshape(history, [config.batch_size, config.maxlen])
         own = [tf.reshape(history[users], [-1]), targets[users]]
         inverse = tf.concat([*own, sampled, readout[users]], axis=0)
-        if self._strategy.num_replicas_in_sync > 1:
-            order = tf.argsort(inverse, stable=True)
         return rows, inverse, order, mask[users], target_count[users], sampled_count, noise[users]
 
     def _mean(self, carried: list[tf.Tensor], loss: tf.Tensor, rows: list[tf.Tensor], dense: list[tf.Tensor]) -> Sums:

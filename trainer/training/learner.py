@@ -115,8 +115,7 @@ class Learner:
         if config.repeated_rows == "apart" and self._learners > 1:
             loss, row_gradient, row_squares, gradients = self._apart(loss, gradient, inverse, rows, gradients, combine)
         else:
-            # Repeated rows add up by the order of the batch, in groups. Sorted ones are the quicker to add.
-            sums = functools.partial(_sums, order=order, rows=tf.gather(inverse, order), count=tf.shape(rows)[0])
+            sums = functools.partial(self._sums, inverse=inverse, order=order, count=tf.shape(rows)[0])
             loss, (row_gradient,), gradients = combine(loss, [sums(gradient)], gradients)
             apart = config.repeated_rows == "apart"
             row_squares = sums(gradient * gradient) if apart else row_gradient * row_gradient
@@ -126,6 +125,13 @@ class Learner:
             gradients = [gradient * factor for gradient in gradients]
         self._adam.apply(fresh, row_gradient, row_squares, dict(zip(self._dense, gradients, strict=True)))
         return loss
+
+    def _sums(self, values: tf.Tensor, inverse: tf.Tensor, order: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
+        """[count, D]: what ``values`` [places, D] add up to for each row. Places sorted by rows are the quicker to add,
+        but only those of a whole batch are."""
+        if self._learners > 1:
+            return tf.math.unsorted_segment_sum(values, inverse, count)
+        return tf.sparse.segment_sum(values, order, tf.gather(inverse, order), num_segments=count)
 
     def _apart(
         self,
@@ -202,12 +208,6 @@ def inputs(batch: Batch) -> list[tf.Tensor]:
     noise = np.zeros(0, np.float32) if batch.noise is None else batch.noise
     parts = (batch.rows, batch.inverse, batch.order, batch.mask, batch.target_count, batch.sampled_count, noise)
     return [tf.constant(part) for part in parts]
-
-
-def _sums(values: tf.Tensor, order: tf.Tensor, rows: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
-    """[count, D]: what ``values`` [places, D] add up to for each row. ``order`` [places]: the places by their rows;
-    ``rows`` [places]: these rows, ascending."""
-    return tf.sparse.segment_sum(values, order, rows, num_segments=count)
 
 
 def clip_factor(gradients: list[tf.Tensor], most: float) -> tf.Tensor:
