@@ -38,7 +38,7 @@ test-slow: $(STAMP)
 
 # make matrix  renew the counts of the README: two faults at each call of every command that changes a checkpoint
 matrix: $(STAMP)
-	CKPT_TOOLS_MATRIX=1 $(BIN)/python -m pytest -q -m slow -k all_pairs tests/ckpt_tools/transactions/test_matrix.py
+	CKPT_TOOLS_MATRIX=1 $(BIN)/python -m pytest -q -o faulthandler_timeout=0 -m slow -k all_pairs tests/ckpt_tools/transactions/test_matrix.py
 
 # make lint   only the linters, types and layers
 lint: $(STAMP)

@@ -199,6 +199,9 @@ OF_CKPT: Mapping[str, FindingId] = {
     "state": FindingId(
         _NOTE, "A checkpoint file is wrong, and what it should name is not known.", "name the prefix to go on from"
     ),
+    "nothing-shown": FindingId(
+        _NOTE, "No tensor has a name that the filter matches.", "see their names: ckpt inspect PATH"
+    ),
     "stopped-early": FindingId(
         _NOTE, "The checkpoint says that its run was stopped early.", "its own program stops again at once: reset that"
     ),

@@ -9,8 +9,6 @@ from types import ModuleType
 import pytest
 from checkpoints import FIXTURES, pick
 
-from ckpt_tools.format.wire import bytes_field, text_field
-
 ROOT = FIXTURES.parent
 
 
@@ -27,33 +25,7 @@ def census() -> ModuleType:
     return module
 
 
-def graph(*nodes: tuple[str, str, tuple[str, ...]]) -> bytes:
-    rows = b"".join(
-        bytes_field(1, text_field(1, name) + text_field(2, op) + b"".join(text_field(3, each) for each in inputs))
-        for name, op, inputs in nodes
-    )
-    return bytes_field(2, rows)
-
-
-def test_what_is_fed_and_what_that_needs_is_counted(census: ModuleType) -> None:
-    nodes = census.read_graph(
-        graph(
-            ("x", "Placeholder", ()),
-            ("w", "VariableV2", ()),
-            ("w/init", "Const", ()),
-            ("w/Assign", "Assign", ("w", "w/init")),
-            ("w/read", "Identity", ("w",)),
-            ("score", "MatMul", ("x:0", "w/read", "^w/Assign")),
-            ("loss/square", "Square", ("score",)),
-            ("gradients/score", "Mul", ("score", "w/read")),
-            ("Adam/update", "ApplyAdam", ("w", "gradients/score")),
-            ("save/SaveV2", "SaveV2", ("w",)),
-            ("aside", "Const", ()),
-        )
-    )
-    assert census.inference(nodes) == {"x", "w", "w/read", "score"}
-    fed = census.read_graph(graph(("data", "RangeDataset", ()), ("next", "IteratorGetNext", ("data",))))
-    assert census.inference(fed) == {"next"}
+def test_the_graphs_stand_in_the_order_in_which_they_cost_least(census: ModuleType) -> None:
     assert list(census.covered({"a": {"Add"}, "b": {"Add", "Mul"}, "c": {"Mul", "Sub", "Exp"}})) == [
         *(("a", 1), ("b", 2), ("c", 4))
     ]

@@ -106,6 +106,11 @@ def _is_whole(bundle: Bundle, entry: Entry) -> bool:
     return checksum.masked(raw) == entry.crc
 
 
+def _absent(path: str) -> str:
+    name = os.path.basename(path)
+    return f"{name} (a directory has this name)" if paths.is_directory(path) else name
+
+
 def _of_file(bundle: Bundle, number: int, end: int, damaged: list[Entry]) -> Diagnosis | None:
     """What is wrong with a shard as a file; ``damaged`` are its tensors that are known to be, none where no data was
     read."""
@@ -116,7 +121,7 @@ def _of_file(bundle: Bundle, number: int, end: int, damaged: list[Entry]) -> Dia
     except CkptError:
         if (renamed := bundle.renamed) is not None:
             return Diagnosis("renamed-data", renamed.sentence, renamed.command)
-        missing = [os.path.basename(bundle.shard_paths[lost]) for lost in bundle.missing]
+        missing = [_absent(bundle.shard_paths[lost]) for lost in bundle.missing]
         count = f"{len(missing)} of {len(bundle.shard_paths)} data files"
         return Diagnosis(
             "missing-shard",

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import fnmatch
 import os
+import re
+import shlex
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -223,6 +225,10 @@ def describe(
         role, full_name = _group(name, roles.roles[info.name]), roles.full_names.get(info.name)
         full_name = None if full_name == bare(info.name) else full_name
         tensors.append(Tensor(info.name, info.dtype, info.shape, info.nbytes, role.group, name, full_name, role.of))
+    # The best of a Keras file is kept beside its tensors: who asks for it is shown it.
+    beside = checkpoint.best.key if checkpoint.best is not None else None
+    if filter and not tensors and checkpoint.tensors and not (beside and fnmatch.fnmatchcase(beside, filter)):
+        findings.append(_nothing_shown(path, filter, list(checkpoint.tensors)))
     if digest or stats:
         partial = partial_tensors(findings)
         told = _Told(progress, (digest + stats) * sum(each.nbytes for each in tensors if each.name not in partial))
@@ -254,6 +260,21 @@ def describe(
         steps=steps,
         chosen=_chosen(checkpoint.prefix, declared),
     )
+
+
+def _nothing_shown(path: str, filter: str, names: Sequence[str]) -> Finding:
+    from ckpt_tools.analysis.messages.nearest import find_nearest  # which an inspection seldom needs
+
+    message, fix = f"none of the {len(names)} tensors has a name that matches {filter}", None
+    if near := find_nearest(filter.strip("*"), names).names:
+        message += f"; the nearest is {near[0]}" if len(near) == 1 else f"; the nearest are {', '.join(near)}"
+        fix = f"ckpt inspect {shlex.quote(path)} --filter {shlex.quote(_glob(near[0]))}"
+    return Finding("nothing-shown", "note", message, fix=fix)
+
+
+def _glob(name: str) -> str:
+    """A glob that matches this name alone."""
+    return re.sub(r"[*?\[]", r"[\g<0>]", name)
 
 
 def partial_tensors(findings: Iterable[Finding]) -> frozenset[str]:

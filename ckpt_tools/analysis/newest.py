@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+from collections.abc import Iterable
 
 from ckpt_tools.analysis.verification import verify
 from ckpt_tools.errors import CkptError, CorruptError, NotFoundError
@@ -14,24 +15,39 @@ from ckpt_tools.readers.location import latest_in, prefixes_in
 # What a salvage adds to a name: such a checkpoint is whole, but not complete, and never taken by itself.
 SALVAGED = "-salvaged"
 
-_NUMBER = re.compile(r".*-(\d+)", re.DOTALL)
+_NUMBER = re.compile(r"(?P<family>.*)-(\d+)", re.DOTALL)
 
 
 def by_number(name: str) -> tuple[int, str]:
     """A key that sorts checkpoints by the step or count in their names, never by time; those without one first."""
     match = _NUMBER.fullmatch(name)
-    return (int(match[1]) if match else -1), name
+    return (int(match[2]) if match else -1), name
 
 
 def is_salvaged(name: str) -> bool:
     return SALVAGED in name
 
 
+def instead_of(lost: str | None, names: Iterable[str]) -> list[str]:
+    """The names in the order in which they stand in for a lost one, the best of them last.
+
+    Those of its own family, ``NAME-number``, come before all others, whose numbers count something else.
+    """
+    own = _NUMBER.fullmatch(lost) if lost is not None else None
+
+    def key(name: str) -> tuple[bool, tuple[int, str]]:
+        match = _NUMBER.fullmatch(name)
+        return bool(own and match and own["family"] == match["family"]), by_number(name)
+
+    return sorted(names, key=key)
+
+
 def newest_whole(directory: str) -> tuple[str, tuple[Finding, ...]]:
     """The prefix to go on from; every byte of it has been verified.
 
-    When the ``checkpoint`` file, or what it names, is damaged or gone: the whole one with the highest number, and a
-    finding that says so. Raises what is wrong when there is none, UnsafeError for a file that leads elsewhere.
+    When the ``checkpoint`` file, or what it names, is damaged or gone: the whole one with the highest number, of the
+    same family where there is one, and a finding that says so. Raises what is wrong when there is none, UnsafeError
+    for a file that leads elsewhere.
     """
     named = None
     try:
@@ -41,7 +57,7 @@ def newest_whole(directory: str) -> tuple[str, tuple[Finding, ...]]:
             return named, ()
     except (CorruptError, NotFoundError) as error:
         failure = error
-    for name in sorted(prefixes_in(directory), key=by_number, reverse=True):
+    for name in reversed(instead_of(os.path.basename(named) if named else None, prefixes_in(directory))):
         prefix = os.path.join(directory, name)
         if prefix != named and not is_salvaged(name) and _failure(prefix) is None:
             message = f"going on from {prefix}, the newest that is whole, because of this: {failure}"

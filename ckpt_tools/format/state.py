@@ -16,6 +16,7 @@ protobuf.dev/reference/protobuf/textformat-spec).
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -26,6 +27,9 @@ MAX_BYTES = 1 << 20
 
 _LATEST, _ALL = "model_checkpoint_path", "all_model_checkpoint_paths"
 _TIMESTAMPS, _PRESERVED = "all_model_checkpoint_timestamps", "last_preserved_timestamp"
+
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_UTF8_MARK = codecs.BOM_UTF8
 
 _SPACE = re.compile(r"(?:\s|\#[^\n]*)*")
 _NAME = re.compile(r"[A-Za-z_]\w*")
@@ -60,6 +64,10 @@ class State:
 
 def decode_state(data: bytes) -> State:
     """Raises CorruptError for anything but such a file; never takes a damaged one for "no checkpoint yet"."""
+    if data.startswith(_UTF16):
+        raise CorruptError("not UTF-8: UTF-16 text, which TensorFlow does not read", offset=0)
+    if data.startswith(_UTF8_MARK):
+        raise CorruptError("begins with a byte order mark, which TensorFlow does not read", offset=0)
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
@@ -83,7 +91,10 @@ def remains_of_state(data: bytes) -> State:
     Of several lines that name the newest the last counts: such a file was written twice, one behind the other.
     """
     found = _Fields(lenient=True)
-    for line in data.split(b"\n"):
+    if data.startswith(_UTF16):
+        # PowerShell and some editors write it; what is cut off in the middle of a character is left out.
+        data = data[: len(data) // 2 * 2].decode("utf-16", "replace").encode()
+    for line in data.removeprefix(_UTF8_MARK).split(b"\n"):
         try:
             text = line.decode()
             position = 0

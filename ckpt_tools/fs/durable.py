@@ -34,6 +34,7 @@ from ckpt_tools.fs.local import (
     RandomAccessFile,
     _at,
     _keep_owner,
+    _look_at,
     _not_followed,
     is_link,
     look,
@@ -452,7 +453,7 @@ def remove_below(directory: PathLike) -> None:
     """
     directory = os.fspath(directory)
     if is_link(directory):
-        raise UnsafeError("is a link: what it leads to is not removed", path=directory)
+        raise UnsafeError("is a link: what it leads to is not removed", path=directory, hint=_look_at(directory))
     for folder, below, names in os.walk(directory, topdown=False):
         for name in (*names, *(name for name in below if is_link(os.path.join(folder, name)))):
             remove(os.path.join(folder, name))
@@ -559,7 +560,7 @@ def _open_to_append(path: PathLike) -> int:
         raise
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise UnsafeError("expected a file, found something else", path=path)
+        raise UnsafeError("expected a file, found something else", path=path, hint=_look_at(path))
     return descriptor
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shlex
 import stat
 import threading
 from collections.abc import Iterator
@@ -28,6 +29,21 @@ from ckpt_tools.fs import witness
 PathLike = str | os.PathLike[str]
 
 _PIECE = 1 << 22
+
+
+# What to do about what the system refuses.
+_NEXT = {
+    (
+        errno.EACCES,
+        errno.EPERM,
+        errno.EROFS,
+    ): "check the permissions, or work on a copy where you may write",
+    (errno.ENOSPC, errno.EDQUOT): "free some space and run the same command again",
+    (errno.EMFILE, errno.ENFILE): "raise the limit of open files (ulimit -n), then run the same command again",
+    (errno.EFBIG,): "raise the limit of the size of files (ulimit -f), then run the same command again",
+    (errno.EIO, errno.ESTALE, errno.ETIMEDOUT): "run the same command again when the disk, or the server, answers",
+    (errno.ENAMETOOLONG, errno.ELOOP): "give another path",
+}
 
 
 @contextlib.contextmanager
@@ -50,11 +66,8 @@ def translated(path: PathLike, action: str) -> Iterator[None]:
     except FileNotFoundError as error:
         raise NotFoundError(f"cannot {action}: no such file or directory", path=path) from error
     except OSError as error:
-        hint = None
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            hint = "check the permissions, or work on a copy in a directory that you may write"
-        elif error.errno in (errno.ENOSPC, errno.EDQUOT):
-            hint = "free some space and run the same command again"
+        number = error.errno
+        hint = next((todo for numbers, todo in _NEXT.items() if number in numbers), "mend that, then run it again")
         message = f"cannot {action}: {error.strerror or error}"
         raise StorageError(message, path=path, hint=hint) from error
 
@@ -176,7 +189,12 @@ def _at(path: PathLike, key: str = "dir_fd") -> tuple[PathLike, dict[str, int]]:
 
 
 def _not_followed(path: PathLike) -> UnsafeError:
-    return UnsafeError("is a link, or something else that does not belong here: it is not followed", path=path)
+    message = "is a link, or something else that does not belong here: it is not followed"
+    return UnsafeError(message, path=path, hint=_look_at(path))
+
+
+def _look_at(path: PathLike) -> str:
+    return f"see what it is, and move it somewhere else: ls -ld {shlex.quote(os.fspath(path))}"
 
 
 @dataclass(frozen=True)

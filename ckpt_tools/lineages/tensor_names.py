@@ -490,6 +490,9 @@ class _Teller:
             return "state"
         if info.shape == () and self._is_state(key, leaves):
             return "state"
+        # One number in a list: a step, as every program calls it, and never a weight that a word may be a name of.
+        if info.shape == (1,) and self._is_counter(key, leaves):
+            return "state"
         return "optimizer" if leaves[0] in ("grad_buffer", "flat_grad", "moment1", "moment2") else "model"
 
     def _hanging(self, name: str) -> bool:
@@ -504,6 +507,13 @@ class _Teller:
             return True
         return any(
             leaf in _STATE_WORDS or leaf in _RATE_WORDS or _STEP.fullmatch(_NUMBERED.sub("", leaf)) for leaf in found
+        )
+
+    def _is_counter(self, key: str, leaves: Iterable[str]) -> bool:
+        """Whether a single number counts steps by its name, and has a type that counts, or a name that says so."""
+        found = [match for leaf in leaves if (match := _STEP.fullmatch(_snake(leaf)))]
+        return bool(found) and (
+            self.tensors[key].dtype.lstrip("u").startswith("int") or any(match["global"] for match in found)
         )
 
     # ---------------------------------------------------------------- step, best, optimizer

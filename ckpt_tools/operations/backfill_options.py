@@ -13,7 +13,8 @@ from ckpt_tools.runs.metric_lines import Mode
 @dataclass(frozen=True)
 class Options:
     """How to find the value: given as ``value``, taken from the run's logs, or measured: by an installed evaluator on
-    ``data_dir``, or by somebody's own program (``evaluation``).
+    ``data_dir``, by somebody's own program (``evaluation``), or by the graph beside the checkpoint (``graph``), which
+    may take ``seconds``.
 
     ``metric``, ``mode`` and ``unit`` say what the value of another trainer's run means; ``into`` is the key of a
     variable that has it already, under another name. ``lock``: whether the directory is locked while it is changed.
@@ -32,16 +33,23 @@ class Options:
     unit: str | None = None
     into: str | None = None
     evaluation: CommandEvaluation | None = None
+    graph: bool = False
+    seconds: float = 3600.0
 
     def __post_init__(self) -> None:
         if self.value is not None and not math.isfinite(self.value):
             raise UsageError(f"--value is {self.value}: no best metric is NaN or infinite")
-        ways = {"--value": self.value is not None, "--from-logs": self.from_logs, "--evaluate": bool(self.evaluation)}
+        ways = {"--value": self.value is not None, "--from-logs": self.from_logs, "--evaluate": self.measures}
         given = [name for name, asked in ways.items() if asked]
         if len(given) > 1:
             raise UsageError(f"{' and '.join(given)} exclude each other")
         if self.top_n < 1:
             raise UsageError(f"--top-n {self.top_n}: a list needs at least one item")
+
+    @property
+    def measures(self) -> bool:
+        """Whether a way to measure was asked for."""
+        return self.evaluation is not None or self.graph
 
     @property
     def means_another_metric(self) -> bool:

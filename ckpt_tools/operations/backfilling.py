@@ -17,7 +17,12 @@ from ckpt_tools.lineages.base import float32
 from ckpt_tools.lineages.names import BEST_METRIC
 from ckpt_tools.operations import any_trainer
 from ckpt_tools.operations.backfill_options import Options as Options
-from ckpt_tools.operations.evaluators import Measurement, OnProgress, find_evaluator
+from ckpt_tools.operations.evaluators import (
+    Measurement,
+    OnProgress,
+    find_evaluator,
+    find_graph_evaluator,
+)
 from ckpt_tools.readers import Bundle, Checkpoint, open_checkpoint
 from ckpt_tools.runs.evaluations import LoggedEvaluation
 from ckpt_tools.runs.experiments import Experiment, data_directory, resolve
@@ -112,9 +117,8 @@ def _backfill(path: str, options: Options, progress: OnProgress | None) -> Outco
             value = _logged_value(evidence, lineage, prefix)
         elif value is None:
             data_dir = options.data_dir or default_data_dir(experiment, lineage)
-            measurement = find_evaluator(lineage).measure(
-                checkpoint, lineage, data_dir=data_dir, split=options.split, top_n=options.top_n, progress=progress
-            )
+            how = {"data_dir": data_dir, "split": options.split, "top_n": options.top_n, "progress": progress}
+            measurement = _measured(checkpoint, lineage, options, how)
             value = measurement.value
             if evidence.best and measurement.within_noise(evidence.best.recall):
                 # No measurement repeats: the run's own one is confirmed, and what it knew as its best.
@@ -151,6 +155,17 @@ def _backfill(path: str, options: Options, progress: OnProgress | None) -> Outco
     applied = transactions.apply(plan)
     sentence = f"best_metric {value:.6f} written {words}"
     return replace(found, sentence=sentence, written=True, backup=applied.backup)
+
+
+def _measured(checkpoint: Bundle, lineage: Lineage, options: Options, how: Mapping[str, Any]) -> Measurement:
+    if not options.graph:
+        return find_evaluator(lineage).measure(checkpoint, lineage, **how)
+    # A graph is large, and what interprets it too: only who asks for it waits for them.
+    from ckpt_tools.graphs.call import Limits
+    from ckpt_tools.runs.run_graph import read_run_graph
+
+    graph = read_run_graph(checkpoint, limits=Limits(seconds=options.seconds))
+    return find_graph_evaluator(lineage).measure_graph(checkpoint, lineage, graph, **how)
 
 
 def _of_any_trainer(path: str, checkpoint: Checkpoint, options: Options) -> Outcome:
@@ -241,7 +256,8 @@ def _judge(evidence: Evidence, value: float, measurement: Measurement | None, op
 
 def _agreement_words(agreement: Agreement, evidence: Evidence, measurement: Measurement | None) -> str:
     how = (
-        f"(recall@{measurement.top_n} of {measurement.users} {measurement.split} users)"
+        f"(recall@{measurement.top_n} of {measurement.users} {measurement.split} users"
+        f"{', by its own graph' if measurement.graph else ''})"
         if measurement
         else "(not measured)"
     )

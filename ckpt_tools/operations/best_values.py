@@ -34,6 +34,16 @@ def meaning_of(
     return {"name": metric, "mode": mode, **told, "unit": unit, "step": step, "value": value, "evidence": evidence}
 
 
+def _require_text(word: object) -> None:
+    """Raise UsageError for what was typed as bytes that are no text: it cannot be stored."""
+    try:
+        str(word).encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(
+            f"{word!r} is no text (UTF-8): it cannot be stored", hint="write it in other letters"
+        ) from error
+
+
 def _told_by_name(metric: str) -> dict[str, Any]:
     """Which split and which length of lists the name of a metric tells: ``valid_recall@50``."""
     words = {*words_of(metric)}
@@ -53,8 +63,11 @@ def plan_best(
 ) -> Plan | FilePlan:
     """Plan to store a value and what it means; or only the value, in the variable ``key`` that has one already.
 
-    Raises UsageError for a variable that cannot hold it, and what `plan_values` or `keras_values.plan_value` raise.
+    Raises UsageError for a variable that cannot hold it and for words that are no text, and what `plan_values` or
+    `keras_values.plan_value` raise.
     """
+    for what in ("name", "unit"):
+        _require_text(meaning.get(what))
     told = {**evidence, "meaning": dict(meaning)}
     if isinstance(checkpoint, Bundle):
         return _plan_of_bundle(checkpoint, key, value, meaning, reason, told)

@@ -18,6 +18,8 @@ from ckpt_tools.readers import Checkpoint
 if TYPE_CHECKING:
     import numpy as np
 
+    from ckpt_tools.runs.run_graph import RunGraph
+
 GROUP = "ckpt_tools.evaluators"
 # (done, total) in whatever unit the evaluator counts.
 OnProgress = Callable[[int, int], None]
@@ -29,7 +31,7 @@ class Measurement:
 
     ``digest`` is the SHA-256 of the split, ``details`` are other figures of the same pass. A model that draws noise
     when it is measured has ``recall_mean``, ``recall_deviation``, ``recall_low`` and ``recall_high`` among them, over
-    several seeds.
+    several seeds. ``graph`` is the SHA-256 of the graph that computed it, where the trainer's own did.
     """
 
     metric: str
@@ -39,6 +41,7 @@ class Measurement:
     digest: str
     users: int
     details: Mapping[str, float] = field(default_factory=dict)
+    graph: str | None = None
 
     def within_noise(self, value: float) -> bool:
         """Whether another measurement of the same weights may have given this value: within four deviations."""
@@ -52,6 +55,8 @@ class Measurement:
     def to_json(self) -> dict[str, Any]:
         row = asdict(self)
         row["name"] = row.pop("metric")
+        if self.graph is None:
+            del row["graph"]
         return row
 
 
@@ -102,6 +107,33 @@ class UserEvaluator(Protocol):
     ) -> UserMeasurement:
         """Raises what `Evaluator.measure` raises."""
         ...
+
+
+@runtime_checkable
+class GraphEvaluator(Protocol):
+    """What an entry point's class offers when it can measure with the graph of the trainer itself."""
+
+    def measure_graph(
+        self,
+        checkpoint: Checkpoint,
+        lineage: Lineage,
+        graph: RunGraph,
+        *,
+        data_dir: str,
+        split: str,
+        top_n: int,
+        progress: OnProgress | None = None,
+    ) -> Measurement:
+        """Raises what `Evaluator.measure` raises, and UnsupportedError for a graph that it cannot do it with."""
+        ...
+
+
+def find_graph_evaluator(lineage: Lineage) -> GraphEvaluator:
+    """The evaluator of a lineage, if it can measure with a graph. Raises UnsupportedError when there is none."""
+    found = find_evaluator(lineage)
+    if not isinstance(found, GraphEvaluator):
+        raise UnsupportedError(f"what evaluates {lineage.model or 'a model'} of {lineage.id} takes no graph")
+    return found
 
 
 def find_user_evaluator(lineage: Lineage) -> UserEvaluator:

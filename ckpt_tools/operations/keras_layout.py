@@ -95,7 +95,7 @@ class KerasModel:
         }
         self._layers: dict[int, _Layer] = {}
         self._makes: dict[int, Made] = {}
-        self._trained = self._training()
+        self._trained = self._with_slots() | self._listed_as_trained()
         self.root, self._root_paths = self._start(child)
 
     # ------------------------------------------------------------------------------------- the two layouts
@@ -296,27 +296,36 @@ class KerasModel:
 
     # ------------------------------------------------------------------------------------- variables
 
-    def _training(self) -> set[int]:
-        """The variables that are known to be trained."""
-        trained = {slot.variable for slot in self.graph.slots}
-        named: set[str] = set()
+    def _listed_as_trained(self) -> set[int]:
+        """The variables in a list of those that are trained: what is not in it, is not."""
+        trained: set[int] = set()
         for node in self.graph.nodes:
             listed = node.children.get("_trainable_variables")
             if listed is not None and any(
                 name.startswith("_iterations") or name == "iterations" for name in node.children
             ):
                 trained |= set(self.graph.nodes[listed].children.values())
+            every, some = node.children.get("variables"), node.children.get("trainable_variables")
+            if every is not None and some is not None:
+                trained |= set(self.graph.nodes[some].children.values())
+        return trained
+
+    def _with_slots(self) -> set[int]:
+        """The variables that the optimizer keeps something of: they are trained; one that is not in it may be, too.
+
+        Keras 2 makes no slot of a variable that never had a gradient.
+        """
+        found = {slot.variable for slot in self.graph.slots}
+        named: set[str] = set()
+        for node in self.graph.nodes:
             if "_iterations" in node.children and "_variables" in node.children:
                 # Keras 2.11 to 2.15 calls a moment after its variable: Adam/m/dense/kernel.
                 moments = self.graph.nodes[node.children["_variables"]].children.values()
                 parts = (self._full_name(number).split("/", 2) for number in moments)
                 named |= {each[2] for each in parts if len(each) == 3}
-            every, some = node.children.get("variables"), node.children.get("trainable_variables")
-            if every is not None and some is not None:
-                trained |= set(self.graph.nodes[some].children.values())
         if named:
-            trained |= {number for number in range(len(self.graph.nodes)) if self._full_name(number) in named}
-        return trained
+            found |= {number for number in range(len(self.graph.nodes)) if self._full_name(number) in named}
+        return found
 
     def _idle(self, node: int) -> set[str]:
         """The names of a layer's own variables that are not trained."""
@@ -360,15 +369,35 @@ class KerasModel:
         layer = self._layer(node)
         if len(layer.own) < 2 or class_like(self._made(node)) is not None:
             return
-        if self._places(node) or any(number in self._trained for _, number in layer.own):
+        own = {number for _, number in layer.own}
+        if self._places(node) or own & self._listed_as_trained():
             return
         alike = [list(group) for _, group in itertools.groupby(sorted(layer.own, key=self._shape), key=self._shape)]
+        if own & self._trained:
+            self._doubt_slots(node, alike, found)
+            return
         names = ", ".join(name for group in alike if len(group) > 1 for name, _ in group)
         if names:
             found.doubt(
-                f"{self._called(node)}: {names} have one shape; they are put in the order of their creation, which is "
-                "wrong if one of them is not trained"
+                f"{self._called(node)}: {names} have one shape, and the checkpoint holds no state of an optimizer that "
+                "would tell which of them are trained; they are put in the order of their creation, which is wrong if "
+                "one of them is not trained"
             )
+
+    def _doubt_slots(self, node: int, alike: Sequence[Sequence[tuple[str, int]]], found: Layout) -> None:
+        """A variable goes behind another of its shape for want of a slot, which may be all that it lacks."""
+        for group in alike:
+            without = [name for name, number in group if number not in self._trained]
+            others = [name for name, number in group if number in self._trained]
+            places = [number in self._trained for _, number in group]
+            # Where those without a slot come last anyway, the order is the same either way.
+            if without and others and places != sorted(places, reverse=True):
+                one, other = ", ".join(others), ", ".join(without)
+                found.doubt(
+                    f"{self._called(node)}: {one} and {other} have one shape; the checkpoint holds state of the "
+                    f"optimizer for {one} and none for {other}, put behind as Keras puts what is not trained; that is "
+                    "wrong if only that state is missing"
+                )
 
     def _shape(self, pair: tuple[str, int]) -> tuple[int, ...]:
         info = self._tensors.get(self.graph.key_of(pair[1]) or "")

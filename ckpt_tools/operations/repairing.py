@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ckpt_tools import transactions
-from ckpt_tools.analysis.newest import SALVAGED, by_number, is_salvaged
+from ckpt_tools.analysis.newest import SALVAGED, by_number, instead_of, is_salvaged
 from ckpt_tools.analysis.stability import steady
 from ckpt_tools.analysis.verification import Verification, verify
 from ckpt_tools.errors import CkptError, CorruptError, NotFoundError, UnsafeError, UnsupportedError
@@ -338,9 +338,9 @@ class _Planner:
 
     def _report(self, name: str, why: str, fix: str | None = None) -> None:
         """A checkpoint that stays damaged: a warning where others are whole, damage where nothing is."""
-        others = [self._survey.path(other) for other in self._whole if other != name]
+        others = instead_of(name, (other for other in self._whole if other != name))
         if others:
-            fix = f"go on from {others[-1]}, which is whole"
+            fix = f"go on from {self._survey.path(others[-1])}, which is whole"
         message = f"{_called(name)} is damaged: {why}"
         severity: Severity = "warning" if others else "damage"
         self.findings.append(Finding("damaged", severity, message, self._survey.path(name), fix=fix))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -53,6 +54,8 @@ def problems(
             count = len(by_name[base, "layer_names"])
             yield f"lists {count} layers, {_absent(len(lost))}: {_some(lost)}"
         yield from _missing("weights", wanted, tensors)
+    yield from _unlisted(base, by_name, tensors)
+    yield from _twice(base, by_name)
     optimizer = [_path(_OPTIMIZER, name) for name in by_name.get((_OPTIMIZER, "weight_names"), ())]
     listed |= set(optimizer)
     yield from _missing("weights of the optimizer", optimizer, tensors)
@@ -85,6 +88,42 @@ def _of_layers(
             lost.append(layer)
     wanted += [_path(base, _TOP, name) for name in lists.get((_path(base, _TOP), "weight_names"), ())]
     return wanted, lost
+
+
+def _unlisted(
+    base: str | None, lists: Mapping[tuple[str, str], Sequence[str]], tensors: Mapping[str, TensorInfo]
+) -> Iterator[str]:
+    """Weights in layers that the list of layers does not name: Keras, which goes by the list, loads none of them."""
+    named = {_path(base, layer) for layer in lists[base, "layer_names"]} if base is not None else set()
+    unnamed = {
+        group: count
+        for (group, attribute), names in lists.items()
+        if attribute == "weight_names" and group not in ("", _OPTIMIZER) and group.rpartition("/")[2] != _TOP
+        if group not in named and (count := sum(_path(group, name) in tensors for name in names))
+    }
+    if unnamed:
+        listed = "has no list of its layers" if base is None else f"lists {_counted(len(named), 'layer')}"
+        held = f"{_counted(len(unnamed), 'layer')} with {_counted(sum(unnamed.values()), 'weight')}"
+        yield f"{listed}, and holds {held} that it does not list: {_some(sorted(unnamed))}"
+    elif base is not None and not named:
+        inside = [name for name in tensors if name.startswith(f"{base}/" if base else "")]
+        inside = [name for name in inside if name.split("/")[0] != _OPTIMIZER and f"{_TOP}/" not in name]
+        if inside:
+            yield f"lists no layers, and holds {_counted(len(inside), 'weight')}: {_some(inside)}"
+
+
+def _twice(base: str | None, lists: Mapping[tuple[str, str], Sequence[str]]) -> Iterator[str]:
+    """Names that a list has more than once: the file has room for one of each, and Keras stops at the second."""
+    for (group, attribute), names in lists.items():
+        if base is not None and (attribute == "weight_names" or group == base):
+            again = [name for name, count in Counter(names).items() if count > 1]
+            if again:
+                what = "layers" if attribute == "layer_names" else f"weights of {group or 'the file'}"
+                yield f"lists {len(names)} {what}, and one name for several of them: {_some(again)}"
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _absent(count: int) -> str:

@@ -86,8 +86,12 @@ class Hdf5Checkpoint(Reader):
 
         Keras 1 and 2 end the name of each with the number of an output, as TensorFlow 1 does: ``kernel:0``.
         """
-        if self._opened[0].keras_version or not self._opened[0].legacy or not self._tensors:
-            return self._opened[0].keras_version
+        told = self._opened[0].keras_version
+        if told or not self._tensors:
+            return told
+        if not self._opened[0].legacy:
+            # Keras 3 keeps the variables of each layer in a group of this name.
+            return "3" if any("vars" in _slashed(name).split("/") for name in self._tensors) else None
         weights = [name for name in self._tensors if not name.startswith("optimizer_weights/")]
         return "1 or 2" if all(name[-2:-1] == ":" or name[-3:-2] == ":" for name in weights) else "3"
 
@@ -152,6 +156,10 @@ class Hdf5Checkpoint(Reader):
         for file in self._opened:
             file.close()
         self._open.close()
+
+
+def _slashed(name: str) -> str:
+    return name.replace("\\", "/")
 
 
 def open_h5(path: str, file: paths.File) -> Hdf5Checkpoint:

@@ -7,7 +7,7 @@ import re
 from ckpt_tools.format.filenames import KERAS_MAPS
 from ckpt_tools.format.table import MAGIC
 from ckpt_tools.fs.paths import File
-from ckpt_tools.readers.kinds import Kind
+from ckpt_tools.readers.kinds import PASS_OTHER, Kind
 
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _HEAD_BYTES = 4096
@@ -22,6 +22,8 @@ def sniff(file: File) -> Kind | None:
     head = file.read(0, min(file.size, _HEAD_BYTES))
     if file.size >= 8 and int.from_bytes(file.read(file.size - 8, 8), "little") == MAGIC:
         return Kind("table")
+    if head.startswith(b"MATLAB 7.3 MAT-file"):
+        return Kind("matlab", "a MATLAB file (HDF5)", PASS_OTHER)
     if _is_hdf5(file):
         return Kind("hdf5")
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import io
+import os
 import re
 import warnings
 import zlib
@@ -17,7 +18,7 @@ from pickletools import dis, genops
 
 from ckpt_tools.format import checksum
 from ckpt_tools.fs.paths import File
-from ckpt_tools.readers.kinds import AS_SAFETENSORS, EXPORTED, PASS_OTHER, UNPACK, Kind
+from ckpt_tools.readers.kinds import AS_SAFETENSORS, EXPORTED, PASS_OTHER, PASS_PREFIX, UNPACK, Kind
 from ckpt_tools.readers.protobufs import protobuf
 
 _TEXT_BYTES = 1 << 16
@@ -63,6 +64,23 @@ _UNFINISHED_ORBAX = Kind(
     "orbax", "an Orbax checkpoint without arrays: its save was not finished", "pass the directory of another step"
 )
 _FLAX = Kind("flax", "a file of weights of Flax (msgpack)", "load it with Flax, and save the weights as safetensors")
+_KERAS_JSON = Kind(
+    "keras-json",
+    "the description of a Keras model (JSON), without its weights",
+    "pass the file of the weights, which was saved beside it (.h5)",
+)
+_TORCH_MAP = Kind(
+    "pytorch-map",
+    "a map of the weights of a PyTorch model, which lie in the .bin files that it names",
+    AS_SAFETENSORS,
+)
+_SAFETENSORS_MAP = Kind(
+    "safetensors-map",
+    "a map of weights in several safetensors files",
+    "pass the .safetensors files that it names, one by one",
+)
+_TEXT = Kind("text", "a text file", PASS_PREFIX)
+_CAFFE_TEXT = Kind("caffe-text", "the description of a Caffe network, without its weights", PASS_OTHER)
 _JSON = Kind("json-text", "a JSON file that names no weights", "pass the file of the weights that lies beside it")
 _XGBOOST = Kind("xgboost", "an XGBoost model", PASS_OTHER)
 
@@ -77,7 +95,22 @@ _SIGNATURES: tuple[tuple[int, bytes, Kind], ...] = (
     (0, b"7z\xbc\xaf\x27\x1c", Kind("7z", "a 7-Zip archive", UNPACK)),
     (0, b"Rar!\x1a\x07", Kind("rar", "a RAR archive", UNPACK)),
     (0, b"GGUF", Kind("gguf", "a GGUF file (llama.cpp)", PASS_OTHER)),
-    (0, b"ggjt", Kind("gguf", "a GGML file (llama.cpp)", PASS_OTHER)),
+    # A number of four letters, from before GGUF, as a little-endian machine writes it: ggml, ggmf, ggjt.
+    *(
+        (0, magic, Kind("ggml", "a GGML file (llama.cpp)", PASS_OTHER))
+        for magic in (b"lmgg", b"fmgg", b"tjgg", b"ggjt")
+    ),
+    *((0, magic, Kind("tensorrt", "an engine of TensorRT", EXPORTED)) for magic in (b"ftrt", b"ptrt")),
+    (0, b"PAR1", Kind("parquet", "a Parquet file", PASS_OTHER)),
+    (0, b"ORC\x0a", Kind("orc", "an ORC file", PASS_OTHER)),
+    (0, b"Obj\x01", Kind("avro", "an Avro file", PASS_OTHER)),
+    (0, b"RDX2\n", Kind("r-data", "a file of R (RData)", PASS_OTHER)),
+    (0, b"RDX3\n", Kind("r-data", "a file of R (RData)", PASS_OTHER)),
+    (0, b"%PDF-", Kind("pdf", "a PDF document", PASS_OTHER)),
+    (0, b"\x89PNG\r\n\x1a\n", Kind("image", "an image (PNG)", PASS_OTHER)),
+    (0, b"\x04\x22\x4d\x18", Kind("lz4", "an LZ4 archive", UNPACK)),
+    # An object of Torch, the first, in version 1 of the format.
+    (0, b"\x04\0\0\0\x01\0\0\0\x03\0\0\0V 1", Kind("torch7", "a file of Torch 7 (Lua)", PASS_OTHER)),
     (4, b"TFL3", Kind("tflite", "a TensorFlow Lite model", EXPORTED)),
     (0, b"\x0c\xdb\x3a\x2a", ORBAX),  # the manifest of an OCDBT store, big-endian 0x0cdb3a2a
     (0, b"CBM1", Kind("catboost", "a CatBoost model", PASS_OTHER)),
@@ -95,8 +128,15 @@ _HTML_START = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _XML_ERROR = re.compile(rb"(\xef\xbb\xbf)?\s*(<\?xml[^>]*>\s*)?<Error>\s*<Code>\w+</Code>")
+_OPENVINO = re.compile(rb"(\xef\xbb\xbf)?\s*(<\?xml[^>]*>\s*)?<net\s[^>]*>\s*<layers")
 _STATE_START = re.compile(rb"\s*(all_)?model_checkpoint_paths?\s*:")
 _PICKLE_START = re.compile(rb"\x80[\x02-\x05]")
+# Before version 2 a pickle is text: a dict, a list or a tuple that is kept as number 0, or a class by its name.
+_TEXT_PICKLE = re.compile(rb"\((dp|lp|i\w[\w.]*\n\w+\np)\d+\n|c[A-Za-z_][\w.]*\n[A-Za-z_]\w*\n[p(]|\(F|\}q\0|\]q\0")
+_PROTOTXT = re.compile(
+    rb"\s*(#[^\n]*\n\s*)*(name\s*:\s*\"[^\"\n]*\"\s*)?((#[^\n]*\n\s*)|(input(_dim|_shape)?\s*[:{][^\n]*\n\s*(dim:[^\n]*\n\s*)*}?\s*)|"
+    rb"(force_backward|default_forward_type)\s*:[^\n]*\n\s*)*layers?\s*\{\s*(name|type|bottom|top|include)\b"
+)
 _EVENT_START = re.compile(rb".{8}.{4}\x09.{8}\x1a.brain\.Event:", re.DOTALL)
 # MXNet: a list (0x112, reserved), then the number of arrays, then the first array with a magic number of its own.
 _MXNET = re.compile(rb"\x12\x01\0{6}\0{8}.{4}\0{4}[\xc8\xc9\xca]\xfa\x93\xf9", re.DOTALL)
@@ -112,8 +152,12 @@ _PADDLE_TENSOR = re.compile(
     rb"\x08[\x00-\x1f](?:(?:\x10[\x80-\xff]{0,9}[\x00-\x7f])+|\x12[\x01-\x7f](?:[\x80-\xff]{0,9}[\x00-\x7f])+)",
     re.DOTALL,
 )
+_LINES = re.compile(rb"[A-Za-z]{2}[^\n]*\n")
+_NO_TEXT = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f\ue000-\uf8ff\ufffe\uffff]")
 _TFJS_FORMAT = re.compile(rb'"format"\s*:\s*"(layers-model|graph-model)"')
 _TFJS_SHARD = re.compile(r"group\d+-shard\d+of\d+(\.bin)?")
+_KERAS_CONFIG = re.compile(rb'(\xef\xbb\xbf)?\s*\{[^{}]{0,200}"(class_name|module)"\s*:')
+_MAP = re.compile(rb'"[^"]+\.(bin|safetensors)"')
 _JSON_START = re.compile(rb'(\xef\xbb\xbf)?\s*\{\s*("(?:[^"\\]|\\.)*"\s*:|\}\s*$)')
 _JSON_ERROR = re.compile(rb'(\xef\xbb\xbf)?\s*\{\s*"(error|message|detail|errors)"\s*:')
 
@@ -128,6 +172,8 @@ def stranger(file: File, head: bytes) -> Kind | None:
         (_BZIP2, Kind("bzip2", "a bzip2 archive", UNPACK)),
         (_HTML_START, _HTML),
         (_XML_ERROR, _WEB_ERROR),
+        (_OPENVINO, Kind("openvino", "the description of an OpenVINO model (its values are in the .bin)", EXPORTED)),
+        (_PROTOTXT, _CAFFE_TEXT),
         (_STATE_START, _STATE),
         (_EVENT_START, Kind("events", "a TensorBoard event file", "pass the checkpoint of that run")),
         (_MXNET, Kind("mxnet", "a file of weights of MXNet", PASS_OTHER)),
@@ -146,6 +192,8 @@ def _tar(file: File, head: bytes) -> Kind | None:
     total = sum(header[:148]) + 8 * 0x20 + sum(header[156:])
     if int(stored[1], 8) != total:
         return None
+    if re.match(rb"(\./)?model_(config\.yaml|weights\.ckpt)\0", header):
+        return Kind("nemo", "a NeMo model (a tar archive with the weights of PyTorch in it)", AS_SAFETENSORS)
     if file.size > 512 and header.startswith((b"sys_info\0", b"pickle\0", b"storages\0", b"tensors\0")):
         return _TORCH
     return Kind("tar", "a tar archive", UNPACK)
@@ -179,10 +227,16 @@ def _json(file: File, head: bytes) -> Kind | None:
         return ORBAX
     if _JSON_ERROR.match(text):
         return _WEB_ERROR
+    if b'"weight_map"' in text and (named := _MAP.search(text)):
+        return _TORCH_MAP if named[1] == b"bin" else _SAFETENSORS_MAP
+    if _KERAS_CONFIG.match(text) and b'"config"' in text and b'"class_name"' in text:
+        return _KERAS_JSON
     return _JSON
 
 
 def _pickle(file: File, head: bytes) -> Kind | None:
+    if _TEXT_PICKLE.match(head):
+        return _PICKLE if _is_pickle(file.size, head) else None
     if not _PICKLE_START.match(head) or not _is_pickle(file.size, head):
         return None
     if b"joblib.numpy_pickle" in head:
@@ -256,6 +310,31 @@ def _records(file: File, head: bytes) -> Kind | None:
     return Kind("records", "a TFRecord file, which holds data", "pass the checkpoint of the model")
 
 
+def _darknet(file: File, head: bytes) -> Kind | None:
+    """Its version (0.1 or 0.2) and how many images it has seen, which values of int32 may look like: its name, too."""
+    if not file.path.endswith(".weights") or len(head) < 20 or int.from_bytes(head[:4], "little"):
+        return None
+    minor, revision = int.from_bytes(head[4:8], "little"), int.from_bytes(head[8:12], "little")
+    return (
+        Kind("darknet", "a file of weights of Darknet (YOLO)", PASS_OTHER)
+        if minor in (1, 2) and revision < 16
+        else None
+    )
+
+
+def _text(file: File, head: bytes) -> Kind | None:
+    """Long enough, with words and lines, and without anything that is no text: no numbers are, but tensors of strings
+    may be, in a file that is called as the data of a checkpoint is."""
+    if len(head) < 24 or not _LINES.search(head) or "data-" in os.path.basename(file.path):
+        return None
+    try:
+        text = codecs.getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:
+        return None
+    # A state file may begin with a comment, or with what is not known: who reads it says what it is.
+    return None if _NO_TEXT.search(text) or "model_checkpoint_path" in text else _TEXT
+
+
 # What tells other kinds of directories: names that are all there, and what is said then.
 _DIRECTORIES: tuple[tuple[frozenset[str], Kind], ...] = (
     (frozenset({"_CHECKPOINT_METADATA"}), _UNFINISHED_ORBAX),
@@ -295,4 +374,6 @@ _TESTS: tuple[Callable[[File, bytes], Kind | None], ...] = (
     _paddle,
     _records,
     protobuf,
+    _darknet,
+    _text,
 )

@@ -40,7 +40,7 @@ from ckpt_tools.readers.saved_model import is_saved_model
 from ckpt_tools.readers.signatures import sniff
 from ckpt_tools.readers.state_files import inside, other_states, read_state
 from ckpt_tools.runs.declared_run import DeclaredRun
-from ckpt_tools.runs.experiments import BEST_ROOT, RUNS_ROOT, Experiment, is_experiment
+from ckpt_tools.runs.experiments import BEST_ROOT, ORIGINAL_PREFIX, RUNS_ROOT, Experiment, is_experiment
 from ckpt_tools.runs.leftovers import leftovers_in
 
 Kind = Literal["experiment", "declared", "checkpoint", "saved-model", "keras"]
@@ -451,7 +451,8 @@ def _is_superseded(run: Run, best: str | None) -> bool:
         return False
     line = os.path.dirname(best)
     if os.path.dirname(run.path) == os.path.dirname(line):
-        return True
+        # What else lies there, a pretrained model or an average, is somebody's own.
+        return os.path.basename(run.path) == ORIGINAL_PREFIX
     before, after = _SAVE.fullmatch(run.path), _SAVE.fullmatch(best)
     return bool(
         os.path.dirname(run.path) == line

@@ -27,6 +27,7 @@ BEST_ROOT = "best_model"
 RUNS_ROOT = "runs"
 BEST_LINE = "keras_ckpt"
 LATEST_LINE = "latest"
+ORIGINAL_PREFIX = "model.ckpt"
 
 
 @dataclass(frozen=True)

@@ -224,6 +224,11 @@ def undo_command(prefix: str) -> str:
     return f"ckpt undo {shlex.quote(prefix)}"
 
 
+def verify_command(path: str) -> str:
+    """What tells which checkpoints are whole, as one types it: the next step where a backup is not."""
+    return f"ckpt verify {shlex.quote(path)}"
+
+
 # ------------------------------------------------------------------------------------------------ what lies on disk
 
 
@@ -233,18 +238,25 @@ def decode(stored: Any, path: str) -> Entry:
     Raises CorruptError for what is none, UnsafeError for names that are paths, or that no change of ours gives,
     UnsupportedError for one of a later version.
     """
-    if not isinstance(stored, dict):
-        raise CorruptError("an entry that is not an object", path=path)
-    version = stored.get("schema_version", 1)
-    if not isinstance(version, int) or version > SCHEMA_VERSION:
-        raise UnsupportedError(f"an entry of version {version!r}, of a later ckpt-tools", path=path)
     try:
+        if not isinstance(stored, dict):
+            raise CorruptError("an entry that is not an object")
+        version = stored.get("schema_version", 1)
+        if not isinstance(version, int) or version > SCHEMA_VERSION:
+            later = "take the ckpt-tools that wrote it, or a later one"
+            raise UnsupportedError(f"an entry of version {version!r}, of a later ckpt-tools", hint=later)
         entry = _decode(stored)
         _require_ours(entry)
     except CkptError as error:
-        error.path = path
+        error.path, error.hint = path, error.hint or put_aside(path)
         raise
     return entry
+
+
+def put_aside(path: str | os.PathLike[str]) -> str:
+    """How to go on without a ledger or a journal that cannot be believed: nothing is lost by it but what it told."""
+    away = f"mv {shlex.quote(os.fspath(path))} {shlex.quote(f'{os.fspath(path)}.damaged')}"
+    return f"checkpoints and backups stay as they are. To go on without what it tells of them: {away}"
 
 
 def _decode(stored: dict[str, Any]) -> Entry:
@@ -429,7 +441,7 @@ def entries_in(state: Folder) -> list[Entry]:
         except (ValueError, RecursionError) as error:
             if number == len(lines):
                 break
-            raise CorruptError(f"line {number} is not JSON", path=path) from error
+            raise CorruptError(f"line {number} is not JSON", path=path, hint=put_aside(path)) from error
     return entries
 
 

@@ -16,6 +16,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 from ckpt_tools.errors import CkptError, NotFoundError, UnsafeError, UsageError
@@ -23,10 +24,14 @@ from ckpt_tools.findings import Finding
 from ckpt_tools.format import filenames, json_text
 from ckpt_tools.format.events import read_scalars
 from ckpt_tools.fs import paths
+from ckpt_tools.runs import numbering
 from ckpt_tools.runs.logs import not_read, unreadable
 from ckpt_tools.runs.metric_lines import (
+    EPOCHS,
     HELD_OUT,
     MAX_LINE,
+    OTHER,
+    STEPS,
     TRAINING,
     Best,
     Mode,
@@ -38,6 +43,7 @@ from ckpt_tools.runs.metric_lines import (
     is_praised,
     lines_of,
     mode_of,
+    of_document,
     plain,
     praised_name,
     read_line,
@@ -57,11 +63,13 @@ _NOT_LOGS = re.compile(r"(vocab|requirements|readme|license|.*_(train|valid|test
 _IN_NAME = re.compile(
     r"(?:(?P<name>[A-Za-z][A-Za-z_@]*[A-Za-z0-9@])[-_=:]{0,2})?(?P<value>\d{1,4}\.\d{1,12})(?=[-_.]|$)"
 )
+# The same where a point was not wanted in a name: model_0_36749.
+_UNDERSCORED = re.compile(r"(?<![\d.])(?P<whole>\d{1,3})_(?P<part>\d{4,8})(?![\d.])")
 _NUMBERS = re.compile(r"(?<![\d.])(\d{1,12})(?![\d.]*\d)")
 # A number that counts something: at the end of a name, or behind a word that says what.
 _COUNTED = re.compile(
     r"(?:(?<![a-z])(?:epochs?|ep|e|steps?|iter(?:ation)?s?|it|ckpt|batch)[-_=.]{0,2}(?P<worded>\d{1,12})(?!\d)"
-    r"|(?<![\d.])(?P<last>\d{1,12})\W*$)",
+    r"|(?<!\d)(?<!\d\.)(?P<last>\d{1,12})\W*$)",
     re.IGNORECASE,
 )
 _SIX_DIGITS = 1e-8
@@ -275,7 +283,7 @@ def text_lines(path: str) -> list[str]:
 def _text(path: str) -> str:
     data = paths.read_file(path, limit=MAX_LOG_BYTES)
     # What PowerShell writes for ``>``.
-    encoding = "utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8"
+    encoding = "utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
     return data.decode(encoding, "replace")
 
 
@@ -297,20 +305,33 @@ def _lone_step(path: str) -> int | None:
 
 
 def _from_lines(path: str) -> Iterator[Logged]:
-    """Lines of any trainer. A line without a step has that of the line before it, as multi-line reports do."""
+    """Lines of any trainer. A line without a step has that of the line before it, as multi-line reports do.
+
+    Where the first value of a metric has no line before it that counts, the count may come behind each value: then
+    none of that metric is taken from the line before.
+    """
+    uncounted: set[str] = set()
     step: int | None = None
     epoch: int | None = None
     order = 0
     columns: list[str] | None = None
     for line in itertools.islice(lines_of(_text(path)), _MOST_LINES):
-        columns = header_of(line) or columns
-        said = (row_of(columns, plain(line)) if columns else None) or read_line(line)
+        text = plain(line)
+        columns = header_of(text) or columns
+        said = (row_of(columns, text) if columns else None) or read_line(line)
         if said.epoch is not None and said.epoch != epoch:
             epoch, step = said.epoch, said.step
         step = said.step if said.step is not None else step
+        own = said.step is not None or said.epoch is not None
+        equal = [each for each in said.readings if said.best is not None and said.best.reading.value == each.value]
+        # ``f1=0.8 | best_f1=0.8``: the first was measured, the second is called the best.
+        called = [each for each in equal if is_praised(each.name)] or equal
         for reading in said.readings:
-            best = said.best if said.best is not None and said.best.reading.value == reading.value else None
-            yield _of(reading, step, epoch, path, order, best)
+            best = said.best if reading in called else None
+            if step is None and epoch is None:
+                uncounted.add(reading.key)
+            at = (step, epoch) if own or reading.key not in uncounted else (None, None)
+            yield _of(reading, *at, path, order, best)
             order += 1
         if said.best is not None and said.best.reading not in said.readings:
             yield _of(said.best.reading, step, epoch, path, order, said.best)
@@ -336,8 +357,9 @@ def _of(reading: Reading, step: int | None, epoch: int | None, path: str, order:
 
 def _from_events(path: str) -> Iterator[Logged]:
     for order, (tag, step, value) in enumerate(read_scalars(paths.read_file(path, limit=MAX_LOG_BYTES))):
-        # float32: what was logged rounds to this.
-        yield Logged(name_of_tag(tag, path), value, step, None, path, order, unit=abs(value) * 1e-7)
+        # Keras' callback counts the epochs of these, from 0. float32: what was logged rounds to this.
+        row = Logged(name_of_tag(tag, path), value, step, None, path, order, unit=abs(value) * 1e-7)
+        yield replace(row, step=None, epoch=step) if tag.startswith("epoch_") else row
 
 
 def name_of_tag(tag: str, path: str) -> str:
@@ -362,14 +384,10 @@ def _from_table(path: str) -> Iterator[Logged]:
     for row in reader:
         # Where a semicolon parts the cells, a comma may be that of a decimal fraction.
         cells = [_number(cell.replace(",", ".") if separator == ";" and cell.count(",") == 1 else cell) for cell in row]
-        step = _whole(cells, counts, ("step", "global_step", "iter", "iteration", "steps"))
-        epoch = _whole(cells, counts, ("epoch", "epochs"))
+        step = _whole(cells, counts, ("step", "global_step", "iter", "iteration", "steps", *STEPS))
+        epoch = _whole(cells, counts, EPOCHS)
         for name, value in zip(header, cells, strict=False):
-            if (
-                value is not None
-                and name
-                and canonical(name) not in ("step", "global_step", "iter", "iteration", "epoch", "lr", "time")
-            ):
+            if value is not None and name and canonical(name) not in STEPS | EPOCHS | OTHER:
                 yield Logged(name, value, step, epoch, path, order)
                 order += 1
 
@@ -383,7 +401,7 @@ def _from_mlflow(path: str) -> Iterator[Logged]:
             yield Logged(os.path.basename(path), value, int(words[2]), None, path, order)
 
 
-def _whole(cells: list[float | None], places: dict[str, int], names: tuple[str, ...]) -> int | None:
+def _whole(cells: list[float | None], places: dict[str, int], names: Iterable[str]) -> int | None:
     for name in names:
         place = places.get(name)
         value = cells[place] if place is not None and place < len(cells) else None
@@ -430,6 +448,7 @@ def _from_document(path: str) -> Iterator[Logged]:
     for row in rows[:_MOST_LINES]:
         if not isinstance(row, dict):
             continue
+        row = {**row, **{each.name: each.value for each in of_document(row) if "/" in each.name}}
         cells = {canonical(name): _number(value) for name, value in row.items() if isinstance(name, str)}
         step, epoch = _count(cells, "step", "global_step", "iteration"), _count(cells, "epoch")
         for name, value in row.items():
@@ -492,7 +511,8 @@ def choose(history: MetricHistory, metric: str | None = None, mode: Mode | None 
         return Chosen(metric, direction, "as given", found, () if of_this else kept)
     praised = [each for each in history.logged if each.best]
     keys = {each.key for each in praised if each.name}
-    if len(keys) == 1:
+    nameless = all(is_praised(key) for key in keys) and any(map(_may_be_best, history.names()))
+    if len(keys) == 1 and not nameless:
         name = next(each.name for each in praised if each.name)
         values = [each.value for each in praised if math.isfinite(each.value)]
         told = next((each.mode for each in praised if each.mode), None)
@@ -503,7 +523,8 @@ def choose(history: MetricHistory, metric: str | None = None, mode: Mode | None 
             return Chosen(name, direction, f"the trainer's own best lines name it; {direction} {how}", own)
     candidates = [name for name in history.names() if _may_be_best(name)]
     held_out = [name for name in candidates if {*words_of(name)} & HELD_OUT]
-    few = held_out or candidates
+    unlabelled = [name for name in candidates if name not in held_out]
+    few = [*held_out, *_rivals(held_out, unlabelled)] if held_out else candidates
     directed = [name for name in few if mode_of(name)]
     if not praised and len({canonical(name) for name in directed}) == 1 and len(few) == 1:
         name = directed[0]
@@ -519,7 +540,18 @@ def choose(history: MetricHistory, metric: str | None = None, mode: Mode | None 
 
 
 def _may_be_best(name: str) -> bool:
-    return not {*words_of(name)} & TRAINING and bool(words_of(name))
+    return bool(words_of(name)) and not {*words_of(name)} & TRAINING and canonical(name) not in OTHER
+
+
+def _rivals(held_out: list[str], others: list[str]) -> list[str]:
+    """What may be meant beside the metrics of held-out data though no word says of which data it is: another one than
+    theirs, and no loss, which is that of training."""
+    own = [{*words_of(name)} - HELD_OUT for name in held_out]
+    return [
+        name
+        for name in others
+        if mode_of(name) and {*words_of(name)} not in own and not {*words_of(name)} & {"loss", "losses", "cost"}
+    ]
 
 
 def _trend(values: list[float]) -> Mode | None:
@@ -542,7 +574,9 @@ def _named(history: MetricHistory, metric: str) -> tuple[Logged, ...]:
         if inside and not is_praised(each.name) and not ({*own} & TRAINING and not {*words} & TRAINING):
             found.setdefault(each.key, []).append(each)
     held_out = {key: each for key, each in found.items() if {*words_of(each[0].name)} & HELD_OUT}
-    chosen = held_out if len(held_out) == 1 else found
+    # ``auc`` is eval/auc, not eval/auc_precision_recall.
+    nothing_else = {key: each for key, each in found.items() if {*words_of(each[0].name)} - HELD_OUT == {*words}}
+    chosen = next((few for few in (held_out, nothing_else) if len(few) == 1), found)
     if len(chosen) > 1:
         raise _undecided(
             history, f"{metric!r} may be any of {', '.join(each[0].name for each in list(chosen.values())[:8])}"
@@ -587,19 +621,26 @@ def value_of(chosen: Chosen, prefix: str, step: int | None) -> Attributed:
     bare = bare.removesuffix(".weights")
     in_name = _value_in_name(bare)
     numbers = [int(number) for number in _NUMBERS.findall(_IN_NAME.sub("", bare))]
+    doubt = ""
     for number in (
         int(match["worded"] or match["last"]) for match in reversed(list(_COUNTED.finditer(_IN_NAME.sub("", bare))))
     ):
-        by_step, by_epoch = chosen.at(step=number), chosen.at(epoch=number)
-        found = by_step or by_epoch
-        if by_step and by_epoch and not by_step.agrees_with(by_epoch.value):
-            continue  # which of the two it counts, it does not say
-        if found is not None and (in_name is None or abs(found.value - in_name[1]) <= in_name[2]):
-            return Attributed(found, f"logged for {number}, the number in its name")
+        may_be = numbering.candidates(prefix, number, step, chosen.evaluations, chosen.at, partial(better, chosen.mode))
+        if in_name is not None:
+            may_be = [each for each in may_be if abs(each.value - in_name[1]) <= in_name[2]]
+        if may_be and all(each.agrees_with(may_be[0].value) for each in may_be):
+            return Attributed(may_be[0], f"logged for {number}, the number in its name")
+        if may_be:  # which of them it counts, it does not say
+            doubt = f"; {number} in its name may mean {' or '.join(f'{each.value:g}{each.where}' for each in may_be)}"
     if in_name is not None:
         close = [each for each in chosen.evaluations if abs(each.value - in_name[1]) <= in_name[2]]
         if len({each.value for each in close}) == 1:
             return Attributed(close[0], f"the only logged value that rounds to {in_name[1]:g}, the number in its name")
+    if in_name is None and (spelt := _UNDERSCORED.search(bare)):
+        unit = 0.5 * 10.0 ** -len(spelt["part"]) + _SIX_DIGITS
+        close = [each for each in chosen.evaluations if abs(each.value - float(".".join(spelt.groups()))) <= unit]
+        if len({each.value for each in close}) == 1:
+            return Attributed(close[0], f"the only logged value that rounds to {spelt[0]}, the number in its name")
     best = chosen.best
     praised = [each for each in chosen.evaluations if each.best]
     saved = [each for each in chosen.others if each.path and _same_file(each.path, prefix)]
@@ -612,13 +653,15 @@ def value_of(chosen: Chosen, prefix: str, step: int | None) -> Attributed:
         and not numbers
         and not chosen.others
         and _may_be_its_best(name, chosen)
-        and ("best" in name.lower() or (praised and step is None))
+        and ("best" in name.lower() or (praised and step is None and not _is_told_apart(prefix, praised)))
     ):
         last = praised[-1] if praised else best
         # A trainer that began again may have forgotten its best and written over it: without its own word, who knows?
         again = since_last_start(chosen).best
         forgotten = not praised and again is not None and not again.agrees_with(best.value)
-        if last.agrees_with(best.value) and not forgotten and not _is_of_several(chosen):
+        unheard = praised and not _is_measured(last, chosen)
+        same = last.agrees_with(best.value) or best.agrees_with(last.value)
+        if same and not forgotten and not unheard and not _is_of_several(chosen):
             return Attributed(_precise(chosen, best), "only its best was saved under this name, and this was the last")
     where = f"step {step}" if step is not None else "its step is not known"
     told = (
@@ -627,10 +670,26 @@ def value_of(chosen: Chosen, prefix: str, step: int | None) -> Attributed:
         else ""
     )
     raise NotFoundError(
-        f"the logs do not tell which value this checkpoint has ({where}){told}",
+        f"the logs do not tell which value this checkpoint has ({where}){told}{doubt}",
         path=prefix,
         hint="give the value yourself with --value, or let a command measure it with --evaluate",
     )
+
+
+def _is_told_apart(prefix: str, praised: list[Logged]) -> bool:
+    """Whether a checkpoint is not the one that the best lines speak of: they name other files, or it is the last."""
+    directory, name = os.path.split(prefix)
+    last = {*words_of(name), *words_of(os.path.basename(directory))} & {"last", "latest", "final", "newest", "current"}
+    named = [each.path for each in praised if each.path]
+    return bool(last) or (bool(named) and not any(_same_file(path, prefix) for path in named))
+
+
+def _is_measured(praised: Logged, chosen: Chosen) -> bool:
+    """Whether a value that is called the best is one of those that were logged when they were measured. Where none was
+    logged beside it, it is the measured one itself."""
+    measured = [each for each in chosen.evaluations if not each.best]
+    beside = any((each.step, each.epoch) == (praised.step, praised.epoch) != (None, None) for each in measured)
+    return not beside or any(praised.agrees_with(each.value) or each.agrees_with(praised.value) for each in measured)
 
 
 def _is_of_several(chosen: Chosen) -> bool:

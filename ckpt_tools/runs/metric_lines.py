@@ -18,7 +18,7 @@ import itertools
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from ckpt_tools.format import json_text
@@ -35,20 +35,23 @@ _WRAPPERS = ("log", "message", "msg")
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]{0,32}[ -/]{0,4}[@-~]|\][^\x07\x1b]{0,256}(?:\x07|\x1b\\)|[@-Z\\^_])")
 # As TensorFlow shows a value: <tf.Tensor: shape=(), dtype=float32, numpy=0.5>.
 _TENSOR = re.compile(r"<tf\.(?:Tensor|Variable)[^<>\n]{1,120}numpy=(?P<value>[^<>\n]{1,40})>")
+# The lines between the columns of a table.
+_RULES = str.maketrans("│┃║┆┊", "|||||")
 _BARS = re.compile(r"[━╸╺─█▉▊▋▌▍▎▏▁-▇░▒▓]+")
 _NUMBER = r"[-+]?(?:\d{1,40}(?:\.\d{0,40})?|\.\d{1,40})(?:[eE][-+]?\d{1,3})?|[-+]?(?:inf(?:inity)?|nan)\b"
-_VALUE = re.compile(rf"(?<![\w.@/])(?:{_NUMBER})(?![\w])", re.IGNORECASE)
+# Not the 1 of ``top-1``, which is a name.
+_VALUE = re.compile(rf"(?<![\w.@/])(?<!\w-)(?:{_NUMBER})(?![\w])", re.IGNORECASE)
 _WORD = r"[^\W\d_][\w@./+%-]{0,60}(?:\(\w{1,20}\))?|_\w{1,60}"
 # A name ends right before its separator; words of it are parted by one blank.
 _BEFORE = re.compile(
     rf"(?P<name>(?:{_WORD})(?: (?:\((?:{_WORD})\)|{_WORD})){{0,5}})['\"\])]?"
-    r"(?P<sep>\s*(?:[:=|]|-{1,2}>|=>)\s*['\"]?(?:[\[({]|[\w.]{1,20}\()?\s*|\s+(?:is|of|was|with)\s+|\s*[\[(]|\s+)$"
+    r"(?P<sep>\s*(?:[:=|]|-{1,2}>|=>|\.{4,})\s*['\"]?(?:[\[({]|[\w.]{1,20}\()?\s*|\s+(?:is|of|was|with)\s+|\s*[\[(]|\s+)$"
 )
 # ``valid (NDCG@10: 0.5, HR@10: 0.7), test (...)`` and ``Train: loss 0.5 | Valid: loss 0.4``: a word that all up to the
 # closing bracket, or up to the next such word, belong to.
 _SPLIT = re.compile(
     r"(?<![\w/@.])(?P<split>train(?:ing)?|val(?:id(?:ation)?)?|dev|eval(?:uation)?|test)(?: (?:set|results?|metrics?))?"
-    r"(?:\s?(?P<bracket>[(\[{])|\s?(?::|->|=>|\|)\s?(?=[^\W\d_]))",
+    r"(?:\s?(?P<bracket>[(\[{])|['\"]?\s?(?::|->|=>|\||(?<=\s)-{1,3}(?=\s))\s?(?:(?P<braces>[{(\[])|(?=[^\W\d_])))",
     re.IGNORECASE,
 )
 _CLOSING = {"(": ")", "[": "]", "{": "}"}
@@ -63,11 +66,39 @@ _IMPROVED = re.compile(
     re.IGNORECASE,
 )
 # A file, not a number: ``saved ... to 0.5`` names none.
-_PATH = re.compile(r"\bsav(?:ing|ed)\b.{0,120}?\bto:? '?(?![\d.+-]+'?$)(?P<path>\S.{0,1000}?)'?$", re.IGNORECASE)
+_PATH = re.compile(
+    r"(?:-{1,2}>|=>|→)\s*'?(?P<arrow>[^\s'<>|=→]{1,1000})'?$|"
+    r"\bsav(?:ing|ed)\b.{0,120}?\bto:? '?(?![\d.+-]+'?$)(?P<path>\S.{0,1000}?)'?$",
+    re.IGNORECASE,
+)
 _BEST = re.compile(r"(?<![^\W_])best(?![^\W_])|(?<!not )(?<![^\W_])improved(?![^\W_])", re.IGNORECASE)
 # ``0.61 -> 0.64``: what was measured is behind the arrow.
 _ARROW = re.compile(rf"%?\s*(?:-{{1,3}}>|=>|→)\s*(?P<after>{_NUMBER})(?![\w])", re.IGNORECASE)
 _THOUSANDS = re.compile(r"(?<=[a-z])(?P<sep>[ =:]{1,3})(?P<number>\d{1,3}(?:,\d{3}){1,4})(?![\d,.]*\d)", re.IGNORECASE)
+# ``step 12k`` and ``iter=1.5M``.
+_KILOS = re.compile(
+    r"(?<=[a-z])(?P<sep>[ =:]{1,3})(?P<number>\d{1,9}(?:\.\d{1,3})?)(?P<unit>[km])(?![\w.])", re.IGNORECASE
+)
+# A comma between digits: of a fraction where the language writes it so, of thousands, or of a list.
+_COMMA = re.compile(r"(?<![\d.,\w])(?<!\d:)(?P<whole>\d{1,12}),(?P<part>\d{1,12})(?![\d]|[.,]\d)")
+# The prefix of glog and absl, and the step in brackets that writers of metrics put behind it.
+_GLOG = re.compile(r"^[IWEF]\d{4,8} [\d:.]{5,15}\s+\d{1,20} [^\s\]]{1,200}:\d{1,6}\]\s*")
+_LONE = re.compile(r"^\[(?P<step>\d{1,12})\](?=\s)")
+# ``(best: 71.9 @ epoch 4)``: what was, not what this line is about.
+_ASIDE = re.compile(r"[(\[]\s{0,4}(?:best|previous)\b[^()\[\]\d]{0,80}\d[^()\[\]]{0,80}[)\]]", re.IGNORECASE)
+# ``saved in 12 seconds``, ``saved at 2000 images``: a place or a time, not a metric.
+_SAVED_TO = re.compile(
+    r"\bsav(?:ed|ing)\b[^:=\d]{0,60}?\s(?:to|at|in|as|into):?\s'?(?P<path>[^\s'\",]{0,500}[/\\.][^\s'\",]{0,500})'?(?=\s)",
+    re.IGNORECASE,
+)
+# ``Accuracy at step 100: 0.93``: the count in the midst of a name and its number.
+_COUNT_INSIDE = re.compile(
+    rf"(?P<name>(?:{_WORD})(?: {_WORD}){{0,4}}) (?:at|after|in|on|for) (?:the )?"
+    rf"(?P<count>(?:(?:global |training )?(?:step|iteration|iter)|epoch) \d{{1,12}})"
+    rf"\s?(?P<sep>[:=]|is|was)\s?(?={_NUMBER})",
+    re.IGNORECASE,
+)
+_PLACE = re.compile(r"(?:^|\s)(?:in|after|at|for|on|by|every|within|last|than|since|until|over|per)$", re.IGNORECASE)
 _COUNTED = re.compile(r"(?:steps?|iter(?:ation)?s?|batch(?:es)?)$", re.IGNORECASE)
 _OF = re.compile(r"^\W{0,3}\[\s*(?P<step>\d{1,12})\s*/\s*\d{1,12}\s*\]")
 # Words around a metric's name that say that it is the best one, not which.
@@ -90,7 +121,7 @@ _PRAISE = {
         "improved",
     ),
 }
-_STEPS = {
+STEPS = {
     "step",
     "steps",
     "it",
@@ -102,10 +133,11 @@ _STEPS = {
     "global_steps",
     "batch",
     "batches",
+    *("schritt", "étape", "paso", "passo", "шаг", "步"),
 }
-_EPOCHS = {"epoch", "epochs", "ep"}
+EPOCHS = {"epoch", "epochs", "ep", "époque", "epoche", "época", "epoca", "эпоха", "轮", "轮次", "エポック"}
 # What is measured, but never what a best model is chosen by.
-_OTHER = {
+OTHER = {
     *("eta", "time", "elapsed", "lr", "learning_rate", "sec", "secs", "seconds", "s", "ms", "speed", "it/s", "size"),
     *("patience", "trials", "wait", "counter", "seed", "info", "warning", "debug", "version", "gpu", "cpu", "rank"),
 }
@@ -132,7 +164,22 @@ _SMALL = {
 _LARGE = {
     *("acc", "accuracy", "auc", "gauc", "recall", "precision", "ndcg", "hit", "hits", "hr", "hitrate", "mrr", "map"),
     *("f1", "fscore", "fmeasure", "bleu", "rouge", "meteor", "cider", "iou", "miou", "dice", "psnr", "ssim", "r2"),
-    *("reward", "kappa", "mcc", "auroc", "auprc", "prauc", "em", "correlation", "pearson", "spearman", "ap"),
+    *(
+        "reward",
+        "return",
+        "returns",
+        "io_u",
+        "kappa",
+        "mcc",
+        "auroc",
+        "auprc",
+        "prauc",
+        "em",
+        "correlation",
+        "pearson",
+        "spearman",
+        "ap",
+    ),
 }
 
 
@@ -233,7 +280,7 @@ def lines_of(text: str) -> list[str]:
 
 def plain(line: str) -> str:
     """A line without colours and bars, no longer than is looked at."""
-    return _BARS.sub(" ", _ESCAPES.sub("", line[:MAX_LINE]))
+    return _BARS.sub(" ", _ESCAPES.sub("", line[:MAX_LINE])).translate(_RULES)
 
 
 def read_line(line: str) -> MetricLine:
@@ -241,22 +288,68 @@ def read_line(line: str) -> MetricLine:
     text = _THOUSANDS.sub(_joined, _TENSOR.sub(r"\g<value>", plain(line)).strip())
     document = _document(text)
     if document is not None:
-        readings = list(_of_document(document))
+        readings = list(of_document(document))
         told = next((document[name] for name in _WRAPPERS if isinstance(document.get(name), str)), None)
-        if told is not None and not any(reading.key not in _OTHER and not _is_count(reading) for reading in readings):
+        if told is not None and not any(reading.key not in OTHER and not _is_count(reading) for reading in readings):
             return read_line(told)  # it is shorter
     else:
-        improved = _IMPROVED.search(text)
-        if improved:
-            return _improved(text, improved)
-        readings = list(_of_text(text))
-    step = _count(readings, _STEPS)
-    epoch = _count(readings, _EPOCHS)
-    if step is None and epoch is None and (of := _OF.match(text)):
+        return _of_line(text)
+    metrics = tuple(reading for reading in readings if not _is_count(reading) and reading.key not in OTHER)
+    return MetricLine(metrics, _count(readings, STEPS), _count(readings, EPOCHS))
+
+
+def _of_line(text: str) -> MetricLine:
+    logger = _GLOG.match(text)
+    text = _COMMA.sub(_fraction, _KILOS.sub(_thousandfold, text[logger.end() :] if logger else text))
+    text = _COUNT_INSIDE.sub(r"\g<count> \g<name>\g<sep> ", text)
+    if improved := _IMPROVED.search(text):
+        return _improved(text, improved)
+    saved = _SAVED_TO.search(text)
+    if saved is not None and re.search(r"[^\W\d_]", saved["path"]):
+        said = _of_words(f"{text[: saved.start('path')]} , {text[saved.end() :]}", logger is not None)
+        best = said.best and replace(said.best, path=said.best.path or saved["path"])
+        return replace(said, best=best)
+    return _of_words(text, logger is not None)
+
+
+def _of_words(text: str, logger: bool) -> MetricLine:
+    # What is said in passing of the best so far has a count of its own.
+    bare, aside = _ASIDE.sub(" ", text), _ASIDE.search(text)
+    readings = list(_of_text(bare))
+    if aside is not None and not any(map(_is_metric, readings)):
+        bare, aside, readings = text, None, list(_of_text(text))
+    step, epoch = _count(readings, STEPS), _count(readings, EPOCHS)
+    if step is None and epoch is None and (of := _OF.match(bare) or (_LONE.match(bare) if logger else None)):
         step = int(of["step"])
-    metrics = tuple(reading for reading in readings if not _is_count(reading) and reading.key not in _OTHER)
-    best = _best(text, metrics) if document is None else None
+    metrics = tuple(filter(_is_metric, readings))
+    best = _best(text, metrics) if aside is None else _told_in_passing(text, aside[0], metrics)
     return MetricLine(metrics, step, epoch, best)
+
+
+def _is_metric(reading: Reading) -> bool:
+    return not _is_count(reading) and reading.key not in OTHER
+
+
+def _told_in_passing(text: str, aside: str, metrics: tuple[Reading, ...]) -> Best | None:
+    """The reading that is the best so far, where a remark in brackets repeats its number."""
+    best = next((reading for reading in _of_text(aside) if reading.name), None)
+    same = [reading for reading in metrics if best is not None and reading.same_as(best)]
+    return Best(same[0], None, _path_in(text), _is_saving(text)) if len(same) == 1 else None
+
+
+def _thousandfold(match: re.Match[str]) -> str:
+    """``step 12k`` is step 12000; 12k of anything else is left."""
+    number = float(match["number"]) * (1_000 if match["unit"] in "kK" else 1_000_000)
+    counted = _COUNTED.search(match.string, max(0, match.start() - 20), match.start())
+    return f"{match['sep']}{number:.0f}" if counted and number.is_integer() else match[0]
+
+
+def _fraction(match: re.Match[str]) -> str:
+    """A decimal comma as a point. In brackets it may part two numbers, and three digits may be thousands: then there is
+    no number that can be told."""
+    listed = match.string[match.start() - 1 : match.start()] in ("[", "(", "{")
+    thousands = len(match["part"]) == 3 and match["whole"] != "0"
+    return "?" if listed or thousands else f"{match['whole']}.{match['part']}"
 
 
 def _joined(match: re.Match[str]) -> str:
@@ -277,11 +370,12 @@ def _document(text: str) -> dict[str, Any] | None:
     return document if isinstance(document, dict) else None
 
 
-def _of_document(document: Mapping[str, Any], prefix: str = "", depth: int = 0) -> Iterator[Reading]:
+def of_document(document: Mapping[str, Any], prefix: str = "", depth: int = 0) -> Iterator[Reading]:
+    """The numbers of a JSON object, also of those in it, with the way to each as its name."""
     for name, value in document.items():
         path = f"{prefix}{name}"
         if isinstance(value, dict) and depth < 4:
-            yield from _of_document(value, f"{path}/", depth + 1)
+            yield from of_document(value, f"{path}/", depth + 1)
         elif isinstance(value, (int, float)) and not isinstance(value, bool):
             with contextlib.suppress(OverflowError):  # 400 digits are an integer, but no float
                 yield Reading(path, float(value))
@@ -294,7 +388,7 @@ def _splits(text: str) -> list[tuple[int, int, str]]:
         if found and match.start() < found[-1][1]:
             begin, _, word = found.pop()
             found.append((begin, match.start(), word))
-        bracket = match["bracket"]
+        bracket = match["bracket"] or match["braces"]
         end = text.find(_CLOSING[bracket], match.end()) if bracket else len(text)
         found.append((match.end(), end if end >= 0 else len(text), match["split"]))
     return found
@@ -308,10 +402,12 @@ def _of_text(text: str) -> Iterator[Reading]:
         before = _BEFORE.search(text, max(end, match.start() - _NEAR), match.start())
         arrow = _ARROW.match(text, match.end())
         number, end = (arrow["after"], arrow.end()) if arrow else (match[0], match.end())
-        follows = text[end : end + 2]
+        follows = text[end : end + 3].lstrip()
         if before is None:
             continue
         name = before["name"]
+        if before["sep"].isspace() and _PLACE.search(name) and (number.isdecimal() or follows[:1].isalpha()):
+            continue
         while (shorter := _FILLER.sub("", name)) != name:
             name = shorter
         while split < len(splits) and splits[split][1] <= match.start():
@@ -319,13 +415,13 @@ def _of_text(text: str) -> Iterator[Reading]:
         inside = split < len(splits) and splits[split][0] <= match.start()
         if inside and not _is_of_data(name) and before.start("name") >= splits[split][0]:
             name = f"{splits[split][2]} {name}"
-        yield Reading(name, float(number), follows.lstrip().startswith("%"), _unit(number))
+        yield Reading(name, float(number), follows.startswith("%"), _unit(number))
 
 
 def _is_of_data(name: str) -> bool:
     """Whether a name says of which data it is, or is a count, which is of none."""
     words = words_of(name)
-    return bool({*words} & _SPLIT_WORDS) or canonical(name) in _STEPS | _EPOCHS | _OTHER
+    return bool({*words} & _SPLIT_WORDS) or canonical(name) in STEPS | EPOCHS | OTHER
 
 
 def _unit(number: str) -> float:
@@ -349,9 +445,8 @@ def _improved(text: str, match: re.Match[str]) -> MetricLine:
         mode = "max"
     elif match["before"].lower() != "none" and float(match["before"]) != reading.value:
         mode = "max" if float(match["before"]) < reading.value else "min"
-    path = _PATH.search(text)
-    best = Best(reading, mode, path["path"].strip() if path else None, _is_saving(text))
-    return MetricLine((reading,), _count(head, _STEPS), _count(head, _EPOCHS), best)
+    best = Best(reading, mode, _path_in(text), _is_saving(text))
+    return MetricLine((reading,), _count(head, STEPS), _count(head, EPOCHS), best)
 
 
 def _best(text: str, metrics: tuple[Reading, ...]) -> Best | None:
@@ -362,7 +457,6 @@ def _best(text: str, metrics: tuple[Reading, ...]) -> Best | None:
     chosen = called if called else list(metrics)
     if len(chosen) != 1:
         return None
-    path = _PATH.search(text)
     praised = chosen[0]
     words = words_of(praised.name)
     mode: Mode | None = "min" if {"min", "minimum", "lowest"} & {*words} else None
@@ -371,7 +465,15 @@ def _best(text: str, metrics: tuple[Reading, ...]) -> Best | None:
     if not {*words_of(name)} - _SPLIT_WORDS:  # "auc 0.7, best 0.7": the same number tells whose best it is
         name = next((r.name for r in metrics if r is not praised and r.value == praised.value), name)
     reading = Reading(name, praised.value, praised.percent, praised.unit)
-    return Best(reading, mode, path["path"].strip() if path else None, _is_saving(text))
+    return Best(reading, mode, _path_in(text), _is_saving(text))
+
+
+def _path_in(text: str) -> str | None:
+    """The file that a line says something was saved to."""
+    path = _PATH.search(text)
+    if path is None or (path["arrow"] and not re.search(r"[\\/]", path["arrow"])):
+        return None
+    return (path["path"] or path["arrow"]).strip()
 
 
 def _is_saving(text: str) -> bool:
@@ -389,14 +491,16 @@ def row_of(header: list[str], line: str) -> MetricLine | None:
     cells = cells_of(line)
     if len(cells) == len(header) + 1 and cells[0].isdecimal() and "|" not in line:
         cells = cells[1:]  # the number of the row, as a DataFrame prints it
-    if len(cells) != len(header) or not all(_VALUE.fullmatch(cell.rstrip("%*")) for cell in cells):
+    percents = ["%" in cell for cell in cells]
+    cells = [cell.strip("*`").rstrip("%*") for cell in cells]  # Markdown's emphasis, stars of what is best
+    if len(cells) != len(header) or not all(_VALUE.fullmatch(cell) for cell in cells):
         return None
     readings = [
-        Reading(name, float(cell.rstrip("%*")), "%" in cell, _unit(cell.rstrip("%*")))
-        for name, cell in zip(header, cells, strict=True)
+        Reading(name, float(cell), percent, _unit(cell))
+        for name, cell, percent in zip(header, cells, percents, strict=True)
     ]
-    metrics = tuple(each for each in readings if not _is_count(each) and each.key not in _OTHER)
-    return MetricLine(metrics, _count(readings, _STEPS), _count(readings, _EPOCHS))
+    metrics = tuple(each for each in readings if not _is_count(each) and each.key not in OTHER)
+    return MetricLine(metrics, _count(readings, STEPS), _count(readings, EPOCHS))
 
 
 def header_of(line: str) -> list[str] | None:
@@ -404,7 +508,7 @@ def header_of(line: str) -> list[str] | None:
     cells = cells_of(line)
     if not 2 <= len(cells) <= 40 or not all(re.fullmatch(r"[A-Za-z][\w@./%() -]{0,60}", cell) for cell in cells):
         return None
-    counts = {canonical(cell) for cell in cells} & (_STEPS | _EPOCHS)
+    counts = {canonical(cell) for cell in cells} & (STEPS | EPOCHS)
     return cells if counts and any(mode_of(cell) for cell in cells) else None
 
 
@@ -421,7 +525,7 @@ def is_praised(name: str) -> bool:
 
 def _is_count(reading: Reading) -> bool:
     words = {reading.key, words_of(reading.name)[-1] if words_of(reading.name) else ""}
-    return bool(words & (_STEPS | _EPOCHS)) and reading.value.is_integer()
+    return bool(words & (STEPS | EPOCHS)) and reading.value.is_integer()
 
 
 def _count(readings: list[Reading], names: set[str]) -> int | None:

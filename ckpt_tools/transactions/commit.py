@@ -41,6 +41,7 @@ from ckpt_tools.transactions.plan import Plan
 from ckpt_tools.transactions.workplace import Workplace, working_in
 
 _AGAIN = "run the same command again"
+READ_BACK = "nothing was changed; look after the disk (dmesg, smartctl), then run the same command again"
 
 
 @dataclass(frozen=True)
@@ -237,14 +238,14 @@ def _read_back(plan: Plan) -> None:
     """The files on disk, not the bytes in memory, must say what the plan says."""
     created, index = plan.created(plan.target), unfinished_name(index_name(plan.target))
     if local.read_file(index, limit=len(plan.index)) != plan.index:
-        raise CorruptError("reads back differently", path=index)
+        raise CorruptError("reads back differently", path=index, hint=READ_BACK)
     for before, after in zip(plan.shards, created, strict=False):
         source, target = plan.sources[before], local.fingerprint(after)
         if target != source and (target.size != source.size or file_digest(before) != file_digest(after)):
-            raise CorruptError("differs from the file it was copied from", path=after)
+            raise CorruptError("differs from the file it was copied from", path=after, hint=READ_BACK)
     for path, content in _new_data(plan, plan.target).items():
         if local.read_file(path, limit=len(content)) != content:
-            raise CorruptError("reads back differently", path=path)
+            raise CorruptError("reads back differently", path=path, hint=READ_BACK)
 
 
 def _require_unchanged(plan: Plan) -> None:

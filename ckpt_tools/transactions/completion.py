@@ -131,7 +131,8 @@ def end_after(place: Workplace, entry: RewriteEntry) -> None:
     if entry.moves:
         backup = place.backup(entry)
         if backup is None:
-            raise NotFoundError("the backup of this change was removed", path=place.backup_path(entry))
+            hint = ledger.verify_command(place.path(entry.checkpoint))
+            raise NotFoundError("the backup of this change was removed", path=place.backup_path(entry), hint=hint)
         for original in _originals(place, entry):
             if not original.is_kept():
                 _move_away(place, original, backup / entry.index)
@@ -254,7 +255,7 @@ def stopped(place: Workplace, pending: Pending, why: str) -> CorruptError:
         move = f"move {', '.join(map(shlex.quote, first))} somewhere else; then, " if first else ""
         offer = f"{move}to go back to what was before it, kept in {kept}: {ledger.undo_command(prefix)}"
     else:
-        offer = None
+        offer = ledger.verify_command(prefix)
     what = "a change of this checkpoint was interrupted, and can be brought neither to its end nor back"
     return CorruptError(f"{what}: {why}; nothing was touched", path=prefix, hint=offer)
 
@@ -309,7 +310,9 @@ def take_back(place: Workplace, pending: Pending) -> bool:
     entry = pending.entry
     if not _can_go_back(place, pending):
         message = "what is kept from before the change is damaged or not complete"
-        raise CorruptError(message, path=place.backup_path(entry))
+        raise CorruptError(
+            message, path=place.backup_path(entry), hint=ledger.verify_command(place.path(entry.checkpoint))
+        )
     for original in _in_the_way(place, entry):
         raise taken(original.own)
     missing: list[tuple[PathLike, str]] = []
@@ -377,21 +380,22 @@ def verify_kept(place: Workplace, entry: RewriteEntry) -> bytes | None:
     """
     backup = place.backup(entry)
     content = None
+    hint = ledger.verify_command(place.path(entry.checkpoint))
     if entry.index_before is None and backup is not None and local.is_there(backup / entry.index):
         message = "holds an index, where the ledger says that there was none before the change"
-        raise CorruptError(message, path=place.backup_path(entry))
+        raise CorruptError(message, path=place.backup_path(entry), hint=hint)
     if entry.index_before is not None:
         if backup is None or not local.is_there(backup / entry.index):
             message = "the backup of this change was removed: it cannot be undone"
-            raise NotFoundError(message, path=place.backup_path(entry))
+            raise NotFoundError(message, path=place.backup_path(entry), hint=hint)
         if file_digest(backup / entry.index) != entry.index_before:
-            raise CorruptError("the backup of the index is damaged", path=backup / entry.index)
+            raise CorruptError("the backup of the index is damaged", path=backup / entry.index, hint=hint)
         if not entry.single_file:
             content = local.read_file(backup / entry.index, limit=MAX_INDEX_BYTES)
     for original in _originals(place, entry):
         if original.kept is None or not original.is_kept():
             path = os.path.join(place.backup_path(entry), original.name)
-            raise NotFoundError("the backup lacks a file", path=path)
+            raise NotFoundError("the backup lacks a file", path=path, hint=hint)
         if local.is_there(original.own):
             raise taken(original.own)
     same = all(
@@ -407,5 +411,5 @@ def verify_kept(place: Workplace, entry: RewriteEntry) -> bytes | None:
     else:
         whole = same or (not links and is_whole(kept_prefix))
     if not whole:
-        raise CorruptError("the backup of the data is damaged", path=place.backup_path(entry))
+        raise CorruptError("the backup of the data is damaged", path=place.backup_path(entry), hint=hint)
     return content

@@ -249,15 +249,15 @@ def _read(state: Folder) -> Pending | PendingTidying | None:
     except NotFoundError:
         return None
     except ValueError as error:
-        raise CorruptError("the journal is not JSON", path=path) from error
+        raise CorruptError("the journal is not JSON", path=path, hint=ledger.put_aside(path)) from error
     if not isinstance(stored, dict):
-        raise CorruptError("the journal is not an object", path=path)
+        raise CorruptError("the journal is not an object", path=path, hint=ledger.put_aside(path))
     entry = ledger.decode(stored.get("entry", stored), os.fspath(path))  # version 1 had the entry alone
     undoing = stored.get("undoing") is True
     if isinstance(entry, TidyEntry):
         return PendingTidying(entry, undoing)
     if not isinstance(entry, RewriteEntry):
-        raise CorruptError("the journal tells of no change", path=path)
+        raise CorruptError("the journal tells of no change", path=path, hint=ledger.put_aside(path))
     return Pending(entry, undoing, _bytes(stored.get("old_index")))
 
 

@@ -23,9 +23,11 @@ from ckpt_tools.format.strings import encode_strings
 from ckpt_tools.format.table import read_table, write_table
 from ckpt_tools.fs import local
 from ckpt_tools.readers.bundle import MAX_INDEX_BYTES, Bundle
+from ckpt_tools.runs.ledger import verify_command
 
 # What is copied is held in memory until it is written.
 MAX_COPIED_BYTES = 16 << 30
+_FEWER = "let the trainer itself save what is to be kept"
 
 
 @dataclass(frozen=True)
@@ -173,7 +175,8 @@ def plan_part(
     whole = [number for number in range(bundle.header.num_shards) if number in used and number not in lost]
     copied = sum(entry.size for name in names for entry in bundle.stored(name) if entry.shard not in whole)
     if copied + sum(len(value.raw) for value in values.values()) > MAX_COPIED_BYTES:
-        raise UnsafeError(f"{copied} bytes to copy are over the limit of {MAX_COPIED_BYTES}", path=bundle.prefix)
+        message = f"{copied} bytes to copy are over the limit of {MAX_COPIED_BYTES}"
+        raise UnsafeError(message, path=bundle.prefix, hint=_FEWER)
     _check_extents(bundle, names)
     numbers = {old: new for new, old in enumerate(whole)}
     table: dict[bytes, bytes] = {}
@@ -235,7 +238,8 @@ def _verified(bundle: Bundle, name: str, entry: Entry) -> bytes:
         for _ in bundle.check(name):  # the checksums of strings and variants run over other bytes than the stored ones
             pass
     elif checksum.masked(raw) != entry.crc:
-        raise CorruptError("checksum does not match", path=bundle.shard_paths[entry.shard], key=name)
+        path, hint = bundle.shard_paths[entry.shard], verify_command(bundle.prefix)
+        raise CorruptError("checksum does not match", path=path, key=name, hint=hint)
     return raw
 
 
@@ -346,4 +350,5 @@ def _check_extents(bundle: Bundle, names: Iterable[str]) -> None:
     for number, end in bundle.ends(names).items():
         shard = bundle.shard(number)
         if end > shard.size:
-            raise CorruptError(f"the file is cut off at {shard.size} bytes, its tensors need {end}", path=shard.path)
+            message = f"the file is cut off at {shard.size} bytes, its tensors need {end}"
+            raise CorruptError(message, path=shard.path, hint=verify_command(bundle.prefix))

@@ -79,7 +79,7 @@ def drop_backups(prefix: str) -> list[str]:
         standing = ledger.of_checkpoint(ledger.standing(place.entries()), prefix, beside=False)
         chosen = [entry for entry in standing if isinstance(entry, RewriteEntry) and place.backup(entry) is not None]
         if not any(entry.index_before for entry in chosen):
-            raise NotFoundError("no backup of this checkpoint", path=prefix)
+            raise NotFoundError("no backup of this checkpoint", path=prefix, hint=f"{undo_command(prefix)} --list")
         if not is_whole(prefix):
             message = "is damaged: the originals may be all that is left of it, and stay"
             raise CorruptError(message, path=prefix, hint=undo_command(prefix))

@@ -25,7 +25,7 @@ from ckpt_tools.format.filenames import KERAS_ENDINGS, unfinished_name
 from ckpt_tools.format.overlay import Patch
 from ckpt_tools.fs import durable, local
 from ckpt_tools.runs.ledger import RewriteEntry
-from ckpt_tools.transactions.commit import Applied, publish
+from ckpt_tools.transactions.commit import READ_BACK, Applied, publish
 from ckpt_tools.transactions.completion import Pending
 from ckpt_tools.transactions.files import digest_if_there, file_digest
 from ckpt_tools.transactions.journal import recover_in
@@ -101,7 +101,7 @@ def _write_copy(source: str, target: BinaryIO) -> None:
 
 def _check_copy(source: str, new: str) -> None:
     if file_digest(source) != file_digest(new):
-        raise CorruptError("differs from the file it was copied from", path=new)
+        raise CorruptError("differs from the file it was copied from", path=new, hint=READ_BACK)
 
 
 def replace_file(plan: FilePlan) -> Applied:

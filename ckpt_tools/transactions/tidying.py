@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,7 @@ from ckpt_tools.errors import BusyError, CkptError, NotFoundError
 from ckpt_tools.format.filenames import STATE_FILE
 from ckpt_tools.fs import durable, local
 from ckpt_tools.fs.local import Folder
-from ckpt_tools.runs.ledger import TidyEntry, UndoEntry
+from ckpt_tools.runs.ledger import TidyEntry, UndoEntry, verify_command
 from ckpt_tools.transactions import journal
 from ckpt_tools.transactions.files import is_same, put_back, taken
 from ckpt_tools.transactions.journal import PendingTidying, done_but, recover_in, remove_tidied
@@ -110,14 +111,14 @@ def untidy(place: Workplace, entry: TidyEntry) -> None:
     backup = place.backup(entry)
     if backup is None:
         message = "the backup of this change was removed: it cannot be undone"
-        raise NotFoundError(message, path=place.backup_path(entry))
+        raise NotFoundError(message, path=place.backup_path(entry), hint=verify_command(place.directory))
     for name in entry.aside:
         kept, path = backup / name, place.path(name)
         if local.is_there(kept) and local.is_there(path):
             if local.is_directory(kept) or not is_same(kept, path):
                 raise taken(path)
         elif not local.is_there(kept) and not local.is_there(path):
-            raise NotFoundError("the backup lacks a file", path=kept)
+            raise NotFoundError("the backup lacks a file", path=kept, hint=verify_command(place.directory))
     place.require_endable(entry)
     try:
         journal.write(place, PendingTidying(entry, undoing=True))
@@ -159,7 +160,9 @@ def _put_state_back(place: Workplace, backup: Folder, name: str, written: bytes)
             raise BusyError(
                 "was written again after this change: taking it back would lose that",
                 path=state,
-                hint=f"what it held before is in {os.fspath(kept)}" if existed else None,
+                hint=f"what it held before is in {os.fspath(kept)}"
+                if existed
+                else f"remove it: rm {shlex.quote(state)}",
             )
 
     if not existed:

@@ -11,9 +11,10 @@ import io
 import math
 import os
 import struct
+import sys
 import time
 import tracemalloc
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -132,3 +133,27 @@ def cost(words: list[str], given: int, *, memory: bool = False) -> Cost:
 def growth(small: float, large: float, ratio: float) -> float:
     """The power with which something grew when its cause became ``ratio`` times as large."""
     return math.log(max(large, 1e-9) / max(small, 1e-9)) / math.log(ratio)
+
+
+def calls(work: Callable[[], object]) -> int:
+    """How many functions some work calls, of Python and of C: what it costs, whatever else the machine does."""
+    count = 0
+
+    def called(_frame: object, event: str, _argument: object) -> None:
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    sys.setprofile(called)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+def steps(at: Callable[[int], Callable[[], object]], sizes: tuple[int, int, int]) -> float:
+    """How much more the second step of three sizes costs than the first, for the same growth: 1 when it is linear."""
+    work = [at(size) for size in sizes]
+    work[0]()  # what is done once for all is done
+    small, middle, large = map(calls, work)
+    return (large - middle) / (middle - small) / ((sizes[2] - sizes[1]) / (sizes[1] - sizes[0]))

@@ -304,6 +304,7 @@ class Matrix:
 
     def __init__(self, case: Case, monkeypatch: pytest.MonkeyPatch, links: str | None) -> None:
         self.case, self.monkeypatch, self.links = case, monkeypatch, links
+        self._done: dict[State, bool] = {}
         self.start = faulty.seen(case.folder)
         self.whole = self.whole_ones()
         done = self.run()
@@ -417,6 +418,9 @@ class Matrix:
     def reached(self, state: State, fault: Fault) -> State:
         """What a run with a fault makes of a directory, unless nothing is left to do there."""
         faulty.build(state, self.case.folder)
-        if not self.is_done():
+        # Whether anything is left to do is a question about the directory alone: asked once of each.
+        if state not in self._done:
+            self._done[state] = self.is_done()
+        if not self._done[state]:
             self.run(fault)
         return faulty.seen(self.case.folder)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import lru_cache
 
 import numpy as np
@@ -16,10 +16,13 @@ from ckpt_tools.operations.evaluators import Measurement, UserMeasurement
 from ckpt_tools.readers import Checkpoint
 from ckpt_tools.runs.experiments import Experiment
 from ckpt_tools.runs.logs import collect
-from trainer.config import MODEL_TYPES
+from ckpt_tools.runs.run_graph import RunGraph
+from trainer.config import MODEL_TYPES, TrainConfig
 from trainer.data.interactions import Interactions, find_dataset, read_split, split_path
+from trainer.evaluation.graph_model import GraphModel
 from trainer.evaluation.measuring import METRIC, OnProgress, numpy_model, rank, weight_names
-from trainer.evaluation.reproducing import reproduce
+from trainer.evaluation.ranking_metrics import Metrics
+from trainer.evaluation.reproducing import Spread, reproduce, spread_over
 from trainer.settings import Settings, settings_of
 
 
@@ -49,20 +52,37 @@ class ComiRecEvaluator:
         """
         settings, interactions, weights, logged = _opened(checkpoint, lineage, data_dir, split, top_n)
         settings, metrics, spread = reproduce(settings, weights, interactions, logged, progress=progress)
-        details = {key: value for key, value in asdict(metrics).items() if key not in ("recall", "users")}
-        if spread is not None:
-            details |= {f"recall_{name}": figure for name, figure in asdict(spread).items()}
-        if settings.config.multi_interest:
-            details["num_interest"] = settings.config.num_interest
-        return Measurement(
-            metric=METRIC,
-            value=metrics.recall,
-            top_n=top_n,
-            split=split,
-            digest=interactions.digest,
-            users=metrics.users,
-            details=details,
-        )
+        return _measurement(metrics, spread, settings.config, interactions, split, top_n)
+
+    def measure_graph(
+        self,
+        checkpoint: Checkpoint,
+        lineage: Lineage,
+        graph: RunGraph,
+        *,
+        data_dir: str,
+        split: str,
+        top_n: int,
+        progress: OnProgress | None = None,
+    ) -> Measurement:
+        """The same with the vectors of users that the trainer's own graph computes; ``details`` as of `measure`.
+
+        Raises what `measure` and `Interpreter.run` raise, UnsupportedError for a graph of another trainer.
+        """
+        settings, interactions, weights, _ = _opened(checkpoint, lineage, data_dir, split, top_n)
+        interpreter = graph.interpreter(checkpoint)
+        model = GraphModel(numpy_model(settings.config, weights), interpreter)
+        drawn = model.noise_shape(settings.config.maxlen)
+        if drawn is not None:
+            settings = settings.with_found("num_interest", drawn[0], "the graph").with_found(
+                "maxlen", drawn[1], "the graph"
+            )
+            model = GraphModel(numpy_model(settings.config, weights), interpreter)
+        config = settings.config
+        metrics = rank(model, interactions, maxlen=config.maxlen, limit=top_n, progress=progress).at(top_n)
+        spread = spread_over(model, config, interactions) if drawn is not None else None
+        found = _measurement(metrics, spread, config, interactions, split, top_n)
+        return replace(found, graph=graph.sha256)
 
     def measure_users(
         self, checkpoint: Checkpoint, lineage: Lineage, *, data_dir: str, split: str, top_n: int
@@ -74,6 +94,25 @@ class ComiRecEvaluator:
         model = numpy_model(settings.config, weights)
         ranking = rank(model, interactions, maxlen=settings.config.maxlen, limit=top_n)
         return UserMeasurement(METRIC, top_n, split, interactions.digest, ranking.recalls_at(top_n))
+
+
+def _measurement(
+    metrics: Metrics, spread: Spread | None, config: TrainConfig, interactions: Interactions, split: str, top_n: int
+) -> Measurement:
+    details = {key: value for key, value in asdict(metrics).items() if key not in ("recall", "users")}
+    if spread is not None:
+        details |= {f"recall_{name}": figure for name, figure in asdict(spread).items()}
+    if config.multi_interest:
+        details["num_interest"] = config.num_interest
+    return Measurement(
+        metric=METRIC,
+        value=metrics.recall,
+        top_n=top_n,
+        split=split,
+        digest=interactions.digest,
+        users=metrics.users,
+        details=details,
+    )
 
 
 def _opened(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -22,6 +23,23 @@ METRIC = "recall"
 _USERS_AT_ONCE = 512
 
 OnProgress = Callable[[int, int], None]
+
+
+class Ranked(Protocol):
+    """What ranking asks of a model; a `Recommender` over numpy weights is one."""
+
+    @property
+    def excludes_padding(self) -> bool: ...
+
+    @property
+    def padding_takes_a_place(self) -> bool: ...
+
+    @property
+    def item_embedding(self) -> Any: ...
+
+    def noise(self, seed: int, index: int, users: int) -> np.ndarray | None: ...
+
+    def user_vectors(self, history: Any, mask: Any, noise: Any = None) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -73,7 +91,7 @@ class Ranking:
 
 
 def rank(
-    model: Recommender,
+    model: Ranked,
     split: Interactions,
     *,
     maxlen: int,
@@ -129,7 +147,7 @@ def first_true(split: Interactions) -> np.ndarray:
 
 
 def vectors_of(
-    model: Recommender, split: Interactions, users: np.ndarray, cuts: np.ndarray, maxlen: int, noise_seed: int = 0
+    model: Ranked, split: Interactions, users: np.ndarray, cuts: np.ndarray, maxlen: int, noise_seed: int = 0
 ) -> np.ndarray:
     """float64 [B, K, D]: the vectors of some of a split's users, each cut where ``cuts`` say."""
     history, mask = split.windows(users, cuts, maxlen)

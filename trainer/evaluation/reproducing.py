@@ -14,7 +14,7 @@ import numpy as np
 
 from trainer.config import TrainConfig
 from trainer.data.interactions import Interactions
-from trainer.evaluation.measuring import OnProgress, numpy_model, rank
+from trainer.evaluation.measuring import OnProgress, Ranked, numpy_model, rank
 from trainer.evaluation.ranking_metrics import Metrics
 from trainer.resume_rules import Rule, decides
 from trainer.settings import Settings
@@ -49,9 +49,11 @@ class Spread:
 
 def spread_of(config: TrainConfig, weights: Mapping[str, np.ndarray], split: Interactions) -> Spread | None:
     """How much the routing noise moves the recall of these weights; None for a model that draws none."""
-    if not config.draws_routing_noise:
-        return None
-    model = numpy_model(config, weights)
+    return spread_over(numpy_model(config, weights), config, split) if config.draws_routing_noise else None
+
+
+def spread_over(model: Ranked, config: TrainConfig, split: Interactions) -> Spread:
+    """The recall of a model under several seeds of the routing noise."""
     recalls = [
         rank(model, split, maxlen=config.maxlen, limit=config.top_n, noise_seed=seed).at(config.top_n).recall
         for seed in range(1, _SEEDS + 1)

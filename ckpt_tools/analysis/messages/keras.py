@@ -10,8 +10,8 @@ KNOWN = (
         "best-never-saved",
         (
             r"Can save best model only with (?P<metric>\S{1,200}) available",
-            r"(Early stopping|Learning rate reduction|Reduce LR on plateau) (is )?conditioned on metric "
-            r"'?(?P<metric>\S{1,200}?)'? which is not available",
+            r"conditioned on metric '?(?P<metric>\S{1,200}?)'? which is not available",
+            r"(ModelCheckpoint|EarlyStopping)\(.{0,20}monitor=.{1,200}(could not find the monitored|not found in)",
         ),
         "the metric that is watched was not computed when the callback looked, so that nothing was saved or stopped by "
         "it: a name that is not among the metrics, no validation data, or save_freq in steps, at which no validation "
@@ -28,13 +28,98 @@ KNOWN = (
         checks.opens,
     ),
     Known(
+        "best-never-better",
+        (r"did not improve from (-?inf|None|nan)\b",),
+        "no value of the metric that is watched was better than none at all; in Keras only one that is not a number "
+        "(NaN) or infinite is not: nothing was saved as the best since this program started; possible are a "
+        "loss that diverged, a division by zero in a metric of your own, and NaN in the data",
+        "ckpt inspect {path} --stats",
+        checks.opens,
+    ),
+    Known(
+        "best-direction",
+        (
+            r"mode .{0,80}is unknown, ?fall(ing )?back to '?auto",
+            r"able to automatically determine whether that metric should be (maximized|minimized)",
+            r"'?mode'? can be .{0,60}, got (mode=)?.{0,40}",
+        ),
+        "whether more or less of the metric is better was not told (mode='min' or 'max'), so that it may be guessed "
+        "from its name: a metric of your own may be kept where it is worst",
+        RESUME,
+        checks.opens,
+    ),
+    Known(
+        "best-place",
+        (r"The dirpath has changed from .{1,600}won't be reloaded",),
+        "this run writes its checkpoints into another directory than the one before it, so that the best value and "
+        "the list of the best checkpoints were not taken over: the first evaluation counts as the best",
+        INSPECT,
+        checks.opens,
+    ),
+    Known(
+        "early-stopping",
+        (r"Epoch \d+: early stopping", r"Restoring model weights from the end of the best epoch"),
+        "training stopped because the metric that is watched did not improve for as many evaluations as patience "
+        "allows; the model in memory is that of the last epoch, unless the best weights were restored into it; a "
+        "saved best is a file of its own, and whoever starts again begins with new patience",
+        RESUME,
+        checks.opens,
+    ),
+    Known(
+        "name-of-file",
+        (
+            r"Failed to format this callback filepath",
+            r"filepath = self\.filepath\.format\(.{0,80}KeyError",
+            r"KeyError.{0,80}filepath.{0,40}\.format\(",
+        ),
+        "the name of the file has a metric in braces ({val_loss}, {batch}) that was not computed when the callback "
+        "saved, or that is called otherwise (val_acc, val_accuracy): nothing was saved",
+        RESUME,
+        checks.opens,
+    ),
+    Known(
+        "not-serializable",
+        (
+            r"Not JSON Serializable",
+            r"Unable to serialize .{1,300}to JSON",
+            r"Object of type .{1,80}is not JSON serializable.{0,400}(save|get_config|to_json)",
+            r"(to_json|get_config|save_model|save\.py|saving\.py|callbacks\.py).{0,1500}(can't|cannot) pickle",
+            r"(Layer|layer) .{1,200}must override '?get_config|has arguments .{0,200}in '?__init__'?.{0,120}get_config",
+        ),
+        "the description of the model cannot be written as text: a layer, a loss or an optimizer has a tensor, a type "
+        "or a module in its configuration, or no get_config; the model was not saved, and its weights alone can be "
+        "(save_weights, save_weights_only=True)",
+        INSPECT,
+        checks.opens,
+    ),
+    Known(
+        "subclassed",
+        (r"Saving the model to HDF5 format requires the model to be", r"model\.save.{0,2000}NotImplementedError: ?$"),
+        "a model that is a class of its own cannot be written as a whole into an .h5 file: nothing whole was saved; "
+        "its weights can be (save_weights), or all of it as .keras or SavedModel",
+        INSPECT,
+        checks.opens,
+    ),
+    Known(
+        "object-as-path",
+        (
+            r"'(ModelCheckpoint|EarlyStopping|History|BackupAndRestore|Checkpoint|CheckpointManager)' object has no "
+            r"attribute '(endswith|rstrip|startswith|split|lower)'",
+        ),
+        "an object was given where a path is wanted: load_weights takes the file that a callback wrote, not the "
+        "callback",
+        INSPECT,
+        checks.opens,
+    ),
+    Known(
         "keras3-format",
         (
             r"Keras 3 only supports",
+            r"Invalid filename: expected a '?\.keras",
             r"File format not supported: filepath",
             r"legacy SavedModel format is not supported by 'load_model",
         ),
-        "Keras 3 reads .keras and .h5 files, no checkpoints of TensorFlow and no SavedModels",
+        "Keras 3 reads files whose names end in .keras or .h5, no checkpoints of TensorFlow and no SavedModels",
         EXPORT,
         checks.opens,
     ),
@@ -101,6 +186,7 @@ KNOWN = (
             r"(This|the) model has not (yet )?been built",
             r"Model .{1,80}has not yet been built",
             r"(because it|a model that) has not yet been built",
+            r"model must be built before|Model is unbuilt",
         ),
         "the model has no variables yet: call it once on data of the right shape, or build it, before its weights are "
         "loaded",
@@ -162,9 +248,9 @@ KNOWN = (
     ),
     Known(
         "h5py-missing",
-        (r"requires h5py", r"No module named '?h5py", r"Failed to import h5py"),
-        "h5py is not installed where the program runs (pip install h5py), so that no HDF5 file can be read or "
-        "written there",
+        (r"requires h5py", r"No module named '?h5py", r"Failed to import h5py", r"module 'h5py' has no attribute"),
+        "h5py is not installed where the program runs (pip install h5py), or another module of that name hides it, so "
+        "that no HDF5 file can be read or written there",
         VERIFY,
         checks.whole,
     ),
@@ -193,8 +279,9 @@ KNOWN = (
             r"could not be deserialized properly",
             r"Unable to revive .{1,80}from config",
         ),
-        "the description of the model was written by another version of Keras than the one that reads it; the weights "
-        "can still be loaded into a model that is built in code",
+        "the description of the model does not fit this program: another version of Keras wrote it, or a layer, a loss "
+        "or a function in it is of the program itself and has to be given or registered (custom_objects, get_config); "
+        "the weights can still be loaded into a model that is built in code",
         EXPORT,
         checks.opens,
     ),

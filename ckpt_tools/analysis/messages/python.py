@@ -23,6 +23,51 @@ KNOWN = (
         checks.opens,
     ),
     Known(
+        "tree",
+        (
+            r"restore item and on-disk value metadata tree structures do not match",
+            r"pytree structure that does not match",
+            r"(target|user).{0,40}dict keys and (the )?(state dict|saved) keys do not match",
+            r"(Dict|Tuple|List) (key|arity|length) mismatch.{0,200}(restore|checkpoint|value)",
+            r"(target|item).{0,60}does not match the (structure|tree) of the (checkpoint|saved)",
+        ),
+        "what is restored into has other parts than what was saved, called or nested otherwise (a tree of arrays, of "
+        "JAX): the code of the model or of its optimizer changed, or the checkpoint is of another",
+        INSPECT,
+        checks.layers,
+    ),
+    Known(
+        "devices",
+        (
+            r"jax\.sharding.{0,400}cannot reshape array of size \d+ into shape",
+            r"Device .{1,80} was not found in jax\.(local_)?devices",
+            r"[Ss]harding (passed to|for) (de)?serialization .{0,80}should be specified",
+        ),
+        "the arrays were saved from another number of devices than this machine has, and the program asks for them as "
+        "they lay; the values do not depend on it (restore them with a sharding of this machine, or as numpy arrays)",
+        INSPECT,
+        checks.opens,
+    ),
+    Known(
+        "optimizer-absent",
+        (
+            r"Trying to restore (optimizer|training) state but checkpoint contains only the model",
+            r"load_state_dict\(.{1,120}\['?optim\w*'?\]\).{0,20} KeyError",
+        ),
+        "the checkpoint was saved without the state of an optimizer: it is one of weights, from which a model can be "
+        "used, or trained with moments of zero",
+        INSPECT,
+        checks.opens,
+    ),
+    Known(
+        "msgpack",
+        (r"Unpack failed: incomplete input", r"unpack\(b\) received extra data", r"strict_map_key=True"),
+        "the file was read as msgpack, as Flax writes it: it is cut off, is another kind of file, or was written with "
+        "keys that are numbers, which a stricter reader refuses",
+        INSPECT,
+        checks.opens,
+    ),
+    Known(
         "zip-unreadable",
         (
             r"File is not a zip file",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ckpt_tools.analysis.messages import checks
-from ckpt_tools.analysis.messages.known import INSPECT, RESUME, VERIFY, Known
+from ckpt_tools.analysis.messages.known import EXPORT, INSPECT, RESUME, VERIFY, Known
 from ckpt_tools.format.filenames import DATA_ENDING
 
 _PATH = r"(?P<path>.{0,400})"
@@ -101,7 +101,7 @@ KNOWN = (
     ),
     Known(
         "scheme",
-        (r"File system scheme '?(?P<scheme>[^\s']{0,40})'? not implemented",),
+        (r"File system scheme '?(?P<scheme>.{0,300}?)'? not implemented",),
         "this TensorFlow cannot reach that kind of place: 'gs', 's3' and 'hdfs' need tensorflow-io or a build with "
         "them, "
         "'[local]' is said by a TPU, which cannot read this machine's files; else the path has a colon in it, and what "
@@ -145,9 +145,11 @@ KNOWN = (
             rf"(Couldn't|Could not) find trained model (at|in model_dir:?){_PATH}",
             r"TensorSliceReader constructor",
             rf"(Unable to find|could not find|no) checkpoint (file )?(at|in|under):? {_PATH}",
+            r"Input checkpoint '(?P<path>.{0,400}?)' doesn't exist",
+            r"FindFirstFile failed for:? (?P<path>.{1,400}?) : ",
         ),
         "no checkpoint has this name: the directory was moved and its 'checkpoint' file still holds the old absolute "
-        "path, the prefix is misspelt, or the .index is missing",
+        "path, the prefix is misspelt, the .index is missing, or there is no such directory where the program looks",
         INSPECT,
         checks.by_its_name,
     ),
@@ -160,11 +162,13 @@ KNOWN = (
             r"does not match the shape (stored )?in (the save file|checkpoint)",
             r"Shape of variable (?P<key>\S{1,500}?):?0? \(.{1,80}doesn't match with shape of tensor",
             r"shapes? of both tensors to match",
+            r"has shape .{1,120}but the saved weight has shape",
             r"is not compatible with supplied shape",
             r"shape of the target variable and the shape of the target value",
             r"Object had shape .{1,80}stored value had shape",
             r"Tensor's shape .{1,80}not compatible with supplied shape",
-            r"(Layer|weight) (\S{1,200} )?(weight )?shape .{1,80}not compatible with (provided )?weight shape",
+            r"(?<!Optimizer )(Layer|weight) (\S{1,200} )?(weight )?shape .{1,80}not compatible with (provided )?weight "
+            r"shape",
             r"Weight expects shape .{1,80}Received saved weight with shape",
             r"Shape mismatch",
             r"Shapes .{1,160}(are )?incompatible",
@@ -266,6 +270,32 @@ KNOWN = (
         checks.whole,
     ),
     Known(
+        "save-disturbed",
+        (
+            r"_temp(_[0-9a-f]{32})?[/\\]part-\d{5}-of-\d{5}.{0,80}(No such file|not found|cannot find)",
+            r"\.tempstate\d+.{0,20}(No such file|not found|cannot find)",
+            r"(No such file|not found|cannot find).{0,80}MergeV2Checkpoints",
+        ),
+        "a temporary file of a save was gone before the save had ended: another process saved to the same path at the "
+        "same time (several workers with one directory), or something deleted it; that save is not complete",
+        VERIFY,
+        checks.whole,
+    ),
+    Known(
+        "storage-failed",
+        (
+            r"Input/output error",
+            r"Stale (NFS )?file handle",
+            r"Transport endpoint is not connected",
+            r"Remote I/O error",
+        ),
+        "the file system failed in the middle of it (a network drive, a mounted bucket or a disk): what was being "
+        "written is not complete, and what was read may be",
+        VERIFY,
+        checks.whole,
+        wrapper=True,
+    ),
+    Known(
         "no-space",
         (r"No space left on device", r"Disk quota exceeded", r"errno = 28\b", r"There is not enough space on the disk"),
         "the disk was full while something was written: if it was a checkpoint, that one is not complete",
@@ -287,7 +317,11 @@ KNOWN = (
     ),
     Known(
         "saved-model-missing",
-        (rf"SavedModel file does not exist at:?{_PATH}", r"no SavedModel bundles found"),
+        (
+            rf"SavedModel file does not exist at:?{_PATH}",
+            r"no SavedModel bundles found",
+            r"contains neither 'saved_model\.pb' nor 'saved_model\.pbtxt'",
+        ),
         "a SavedModel is a directory with saved_model.pb in it, and this is none: a file (.h5, .keras) or another "
         "directory was given",
         INSPECT,
@@ -302,6 +336,21 @@ KNOWN = (
         "the graph in saved_model.pb does not have this tag: it was exported for another use, or the file is a frozen "
         "graph under that name",
         INSPECT,
+        checks.opens,
+    ),
+    Known(
+        "saved-model-functions",
+        (
+            r"_UserObject'? object has no attribute '_create_or_restore_slot_variable",
+            r"concrete_functions\[concrete_function_name\].{0,40}KeyError",
+            r"KeyError: '__inference_\w{1,200}'",
+            r"Could not find matching (concrete )?function to call loaded from the SavedModel",
+            r"KeyError: <tf\.Tensor '.{1,120}' shape=",
+        ),
+        "what cannot be put together again, or does not fit the call, is the functions in the SavedModel, not its "
+        "values: possibly another version of TensorFlow wrote it, something in it was not saved, or it is called with "
+        "other inputs; its weights can be loaded into a model that is built in code",
+        EXPORT,
         checks.opens,
     ),
     Known(
@@ -383,18 +432,18 @@ KNOWN = (
         wrapper=True,
     ),
     Known(
-        "data-loss",
-        (r"Data[ _]?Loss(Error)?\b", r"Unable to open table file"),
-        "the checkpoint cannot be read as what it was taken for: a wrong file, or damage",
+        "permission",
+        (r"(Permission[ _]?Denied|PermissionError)", r"Permission denied", r"Access is denied", r"errno = 13\b"),
+        "the operating system refuses this path: the permissions, a directory given where a file is wanted (on "
+        "Windows), or a file that another program has open",
         VERIFY,
         checks.whole,
         wrapper=True,
     ),
     Known(
-        "permission",
-        (r"(Permission[ _]?Denied|PermissionError)", r"Permission denied", r"Access is denied", r"errno = 13\b"),
-        "the operating system refuses this path: the permissions, a directory given where a file is wanted (on "
-        "Windows), or a file that another program has open",
+        "data-loss",
+        (r"Data[ _]?Loss(Error)?\b", r"Unable to open table file"),
+        "the checkpoint cannot be read as what it was taken for: a wrong file, or damage",
         VERIFY,
         checks.whole,
         wrapper=True,

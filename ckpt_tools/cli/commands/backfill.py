@@ -72,7 +72,8 @@ def backfill(
         typer.Option(
             "--evaluate",
             metavar="COMMAND",
-            help="Measure with this program, which sees a copy ({prefix}, {dir}, {step}), or with module:function.",
+            help="Measure with this program, which sees a copy ({prefix}, {dir}, {step}), with module:function, or, if "
+            "it is the word graph, with the .meta beside the checkpoint.",
             show_default=False,
         ),
     ] = None,
@@ -119,7 +120,10 @@ def backfill(
             raise UsageError(f"--mode {mode}: must be min or max")
         if pattern and not evaluate:
             raise UsageError("--pattern goes with --evaluate")
-        evaluation = CommandEvaluation(evaluate, pattern, repeat, timeout) if evaluate else None
+        by_graph = evaluate == "graph"
+        if by_graph and (pattern or repeat != 1):
+            raise UsageError("--evaluate graph prints nothing and repeats nothing: it takes no --pattern, no --repeat")
+        evaluation = CommandEvaluation(evaluate, pattern, repeat, timeout) if evaluate and not by_graph else None
         options = library.Options(
             data,
             top_n,
@@ -134,6 +138,8 @@ def backfill(
             unit=unit,
             into=into,
             evaluation=evaluation,
+            graph=by_graph,
+            seconds=timeout,
         )
         if every:
             from ckpt_tools.cli.commands import backfill_all

@@ -151,6 +151,8 @@ def _history(found: Inspection) -> tuple[str, str]:
 
 
 def _format(found: Inspection) -> str:
+    if found.format == "keras-weights-h5" and not found.keras_version:
+        return "HDF5 (no sign that Keras wrote it)"
     if found.keras_version and found.format == "keras-h5":
         return f"Keras {found.keras_version} in HDF5 (weights or a whole model)"
     return _FORMATS.get(found.format, found.format)

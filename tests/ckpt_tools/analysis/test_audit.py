@@ -16,7 +16,9 @@ import h5py
 import numpy as np
 import pytest
 from checkpoints import EXPERIMENTS, FIXTURES, Sample, build_bundle, pick, snapshot
+from growing import steps
 
+from ckpt_tools.analysis import run_audit
 from ckpt_tools.analysis.run_audit import Row, audit, selector
 from ckpt_tools.cli import run
 from ckpt_tools.errors import NotFoundError, UsageError
@@ -510,6 +512,20 @@ def test_hundreds_of_copies_of_one_run(copy: Copy, tmp_path: Path) -> None:
     assert found.totals["safe_to_delete"] == 299
 
 
+def test_runs_that_are_doubted_cost_what_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that was seen was compared anew for each of them; counted are calls, so that no other program matters."""
+    monkeypatch.setattr(run_audit, "let_rest", lambda: None)
+
+    def of(count: int) -> Callable[[], object]:
+        shelf = tmp_path / str(count)
+        for number in range(count):
+            (shelf / f"run-{number}").mkdir(parents=True)
+            (shelf / f"run-{number}" / "checkpoint").write_text('model_checkpoint_path: "gone"\n')
+        return lambda: audit(str(shelf))
+
+    assert steps(of, (10, 20, 40)) < 1.05
+
+
 def test_a_crowded_directory(tmp_path: Path) -> None:
     build_bundle(tmp_path / "ckpt-0", {"w": np.zeros(3, np.float32)})
     for number in range(1, 3000):
@@ -546,3 +562,6 @@ def test_the_one_prefix_of_the_paper_that_this_trainer_went_on_from_is_the_same_
             shutil.copy(path, experiment / line / f"{name}.{path.name.rpartition('.ckpt.')[2]}")
         (experiment / line / "checkpoint").write_text(f'model_checkpoint_path: "{name}"\n')
     assert only(tmp_path).prefix == f"{experiment}/keras_ckpt/ckpt-1"
+    # What else lies there is another model.
+    build_bundle(experiment / "pretrained.ckpt-1000000", {"w": np.ones(3, np.float32)})
+    assert {Path(row.prefix or "").name for row in audit(str(tmp_path)).rows} == {"ckpt-1", "pretrained.ckpt-1000000"}

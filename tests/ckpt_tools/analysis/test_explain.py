@@ -55,6 +55,11 @@ MESSAGES = {
 
 # From the format strings of TensorFlow, Keras and h5py.
 OTHERS = {
+    "best-direction": "ModelCheckpoint mode best is unknown, fallback to auto mode.",
+    "best-never-better": "Epoch 3: val_accuracy did not improve from -inf",
+    "early-stopping": "Epoch 12: early stopping\nRestoring model weights from the end of the best epoch: 9.",
+    "best-never-saved": "UserWarning: Learning rate reduction is conditioned on metric `val_loss` which is not "
+    "available. Available metrics are: loss,learning_rate.",
     "no-variables": "ValueError: No variables to save",
     "not-trackable": "ValueError: `Checkpoint` was expecting model to be a trackable object (an object derived from "
     "`Trackable`), got <function f>",

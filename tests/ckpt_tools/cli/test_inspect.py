@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -86,7 +87,19 @@ def test_a_filter(ckpt: Callable) -> None:
     document = ckpt("inspect", pick("tf2.21").path, "--json", "--filter", "*embedding*").json
     names = {tensor["canonical"] for tensor in document["tensors"]}
     assert names == {"model/item_embedding", "optimizer/m/item_embedding", "optimizer/v/item_embedding"}
-    assert ckpt("inspect", pick("tf2.21").path, "--json", "--filter", "nothing").json["tensors"] == []
+    nothing = ckpt("inspect", pick("tf2.21").path, "--json", "--filter", "nothing").json
+    assert nothing["tensors"] == []
+    assert [finding["id"] for finding in nothing["findings"] if finding["id"] == "nothing-shown"] == ["nothing-shown"]
+
+
+def test_a_filter_that_is_misspelt(ckpt: Callable, tmp_path: Path) -> None:
+    prefix = build_bundle(tmp_path / "m", {"dense/kernel[0]": np.ones(3, np.float32), "w": np.ones(3, np.float32)})
+    (finding,) = ckpt("inspect", prefix, "--json", "--filter", "dense/kernal[[]0]").json["findings"]
+    assert finding["message"].startswith("none of the 2 tensors has a name that matches dense/kernal[[]0]; the nearest")
+    *_, filter = shlex.split(finding["fix"])
+    assert [row["name"] for row in ckpt("inspect", prefix, "--json", "--filter", filter).json["tensors"]] == [
+        "dense/kernel[0]"
+    ]
 
 
 def test_stats(tmp_path: Path, ckpt: Callable) -> None:

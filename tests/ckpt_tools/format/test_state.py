@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ckpt_tools.errors import CorruptError
-from ckpt_tools.format.state import State, decode_state, encode_state
+from ckpt_tools.format.state import State, decode_state, encode_state, remains_of_state
 
 PATHS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
 
@@ -102,3 +102,14 @@ def test_every_way_to_write_it_is_read_as_the_protocol_buffer_library_reads_it(d
     assert list(found.all) == list(message.all_model_checkpoint_paths)
     assert len(found.timestamps) == len(message.all_model_checkpoint_timestamps)
     assert text_format.Parse(found.encode(), CheckpointState()) == message
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-be"])
+def test_what_other_editors_make_of_it_is_not_read_but_understood(encoding: str) -> None:
+    text = State("model-4", ("model-3", "model-4", "model-5"), ("1.5", "2.5", "3.5")).encode().decode()
+    data = (f"\ufeff{text}" if encoding == "utf-16-be" else text).encode(encoding)
+    with pytest.raises(CorruptError, match="TensorFlow does not read"):
+        decode_state(data)
+    assert remains_of_state(data).encode().decode() == text
+    # One that is cut off keeps what is whole.
+    assert remains_of_state(data[:-7]).all == ("model-3", "model-4", "model-5")

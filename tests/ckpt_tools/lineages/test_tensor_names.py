@@ -214,6 +214,25 @@ def test_other_steps_are_not_the_step(name: str) -> None:
     assert told({"w": ("float32", (3,)), name: ("int64", ())}).steps == ()
 
 
+@pytest.mark.parametrize(
+    ("name", "dtype", "counts"),
+    [
+        ("global_step", "int64", True),
+        ("global_step", "float32", True),
+        ("train/global_step:0", "int32", True),
+        ("step", "int64", True),
+        ("num_updates", "uint64", True),
+        # What learns the step of a quantization is a weight, and so is any other single number.
+        ("layer/step", "float32", False),
+        ("layer/bias", "int64", False),
+    ],
+)
+def test_a_step_may_be_the_one_number_of_a_list(name: str, dtype: str, counts: bool) -> None:
+    roles = told({name: (dtype, (1,)), "dense/kernel": ("float32", (4, 3))})
+    assert roles.steps == ((name,) if counts else ())
+    assert roles.roles[name].group == ("state" if counts else "model")
+
+
 def test_the_global_step_comes_before_an_optimizers_iterations_and_those_before_others() -> None:
     names = ["step", "optimizer/iterations", "global_step"]
     assert told(dict.fromkeys(names, ("int64", ()))).steps == ("global_step", "optimizer/iterations", "step")

@@ -8,8 +8,9 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
-from checkpoints import OF_EACH_LINEAGE, Sample, contents, digests, pick, snapshot, stored_best
+from checkpoints import OF_EACH_LINEAGE, Sample, build_bundle, contents, digests, pick, snapshot, stored_best
 
 from ckpt_tools.analysis.inspection import inspect
 from ckpt_tools.cli import run
@@ -80,6 +81,18 @@ def test_a_recall_lies_between_0_and_1(value: float, copy: Callable[..., Path]) 
     words = "between 0 and 1" if math.isfinite(value) else "NaN or infinite"
     with pytest.raises(UsageError, match=words):
         backfill(str(copy(pick("tf2.21"))), Options(value=value))
+
+
+@pytest.mark.parametrize("option", ["--metric", "--unit"])
+def test_bytes_that_are_no_text_cannot_be_stored(
+    option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prefix = build_bundle(tmp_path / "m", {"a": np.ones(2, np.float32)})
+    before = contents(tmp_path)
+    words = ["backfill", prefix, "--value", "0.5", "--metric", "auc", option, os.fsdecode(b"\xff")]
+    assert run(words) == 2
+    assert "no text" in capsys.readouterr().err
+    assert contents(tmp_path) == before
 
 
 def test_a_checkpoint_that_has_the_value_is_left_alone(copy: Callable[..., Path]) -> None:

@@ -12,7 +12,7 @@ import pytest
 from checkpoints import build_bundle
 from event_files import event
 
-from ckpt_tools.errors import NotFoundError
+from ckpt_tools.errors import NotFoundError, UsageError
 from ckpt_tools.operations.backfilling import Options, backfill
 from ckpt_tools.readers import open_checkpoint
 
@@ -25,6 +25,7 @@ class Foreign:
     files: Mapping[str, str | bytes]
     value: float
     step: int | None = None
+    saves: int | None = None
     toml: str = ""
     metric: str | None = None
     options: Mapping[str, str] = field(default_factory=dict)
@@ -278,6 +279,62 @@ RUNS |= {
         step=343,
         metric="eval_accuracy",
     ),
+    "Keras counts its table from 0, its names from 1": Foreign(
+        "e003.keras-weights", {"history.csv": "epoch,val_mae\n0,0.5\n1,0.4\n2,0.31\n"}, 0.31
+    ),
+    "events of Keras count epochs": Foreign(
+        "e3",
+        {"logs/events.out.tfevents.1.v2": event(0, epoch_mae=0.5) + event(1, epoch_mae=0.4) + event(2, epoch_mae=0.25)},
+        0.25,
+    ),
+    "a count of saves, after each epoch": Foreign(
+        "ckpt-3", {"t.log": epochs("Epoch {e} val_acc {v}\n", 0.5, 0.7, 0.6, start=0)}, 0.6, saves=3
+    ),
+    "a count of saves, of those that were better": Foreign(
+        "best/ckpt-3", {"t.log": epochs("Epoch {e} val_acc {v}\n", 0.5, 0.7, 0.6, 0.65, 0.8, 0.75)}, 0.8, saves=3
+    ),
+    "one of several metrics that are called so": Foreign(
+        "model.ckpt-20",
+        {"eval/events.out.tfevents.1.h": event(20, auc=0.75, auc_precision_recall=0.5)},
+        0.75,
+        step=20,
+        metric="auc",
+    ),
+    "a point that is written as a line": Foreign(
+        "model_0_36749-100",
+        {"t.out": "loss 0.3674931 | val 0.41\nloss 0.3912345 | val 0.4\n"},
+        0.3674931,
+        metric="loss",
+    ),
+    "the best in bold": Foreign(
+        "best_asr",
+        {"results.txt": "| Epoch | Val WER |\n|---|---|\n| 1 | 0.41 |\n| 2 | **0.31** |\n| 3 | 0.33 |\n"},
+        0.31,
+    ),
+    "rows of a document, nested": Foreign(
+        "asr-200",
+        {"log.json": json.dumps([{"step": s, "eval": {"wer": w}} for s, w in ((100, 0.5), (200, 0.4), (300, 0.45))])},
+        0.4,
+    ),
+    "the best once more, with all its digits": Foreign(
+        "best",
+        {"t.log": epochs("epoch {e} f1={v:.5f}\n", 0.81, 0.8615384615, 0.8) + "Best f1: 0.8615384615\n"},
+        0.86154,
+    ),
+    "measured and called the best on one line": Foreign(
+        "best",
+        {
+            "t.log": "epoch 1 f1=0.7 best_f1=0.7\nepoch 2 f1=0.86154 best_f1=0.86154\nepoch 3 f1=0.2 best_f1=0.86154\n"
+            "Best F1: 0.8615384615\n"
+        },
+        0.86154,
+    ),
+    "a byte order mark": Foreign("m-2", {"h.csv": "\ufeffEpoche;val_auc\r\n1;0,61\r\n2;0,7125\r\n3;0,7\r\n"}, 0.7125),
+    "rich": Foreign(
+        "ep-2",
+        {"o.log": "┃ Epoch ┃ Train loss ┃ Val mAP ┃\n│ 1     │ 2.3        │ 0.21 │\n│ 2     │ 1.9        │ 0.34 │\n"},
+        0.34,
+    ),
     "it": Foreign(
         "pinn-900", {"l.log": "It: 800, Val loss: 3.21e-05\nIt: 900, Val loss: 1.87e-05\n"}, 1.87e-05, step=900
     ),
@@ -319,6 +376,29 @@ UNTOLD: dict[str, tuple[str, str, str]] = {
         "hr",
     ),
     "a year": ("model-2021", "2021-03-01 10:00:00 epoch 1 val_auc 0.71\n", "val_auc"),
+    "a count of saves, of some epochs": ("ckpt-3", epochs("epoch {e} val_auc {v}\n", 0.5, 0.7, 0.6, 0.65), "val_auc"),
+    "a count of saves of the best that is as high as that of epochs": (
+        "best/ckpt-3",
+        epochs("epoch {e} val_auc {v}\n", 0.5, 0.7, 0.6),
+        "val_auc",
+    ),
+    "epochs from 0, and no other name": ("e2", epochs("epoch {e} val_auc {v}\n", 0.5, 0.7, 0.6, start=0), "val_auc"),
+    "a count behind what it counts": ("ep-2", epochs("val auc {v}\nepoch {e} done\n", 0.5, 0.7, 0.6), "val auc"),
+    "a best that nothing measured": (
+        "best_model",
+        epochs("epoch {e} val_auc {v:.4f}\n", 0.5, 0.7, 0.6) + "Best val_auc: 0.8500\n",
+        "val_auc",
+    ),
+    "another file than the best lines name": (
+        "final_model",
+        "epoch 1 val_auc 0.7\nBest model saved to out/best.h5 with val_auc: 0.7\nepoch 2 val_auc 0.6\n",
+        "val_auc",
+    ),
+    "an epoch of which only others were told": (
+        "net-3",
+        epochs("new best val_auc {v} in epoch {e}\n", 0.5, 0.6),
+        "val_auc",
+    ),
     "the last of all": ("final", epochs("epoch {e} val_auc {v}\n", 0.7, 0.9, 0.8), "val_auc"),
 }
 
@@ -326,9 +406,16 @@ UNTOLD: dict[str, tuple[str, str, str]] = {
 @pytest.mark.parametrize("name", UNTOLD)
 def test_what_the_logs_do_not_tell_of_a_checkpoint_is_not_written(name: str, tmp_path: Path) -> None:
     prefix, log, metric = UNTOLD[name]
-    path = lay(tmp_path, Foreign(prefix, {"train.log": log}, 0))
+    path = lay(tmp_path, Foreign(prefix, {"train.log": log}, 0, saves=3 if "saves" in name else None))
     with pytest.raises(NotFoundError, match="do not tell"):
         backfill(path, Options(from_logs=True, metric=metric, mode="max"))
+
+
+def test_a_metric_without_a_word_for_its_data_may_be_the_one(tmp_path: Path) -> None:
+    log = epochs("Epoch {e} loss 0.3 - val_loss {l}\nWord Error Rate: {v}\n", 0.4, 0.3)
+    prefix = lay(tmp_path, Foreign("ep-2", {"ctc.log": log}, 0))
+    with pytest.raises(UsageError, match="Word Error Rate"):
+        backfill(prefix, Options(from_logs=True))
 
 
 def test_the_value_of_a_metric_by_which_the_checkpoint_was_not_chosen(tmp_path: Path) -> None:
@@ -353,6 +440,8 @@ def lay(place: Path, run: Foreign) -> str:
         tensors |= {"uid_embedding_var": np.ones((2, 3), np.float32), "mid_embedding_var": np.ones((2, 3), np.float32)}
     if run.step is not None:
         tensors["global_step"] = np.array(run.step, np.int64)
+    if run.saves is not None:
+        tensors["save_counter/.ATTRIBUTES/VARIABLE_VALUE"] = np.array(run.saves, np.int64)
     if run.toml:
         (place / "ckpt.toml").write_text(run.toml)
     (place / run.prefix).parent.mkdir(parents=True, exist_ok=True)

@@ -237,6 +237,35 @@ def test_the_list_of_weights_of_a_saved_model_tells_their_order(frozen: bool) ->
     assert not model.by_class().doubts
 
 
+@pytest.mark.parametrize(
+    ("with_slots", "order", "said"),
+    [
+        ((), ("seen", "scale"), "seen, scale have one shape, and the checkpoint holds no state of an optimizer"),
+        (("scale",), ("scale", "seen"), "holds state of the optimizer for scale and none for seen"),
+        (("seen",), ("seen", "scale"), None),
+        (("seen", "scale"), ("seen", "scale"), None),
+    ],
+)
+def test_a_slot_that_is_missing_is_said_to_be_missing(
+    with_slots: tuple[str, ...], order: tuple[str, ...], said: str | None
+) -> None:
+    def variable(name: str) -> bytes:
+        value = text_field(1, "VARIABLE_VALUE") + text_field(2, f"mine/{name}") + text_field(3, name)
+        return bytes_field(1, bytes_field(2, value))
+
+    numbers = {"seen": 3, "scale": 4}
+    slots = (varint_field(1, numbers[name]) + text_field(2, "m") + varint_field(3, 5) for name in with_slots)
+    graph = bytes_field(1, _child("mine", 1) + _child("optimizer", 2))
+    graph += bytes_field(1, _child("seen", 3) + _child("scale", 4))
+    graph += bytes_field(1, b"".join(bytes_field(3, slot) for slot in slots))
+    graph += variable("seen") + variable("scale") + variable("slot")
+    tensors = {name: TensorInfo(name, "float32", (4,), 16) for name in ("seen", "scale")}
+    layout = KerasModel(ObjectGraph(graph), tensors, {"mine": "Mine"}, "mine").by_class()
+    assert layout.groups == {"": order}
+    doubts = " ".join(doubt.message for doubt in layout.doubts)
+    assert said in doubts if said else not doubts
+
+
 def _child(name: str, number: int) -> bytes:
     return bytes_field(1, varint_field(1, number) + text_field(2, name))
 

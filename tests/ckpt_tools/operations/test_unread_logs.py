@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 from checkpoints import build_bundle, contents, pick
 
-from ckpt_tools.errors import StorageError
+from ckpt_tools.errors import CkptError, StorageError
 from ckpt_tools.operations.backfilling import Options, backfill
+from ckpt_tools.operations.bulk_backfilling import backfill_all
 from ckpt_tools.operations.repairing import repair
+from ckpt_tools.operations.workers import Done
 from ckpt_tools.runs.experiments import Experiment
 from ckpt_tools.runs.logs import collect
 
@@ -58,6 +60,31 @@ def test_of_any_trainer(call: str, ending: str, code: str, tmp_path: Path, refus
     assert contents(tmp_path) == before
     # A value that was given depends on no log.
     assert backfill(prefix, Options(value=0.61, metric="auc", mode="max")).written
+
+
+class InThisProcess:
+    """As `Processes` does, in this process, where a call can be refused."""
+
+    def run(self, work: Any, items: Sequence[Any], progress: Any = None) -> Iterator[Done[Any]]:  # noqa: ARG002
+        for number, item in enumerate(items):
+            try:
+                yield Done(number, work(item, lambda *_: None))
+            except CkptError as error:
+                yield Done(number, error=error)
+
+
+def test_of_all_runs_it_is_the_runs_own(tmp_path: Path, refuse: Callable[..., None]) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        some_run(tmp_path / name)
+    before = contents(tmp_path / "two")
+    refuse("open", "two/logs/later.log", "EIO")
+    options = Options(from_logs=True, metric="auc")
+    rows = {row.outcome.path: row for row in backfill_all(str(tmp_path), options, InThisProcess()).rows}
+    good, bad = (next(row for path, row in rows.items() if name in path) for name in ("one", "two"))
+    assert (good.status, bad.status) == ("written", "failed")
+    assert isinstance(bad.outcome.error, StorageError)
+    assert contents(tmp_path / "two") == before
 
 
 @pytest.mark.parametrize("code", CODES)

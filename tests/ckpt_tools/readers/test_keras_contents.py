@@ -162,6 +162,62 @@ def test_a_save_that_was_interrupted(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "1 weights were never written, so that they are zeros: top_level_model_weights/never:0" in told
 
 
+@pytest.mark.parametrize(
+    ("base", "layers", "said"),
+    [
+        ("", [], "lists 0 layers, and holds 2 layers with 3 weights that it does not list: a, b/c"),
+        ("model_weights", [], "lists 0 layers, and holds 2 layers with 3 weights that it does not list"),
+        ("", [b"a"], "lists 1 layer, and holds 1 layer with 1 weight that it does not list: b/c"),
+        ("", None, "has no list of its layers, and holds 2 layers with 3 weights that it does not list"),
+        ("model_weights", None, "has no list of its layers, and holds 2 layers with 3 weights that it does not list"),
+        ("", [b"a", b"b/c"], None),
+        ("model_weights", [b"b/c", b"a", b"input"], None),
+    ],
+)
+def test_a_list_of_layers_that_lacks_some(tmp_path: Path, base: str, layers: list[bytes] | None, said: str) -> None:
+    with h5py.File(tmp_path / "m.h5", "w") as file:
+        top = file.require_group(base) if base else file
+        if layers is not None:
+            top.attrs["layer_names"] = layers or np.array([], "S1")
+        for layer, names in {"a": [b"a/kernel:0", b"a/bias:0"], "b/c": [b"kernel:0"], "input": []}.items():
+            group = top.create_group(layer)
+            group.attrs["weight_names"] = names or np.array([], "S1")
+            for name in names:
+                group[name.decode()] = np.ones(2, "f")
+        top.create_group("top_level_model_weights").attrs["weight_names"] = [b"w:0"]
+        top["top_level_model_weights/w:0"] = np.ones(2, "f")
+    found = verify(tmp_path / "m.h5")
+    assert found.whole == (said is None)
+    assert said is None or said in found.findings[0].message
+
+
+@pytest.mark.parametrize("which", ["layers", "weights", "optimizer"])
+def test_a_name_for_two_is_room_for_one(tmp_path: Path, which: str) -> None:
+    # Keras lists all names before it writes the values, and ends with an error at the second of one name.
+    twice = [b"k:0", b"k:0"]
+    with h5py.File(tmp_path / "m.h5", "w") as file:
+        file.attrs["layer_names"] = [b"a", b"a"] if which == "layers" else [b"a"]
+        file.create_group("a").attrs["weight_names"] = twice if which == "weights" else [b"k:0"]
+        file["a/k:0"] = np.ones(2, "f")
+        file.create_group("optimizer_weights").attrs["weight_names"] = twice if which == "optimizer" else [b"k:0"]
+        file["optimizer_weights/k:0"] = np.ones(2, "f")
+    found = verify(tmp_path / "m.h5")
+    assert not found.whole
+    assert "one name for several of them" in found.findings[0].message
+
+
+def test_weights_without_any_list_of_layers(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "m.h5", "w") as file:
+        file.attrs["layer_names"] = np.array([], "S1")
+        file["dense/kernel:0"] = np.ones(2, "f")
+    assert "lists no layers, and holds 1 weight: dense/kernel:0" in verify(tmp_path / "m.h5").findings[0].message
+    with h5py.File(tmp_path / "empty.h5", "w") as file:
+        file.attrs["layer_names"] = np.array([], "S1")
+        file.create_group("top_level_model_weights").attrs["weight_names"] = [b"w:0"]
+        file["top_level_model_weights/w:0"] = np.ones(2, "f")
+    assert verify(tmp_path / "empty.h5").whole
+
+
 def test_other_files_are_not_measured_by_the_lists_of_keras(tmp_path: Path) -> None:
     # In the shards of transformers the layers are datasets; a file of another program has no lists.
     with h5py.File(tmp_path / "tf_model.h5", "w") as file:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,9 +12,11 @@ import pytest
 from checkpoints import Sample, build_bundle, contents, pick, rewrite
 
 from ckpt_tools.analysis.inspection import inspect
+from ckpt_tools.analysis.newest import instead_of, newest_whole
 from ckpt_tools.analysis.resume_forecast import forecast
 from ckpt_tools.analysis.run_audit import audit
 from ckpt_tools.analysis.verification import verify
+from ckpt_tools.cli import run
 from ckpt_tools.errors import CkptError, CorruptError, NotFoundError, UnsafeError
 from ckpt_tools.format.state import decode_state, encode_state
 from ckpt_tools.operations.migration import plan_migration
@@ -278,3 +281,19 @@ def test_a_file_that_bears_the_name_of_a_directory_is_not_that_directory(tmp_pat
     (tmp_path / name).write_text("notes")
     assert locate(tmp_path) == f"{tmp_path}/ckpt-1"
     assert {row.health for row in audit(str(tmp_path)).rows} == {"whole"}
+
+
+def test_another_family_does_not_stand_in_for_a_lost_checkpoint(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number, name in enumerate(["model.ckpt-300", "model.ckpt-400", "model.ckpt-500", "pretrained-1000000"]):
+        build_bundle(tmp_path / name, {"w": np.full(3, number, np.float32)})
+    (tmp_path / "model.ckpt-500.index").write_bytes(b"\0\0\1\x08")
+    (tmp_path / "checkpoint").write_text('model_checkpoint_path: "model.ckpt-500"\n')
+    prefix, (finding,) = newest_whole(str(tmp_path))
+    assert os.path.basename(prefix) == "model.ckpt-400"
+    assert finding.id == "fallback"
+    run(["repair", str(tmp_path), "--dry-run"])
+    assert f"go on from {tmp_path}/model.ckpt-400, which is whole" in capsys.readouterr().out
+    assert instead_of("best", ["a-9", "b"]) == ["b", "a-9"]
+    assert instead_of(None, ["a-9", "a-10"]) == ["a-9", "a-10"]

@@ -23,6 +23,7 @@ from ckpt_tools.errors import CkptError, CorruptError, NotFoundError, UnsafeErro
 from ckpt_tools.format.checksum import masked
 from ckpt_tools.format.wire import bytes_field, encode_varint
 from ckpt_tools.readers import locate, open_checkpoint
+from ckpt_tools.readers.content import look_into
 from ckpt_tools.readers.signatures import sniff
 
 
@@ -34,10 +35,10 @@ def zipped(*names: str) -> bytes:
     return out.getvalue()
 
 
-def tarred() -> bytes:
+def tarred(name: str = "a") -> bytes:
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as archive:
-        archive.addfile(tarfile.TarInfo("a"))
+        archive.addfile(tarfile.TarInfo(name))
     return out.getvalue()
 
 
@@ -55,6 +56,24 @@ STRANGERS = {
     "pickle": pickle.dumps({"a": 1}),
     "JSON file": b'{"model_type": "bert"}',
     "TensorFlow Lite": b"\x1c\0\0\0TFL3",
+    "Parquet": b"PAR1\x15\x04" + bytes(30) + b"PAR1",
+    "ORC file": b"ORC\n\x0b" + bytes(20),
+    "Avro": b"Obj\x01\x04\x14avro.codec",
+    "GGML": b"tjgg" + bytes(20),
+    "TensorRT": b"ftrt" + bytes(20),
+    r"of R \(RData\)": b"RDX3\nX\n\0\0\0\x03",
+    "PDF": b"%PDF-1.7\n%\xe2\xe3",
+    "LZ4": b"\x04\x22\x4d\x18\x64\x40\xa7",
+    "Torch 7": b"\x04\0\0\0\x01\0\0\0\x03\0\0\0V 1\x0d\0\0\0nn.Sequential",
+    "MATLAB": b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(512) + b"\x89HDF\r\n\x1a\n",
+    "NeMo": tarred("model_config.yaml"),
+    "OpenVINO": b'<?xml version="1.0"?>\n<net name="m" version="11">\n\t<layers>',
+    "map of the weights of a PyTorch": b'{"metadata": {}, "weight_map": {"a": "m-00001-of-00002.bin"}}',
+    "map of weights in several safetensors": b'{"weight_map": {"a": "m-00001-of-00002.safetensors"}}',
+    "description of a Keras model": b'{"class_name": "Sequential", "config": {"layers": []}}',
+    "description of a Caffe network": b'name: "VGG"\ninput: "data"\nlayer {\n  name: "a"\n}\n',
+    "a Python pickle": pickle.dumps({"w": [1.0, 2.0]}, 0),
+    "a text file": b"batch_size: 32\nlearning_rate: 0.001\n",
     "not a TensorFlow checkpoint": b"hello",
 }
 
@@ -369,6 +388,22 @@ def test_values_of_tensors_are_named_as_nothing(dtype: str) -> None:
         values = chance.normal(size=64) * 10 ** (n % 5 - 2) if "float" in dtype else chance.integers(-9, 300, 64)
         content = values.astype(dtype).tobytes()
         assert not content.strip(b"\0") or named(content) is None
+
+
+def test_text_in_the_place_of_data_may_be_a_tensor_of_strings(tmp_path: Path) -> None:
+    text = b"one word\nand another one\nand more of them\n"
+    for name, kind in {"vocabulary.txt": "text", "m.data-00000-of-00001": None}.items():
+        (tmp_path / name).write_bytes(text)
+        with look_into(str(tmp_path / name)).file as file:
+            assert getattr(sniff(file), "id", None) == kind
+
+
+def test_weights_of_darknet_are_told_by_their_name_too(tmp_path: Path) -> None:
+    content = np.array([0, 2, 0, 32013312, 0], "<i4").tobytes() + bytes(40)
+    for name, kind in {"yolov3.weights": "darknet", "m.bin": None}.items():
+        (tmp_path / name).write_bytes(content)
+        with look_into(str(tmp_path / name)).file as file:
+            assert getattr(sniff(file), "id", None) == kind
 
 
 def test_nothing_of_a_checkpoint_is_named_as_something_else() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import html
+import itertools
 import json
 import re
 import shutil
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 from browser import Page
 from checkpoints import EXPERIMENTS, FIXTURES, OF_EACH_LINEAGE, Sample, build_bundle, pick, snapshot
+from growing import steps
 
 import ckpt_tools
 from ckpt_tools.analysis.page_contents import run_contents
@@ -92,6 +94,22 @@ def _needs_the_extra() -> None:
 
 
 class TestCommand:
+    def test_the_rows_of_a_log_cost_what_they_are(self, tmp_path: Path) -> None:
+        def of(count: int) -> Callable[[], object]:
+            place = tmp_path / str(count)
+            place.mkdir()
+            prefix = build_bundle(place / "m-3", {"a": np.ones(2, np.float32), "global_step": np.int64(3)})
+            rows = (f"step {step} auc: {0.3 + step % 700 / 1000}\n" for step in range(1, count + 1))
+            (place / "train.log").write_text("".join(rows))
+            pages = itertools.count()
+
+            def report() -> None:
+                assert run(["report", prefix, "-o", str(place / f"page-{next(pages)}.html"), "-q"]) == 0
+
+            return report
+
+        assert steps(of, (200, 400, 800)) < 1.05
+
     def test_json_and_errors(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         output = tmp_path / "report.html"
         assert run(["report", str(SAMPLE.path), "-o", str(output), "--json"]) == 0

@@ -44,6 +44,19 @@ LINES: list[tuple[str, dict[str, float]]] = [
         {"Train loss": 0.5, "Train acc": 0.8, "Valid loss": 0.6, "Valid acc": 0.7},
     ),
     ("Test: 0.5 loss: 0.4", {"Test": 0.5, "loss": 0.4}),
+    ("[003] Val top-1: 71.20% (best: 71.90% @ epoch 2)", {"Val top-1": 71.2}),
+    ("perte : 0,512 — val_acc : 0,8", {"perte": 0.512, "val_acc": 0.8}),
+    ("val_ppl: 180,3 took 1,234 rows", {"val_ppl": 180.3}),
+    ("loss: 1,234", {}),
+    ("recall=[1,2]", {}),
+    ("val fid: 3.5, best model saved in 12 seconds", {"val fid": 3.5}),
+    ("Best checkpoint saved at 2000 images", {}),
+    ("val auc at 0.71", {"val auc": 0.71}),
+    ("NDCG@10 ............. 0.36", {"NDCG@10": 0.36}),
+    ("Inception score at epoch 150: 1.7090 (+/- 0.020)", {"Inception score": 1.709}),
+    ("validation result - loss: 0.3 - accuracy: 0.8", {"validation loss": 0.3, "validation accuracy": 0.8}),
+    ("│ Val mAP │ 0.3417 │", {"Val mAP": 0.3417}),
+    ("{'epoch': 2, 'train': {'f1': 0.7}, 'val': {'f1': 0.6}}", {"train f1": 0.7, "val f1": 0.6}),
     ("Loaded model-300 from /tmp/x/12/3.4", {}),
 ]
 
@@ -61,6 +74,13 @@ def test_names_and_numbers_of_a_line(line: str, expected: dict[str, float]) -> N
         ("INFO:tensorflow:Saving dict for global step 100: auc = 0.9", 100, None),
         ('{"step": 300, "epoch": 2, "auc": 0.1}', 300, 2),
         ("Epoch 00007: val_auc improved from 0.1 to 0.2, saving model to x.h5", None, 7),
+        ("Step 12k | val/ppl 10.07", 12000, None),
+        ("iter 1.5M auc 0.7", 1500000, None),
+        ("I1127 10:11:12.123456 140234 writer.py:48] [200] eval_auc=0.8", 200, None),
+        ("[200] eval_auc=0.8", None, None),
+        ("Accuracy at step 100: 0.93", 100, None),
+        ("Époque 3/4 — perte : 0,4", None, 3),
+        ("epoch 5 val acc 71.2 (best: 71.9 @ epoch 4)", None, 5),
     ],
 )
 def test_the_step_and_the_epoch_of_a_line(line: str, step: int | None, epoch: int | None) -> None:
@@ -93,6 +113,9 @@ def test_the_step_and_the_epoch_of_a_line(line: str, step: int | None, epoch: in
         ("*** New best model! Val accuracy = 0.8 at epoch 7 ***", "Val accuracy", 0.8, None, None),
         ("epoch 5 auc 0.7, best 0.7", "auc", 0.7, None, None),
         ("max_recall best so far: 0.3", "recall", 0.3, "max", None),
+        ("New best return -17.9 at step 600 -> /x/best/ckpt-6", "return", -17.9, None, "/x/best/ckpt-6"),
+        ("Best model saved to out/best.h5 with val_f1: 0.84", "val f1", 0.84, None, "out/best.h5"),
+        ("epoch 2 val acc 71.9 (best: 71.90 @ epoch 2)", "val acc", 71.9, None, None),
     ],
 )
 def test_what_a_best_line_says(line: str, name: str, value: float, mode: str | None, path: str | None) -> None:
@@ -102,7 +125,14 @@ def test_what_a_best_line_says(line: str, name: str, value: float, mode: str | N
 
 
 @pytest.mark.parametrize(
-    "line", ["best epoch: 5", "bestow 3", "loading the best model", "val_auc did not improve from 0.7"]
+    "line",
+    [
+        "best epoch: 5",
+        "bestow 3",
+        "loading the best model",
+        "val_auc did not improve from 0.7",
+        "val acc 1 (best: 2 @ epoch 4)",
+    ],
 )
 def test_what_is_no_best_line(line: str) -> None:
     assert read_line(line).best is None

@@ -66,7 +66,7 @@ def pairs(case: Case, name: str, monkeypatch: pytest.MonkeyPatch, links: str | N
     chance = random.Random(name)
     counts = Matrix(case, monkeypatch, links).all_pairs(chance)
     assert counts.second > counts.first > 0
-    record(f"{name}{'' if links is None else ', without links'}", counts)
+    record(f"{name}{'' if links is None else f', without links: {links}'}", counts)
     shutil.rmtree(case.folder)
 
 
@@ -79,7 +79,7 @@ def record(name: str, counts: Counts) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("links", [None, "EPERM"])
+@pytest.mark.parametrize("links", [None, *NO_LINKS])
 @pytest.mark.parametrize("sample", OF_EACH_LINEAGE[:1], ids=lambda sample: sample.id)
 @pytest.mark.parametrize("name", OF_BUNDLES)
 def test_all_pairs(place: tuple[Path, str], monkeypatch: pytest.MonkeyPatch, name: str, links: str | None) -> None:

@@ -1,0 +1,57 @@
+"""What the number in a checkpoint's name counts, by the numbers beside it, its step and its own counter."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from ckpt_tools.runs.metric_history import Chosen, Logged
+from ckpt_tools.runs.metric_lines import better
+from ckpt_tools.runs.numbering import candidates
+
+VALUES = (0.5, 0.7, 0.6, 0.65, 0.8, 0.75)
+
+
+@pytest.mark.parametrize(
+    ("first", "beside", "number", "step", "expected"),
+    [
+        (0, (4, 5, 6), 4, None, {0.65}),  # the last of the names is one more than the last of the log
+        (0, (3, 4, 5), 4, None, {0.8}),  # both end with 5
+        (0, (0, 1, 2), 2, None, {0.6}),  # both begin with 0
+        (0, (1, 2, 5), 5, None, {0.8, 0.75}),  # those that were better, or any
+        (0, (3,), 3, None, {0.6, 0.65}),
+        (0, (3,), 3, 48, {0.6, 0.65}),  # 48 steps may be three epochs or four
+        (0, (3,), 3, 51, {0.6}),  # three epochs of 17 steps
+        (0, (3,), 3, 52, {0.65}),  # four of 13
+        (0, (6,), 6, None, {0.75}),  # there is no 6 in the log
+        (0, (0,), 0, None, {0.5}),
+        (1, (4, 5, 6), 4, None, {0.65}),
+        (1, (0, 4, 5), 4, None, {0.8}),
+        (1, (0, 6), 6, None, {0.75}),  # a save before the first epoch
+        (1, (3,), 3, None, {0.6}),
+        (1, (3,), 3, 52, {0.65}),
+        (5, (5, 6), 6, None, {0.7}),
+    ],
+)
+def test_which_epoch_a_number_is(
+    first: int, beside: tuple[int, ...], number: int, step: int | None, expected: set[float], tmp_path: Path
+) -> None:
+    for each in beside:
+        (tmp_path / f"run-{each}.index").touch()
+    rows = tuple(Logged("val_acc", v, None, e, "log", e) for e, v in enumerate(VALUES, start=first))
+    chosen = Chosen("val_acc", "max", "", rows)
+    found = candidates(str(tmp_path / f"run-{number}"), number, step, rows, chosen.at, partial(better, "max"))
+    assert {each.value for each in found} == expected
+
+
+@pytest.mark.parametrize(("first", "number"), [(1, 3), (0, 2)])
+def test_where_only_the_bests_were_logged_an_epoch_is_not_the_next_best(
+    first: int, number: int, tmp_path: Path
+) -> None:
+    for each in range(6):
+        (tmp_path / f"run-{each + first}.index").touch()
+    rows = tuple(Logged("val_acc", v, None, e + first, "log", e, best=True) for e, v in ((0, 0.5), (1, 0.7), (4, 0.8)))
+    chosen = Chosen("val_acc", "max", "", rows)
+    assert not candidates(str(tmp_path / f"run-{number}"), number, None, rows, chosen.at, partial(better, "max"))
