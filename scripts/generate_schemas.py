@@ -37,6 +37,7 @@ from ckpt_tools.console.output import SCHEMA_VERSION
 from ckpt_tools.errors import EXIT_CODES
 from ckpt_tools.finding_ids import ALL
 from ckpt_tools.findings import Finding
+from ckpt_tools.graphs.needs import Needs
 from ckpt_tools.guard.status import Status
 from ckpt_tools.lineages.base import Lineage
 from ckpt_tools.lineages.names import BEST_METRIC
@@ -132,6 +133,7 @@ HISTORY = record(
         "best": nullable(INTEGER),
     }
 )
+SIGNATURES = mapping(record({"inputs": mapping(STRING), "outputs": mapping(STRING)}))
 MAPPED = array(record({"name": STRING, "from": array(STRING)}))
 
 
@@ -140,6 +142,9 @@ def computed() -> Mapping[tuple[type, str], Schema]:
     return {
         (Inspection, "lineage"): nullable(LINEAGE),
         (Inspection, "history"): nullable(HISTORY),
+        (Inspection, "graph"): record(
+            {**of_fields_of(Needs, ("nodes", "fed", "offers", "missing")), "signatures": SIGNATURES}
+        ),
         (Inspection, "steps"): array(of_fields(OrbaxStep)),
         (Inspection, BEST_METRIC): of_fields(hints_of(Inspection)["best_metric"]),
         (Forecast, "lineage"): nullable(LINEAGE),

@@ -42,7 +42,7 @@ _REFERENCE = Path(__file__).with_name("graph_reference.py")
 _BATCH, _LENGTH, _IDS = 6, 20, 20
 # Draws whose numbers TensorFlow makes first; both sides are fed them.
 _DRAWN = DRAWS | {"LogUniformCandidateSampler", "ComputeAccidentalHits"}
-_BEGIN, _END = "<!-- census: begin -->\n", "<!-- census: end -->\n"
+_BEGIN, _END = "<!-- census begin -->\n", "<!-- census end -->\n"
 
 
 def covered(kinds: Mapping[str, set[str]]) -> Iterator[tuple[str, int]]:
@@ -80,7 +80,9 @@ def compare(meta: Path, graph: GraphDef, python: str) -> Comparison:
     wanted = [
         n for n in names if order.frames.get(n) == () and nodes[n].op not in {*VARIABLES, *_DRAWN, "TensorArrayV3"}
     ]
-    drawn = [f"draw|{Output(n, k)}" for n in names if nodes[n].op in _DRAWN for k in range(3)]
+    drawn = [
+        f"draw|{Output(n, k)}" for n in names if nodes[n].op in _DRAWN and order.frames.get(n) == () for k in range(3)
+    ]
     with tempfile.TemporaryDirectory() as place:
         here = Path(place)
         given = {f"var|{name}": value for name, value in weights.items()}
@@ -227,19 +229,18 @@ def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("files", nargs="+", metavar="[NAME=]FILE.meta")
     parser.add_argument("--reference", metavar="PYTHON", help="one that has TensorFlow 1.15")
-    parser.add_argument("--page", type=Path, help="put the tables between its marks instead of printing them")
+    parser.add_argument("--page", type=Path, action="append", help="put the tables between its marks, not on stdout")
     options = parser.parse_args(arguments)
     graphs = {}
     for given in options.files:
         name, _, file = given.rpartition("=")
         graphs[name or Path(file).stem] = Path(file), decode_meta_graph(Path(file).read_bytes())
     text = "\n".join(census(graphs, options.reference)) + "\n"
-    if options.page is None:
+    if not options.page:
         print(text, end="")
-        return
-    page = options.page.read_text()
-    before, _, rest = page.partition(_BEGIN)
-    options.page.write_text(before + _BEGIN + text + _END + rest.partition(_END)[2])
+    for path in options.page or ():
+        before, _, rest = path.read_text().partition(_BEGIN)
+        path.write_text(before + _BEGIN + text + _END + rest.partition(_END)[2])
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ from ckpt_tools.runs.leftovers import leftovers_in, orphans_in
 from ckpt_tools.runs.opening import open_meant
 
 if TYPE_CHECKING:
+    from ckpt_tools.graphs.needs import Needs
     from ckpt_tools.runs.logs import Evidence
     from ckpt_tools.runs.metric_history import Chosen
     from ckpt_tools.runs.orbax_run import OrbaxStep
@@ -101,7 +102,7 @@ class Inspection:
     early stopping keeps beside the best, by key; ``keras_version`` what an HDF5 file says of its writer. ``declared``
     is the run as a ``ckpt.toml`` or a preset describes it, where no lineage of ComiRec does. What the run logged is
     ``evidence``, and of one that is declared ``chosen``, the metric that its best is chosen by. ``steps`` are
-    all that Orbax kept of a run, with their metrics.
+    all that Orbax kept of a run, with their metrics. ``graph``: what the graph beside it is fed and offers, on request.
     """
 
     path: str
@@ -120,6 +121,7 @@ class Inspection:
     declared: DeclaredRun | None = None
     steps: tuple[OrbaxStep, ...] = ()
     chosen: Chosen | None = None
+    graph: Needs | None = None
 
     @property
     def curve(self) -> Curve:
@@ -147,6 +149,7 @@ class Inspection:
             "tensors": [tensor.to_json() for tensor in self.tensors],
             "totals": self.totals,
             "history": self._history_json(),
+            **({"graph": self.graph.to_json()} if self.graph is not None else {}),
             "findings": [finding.to_json() for finding in self.findings],
         }
 
@@ -163,6 +166,7 @@ def inspect(
     digest: bool = False,
     stats: bool = False,
     filter: str | None = None,
+    graph: bool = False,
     progress: OnProgress | None = None,
 ) -> Inspection:
     """Open a checkpoint and describe it. What can be read is read; the rest becomes findings.
@@ -172,12 +176,23 @@ def inspect(
         digest: add the SHA-256 of each tensor's value.
         stats: add minimum, maximum, mean and the number of NaNs of each numeric tensor.
         filter: list only the tensors whose stored, canonical or full name matches this glob.
+        graph: add what the graph beside it (``PREFIX.meta``) is fed and offers.
         progress: told the bytes read for ``digest`` and ``stats``, and those that there are.
 
-    Raises: what `readers.open_checkpoint` raises.
+    Raises: what `readers.open_checkpoint` raises; with ``graph`` what `read_run_graph` raises.
     """
     with open_meant(path) as checkpoint:
-        return describe(checkpoint, path, digest=digest, stats=stats, filter=filter, progress=progress)
+        needs = _needs_of(checkpoint) if graph else None
+        found = describe(checkpoint, path, digest=digest, stats=stats, filter=filter, progress=progress)
+        return found if needs is None else replace(found, graph=needs)
+
+
+def _needs_of(checkpoint: Checkpoint) -> Needs:
+    # What reads graphs takes numpy and some milliseconds, which few inspections need.
+    from ckpt_tools.graphs.needs import needs_of
+    from ckpt_tools.runs.run_graph import read_run_graph
+
+    return needs_of(read_run_graph(checkpoint).graph)
 
 
 @steady

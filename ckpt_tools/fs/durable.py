@@ -176,7 +176,7 @@ def require_atomic_rename(directory: PathLike) -> None:
     A change that was killed within it would leave neither the old nor the new. Only Linux tells; elsewhere nothing is
     refused.
     """
-    kind = _file_system(directory)
+    kind = file_system(directory)
     if kind in _NOT_ATOMIC:
         raise UnsupportedError(
             f"this is a {kind} file system, where a rename is not atomic: a kill could lose the old state and the new",
@@ -185,7 +185,7 @@ def require_atomic_rename(directory: PathLike) -> None:
         )
 
 
-def _file_system(directory: PathLike) -> str | None:
+def file_system(directory: PathLike) -> str | None:
     """The type of the file system that a directory is on, as the list of mounts has it; None when that is not known."""
     try:
         with open(_MOUNTS, encoding="utf-8", errors="surrogateescape") as file:
@@ -204,8 +204,10 @@ def _file_system(directory: PathLike) -> str | None:
     return found
 
 
-def create_file(path: PathLike, data: bytes, *, like: PathLike | None = None) -> None:
+def create_file(path: PathLike, data: bytes, *, like: PathLike | None = None, synced: bool = True) -> None:
     """Write a file that is not there yet, and fsync it; ``like`` gives its mode and owner.
+
+    Without ``synced`` it survives the death of the process, but not of the machine.
 
     On any failure the file is removed again.
     """
@@ -218,7 +220,8 @@ def create_file(path: PathLike, data: bytes, *, like: PathLike | None = None) ->
                 view = memoryview(data)
                 while view:
                     view = view[os.write(descriptor, view) :]
-                os.fsync(descriptor)
+                if synced:
+                    os.fsync(descriptor)
             finally:
                 os.close(descriptor)
         except BaseException:

@@ -123,8 +123,13 @@ class Call:
         self.budget.room(shape, dtype)
 
 
-def numpy_type(found: TypeName) -> np.dtype:
-    """The numpy type of a data type, in the byte order of this machine. Raises UnsupportedError where there is none."""
+def numpy_type(found: object) -> np.dtype:
+    """The numpy type of a data type, in the byte order of this machine.
+
+    Raises UnsupportedError where there is none, CorruptError for what is no data type.
+    """
+    if not isinstance(found, TypeName):
+        raise CorruptError("a data type is none")
     known = BY_NAME.get(found.name)
     if known is None or not known.numpy:
         raise UnsupportedError(f"values of type {found.name} are not computed with")

@@ -30,6 +30,8 @@ _ASIDE = re.compile(
     r"loss(es)?|cost|accuracy|metrics?|evaluation|report_uninitialized\w*|init(ializer)?|Initializer|summar\w+)"
     r"(_\d+)?(/|$)"
 )
+# Losses that stand under names of their own: what they take may be a score.
+_OF_LOSSES = re.compile(r"(^|/)\w*(loss|sampled|cross_entropy)\w*(/|$)")
 # What only speaks of shapes, or holds a value: no score.
 _NO_SCORES = frozenset({"Shape", "ShapeN", "Size", "Rank", "Const", "Switch", "Enter", "Range", "LoopCond"})
 _SPOKEN = re.compile(
@@ -107,7 +109,7 @@ def is_fed(node: Node) -> bool:
 
 def offered(nodes: Mapping[str, Node]) -> list[str]:
     """The nodes that may be a score or a metric: what is called so, then what nothing else of the inference uses."""
-    computed = _computed(nodes)
+    computed = _computed(nodes, _OF_LOSSES)
     used = {each.node for name in computed for each in nodes[name].inputs}
     ends = [name for name in nodes if name in computed and name not in used and not is_fed(nodes[name])]
     spoken = [name for name in _of_feeds(nodes) if _SPOKEN.search(name.rpartition("/")[2]) and "/cond/" not in name]
@@ -132,8 +134,10 @@ def _of_feeds(nodes: Mapping[str, Node]) -> list[str]:
     return [name for name in nodes if name in found and _ACTS.fullmatch(nodes[name].op) is None]
 
 
-def _computed(nodes: Mapping[str, Node]) -> set[str]:
-    return _forward(nodes, lambda name: _ACTS.fullmatch(nodes[name].op) is None and _ASIDE.search(name) is None)
+def _computed(nodes: Mapping[str, Node], aside: re.Pattern[str] = _ASIDE) -> set[str]:
+    return _forward(
+        nodes, lambda name: not any((_ACTS.fullmatch(nodes[name].op), _ASIDE.search(name), aside.search(name)))
+    )
 
 
 def _forward(nodes: Mapping[str, Node], counts: Callable[[str], bool]) -> set[str]:

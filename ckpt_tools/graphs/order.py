@@ -24,6 +24,7 @@ MERGE = frozenset({"Merge", "RefMerge"})
 ENTER = frozenset({"Enter", "RefEnter"})
 EXIT = frozenset({"Exit", "RefExit"})
 NEXT = frozenset({"NextIteration", "RefNextIteration"})
+_TAKES_ONE = ENTER | EXIT | NEXT
 # The value of an input that is fed is there before anything is run.
 _ALIVE = frozenset({"Identity", "RefIdentity"}) | SWITCH
 
@@ -54,6 +55,8 @@ def plan(nodes: Mapping[str, Node], wanted: Iterable[Output], fed: Collection[Ou
         node = nodes.get(name)
         if node is None:
             raise CorruptError(f"there is no node {name!r:.200} in the graph")
+        if node.op in _TAKES_ONE and len(node.inputs) != 1:
+            raise CorruptError(f"node {name!r:.200} ({node.op}) has {len(node.inputs)} inputs")
         guards[name] = tuple(_guards(node, nodes))
         needs[name] = [each.node for each in (*node.inputs, *guards[name]) if each not in fed]
         waiting += needs[name]

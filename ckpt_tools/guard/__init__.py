@@ -1,6 +1,6 @@
 """Keeping the best of a trainer that does not: its saves are pinned beside the run before it overwrites them.
 
-    running    the trainer as a child: its output passed through (`pump`), signals forwarded
+    running    the trainer as a child: its output passed through (`pump`), signals forwarded (`signals`)
     second     the second process, which gets a copy of the output and looks at the run's files
     keeper     what that one does: it pins
     metric     which number is the metric, and in which direction

@@ -28,6 +28,8 @@ from ckpt_tools.runs.pins import Pin
 # Looking may take one part in so many of the time, and is done no more often than this.
 _SHARE = 100
 _SHORTEST, _LONGEST = 0.01, 2.0
+# Where the system tells of changes: how often it is looked all the same, and while something is open.
+_TOLD_SECONDS, _OPEN_SECONDS = 1.0, 0.1
 _RETRY_SECONDS = 1.0
 # The kernel's clock, which stamps files, is behind by up to a tick.
 _TICK = 0.01
@@ -36,6 +38,8 @@ _MOST_FAILURES = 20
 _CHEAP_BYTES = 32 << 20
 _GRACE_SECONDS = 1.0
 _MOST_EVALUATIONS = 10_000
+# What goes before the first file of a save: an export of a model is traced for as long as that.
+_UNSEEN_SECONDS = {"saved-model": 10.0}
 # Where nobody tells whether a file is still written, it is left alone for so long.
 _SETTLED_SECONDS = 0.3
 
@@ -84,7 +88,8 @@ class Keeper:
         self._retry_at = 0.0
         self._heard_until = 0.0
         self._interval = _SHORTEST
-        self._next_look = 0.0
+        self._next_look = self._looked_at = 0.0
+        self._stirred = False
         self._open = contextlib.ExitStack()
         self.ready = False
 
@@ -110,6 +115,7 @@ class Keeper:
         self._settle_last_run()
         if training:
             self._adopt()
+            self.watch.listening = True
             self._known = {save for save, _ in self.watch.look()}
             for save in self._known:
                 self.watch.completed(save)
@@ -141,6 +147,7 @@ class Keeper:
         if self._pool is not None:
             self._pool.shutdown()
             self._pool = None
+        self.watch.stop_listening()
         self._open.close()
         self.ready = False
 
@@ -162,6 +169,27 @@ class Keeper:
         """How long may be waited for output before the next look, in seconds."""
         return max(0.0, self._next_look - time.monotonic())
 
+    @property
+    def notices(self) -> list[int]:
+        """What becomes readable when something changed, while that is not known yet."""
+        return [self.watch.notices.fileno()] if self.watch.notices is not None and not self._stirred else []
+
+    def stirred(self) -> None:
+        """Something changed: look as soon as the last look is not too near."""
+        self._stirred = True
+        self._next_look = min(self._next_look, self._looked_at + self._interval)
+
+    def _plan_look(self) -> None:
+        """When to look again, if the system tells of nothing until then."""
+        self._looked_at, wait = time.monotonic(), self._interval
+        if self.watch.is_told:
+            retry = min(self._refused.values(), default=math.inf) - self._looked_at
+            wait = _OPEN_SECONDS if self._jobs or self._undone or self._later else _TOLD_SECONDS
+            wait = max(self._interval, min(wait, max(_OPEN_SECONDS, retry)))
+            if (left := self.matcher.due - time.time()) > 0:
+                wait = min(wait, left + _TICK)
+        self._next_look = self._looked_at + wait
+
     # ------------------------------------------------------------------------------------------ events
 
     def heard(self, source: str, text: str, when: float) -> None:
@@ -174,6 +202,7 @@ class Keeper:
     def look(self, until: float | None = None) -> None:
         """Look for new saves and new lines in logs; what was saved after ``until``, by default now, waits."""
         until = time.time() if until is None else until
+        self._stirred = False
         self._collect()
         self._later = self._new_saves()
         for path, text, told in self._logs.news(self.watch.logs, time.time()):
@@ -188,7 +217,7 @@ class Keeper:
         if self._undone and time.monotonic() > self._retry_at:
             self._retry()
         self._tidy(time.time() - _GRACE_SECONDS)
-        self._next_look = time.monotonic() + self._interval
+        self._plan_look()
 
     def _evaluated(self, evaluation: Evaluation, when: float, *, look: bool = True) -> None:
         mode = self.reader.identity.mode if self.reader.identity else None
@@ -249,12 +278,15 @@ class Keeper:
                 continue
             writing = is_being_written(save)
             young = writing is None and save.kind != "bundle" and now - save.written < _SETTLED_SECONDS
-            # A Keras file is copied first: starting what reads HDF5 may take longer than the trainer's next save.
-            if writing or young or (save.kind != "keras" and why_not_whole(save) is not None):
+            link = self.watch.comes_by_rename(save)
+            copied = sum(file.size for file in save.files if not (link and save.data(file)))
+            # What costs little to hold is looked into then; and a Keras file is copied first in any case: starting what
+            # reads HDF5 may take longer than the trainer's next save.
+            look_first = save.kind != "keras" and copied >= _CHEAP_BYTES
+            if writing or young or (look_first and why_not_whole(save) is not None):
                 self._refused[save] = time.monotonic() + (0.0 if now - save.written < 2 else _RETRY_SECONDS)
                 continue
             number = self._number
-            copied = sum(f.size for f in save.files if not (save.data(f) and self.watch.comes_by_rename(save)))
             self._unheld[number] = save, begun
             if self.matcher.wants() or copied < _CHEAP_BYTES:
                 try:
@@ -271,7 +303,8 @@ class Keeper:
             self.watch.completed(save)
             lag = _TICK if self.matcher.order == "after" else 0.0
             source = os.path.relpath(save.path, self.pins.run)
-            events.append(Saved(number, min(begun, save.written), save.written + lag, source))
+            begun, ended = min(begun, save.written), save.written + lag
+            events.append(Saved(number, begun, ended, source, _UNSEEN_SECONDS.get(save.kind, 0.0)))
         current = {save for save, _ in there}
         self._known &= current
         self._refused = {save: until for save, until in self._refused.items() if save in current}
@@ -429,21 +462,23 @@ class Keeper:
             started = next((e.get("time", 0.0) for e in self.pins.events() if e.get("event") == "start"), 0.0)
             self._guarded(lambda: self._replay(events, held, float(started)))
             self.wait()
-        for pin in self.pins.held():
-            self._guarded(lambda pin=pin: self.pins.drop([pin]))  # type: ignore[misc]
+        self._guarded(self.pins.drop_held)
         self._held.clear()
 
     def _replay(self, events: list[dict[str, Any]], held: list[Pin], started: float) -> None:
         origins = {pin.origin for pin in (*held, *self.pins.all())}
         self._held = {pin.number: pin for pin in held}
-        saves = [Saved(pin.number, pin.begun, pin.written, pin.source) for pin in held]
+        saves = [
+            Saved(pin.number, pin.begun, pin.written, pin.source, _UNSEEN_SECONDS.get(pin.kind, 0.0)) for pin in held
+        ]
         for save, _ in self.watch.look():
             if save.written < started or save.origin in origins or why_not_whole(save) is not None:
                 continue
             pin = self.pins.hold(save, begun=save.written, number=self._number, link=False)
             if pin is not None:
                 self._held[self._number] = pin
-                saves.append(Saved(self._number, save.written, save.written, pin.source))
+                unseen = _UNSEEN_SECONDS.get(save.kind, 0.0)
+                saves.append(Saved(self._number, save.written, save.written, pin.source, unseen))
                 self._number += 1
         timeline: list[tuple[float, Any]] = [(save.ended, save) for save in saves]
         timeline += [(float(event["time"]), event) for event in events]

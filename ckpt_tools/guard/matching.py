@@ -42,12 +42,16 @@ class Evaluated:
 
 @dataclass(frozen=True)
 class Saved:
-    """A complete save; it was begun and ended at these times. ``name`` is its path in the run."""
+    """A complete save; it was begun and ended at these times. ``name`` is its path in the run.
+
+    It may have been begun so many seconds earlier, ``unseen``: an export traces a model before it writes a file.
+    """
 
     number: int
     begun: float
     ended: float
     name: str = ""
+    unseen: float = 0.0
 
     @property
     def called_best(self) -> bool:
@@ -123,6 +127,14 @@ class Matcher:
     def waits(self) -> bool:
         """Whether an evaluation still waits for its save."""
         return self._claim is not None
+
+    @property
+    def due(self) -> float:
+        """The time at which `passed` may settle something though nothing happens until then; infinite without one."""
+        if self._claim is None:
+            return math.inf
+        following = self._fitting(self._previous, self._claim)
+        return max(self._claim.time, following[0].ended if following else 0.0) + _LATE_SECONDS
 
     def wants(self) -> bool:
         """Whether the next save may be asked for, now or later."""
@@ -219,7 +231,7 @@ class Matcher:
                 return "before" if ahead < behind else "after"
             return self._first or "after"
         if following and until is not None:
-            behind, ahead = following[0].begun - claim.time, until - following[-1].ended
+            behind, ahead = following[0].begun - following[0].unseen - claim.time, until - following[-1].ended
             if ahead < behind and _is_clear(ahead, behind):
                 return "before"  # the save belongs to the next evaluation: this one was saved nowhere
             return "after"

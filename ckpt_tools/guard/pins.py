@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import re
 import threading
@@ -23,7 +24,6 @@ from typing import Any
 
 from ckpt_tools import transactions
 from ckpt_tools.analysis.pinned import is_whole
-from ckpt_tools.analysis.verification import verify
 from ckpt_tools.errors import CkptError, CorruptError, StorageError, UnsafeError, UnsupportedError, UsageError
 from ckpt_tools.format import json_text
 from ckpt_tools.format.filenames import STATE_FILE, meta_name, temporary_of
@@ -36,8 +36,8 @@ from ckpt_tools.lineages import identify
 from ckpt_tools.lineages.base import float32
 from ckpt_tools.lineages.names import BEST_METRIC
 from ckpt_tools.operations.best_values import meaning_of, plan_best
-from ckpt_tools.readers import Bundle, open_checkpoint
-from ckpt_tools.runs.metric_lines import is_like
+from ckpt_tools.readers import Bundle, Checkpoint, open_checkpoint
+from ckpt_tools.runs.metric_lines import Mode, is_like
 from ckpt_tools.runs.pin_places import pins_directory
 from ckpt_tools.runs.pins import PIN_FILE, SCHEMA_VERSION, STATE, Pin, pins_in, state_in
 from ckpt_tools.transactions import FilePlan, Plan
@@ -62,6 +62,8 @@ class Pins:
         self.run = os.path.abspath(run)
         self.directory = pins_directory(run)
         self._removing = threading.RLock()
+        self._verified: dict[int, dict[str, local.Fingerprint]] = {}
+        self._remembered: dict[str, Any] | None = None
 
     # ------------------------------------------------------------------------------------------ reading
 
@@ -75,15 +77,19 @@ class Pins:
 
     def best(self, identity: Identity | None, *, quick: bool = True) -> Pin | None:
         """The best whole pin with a value of a metric; of equal ones the first. None without a direction or a pin."""
-        found = None
-        for pin in self.all():
-            if pin.value is None or not is_of(pin, identity):
-                continue
-            if better(pin.value, found.value if found else None, identity.mode if identity else None) and is_whole(
-                pin, quick=quick
-            ):
-                found = pin
-        return found
+        return self._best_of(self.all(), identity, quick=quick)
+
+    def _best_of(self, pins: Iterable[Pin], identity: Identity | None, *, quick: bool = True) -> Pin | None:
+        mode = identity.mode if identity else None
+        ranked = [pin for pin in pins if better(_value_of(pin), None, mode) and is_of(pin, identity)]
+        ranked.sort(key=lambda pin: _rank(pin, mode))
+        return next((pin for pin in ranked if self._is_whole(pin, quick=quick)), None)
+
+    def _is_whole(self, pin: Pin, *, quick: bool) -> bool:
+        """Of a pin that was made here, and every byte of it verified, whether its files are still the same."""
+        if quick and pin.number in self._verified and self._verified[pin.number] == _files_of(pin.directory):
+            return True
+        return is_whole(pin, quick=quick)
 
     def state(self) -> dict[str, Any]:
         """What is known of the run: ``metric`` and ``order``; empty before the first."""
@@ -131,8 +137,11 @@ class Pins:
             "metric": identity.to_json() if identity else None,
             "order": order,
         }
+        if said == self._remembered:
+            return
         if said != self.state():
             durable.write_atomic(os.path.join(self.directory, STATE), json.dumps(said, indent=1).encode() + b"\n")
+        self._remembered = said
 
     def begin_events(self) -> None:
         """Forget the evaluations of runs that are settled."""
@@ -195,7 +204,8 @@ class Pins:
             torn = why_not_whole(save, pin.path) if check else None
             if torn is not None:
                 raise CorruptError(torn.message, path=save.path)
-            _write_json(making, pin)
+            # A kill leaves it as it is, and behind a power loss nobody asks for it: only what is pinned is synced.
+            durable.create_file(os.path.join(making, PIN_FILE), _json_of(pin), synced=False)
             held = os.path.join(self.directory, f"held-{number:06}")
             durable.rename(making, held)
         except BaseException:
@@ -209,14 +219,6 @@ class Pins:
 
         Raises CorruptError when it cannot be read whole, StorageError; what is held then stays.
         """
-        found = verify(held.path)
-        if not found.whole:
-            worst = next(finding for finding in found.findings if finding.severity == "damage")
-            raise CorruptError(worst.message, path=worst.path or held.path, key=worst.key)
-        for folder, _, names in os.walk(held.directory):
-            for name in names:
-                durable.sync_file(os.path.join(folder, name))
-        self._take_graph(held)
         pin = replace(
             held,
             value=value,
@@ -224,16 +226,30 @@ class Pins:
             mode=identity.mode if identity and value is not None else None,
             **said,
         )
-        if value is not None and not pin.stored:
-            # Without room for it the value is in the pin's own file only: better than no pin.
-            with contextlib.suppress(StorageError, CorruptError, UnsupportedError, UnsafeError, UsageError):
-                pin = replace(pin, stored=_store(pin, value, identity))
+        plan = None
+        # Without room for it the value is in the pin's own file only: better than no pin.
+        no_place = contextlib.suppress(StorageError, CorruptError, UnsupportedError, UnsafeError, UsageError)
+        with open_checkpoint(held.path) as checkpoint:
+            for finding in checkpoint.verify():
+                raise CorruptError(finding.message, path=finding.path or held.path, key=finding.key)
+            if value is not None and not pin.stored:
+                with no_place:
+                    plan = _plan(checkpoint, pin, value, identity)
+        self._take_graph(held)
+        if plan is not None:
+            with no_place:
+                _store(plan)
+                pin = replace(pin, stored=True)
         if pin.kind == "bundle":
             # So that what restores the newest of a directory finds it.
-            durable.write_atomic(os.path.join(pin.directory, STATE_FILE), encode_state(pin.name, [pin.name]))
-        _write_json(pin.directory, pin)
+            state = encode_state(pin.name, [pin.name])
+            durable.write_atomic(os.path.join(pin.directory, STATE_FILE), state, durable=False)
+        for name in (name for name in _files_of(pin.directory) if name not in (STATE_FILE, PIN_FILE)):
+            durable.sync_file(os.path.join(pin.directory, name))
+        durable.write_atomic(os.path.join(pin.directory, PIN_FILE), _json_of(pin), durable=False)
         for folder, _, _ in os.walk(pin.directory):
             durable.sync_directory(folder)
+        self._verified[pin.number] = _files_of(pin.directory)
         place = os.path.join(self.directory, f"{pin.number:06}")
         durable.rename(pin.directory, place)
         durable.sync_directory(self.directory)
@@ -246,7 +262,6 @@ class Pins:
         with contextlib.suppress(CkptError):
             if held.kind == "bundle" and local.is_file(graph, follow=True) and not local.is_there(copy):
                 durable.copy(graph, copy)
-                durable.sync_file(copy)
 
     def drop(self, pins: Iterable[Pin]) -> None:
         """Remove pins or what is held; killed half-way, the next `open` ends it."""
@@ -254,6 +269,15 @@ class Pins:
             for pin in pins:
                 trash = os.path.join(self.directory, f"trash-{pin.number:06}")
                 durable.rename(pin.directory, trash)
+                durable.remove_below(trash)
+                self._verified.pop(pin.number, None)
+
+    def drop_held(self) -> None:
+        """Remove all that is held, what cannot be read of it too."""
+        for name in local.list_directory(self.directory):
+            if _HELD.fullmatch(name):
+                trash = os.path.join(self.directory, name.replace("held", "trash"))
+                durable.rename(os.path.join(self.directory, name), trash)
                 durable.remove_below(trash)
 
     def retain(self, keep: int, identity: Identity | None) -> list[Pin]:
@@ -264,13 +288,12 @@ class Pins:
         """
         with self._removing:
             pins = self.all()
-            best = self.best(identity)
+            best = self._best_of(pins, identity)
             valued = [pin for pin in pins if pin.value is not None and is_of(pin, identity)]
             mode = identity.mode if identity else None
             if mode is None and len(valued) > 1:
                 return []
-            sign = -1.0 if mode == "max" else 1.0
-            ranked = sorted(valued, key=lambda pin: (sign * (pin.value or 0.0), pin.number))
+            ranked = sorted(valued, key=lambda pin: _rank(pin, mode))
             if valued and best is None:
                 return []
             stay = {pin.number for pin in ranked[: max(1, keep)]} | ({best.number} if best else set())
@@ -281,14 +304,32 @@ class Pins:
             return gone
 
 
-def _write_json(directory: str, pin: Pin) -> None:
-    durable.write_atomic(
-        os.path.join(directory, PIN_FILE), json.dumps(pin.stored_json(), indent=1).encode() + b"\n", durable=False
-    )
+def _value_of(pin: Pin) -> float:
+    return math.nan if pin.value is None else pin.value
 
 
-def _store(pin: Pin, value: float, identity: Identity | None) -> bool:
-    """Write the value, and what it means, into the checkpoint itself, where its format has a place for it."""
+def _rank(pin: Pin, mode: Mode | None) -> tuple[float, int]:
+    """The best first, of equal ones the first; without a direction the newest."""
+    if mode is None:
+        return 0.0, -pin.number
+    return (-_value_of(pin) if mode == "max" else _value_of(pin)), pin.number
+
+
+def _files_of(directory: str) -> dict[str, local.Fingerprint]:
+    """The files of a pin by their names in its directory."""
+    found = {}
+    for folder, _, names in os.walk(directory):
+        for path in (os.path.join(folder, name) for name in names):
+            found[path[len(directory) + 1 :]] = local.fingerprint(path)
+    return found
+
+
+def _json_of(pin: Pin) -> bytes:
+    return json.dumps(pin.stored_json(), indent=1).encode() + b"\n"
+
+
+def _plan(checkpoint: Checkpoint, pin: Pin, value: float, identity: Identity | None) -> Plan | FilePlan | None:
+    """How to write the value, and what it means, into a checkpoint; None where its format has no place for it."""
     name, mode = (identity.name, identity.mode) if identity else (None, None)
     evidence = {
         "metric": {"name": name, "mode": mode, "value": value} if identity else None,
@@ -297,19 +338,19 @@ def _store(pin: Pin, value: float, identity: Identity | None) -> bool:
         "epoch": pin.epoch,
     }
     if pin.kind not in ("bundle", "keras"):
-        return False
-    with open_checkpoint(pin.path) as checkpoint:
-        if isinstance(checkpoint, Bundle) and identify(checkpoint) is not None:
-            plan: Plan | FilePlan = _plan_of_known(checkpoint, value, evidence)
-        else:
-            said = f"printed: {pin.line[:_MOST_SAID]}" if pin.line else "from before it was guarded"
-            meaning = meaning_of(value, name, mode, step=pin.step, evidence=f"pinned by ckpt guard; {said}")
-            plan = plan_best(checkpoint, value, meaning, reason="guard", evidence=evidence)
+        return None
+    if isinstance(checkpoint, Bundle) and identify(checkpoint) is not None:
+        return _plan_of_known(checkpoint, value, evidence)
+    said = f"printed: {pin.line[:_MOST_SAID]}" if pin.line else "from before it was guarded"
+    meaning = meaning_of(value, name, mode, step=pin.step, evidence=f"pinned by ckpt guard; {said}")
+    return plan_best(checkpoint, value, meaning, reason="guard", evidence=evidence)
+
+
+def _store(plan: Plan | FilePlan) -> None:
     if isinstance(plan, Plan):
         transactions.apply_own(plan)
     else:
         transactions.replace_own(plan)
-    return True
 
 
 def _plan_of_known(bundle: Bundle, value: float, evidence: Mapping[str, Any]) -> Plan:

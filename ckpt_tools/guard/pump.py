@@ -28,6 +28,7 @@ class Pump:
         self._gone: set[int] = set()
         self._copy = copy
         self.last_step = 0
+        self.noticed = False
         for source in self._open:
             os.set_blocking(source, False)
 
@@ -36,13 +37,15 @@ class Pump:
         """What is still read from."""
         return list(self._open)
 
-    def step(self, seconds: float, writable: int | None = None) -> bool:
-        """Wait for output and pass it on; False when all streams have ended. ``writable`` ends the wait as well."""
+    def step(self, seconds: float, writable: int | None = None, readable: Sequence[int] = ()) -> bool:
+        """Wait for output and pass it on; False when all streams have ended. What else is ``writable`` or ``readable``
+        ends the wait as well, and ``noticed`` tells whether the latter did."""
         self.last_step = 0
         if not self._open:
             return False
-        ready, _, _ = select.select(list(self._open), [writable] if writable is not None else [], [], seconds)
-        for source in ready:
+        ready, _, _ = select.select([*self._open, *readable], [writable] if writable is not None else [], [], seconds)
+        self.noticed = any(each in ready for each in readable)
+        for source in (each for each in ready if each in self._open):
             try:
                 data = os.read(source, _PIECE)
             except BlockingIOError:

@@ -32,12 +32,14 @@ from ckpt_tools.guard.matching import Order
 from ckpt_tools.guard.metric import MetricReader
 from ckpt_tools.guard.pins import Pins
 from ckpt_tools.guard.pump import Pump, Stream
-from ckpt_tools.guard.second import KeeperProcess, fork_keeper, received
+from ckpt_tools.guard.second import KeeperProcess, fork_keeper
+from ckpt_tools.guard.signals import Signals
 from ckpt_tools.runs.metric_lines import Mode
 
 # Behind the trainer's end: what it started may hold its output open for ever.
 _DRAIN_SECONDS = 1.0
-_POLL_SECONDS = 0.05
+# What is waited for wakes the wait; this is for what nobody foresaw.
+_POLL_SECONDS = 1.0
 
 _FORWARDED = tuple(
     getattr(signal, name)
@@ -103,8 +105,9 @@ def run(command: Sequence[str], options: Options, *, stdout: int = 1, stderr: in
         finally:
             for descriptor in {*ends}:
                 os.close(descriptor)
-        code = _attend(child, streams, keeper, signals)
-        said = keeper.finish(signals)
+        with contextlib.closing(Signals(signals)) as sent:
+            code = _attend(child, streams, keeper, sent)
+            said = keeper.finish(sent)
     finally:
         for source in {stream.source for stream in streams}:
             with contextlib.suppress(OSError):
@@ -170,13 +173,13 @@ def _start(command: Sequence[str], ends: tuple[int, int], mask: set[Any]) -> sub
         raise StorageError(f"cannot run the command: {error.strerror or error}", path=command[0]) from error
 
 
-def _attend(child: subprocess.Popen[bytes], streams: list[Stream], keeper: KeeperProcess, signals: set[Any]) -> int:
+def _attend(child: subprocess.Popen[bytes], streams: list[Stream], keeper: KeeperProcess, signals: Signals) -> int:
     """Pass everything on until the trainer has ended and its output is read; returns its code, negative of a signal."""
     pump = Pump(streams, lambda kind, data: keeper.tell(Frame(kind, time.time(), data)))
     drain_until = None
     while True:
-        alive = pump.step(_POLL_SECONDS if drain_until is None else 0.0, keeper.waiting)
-        for each in received(signals):
+        alive = pump.step(_POLL_SECONDS if drain_until is None else 0.0, keeper.waiting, [signals.fileno()])
+        for each in signals.take():
             _forward(each, child, streams)
         keeper.flush()
         if drain_until is not None and (not alive or not pump.last_step or time.monotonic() > drain_until):
@@ -186,7 +189,7 @@ def _attend(child: subprocess.Popen[bytes], streams: list[Stream], keeper: Keepe
             drain_until = time.monotonic() + _DRAIN_SECONDS
         if not alive and drain_until is None:
             # It closed its output and goes on.
-            select.select([], [], [], _POLL_SECONDS)
+            select.select([signals], [], [], _POLL_SECONDS)
 
 
 def _forward(sent: Any, child: subprocess.Popen[bytes], streams: list[Stream]) -> None:

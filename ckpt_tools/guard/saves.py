@@ -8,6 +8,7 @@ finds changed is another save. TensorFlow renames the data of a bundle into plac
 from __future__ import annotations
 
 import os
+import re
 import stat
 import time
 from collections.abc import Iterator
@@ -30,6 +31,7 @@ from ckpt_tools.format.filenames import (
     shard_of_v1,
 )
 from ckpt_tools.fs import local
+from ckpt_tools.fs.notices import Notices, notices_of
 from ckpt_tools.readers import open_checkpoint
 from ckpt_tools.readers.saved_model import VARIABLES
 from ckpt_tools.runs.pins import Kind
@@ -38,6 +40,8 @@ from ckpt_tools.runs.pins import Kind
 MOST_ENTRIES = 50_000
 _SKIPPED = {"__pycache__", "node_modules", ".git", STATE_DIRECTORY}
 _LOGS = (".log", ".out", ".txt", ".jsonl", ".csv")
+# So many changes that nobody told of, and the system is not relied on any more.
+_MOST_SURPRISES = 2
 _GRAIN_NS = 100_000_000  # a directory that changed this lately may have changed again within the same tick
 
 
@@ -91,6 +95,11 @@ def _status(directory: str, name: str) -> File:
     return File(name, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
+def _alike(directory: str, name: str) -> tuple[str, str]:
+    """What the files of numbered saves have in common."""
+    return directory, re.sub(r"\d+", "0", name)
+
+
 def why_not_whole(save: Save, path: str | None = None) -> Finding | None:
     """What is not there or cut off yet, without reading values; None for one that is complete."""
     try:
@@ -130,25 +139,30 @@ class Watch:
     """A run's directory, looked at again and again; what did not change costs one ``stat`` a file.
 
     ``logs`` are its logs with their sizes, ``active`` the time at which a file of a save was first seen changing,
-    ``crowded`` tells that the tree is too large to be looked at.
+    ``crowded`` tells that the tree is too large to be looked at. With ``listening`` the system is asked to tell of
+    changes; ``notices`` is what does, None where it cannot.
     """
 
     root: str
     aside: str
     logs: dict[str, int] = field(default_factory=dict)
     crowded: bool = False
+    listening: bool = False
+    notices: Notices | None = None
+    _surprises: int = 0
     _folders: dict[str, _Folder] = field(default_factory=dict)
     _versions: dict[str, tuple[Save, float]] = field(default_factory=dict)
     _drafts: set[int] = field(default_factory=set)
-    _renaming: set[str] = field(default_factory=set)
-    _in_place: set[str] = field(default_factory=set)
+    _renaming: set[tuple[str, str]] = field(default_factory=set)
+    _in_place: set[tuple[str, str]] = field(default_factory=set)
     _complete: set[Save] = field(default_factory=set)
 
     def look(self) -> list[tuple[Save, float]]:
         """The saves that are there, each with the time at which this version of it was first seen."""
         now = time.time()
         found: dict[str, tuple[Save, float]] = {}
-        self.logs = {}
+        logs, self.logs = self.logs, {}
+        told = not self.is_told or self._heard()
         for folder, names in self._walk():
             for save in self._saves(folder, names):
                 known = self._versions.get(save.path)
@@ -159,16 +173,56 @@ class Watch:
                     self._learn(known[0], save)
                 for file in save.files:
                     if save.data(file) and file.inode in self._drafts:
-                        self._renaming.add(save.directory)
+                        self._renaming.add(_alike(save.directory, file.name))
                 begun = known[1] if known is not None and known[0] not in self._complete else now
                 found[save.path] = (save, begun)
+        changed = self.logs != logs or any(found[path] is not self._versions.get(path) for path in found)
+        if changed and not told and not self._heard():
+            self._surprised()
         self._versions = found
         self._complete &= {save for save, _ in found.values()}
         return list(found.values())
 
     def comes_by_rename(self, save: Save) -> bool:
-        """Whether data files in this directory were seen to be replaced by others, and never changed in place."""
-        return save.directory in self._renaming and save.directory not in self._in_place
+        """Whether its data, or that of saves called alike, was seen to be replaced by other files, and never changed in
+        place: a trainer may copy its best over an older one, beside what TensorFlow renames."""
+        alike = {_alike(save.directory, file.name) for file in save.files if save.data(file)}
+        return bool(alike) and alike <= self._renaming and not alike & self._in_place
+
+    @property
+    def is_told(self) -> bool:
+        """Whether the system tells of what changes, as far as is known."""
+        return self.notices is not None and self.notices.watches(self.root)
+
+    def _heard(self) -> bool:
+        """Whether the system told of a change since it was last asked."""
+        return self.notices is not None and self.notices.take()
+
+    def _listen(self, directory: str, inode: int) -> bool:
+        """Be told of a directory; True when it was not watched before. Raises OSError when it is gone."""
+        if self.listening and self.notices is None:
+            self.notices = notices_of(self.root)
+            self.listening = self.notices is not None
+        if self.notices is None:
+            return False
+        try:
+            return self.notices.watch(directory, inode)
+        except (FileNotFoundError, NotADirectoryError):
+            raise
+        except OSError:  # there are no more watches for this user
+            self.stop_listening()
+            return False
+
+    def _surprised(self) -> None:
+        self._surprises += 1
+        if self._surprises >= _MOST_SURPRISES:
+            self.stop_listening()
+
+    def stop_listening(self) -> None:
+        self.listening = False
+        if self.notices is not None:
+            self.notices.close()
+            self.notices = None
 
     def completed(self, save: Save) -> None:
         """Take a version as complete: what changes after it is another save."""
@@ -181,9 +235,9 @@ class Watch:
             if known is None or not new.data(file) or known == file:
                 continue
             if known.inode == file.inode:
-                self._in_place.add(new.directory)
+                self._in_place.add(_alike(new.directory, file.name))
             else:
-                self._renaming.add(new.directory)
+                self._renaming.add(_alike(new.directory, file.name))
 
     def _walk(self) -> Iterator[tuple[str, list[str]]]:
         folders = [self.root]
@@ -207,7 +261,7 @@ class Watch:
     def _folder(self, path: str) -> _Folder | None:
         try:
             status = os.stat(path)
-            known = self._folders.get(path)
+            known = None if self._listen(path, status.st_ino) else self._folders.get(path)
             if known is not None and known.mtime_ns == status.st_mtime_ns and known.looked - _GRAIN_NS > known.mtime_ns:
                 return known
             looked = time.time_ns()
@@ -230,6 +284,7 @@ class Watch:
         place = os.path.join(path, name)
         if is_draft(name):
             try:
+                self._listen(place, os.stat(place).st_ino)
                 with os.scandir(place) as drafts:
                     self._drafts.update(draft.inode() for draft in drafts)
             except OSError:

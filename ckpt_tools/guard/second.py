@@ -20,24 +20,18 @@ from ckpt_tools.format import json_text
 from ckpt_tools.guard.frames import ENDED, SOURCES, Decoder, Frame, Lines, encode
 from ckpt_tools.guard.keeper import Keeper
 from ckpt_tools.guard.pump import Pump, Stream
+from ckpt_tools.guard.signals import Signals
 
 # How long the trainer waits for the keeper to have looked at the run, and the end for the keeper, in seconds.
 _START_SECONDS = 10.0
 _FINISH_SECONDS = 600.0
 _MOST_QUEUED = 8 << 20
 _PIECE = 1 << 16
-_POLL_SECONDS = 0.05
+_POLL_SECONDS = 1.0
 _LOCK_SECONDS = 0.5
 _BEHIND_SECONDS = 0.5
 # What ends the trainer must not end its guard: it ends when the output does.
 _IGNORED = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGPIPE")
-
-
-def received(signals: set[Any]) -> Iterator[Any]:
-    """The blocked signals that have come, without waiting."""
-    while (sent := signal.sigtimedwait(signals, 0)) is not None:
-        if sent.si_signo != signal.SIGCHLD:
-            yield sent
 
 
 class KeeperProcess:
@@ -91,19 +85,20 @@ class KeeperProcess:
         with contextlib.suppress(OSError):
             os.read(self._answers, 1)
 
-    def finish(self, signals: set[Any]) -> Mapping[str, Any]:
+    def finish(self, signals: Signals) -> Mapping[str, Any]:
         """What it says at the end; when it died or is interrupted, that."""
         self.tell(Frame(ENDED, time.time(), b""))
         deadline = time.monotonic() + _FINISH_SECONDS
         while time.monotonic() < deadline:
             self.flush()
-            ready, _, _ = select.select([self._answers], [], [], _POLL_SECONDS)
-            if ready:
+            writing = [] if self.waiting is None else [self.waiting]
+            ready, _, _ = select.select([self._answers, signals.fileno()], writing, [], _POLL_SECONDS)
+            if self._answers in ready:
                 data = os.read(self._answers, _PIECE)
                 self._answer += data
                 if not data:
                     break
-            if any(sent.si_signo in (signal.SIGINT, signal.SIGTERM) for sent in received(signals)):
+            if any(sent.si_signo in (signal.SIGINT, signal.SIGTERM) for sent in signals.take()):
                 return {
                     "died": True,
                     "failures": ["interrupted while the last pins were made: the next guard finishes them"],
@@ -243,15 +238,20 @@ class _Life:
         """What the first process tells; when that dies, the output itself."""
         decoder = Decoder()
         while True:
-            ready, _, _ = select.select([self._hears], [], [], self._wait([self._hears]))
-            if ready:
+            wait, notices = self._wait([self._hears]), self._keeper.notices
+            ready, _, _ = select.select([self._hears, *notices], [], [], wait)
+            if any(each in ready for each in notices):
+                self._keeper.stirred()
+            if self._hears in ready:
                 data = os.read(self._hears, 1 << 20)
                 if not data:
                     break
                 yield from decoder.feed(data)
         heard: list[Frame] = []
         pump = Pump(self._streams, lambda kind, data: heard.append(Frame(kind, time.time(), data)))
-        while pump.step(self._wait(pump.sources)):
+        while pump.step(self._wait(pump.sources), readable=self._keeper.notices):
+            if pump.noticed:
+                self._keeper.stirred()
             yield from heard
             heard.clear()
         yield from heard

@@ -38,6 +38,7 @@ from ckpt_tools.runs.metric_lines import Mode, better, mode_of
 from ckpt_tools.transactions import FilePlan, Plan
 
 if TYPE_CHECKING:
+    from ckpt_tools.lineages.declared.grammar import Declaration
     from ckpt_tools.operations.backfill_options import Options
 
 
@@ -76,7 +77,7 @@ def find(checkpoint: Checkpoint, options: Options) -> Found:
         hint = f"ckpt inspect {shlex.quote(checkpoint.prefix)}"
         raise UnsupportedError(f"a {checkpoint.format} file cannot be written to", path=checkpoint.prefix, hint=hint)
     # What has a value is not measured again because its declaration says how that is done.
-    asked = options.value is not None or options.from_logs or options.evaluation is not None or options.force
+    asked = options.value is not None or options.from_logs or options.measures or options.force
     run = DeclaredRun.of(checkpoint)
     options = _as_declared(checkpoint, options, run)
     roles = roles_of(checkpoint.tensors, checkpoint.graph, run.declaration if run else None)
@@ -128,14 +129,43 @@ def _measured_as_declared(options: Options, run: DeclaredRun | None) -> Options:
     if run is None:
         return options
     said = run.declaration
-    if said.evaluate is None or options.value is not None or options.from_logs or options.evaluation is not None:
+    if options.graph:
+        return _named_as_declared(options, said)
+    if options.value is not None or options.from_logs or options.evaluation is not None:
         return options
+    if said.evaluate is None:
+        # A graph is data: what it computes is bounded, and nothing has to be trusted.
+        return options if said.graph is None else _named_as_declared(replace(options, graph=True), said)
     require_trust(said)
     evaluation = CommandEvaluation(
         said.evaluate.command, said.evaluate.pattern, directory=said.directory or os.getcwd()
     )
     metric, mode = options.metric or said.metric.name, options.mode or said.metric.mode
     return replace(options, evaluation=evaluation, metric=metric, mode=mode)
+
+
+def _named_as_declared(options: Options, said: Declaration) -> Options:
+    measured = said.graph.measure if said.graph is not None else None
+    metric = options.metric or said.metric.name or measured
+    return replace(options, metric=metric, mode=options.mode or said.metric.mode)
+
+
+def _by_graph(checkpoint: Checkpoint, options: Options, run: DeclaredRun | None) -> _Known:
+    rule = run.declaration.graph if run is not None else None
+    if run is None or rule is None:
+        raise UsageError(
+            "nothing says what its graph is fed, and which of its values is the score: that is [graph] of a ckpt.toml",
+            path=checkpoint.prefix,
+            hint=f"ckpt inspect {shlex.quote(checkpoint.prefix)} --graph tells what it takes and offers",
+        )
+    from ckpt_tools.operations.graph_evaluation import measure_by_graph  # only who asks for it waits for it
+
+    directory = options.data_dir or run.declaration.directory or os.getcwd()
+    measured = measure_by_graph(checkpoint, rule, directory, seconds=options.seconds, repeat=options.repeat)
+    reason = f"measured by its own graph, {measured.measure or 'fetched'} of {measured.output}"
+    if measured.deviation:
+        reason += f", the mean of {len(measured.values)} (deviation {measured.deviation:.3g})"
+    return _Known(measured.value, options.metric, options.mode, reason, {"measured": measured.to_json()})
 
 
 def _is_ours(key: str | None) -> bool:
@@ -190,6 +220,8 @@ def _known(checkpoint: Checkpoint, options: Options, step: int | None, run: Decl
             findings.append(Finding("not-in-log", "warning", message, checkpoint.prefix))
         metric = options.metric or (chosen.name if chosen is not None and not findings else None)
         return _Known(options.value, metric, options.mode, "given with --value", {}, tuple(findings))
+    if options.graph:
+        return _by_graph(checkpoint, options, run)
     if options.evaluation is not None:
         measured = measure(checkpoint, options.evaluation, step)
         reason = "measured with --evaluate"

@@ -14,7 +14,7 @@ from ckpt_tools.runs.metric_lines import Mode
 class Options:
     """How to find the value: given as ``value``, taken from the run's logs, or measured: by an installed evaluator on
     ``data_dir``, by somebody's own program (``evaluation``), or by the graph beside the checkpoint (``graph``), which
-    may take ``seconds``.
+    may take ``seconds`` and is run ``repeat`` times where it draws numbers.
 
     ``metric``, ``mode`` and ``unit`` say what the value of another trainer's run means; ``into`` is the key of a
     variable that has it already, under another name. ``lock``: whether the directory is locked while it is changed.
@@ -35,6 +35,7 @@ class Options:
     evaluation: CommandEvaluation | None = None
     graph: bool = False
     seconds: float = 3600.0
+    repeat: int = 1
 
     def __post_init__(self) -> None:
         if self.value is not None and not math.isfinite(self.value):
@@ -43,6 +44,10 @@ class Options:
         given = [name for name, asked in ways.items() if asked]
         if len(given) > 1:
             raise UsageError(f"{' and '.join(given)} exclude each other")
+        if self.repeat < 1:
+            raise UsageError(f"--repeat {self.repeat}: it must be measured at least once")
+        if self.seconds <= 0:
+            raise UsageError(f"--timeout {self.seconds:g}: must be more than 0 seconds")
         if self.top_n < 1:
             raise UsageError(f"--top-n {self.top_n}: a list needs at least one item")
 

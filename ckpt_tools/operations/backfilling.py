@@ -160,6 +160,10 @@ def _backfill(path: str, options: Options, progress: OnProgress | None) -> Outco
 def _measured(checkpoint: Bundle, lineage: Lineage, options: Options, how: Mapping[str, Any]) -> Measurement:
     if not options.graph:
         return find_evaluator(lineage).measure(checkpoint, lineage, **how)
+    if options.repeat != 1:
+        raise UsageError(
+            "--repeat goes with a [graph] of a ckpt.toml: of ComiRec's graphs only MIND's draws, eight times"
+        )
     # A graph is large, and what interprets it too: only who asks for it waits for them.
     from ckpt_tools.graphs.call import Limits
     from ckpt_tools.runs.run_graph import read_run_graph
@@ -255,12 +259,11 @@ def _judge(evidence: Evidence, value: float, measurement: Measurement | None, op
 
 
 def _agreement_words(agreement: Agreement, evidence: Evidence, measurement: Measurement | None) -> str:
-    how = (
-        f"(recall@{measurement.top_n} of {measurement.users} {measurement.split} users"
-        f"{', by its own graph' if measurement.graph else ''})"
-        if measurement
-        else "(not measured)"
-    )
+    how = "(not measured)"
+    if measurement and measurement.graph:
+        how = f"(recall@{measurement.top_n} of {measurement.users} {measurement.split} users, by its own graph)"
+    elif measurement:
+        how = f"(recall@{measurement.top_n} of {measurement.users} {measurement.split} users)"
     best = evidence.best
     if best is None:
         return f"{how}; no log to compare with"

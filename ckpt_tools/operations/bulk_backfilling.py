@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from ckpt_tools.errors import CkptError, UsageError
 from ckpt_tools.findings import Finding
+from ckpt_tools.format.filenames import meta_name
 from ckpt_tools.fs import paths
 from ckpt_tools.lineages import identify
 from ckpt_tools.lineages.names import BEST_METRIC
@@ -144,7 +145,7 @@ def _is_target(run: Run, options: Options) -> bool:
 
     Keras files are such checkpoints when it is said how the value of another trainer's run is found.
     """
-    kinds = ("checkpoint", "keras") if options.from_logs or options.evaluation else ("checkpoint",)
+    kinds = ("checkpoint", "keras") if options.from_logs or options.measures else ("checkpoint",)
     return run.kind in ("experiment", "declared") or (run.kind in kinds and Experiment.containing(run.path) is None)
 
 
@@ -156,21 +157,28 @@ def _settled(run: Run, options: Options) -> BulkRow | None:
     try:
         with open_meant(run.path) as checkpoint:
             lineage = identify(checkpoint)
+            without = options.graph and not paths.is_file(meta_name(checkpoint.prefix))
             told = (
                 None if lineage is not None else best_of(checkpoint, tell_roles(checkpoint.tensors, checkpoint.graph))
             )
         if told is not None:
-            if not (options.from_logs or options.evaluation):
+            if not (options.from_logs or options.measures):
                 return BulkRow(
                     "skipped", Outcome(run.path, "not a checkpoint of a known trainer: left alone", run.prefix)
                 )
             if told.status == "present" and not options.force:
                 sentence = f"has {bare(told.key or BEST_METRIC)} {told.value:.6g} already: left alone"
                 return BulkRow("had-it", Outcome(run.path, sentence, run.prefix, value=told.value))
-            return None
+            return _without_graph(run) if without else None
         assert lineage is not None
         if lineage.best_metric.status == "present" and not options.force:
             return BulkRow("had-it", backfill(run.path, options))
+        if without:
+            return _without_graph(run)
     except CkptError as error:
         return BulkRow("failed", failed(run.path, error))
     return None
+
+
+def _without_graph(run: Run) -> BulkRow:
+    return BulkRow("skipped", Outcome(run.path, "no graph (.meta) lies beside it: left alone", run.prefix))

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from ckpt_tools.errors import CkptError, UsageError
-from ckpt_tools.format.filenames import DECLARATION, KERAS_ENDINGS
+from ckpt_tools.format.filenames import DECLARATION, KERAS_ENDINGS, meta_name
 from ckpt_tools.fs import durable, paths
 from ckpt_tools.lineages.declared.grammar import Declaration
 from ckpt_tools.lineages.declared.lookup import read_declaration, recognised
@@ -74,7 +74,7 @@ def _lines(
     lines += ["[layout]", *layout] if layout else []
     metric, candidates = _metric(history)
     lines += ["[metric]", *metric]
-    lines += ["[variables]", *_variables(checkpoint)]
+    lines += ["[variables]", *_variables(checkpoint), *_graph(checkpoint)]
     return lines, candidates
 
 
@@ -99,6 +99,33 @@ def _variables(checkpoint: Checkpoint) -> Iterator[str]:
         yield f"step = {_quoted(bare(roles.steps[0]))}"
     if roles.bests:
         yield f"best = {_quoted(bare(roles.bests[0]))}"
+
+
+def _graph(checkpoint: Checkpoint) -> Iterator[str]:
+    """The graph beside a checkpoint, as lines to be filled in: which value is the score it does not tell."""
+    if not paths.is_file(meta_name(checkpoint.prefix)):
+        return
+    from ckpt_tools.graphs.needs import needs_of  # few runs have a graph
+    from ckpt_tools.runs.run_graph import read_run_graph
+
+    try:
+        needs = needs_of(read_run_graph(checkpoint).graph)
+    except CkptError as error:
+        yield f"# the graph beside it cannot be read: {error.message!r:.200}"
+        return
+    offers = [each for each in needs.offers if not each.missing][:8]
+    fed = {name for each in offers[:1] for name in each.needs}
+    yield "# [graph]  # ckpt backfill RUN --evaluate graph: neither TensorFlow nor the trainer is needed"
+    first, *others = [_quoted(each.name) for each in offers] or ["?"]
+    yield f"# scores = {first}" + (f"  # or {', '.join(others)}" if others else "")
+    yield '# targets = "targets.npy"'
+    yield '# measure = "accuracy"'
+    yield "# [graph.feeds]"
+    for each in needs.fed:
+        if each.name.rpartition(":")[0] in fed:
+            value = "1.0" if each.shape in (None, ()) else _quoted("FILE.npy")
+            shape = "of any shape" if each.shape is None else [size or 0 for size in each.shape]
+            yield f"# {_quoted(each.name)} = {value}  # {each.dtype} {shape}"
 
 
 def _saves(directory: str) -> Iterator[str]:

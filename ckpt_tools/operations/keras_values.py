@@ -9,6 +9,7 @@ stays as it is, byte for byte: attributes need a few words in its metadata, a me
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Mapping
@@ -93,8 +94,17 @@ def _require_same_but(before: Checkpoint, after: Checkpoint, key: str | None) ->
     for name, info in before.tensors.items():
         if name == key or info.dtype in ("variant", "resource"):
             continue
-        if before.digest(name) != after.digest(name):
+        if not _same_values(before, after, name):
             raise CorruptError("reads back differently", path=after.prefix, key=name)
     old, new = ({finding.message for finding in each.outline()} for each in (before, after))
     if new - old:
         raise CorruptError(f"reads back with damage: {min(new - old)}", path=after.prefix)
+
+
+def _same_values(before: Checkpoint, after: Checkpoint, name: str) -> bool:
+    """Whether a tensor is the same in both: most are cut into the same pieces, which are compared without digests."""
+    if before.tensors[name].dtype != "string":
+        pieces = itertools.zip_longest(before.chunks(name), after.chunks(name))
+        if all(old == new for old, new in pieces):
+            return True
+    return before.digest(name) == after.digest(name)

@@ -172,11 +172,9 @@ class Bundle(Reader):
                     raise BusyError("written again while it was read", path=self.path, hint=hint)
                 names = ", ".join(os.path.basename(self._shard_path(lost)) for lost in self.missing[:4])
                 hint = "an .index needs its .data files beside it: copy them from where the checkpoint was made"
-                what = "the data file is missing"
-                if paths.is_directory(path):
-                    what += ", a directory has its name"
+                lost = f"the data file is missing ({len(self.missing)} of {self.header.num_shards}: {names})"
                 raise NotFoundError(
-                    f"{what} ({len(self.missing)} of {self.header.num_shards}: {names})",
+                    f"{lost}; a directory has its name" if paths.is_directory(path) else lost,
                     path=path,
                     hint=hint if self.renamed is None else self.renamed.command,
                 )

@@ -34,6 +34,7 @@ from ckpt_tools.lineages.names import BEST_METRIC
 from ckpt_tools.runs.curve import Curve, join
 from ckpt_tools.runs.evaluations import SIX_DIGITS, LoggedEvaluation
 from ckpt_tools.runs.experiments import Experiment
+from ckpt_tools.runs.rotation import log_name, read_log
 
 MAX_LOG_BYTES = 1 << 30
 # And half a unit of the two digits that names of files usually have.
@@ -205,7 +206,7 @@ def _disagreements(evaluations: Iterable[LoggedEvaluation]) -> Iterator[Finding]
 
 
 def _text(path: str) -> str:
-    return paths.read_file(path, limit=MAX_LOG_BYTES).decode("utf-8", "replace")
+    return read_log(path, limit=MAX_LOG_BYTES).decode("utf-8", "replace")
 
 
 def _number(value: object) -> float | None:
@@ -265,7 +266,7 @@ def _from_metrics(path: str) -> Iterator[LoggedEvaluation]:
 
 def _from_events(path: str) -> Iterator[LoggedEvaluation]:
     steps: dict[int, dict[str, float]] = {}
-    for tag, step, value in read_scalars(paths.read_file(path, limit=MAX_LOG_BYTES)):
+    for tag, step, value in read_scalars(read_log(path, limit=MAX_LOG_BYTES)):
         steps.setdefault(step, {})[tag] = value
     for step, scalars in steps.items():
         row = {"loss": scalars.get("train/loss"), **{name: scalars.get(f"eval/{name}") for name in _METRICS}}
@@ -330,8 +331,9 @@ _BY_STEP = (0, 1, 2, 4)
 @functools.lru_cache(maxsize=256)  # each row of a log asks for the same file
 def _rank(path: str) -> int:
     """The place of a file among the sources, the most trustworthy first; their number when it is none."""
-    name = os.path.basename(path)
-    return next((rank for rank, (applies, _) in enumerate(_READERS) if applies(name)), len(_READERS))
+    names = [*[log_name(path)] * _BY_NAME, os.path.basename(path)]  # what is no log is not packed
+    found = zip(names, _READERS, strict=True)
+    return next((rank for rank, (name, (applies, _)) in enumerate(found) if applies(name)), len(_READERS))
 
 
 def _is_source(path: str) -> bool:

@@ -1,9 +1,10 @@
 """The metrics that any trainer logged beside its checkpoints, and which of them its best model is chosen by.
 
 Looked at are the directory of the checkpoint, those above it up to the run's own (two levels), and what lies directly
-in a folder of logs of theirs. Read are text logs, JSON lines, JSON of Hugging Face's Trainer and of BestExporter, CSV,
-TensorBoard events of any tag, and values in the names of checkpoints. Nothing is executed, and nothing is guessed:
-where more than one metric may be meant, the candidates are what is told.
+in a folder of logs of theirs. Read are text logs, JSON lines, JSON of Hugging Face's Trainer, of Keras Tuner and of
+BestExporter, CSV, TensorBoard events of any tag, and values in the names of checkpoints; text also where a rotation has
+packed it. Nothing is executed, and nothing is guessed: where more than one metric may be meant, the candidates are what
+is told.
 """
 
 from __future__ import annotations
@@ -50,8 +51,14 @@ from ckpt_tools.runs.metric_lines import (
     row_of,
     words_of,
 )
+from ckpt_tools.runs.rotation import age, log_name, read_log
 
 MAX_LOG_BYTES = 1 << 28
+# Documents of what was asked for, not of what came out; and what comes out as YAML.
+_SETTINGS = re.compile(
+    r"(.*[-_.])?(params?|hparams?|hyper.?param\w*|config\w*|args?|opts?|options?|settings?|flags)", re.I
+)
+_OUTCOME = re.compile(r".*(best|result|metric|score|eval|summary).*\.ya?ml", re.I)
 # So many files are looked at in one place, so many lines read of one.
 _MOST_FILES, _MOST_LINES = 200, 2_000_000
 _FOLDER = re.compile(
@@ -253,15 +260,17 @@ def _names(directory: str, problems: list[CkptError]) -> list[tuple[str, bool]]:
         if not_read(error) and str(error) not in set(map(str, problems)):
             problems.append(error)
         return []
-    return [
-        (os.path.join(directory, name), status.directory) for name, status in itertools.islice(found.items(), 5000)
-    ][: _MOST_FILES * 25]
+    listed = [(os.path.join(directory, name), each.directory) for name, each in itertools.islice(found.items(), 5000)]
+    return sorted(listed, key=lambda each: age(each[0]))
 
 
 def _kind(path: str) -> Callable[[str], Iterable[Logged]] | None:
-    name = os.path.basename(path)
+    name = log_name(path)
     if ".tfevents." in name:
         return _from_events
+    stem = os.path.splitext(name)[0]
+    if name.endswith((".json", ".yaml", ".yml", ".txt")) and _SETTINGS.fullmatch(stem):
+        return None
     if name.endswith((".jsonl", ".ndjson")):
         return _from_text
     if name.endswith((".csv", ".tsv")):
@@ -270,6 +279,8 @@ def _kind(path: str) -> Callable[[str], Iterable[Logged]] | None:
         return _from_mlflow
     if name.endswith(".json"):
         return _from_document
+    if _OUTCOME.fullmatch(name):
+        return _from_text
     if _TEXT.fullmatch(name) and not _NOT_LOGS.fullmatch(name):
         return _from_text
     return None
@@ -281,7 +292,7 @@ def text_lines(path: str) -> list[str]:
 
 
 def _text(path: str) -> str:
-    data = paths.read_file(path, limit=MAX_LOG_BYTES)
+    data = read_log(path, limit=MAX_LOG_BYTES)
     # What PowerShell writes for ``>``.
     encoding = "utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
     return data.decode(encoding, "replace")
@@ -356,7 +367,7 @@ def _of(reading: Reading, step: int | None, epoch: int | None, path: str, order:
 
 
 def _from_events(path: str) -> Iterator[Logged]:
-    for order, (tag, step, value) in enumerate(read_scalars(paths.read_file(path, limit=MAX_LOG_BYTES))):
+    for order, (tag, step, value) in enumerate(read_scalars(read_log(path, limit=MAX_LOG_BYTES))):
         # Keras' callback counts the epochs of these, from 0. float32: what was logged rounds to this.
         row = Logged(name_of_tag(tag, path), value, step, None, path, order, unit=abs(value) * 1e-7)
         yield replace(row, step=None, epoch=step) if tag.startswith("epoch_") else row
@@ -372,7 +383,7 @@ def name_of_tag(tag: str, path: str) -> str:
 
 def _from_table(path: str) -> Iterator[Logged]:
     lines = (line[:MAX_LINE] for line in itertools.islice(lines_of(_text(path)), _MOST_LINES))
-    dialect = "\t" if path.endswith(".tsv") else None
+    dialect = "\t" if log_name(path).endswith(".tsv") else None
     text = list(lines)
     if not text:
         return
@@ -420,7 +431,8 @@ def _number(text: object) -> float | None:
 
 
 def _from_document(path: str) -> Iterator[Logged]:
-    """A whole JSON file: ``log_history`` of Hugging Face's Trainer, info.json of BestExporter, History of Keras."""
+    """A whole JSON file: ``log_history`` of Hugging Face's Trainer, ``trial.json`` of Keras Tuner, info.json of
+    BestExporter, History of Keras, or the last values of a run."""
     try:
         document = json_text.parse(_text(path))
     except ValueError:
@@ -430,8 +442,14 @@ def _from_document(path: str) -> Iterator[Logged]:
     if isinstance(document, dict):
         history = document.get("log_history")
         if isinstance(history, list):
-            rows = history
-        elif document and all(isinstance(column, list) for column in document.values()):
+            yield from _with_best(
+                _of_rows(history, path), document.get("best_metric"), document.get("best_global_step")
+            )
+            return
+        if "trial_id" in document:
+            yield from _with_best(_of_trial(document, path), document.get("score"), document.get("best_step"))
+            return
+        if document and all(isinstance(column, list) for column in document.values()):
             length = max(map(len, document.values()))
             rows = [
                 {
@@ -444,6 +462,10 @@ def _from_document(path: str) -> Iterator[Logged]:
             rows = [{**document, "step": document["best_ckpt_global_step"]}]
         elif not any(isinstance(value, (dict, list)) for value in document.values()):
             yield from _of_summary(document, path)
+    yield from _of_rows(rows, path)
+
+
+def _of_rows(rows: list[Any], path: str) -> Iterator[Logged]:
     order = 0
     for row in rows[:_MOST_LINES]:
         if not isinstance(row, dict):
@@ -457,6 +479,39 @@ def _from_document(path: str) -> Iterator[Logged]:
             if number is not None and not skip and not isinstance(value, str):
                 yield Logged(str(name), number, step, epoch, path, order)
                 order += 1
+
+
+def _of_trial(document: dict[str, Any], path: str) -> Iterator[Logged]:
+    """Keras Tuner's ``trial.json``: of each metric what was observed, one value for each execution, their mean counts.
+
+    Its steps are epochs. Source: keras_tuner/src/engine/metrics_tracking.py (MetricObservation, MetricHistory).
+    """
+    found: Any = document.get("metrics")
+    metrics = found.get("metrics") if isinstance(found, dict) else None
+    order = 0
+    for name, metric in metrics.items() if isinstance(metrics, dict) else ():
+        said = metric if isinstance(metric, dict) else {}
+        direction, observations = said.get("direction"), said.get("observations")
+        mode: Mode | None = direction if direction in ("min", "max") else None
+        for each in (observations if isinstance(observations, list) else [])[:_MOST_LINES]:
+            values = each.get("value") if isinstance(each, dict) else None
+            numbers = [_number(value) for value in (values if isinstance(values, list) else [values])]
+            known = [number for number in numbers if number is not None]
+            epoch = _count({"step": _number(each.get("step"))}, "step") if known else None
+            if known and len(known) == len(numbers):
+                yield Logged(str(name), sum(known) / len(known), None, epoch, path, order, mode=mode)
+                order += 1
+
+
+def _with_best(rows: Iterable[Logged], best: Any, where: Any) -> Iterator[Logged]:
+    """Rows of a document that tells the best value, and where it was, without the metric's name: marked is the one row
+    that has it; where two metrics have it, none is."""
+    found, value, place = list(rows), _number(best), _number(where)
+    same = [row for row in found if value is not None and math.isclose(row.value, value, rel_tol=1e-12)]
+    same = [row for row in same if place is None or place in (row.step, row.epoch)]
+    marked = same[0] if len({row.key for row in same}) == 1 else None
+    for row in found:
+        yield replace(row, best=True) if row is marked else row
 
 
 def _of_summary(document: dict[str, Any], path: str) -> Iterator[Logged]:

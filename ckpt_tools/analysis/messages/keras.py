@@ -72,7 +72,7 @@ KNOWN = (
             r"filepath = self\.filepath\.format\(.{0,80}KeyError",
             r"KeyError.{0,80}filepath.{0,40}\.format\(",
         ),
-        "the name of the file has a metric in braces ({val_loss}, {batch}) that was not computed when the callback "
+        "the name of the file has a metric in braces (val_loss, batch) that was not computed when the callback "
         "saved, or that is called otherwise (val_acc, val_accuracy): nothing was saved",
         RESUME,
         checks.opens,

@@ -121,8 +121,8 @@ def backfill(
         if pattern and not evaluate:
             raise UsageError("--pattern goes with --evaluate")
         by_graph = evaluate == "graph"
-        if by_graph and (pattern or repeat != 1):
-            raise UsageError("--evaluate graph prints nothing and repeats nothing: it takes no --pattern, no --repeat")
+        if by_graph and pattern:
+            raise UsageError("--evaluate graph prints nothing: it takes no --pattern")
         evaluation = CommandEvaluation(evaluate, pattern, repeat, timeout) if evaluate and not by_graph else None
         options = library.Options(
             data,
@@ -139,7 +139,8 @@ def backfill(
             into=into,
             evaluation=evaluation,
             graph=by_graph,
-            seconds=timeout,
+            seconds=timeout if by_graph else 3600.0,
+            repeat=repeat if by_graph else 1,
         )
         if every:
             from ckpt_tools.cli.commands import backfill_all

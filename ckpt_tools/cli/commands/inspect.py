@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterable, Iterator
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -29,6 +29,9 @@ from ckpt_tools.format.object_graph import VALUE_SUFFIX
 from ckpt_tools.lineages import Lineage
 from ckpt_tools.lineages.names import BEST_METRIC
 from ckpt_tools.runs.declared_run import DeclaredRun
+
+if TYPE_CHECKING:
+    from ckpt_tools.graphs.needs import Needs
 
 _FORMATS = {
     "bundle-object": "TensorFlow 2 checkpoint (tensor bundle with an object graph)",
@@ -69,6 +72,9 @@ def inspect(
             autocompletion=complete_tensor,
         ),
     ] = None,
+    graph: Annotated[
+        bool, typer.Option("--graph", help="Show what the graph beside it (.meta) is fed and offers, not the tensors.")
+    ] = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -77,7 +83,7 @@ def inspect(
 
     def body() -> int:
         with output.progress("reading") if digest or stats else contextlib.nullcontext() as progress:
-            found = ask(path, digest=digest, stats=stats, filter=filter, progress=progress)
+            found = ask(path, digest=digest, stats=stats, filter=filter, graph=graph, progress=progress)
         code = exit_code(found.findings)
         output.result(found.to_json(), lambda: _text(found, tree=tree), wrong=bool(code))
         return code
@@ -118,7 +124,9 @@ def _text(found: Inspection, *, tree: bool) -> Iterator[RenderableType]:
         said("size"), f"{render.count(found.totals['tensors'], 'tensor')}, {render.size(found.totals['bytes'])}"
     )
     yield Padding(header, (0, 0, 0, 2), expand=False)
-    if tree:
+    if found.graph is not None:
+        yield from _graph(found.graph)
+    elif tree:
         yield _tree(found.tensors)
     else:
         for group in _GROUPS:
@@ -126,6 +134,22 @@ def _text(found: Inspection, *, tree: bool) -> Iterator[RenderableType]:
             if tensors:
                 yield _group(group, tensors)
     yield from render.findings(found.findings)
+
+
+def _graph(graph: Needs) -> Iterator[RenderableType]:
+    """What is fed, what may be a score with all that it needs, and what is not interpreted."""
+    yield Text(f"\n  {said('is fed')}", style="bold")
+    for each in graph.fed:
+        shape = said("of any shape") if each.shape is None else f"[{', '.join(str(n or '?') for n in each.shape)}]"
+        yield Text(f"    {safe(each.name)}  {safe(each.dtype or said('unknown'))} {shape}")
+    yield Text(f"\n  {said('may be a score')}", style="bold")
+    for offer in graph.offers:
+        needs = f"{said('needs')} {', '.join(offer.needs)}" if offer.needs else said("needs nothing")
+        missing = f"; {said('not interpreted')}: {', '.join(offer.missing)}" if offer.missing else ""
+        drawn = f"; {said('depends on a draw')}" if offer.draws else ""
+        yield Text(safe(f"    {offer.name}  {offer.op}, {needs}{missing}{drawn}"))
+    missing = safe(", ".join(graph.missing)) if graph.missing else said("none")
+    yield Text(f"\n  {said('operations not interpreted')}: {missing}")
 
 
 def _steps(found: Inspection) -> str:

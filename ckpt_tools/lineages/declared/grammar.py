@@ -18,6 +18,14 @@
     [evaluate]
     command = "python eval.py --ckpt {prefix}"
     pattern = 'auc: ([0-9.]+)'
+    [graph]                         # how the graph beside a checkpoint (its .meta) is evaluated
+    scores = "score/Softmax"        # with targets and measure; or fetch = "accuracy/Mean", one number
+    targets = "valid.npz:labels"    # an array, below the directory of this file or of --data
+    measure = "accuracy"            # auc, mae, mse, rmse, recall@20, hitrate@20, ndcg@20
+    batch = 256                     # rows at a time; without it all at once
+    [graph.feeds]                   # arrays with a row for each target, numbers, lists of numbers
+    input_x = "valid.npz:x"
+    keep_prob = 1.0
     [experiment]
     name = "{dataset}_{model}_lr{rate}"     # the directories of runs below this file
     [resume]                        # how the trainer goes on: see the words below
@@ -49,6 +57,7 @@ _LONGEST = 1000
 _MOST_PATTERNS = 64
 # A pattern may lead as far above its run as an experiment lies below the file.
 _PARTS = 16
+_MEASURES = re.compile(r"accuracy|auc|mae|mse|rmse|(recall|hitrate|ndcg)@[1-9][0-9]{0,5}")
 
 Restores = Literal["nothing", "best", "latest"]
 Memory = Literal["memory", "checkpoint", "file"]
@@ -91,6 +100,30 @@ class EvaluateRule:
 
 
 @dataclass(frozen=True)
+class ArrayFile:
+    """An array in a file of NumPy; ``member`` of a ``.npz``, None for a ``.npy``."""
+
+    path: str
+    member: str | None = None
+
+
+Value = float | int | bool | tuple[float | int | bool, ...] | ArrayFile
+
+
+@dataclass(frozen=True)
+class GraphRule:
+    """What a graph is fed, and which output is the metric itself (``fetch``), or the ``scores`` that the ``measure`` is
+    taken of, with ``targets``, ``batch`` rows at a time."""
+
+    fetch: str | None = None
+    scores: str | None = None
+    targets: ArrayFile | None = None
+    measure: str | None = None
+    batch: int | None = None
+    feeds: tuple[tuple[str, Value], ...] = ()
+
+
+@dataclass(frozen=True)
 class ResumeRule:
     """How a trainer goes on: which of its checkpoints it ``restores``, where it keeps the ``best`` value (None: not
     said; ``record`` is its file), and whether a new best ``overwrites`` the old."""
@@ -123,6 +156,7 @@ class Declaration:
     metric: MetricRule = field(default_factory=MetricRule)
     variables: Variables = field(default_factory=Variables)
     evaluate: EvaluateRule | None = None
+    graph: GraphRule | None = None
     experiment: str | None = None
     resume: ResumeRule = field(default_factory=ResumeRule)
     recognition: Recognition = field(default_factory=Recognition)
@@ -217,6 +251,7 @@ class _Parser:
         evaluate = values["evaluate"]
         if evaluate and "command" not in evaluate:
             self._refuse("evaluate", "pattern", "[evaluate] needs a command")
+        graph = self._graph_rule(values["graph"])
         identity = self.preset or (base.id if base else "declared")
         return Declaration(
             id=identity,
@@ -227,10 +262,23 @@ class _Parser:
             metric=MetricRule(**{**(vars(base.metric) if base else {}), **values["metric"]}),
             variables=Variables(**{**(vars(base.variables) if base else {}), **values["variables"]}),
             evaluate=EvaluateRule(**evaluate) if evaluate else None,
+            graph=graph,
             experiment=values["experiment"].get("name"),
             resume=ResumeRule(**{**(vars(base.resume) if base else {}), **values["resume"]}),
             recognition=Recognition(**recognise),
         )
+
+    def _graph_rule(self, said: dict[str, Any]) -> GraphRule | None:
+        if not said:
+            return None
+        if ("fetch" in said) == ("scores" in said):
+            self._refuse("graph", "fetch", "[graph] names a fetch, or scores with targets and a measure: one of both")
+        beside = [key for key in ("targets", "measure", "batch") if key in said]
+        if "fetch" in said and beside:
+            self._refuse("graph", beside[0], f"{beside[0]} goes with scores: a fetch is the metric itself")
+        if "scores" in said and not {"targets", "measure"} <= said.keys():
+            self._refuse("graph", "scores", "scores need targets and a measure, such as accuracy")
+        return GraphRule(**said)
 
     def _document(self) -> dict[str, Any]:
         toml = _toml()
@@ -326,6 +374,43 @@ class _Parser:
             self._refuse(section, key, f"{key} has no group: which part is the value?", "for example 'auc: ([0-9.]+)'")
         return text
 
+    def _array(self, section: str, key: str, value: object) -> ArrayFile:
+        text = self._text(section, key, value)
+        path, colon, member = text.partition(":")
+        if not path.endswith(".npz" if colon else ".npy") or (colon and not member):
+            self._refuse(section, key, f"{text!r:.80} is no array: write FILE.npy or FILE.npz:NAME")
+        depth, self.depth = self.depth, 0
+        try:
+            return ArrayFile(self._inside(section, key, path), member or None)
+        finally:
+            self.depth = depth
+
+    def _feeds(self, section: str, key: str, value: object) -> tuple[tuple[str, Value], ...]:
+        if not isinstance(value, dict) or len(value) > _MOST_PATTERNS:
+            self._refuse(section, key, f"feeds is a section of at most {_MOST_PATTERNS} values: write [graph.feeds]")
+        return tuple((self._text(section, key, name), self._fed(section, key, said)) for name, said in value.items())
+
+    def _fed(self, section: str, key: str, value: object) -> Value:
+        if isinstance(value, str):
+            return self._array(section, key, value)
+        several: list[Any] = value if isinstance(value, list) else [value]
+        if len(several) > _LONGEST or not all(isinstance(each, (bool, int, float)) for each in several):
+            self._refuse(section, key, "what is fed is a file of an array, a number, or a list of numbers")
+        if any(isinstance(each, int) and not -(2**63) <= each < 2**63 for each in several):
+            self._refuse(section, key, "a whole number has at most 64 bits here")
+        return tuple(several) if isinstance(value, list) else cast("Value", value)
+
+    def _measure(self, section: str, key: str, value: object) -> str:
+        if not isinstance(value, str) or _MEASURES.fullmatch(value) is None:
+            words = ("accuracy", "auc", "mae", "mse", "rmse", "recall@N", "hitrate@N", "ndcg@N")
+            self._refuse(section, key, f"measure is one of {', '.join(words)}", _nearest(value, words))
+        return value
+
+    def _rows(self, section: str, key: str, value: object) -> int:
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 2**31:
+            self._refuse(section, key, f"{key} is a number of rows")
+        return value
+
     def _template(self, section: str, key: str, value: object) -> str:
         self.depth = 0
         text = self._inside(section, key, value)
@@ -386,6 +471,14 @@ _SECTIONS: Mapping[str, Mapping[str, _Check]] = {
     },
     "variables": {"model": _Parser._texts, "optimizer": _Parser._texts, "step": _Parser._text, "best": _Parser._text},
     "evaluate": {"command": _Parser._text, "pattern": _Parser._pattern},
+    "graph": {
+        "fetch": _Parser._text,
+        "scores": _Parser._text,
+        "targets": _Parser._array,
+        "measure": _Parser._measure,
+        "batch": _Parser._rows,
+        "feeds": _Parser._feeds,
+    },
     "experiment": {"name": _Parser._template},
     "resume": {
         "restores": _one("nothing", "best", "latest"),

@@ -362,3 +362,20 @@ def test_the_version_of_keras_is_told_by_the_file(suffix: str, version: str, tmp
     assert "Keras 2.3.1 in HDF5" in ckpt("inspect", path).out
     groups = {row["name"]: row["group"] for row in ckpt("inspect", path, "--json").json["tensors"]}
     assert sorted(groups.values()) == ["model", "optimizer"]
+
+
+def test_what_the_graph_beside_it_is_fed_and_offers(ckpt: Callable) -> None:
+    run = FIXTURES / "graphs" / "textcnn"
+    document = ckpt("inspect", run, "--json", "--graph").json["graph"]
+    assert document["missing"] == []
+    assert {"name": "input_x:0", "op": "Placeholder", "dtype": "int32", "shape": [None, 9]} in document["fed"]
+    offer = next(each for each in document["offers"] if each["name"] == "probabilities:0")
+    assert offer["needs"] == ["input_x", "keep_prob"]
+    assert offer["draws"] == ["dropout/random_uniform/RandomUniform"]
+    assert "graph" not in ckpt("inspect", run, "--json").json
+    text = ckpt("inspect", run, "--graph").out
+    assert "input_x:0" in text
+    assert "[?, 9]" in text
+    assert "operations not interpreted: none" in text
+    answer = ckpt("inspect", pick("tf2.21").path, "--graph")
+    assert (answer.code, "no graph beside the checkpoint" in answer.err) == (3, True)

@@ -152,6 +152,16 @@ HOSTILE: dict[str, tuple[type[CkptError], str, Callable[[], Any]]] = {
         "input 0 is no array of tensors",
         lambda: run("y", X, N, node("y", "TensorArrayReadV3", "x", "n", "x"), x=ONE, n=np.int32(0)),
     ),
+    "a way into a loop from nowhere": (
+        CorruptError,
+        "'in'.*has 0 inputs",
+        lambda: run("out", *ENDLESS[1:], node("in", "Enter", frame_name=b"f")),
+    ),
+    "a type that is none": (
+        CorruptError,
+        "a data type is none",
+        lambda: run("x", node("x", "Placeholder", dtype=1), x=ONE),
+    ),
     "a way out of no loop": (CorruptError, "leaves a loop", lambda: run("y", X, node("y", "Exit", "x"), x=ONE)),
     "a loop that does not end": (
         UnsafeError,

@@ -151,3 +151,12 @@ def test_a_save_called_best_of_the_next_evaluation_is_not_taken() -> None:
     matcher.saved(Saved(1, 1.0, 1.01, "run/newest"))
     matcher.saved(Saved(2, 3.0, 3.01, "run/best/newest"))  # its line is read late
     assert matcher.ended() == [Match(1, 1)]
+
+
+@pytest.mark.parametrize(("unseen", "own"), [(10.0, True), (0.0, False)])
+def test_an_export_that_was_traced_for_long_is_of_the_line_before_it(unseen: float, own: bool) -> None:
+    """Nothing is seen of it meanwhile: on a busy machine its files come later than the next line does behind them."""
+    matcher = Matcher()
+    assert matcher.evaluated(Evaluated(1, 100.0, wanted=True)) == []
+    matcher.saved(Saved(1, 102.1, 102.1, "export", unseen))
+    assert (Match(1, 1) in matcher.evaluated(Evaluated(2, 102.4, wanted=True))) == own

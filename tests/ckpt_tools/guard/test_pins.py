@@ -236,11 +236,11 @@ def test_a_disk_that_is_full_while_a_pin_is_made_leaves_the_best_whole(
     _hear(keeper, 0.5)
     create, left = durable.create_file, [0]
 
-    def some(path: local.PathLike, data: bytes, *, like: local.PathLike | None = None) -> None:
+    def some(path: local.PathLike, data: bytes, **options: Any) -> None:
         left[0] -= 1
         if left[0] < 0:
             raise StorageError("no space", path=path)
-        create(path, data, like=like)
+        create(path, data, **options)
 
     monkeypatch.setattr(durable, "create_file", some)
     for count in range(12):

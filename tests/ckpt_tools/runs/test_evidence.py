@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import shutil
 from collections.abc import Callable
@@ -157,3 +158,14 @@ def test_a_lost_best_is_told_and_not_written(copy: Callable[..., Path], capsys: 
     document = json.loads(capsys.readouterr().out)
     assert document["experiments"][0]["metric"]["value"] == 0.05
     assert [finding["id"] for finding in document["findings"]] == ["best-lost"]
+
+
+@pytest.mark.parametrize("name", ["train.log.1.gz", "train.log.gz", "train.log-20240501.gz"])
+def test_a_log_that_was_rotated_and_packed_is_read(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(
+        gzip.compress(b"iter: 1000, train loss: 5.5, valid recall: 0.105633, valid ndcg: 0.1\n")
+    )
+    found = collect(Experiment(str(tmp_path)))
+    assert [(each.step, each.recall) for each in found.evaluations] == [(1000, 0.105633)]
+    (tmp_path / name).write_bytes(gzip.compress(b"iter: 1000")[:-3])
+    assert collect(Experiment(str(tmp_path))).unread is not None
