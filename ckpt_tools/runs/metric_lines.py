@@ -41,10 +41,10 @@ _BARS = re.compile(r"[━╸╺─█▉▊▋▌▍▎▏▁-▇░▒▓]+")
 _NUMBER = r"[-+]?(?:\d{1,40}(?:\.\d{0,40})?|\.\d{1,40})(?:[eE][-+]?\d{1,3})?|[-+]?(?:inf(?:inity)?|nan)\b"
 # Not the 1 of ``top-1``, which is a name.
 _VALUE = re.compile(rf"(?<![\w.@/])(?<!\w-)(?:{_NUMBER})(?![\w])", re.IGNORECASE)
-_WORD = r"[^\W\d_][\w@./+%-]{0,60}(?:\(\w{1,20}\))?|_\w{1,60}"
+_WORD = r"(?:[^\W\d_][\w@./+%-]{0,60}(?:\(\w{1,20}\))?|_\w{1,60})"
 # A name ends right before its separator; words of it are parted by one blank.
 _BEFORE = re.compile(
-    rf"(?P<name>(?:{_WORD})(?: (?:\((?:{_WORD})\)|{_WORD})){{0,5}})['\"\])]?"
+    rf"(?P<name>{_WORD}(?: (?:\({_WORD}\)|{_WORD})){{0,5}})['\"\])]?"
     r"(?P<sep>\s*(?:[:=|]|-{1,2}>|=>|\.{4,})\s*['\"]?(?:[\[({]|[\w.]{1,20}\()?\s*|\s+(?:is|of|was|with)\s+|\s*[\[(]|\s+)$"
 )
 # ``valid (NDCG@10: 0.5, HR@10: 0.7), test (...)`` and ``Train: loss 0.5 | Valid: loss 0.4``: a word that all up to the
@@ -61,7 +61,7 @@ _SPLIT_WORDS = {
 _FILLER = re.compile(r" (?:is|of|was|with|at|to|from|the|a)$", re.IGNORECASE)
 
 _IMPROVED = re.compile(
-    rf"(?P<name>(?:{_WORD})(?: {_WORD}){{0,3}}) (?P<verb>improved|decreased|increased|reduced|dropped|rose)"
+    rf"(?P<name>{_WORD}(?: {_WORD}){{0,3}}) (?P<verb>improved|decreased|increased|reduced|dropped|rose)"
     rf"\s*[:,]?\s+\(?(?:from\s+)?(?P<before>{_NUMBER}|None)\s*(?:to|-{{1,3}}>|=>|→)\s*(?P<after>{_NUMBER})",
     re.IGNORECASE,
 )
@@ -93,7 +93,7 @@ _SAVED_TO = re.compile(
 )
 # ``Accuracy at step 100: 0.93``: the count in the midst of a name and its number.
 _COUNT_INSIDE = re.compile(
-    rf"(?P<name>(?:{_WORD})(?: {_WORD}){{0,4}}) (?:at|after|in|on|for) (?:the )?"
+    rf"(?P<name>{_WORD}(?: {_WORD}){{0,4}}) (?:at|after|in|on|for) (?:the )?"
     rf"(?P<count>(?:(?:global |training )?(?:step|iteration|iter)|epoch) \d{{1,12}})"
     rf"\s?(?P<sep>[:=]|is|was)\s?(?={_NUMBER})",
     re.IGNORECASE,

@@ -184,8 +184,10 @@ def test_what_a_carriage_return_draws_over_is_a_line_of_its_own() -> None:
         "valid (a 1 " * MAX_LINE,
         "test: a " * MAX_LINE,
         "-" * MAX_LINE,
+        "ab_" * 5000 + " at step 5: 3",
+        "a_(" * 5000 + " improved from 1 to 2",
     ],
-    ids=range(13),
+    ids=range(15),
 )
 def test_a_hostile_line_takes_no_long_time(line: str) -> None:
     start = time.process_time()
