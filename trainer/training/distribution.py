@@ -199,7 +199,7 @@ class SharedLearner:
         number = _number(context)
         carried = [tf.cast(asked, tf.float32)]
         copy = self._copies[number % len(self._copies)]
-        loss = copy.traced_update(*self._share(number, *batch), functools.partial(self._mean, carried))
+        loss = copy.traced_update(*self._share(number, *batch), combine=functools.partial(self._mean, carried))
         return loss, carried[0]
 
     def _share(

@@ -99,6 +99,7 @@ class Learner:
         target_count: tf.Tensor,
         sampled_count: tf.Tensor,
         noise: tf.Tensor,
+        *,
         combine: Combine = alone,
     ) -> tf.Tensor:
         """The update of this learner's users, as a part of a ``tf.function``; returns the loss of the whole batch."""
@@ -265,7 +266,7 @@ def sampled_softmax(
     return _mean_loss(true, others, hits)
 
 
-@tf.custom_gradient
+@tf.custom_gradient  # type: ignore[untyped-decorator]
 def _mean_loss(true: tf.Tensor, others: tf.Tensor, hits: tf.Tensor) -> tuple[tf.Tensor, Callable[..., Any]]:
     """The mean over users of -log softmax of ``true`` [B] among ``others`` [B, S], less the ``hits``.
 
