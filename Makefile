@@ -56,6 +56,7 @@ format: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python benchmarks/inspect_startup.py
 	$(BIN)/python benchmarks/step.py
+	$(BIN)/python benchmarks/step_twins.py
 	$(BIN)/python benchmarks/evaluation.py
 	$(BIN)/python benchmarks/prepare.py
 	$(if $(VIDEO_GAMES),$(BIN)/python benchmarks/video_games.py $(VIDEO_GAMES))

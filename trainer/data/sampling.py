@@ -18,8 +18,9 @@ class Batch:
     """B users, each cut before one target, and S negatives that they share.
 
     ``history`` int32 [B, L], ``mask`` float32 [B, L], ``target`` int32 [B], ``sampled`` int64 [S]: ids.
-    ``rows`` int64 [R]: the different ids among them, ascending; ``places`` int32 [B*L + B + S]: where in ``rows`` the
+    ``rows`` int64 [R]: the different ids among them, ascending; ``inverse`` int32 [B*L + B + S]: where in ``rows`` the
     ids of history, target and sample stand, one after the other. A readout by the padding item adds B places of id 0.
+    ``order`` int32, of the same shape: the places by their rows, those of one row as they come.
     ``target_count`` float32 [B, 1] and ``sampled_count`` float32 [S]: how often the sampler was expected to draw each.
     ``noise`` float32 [B, K, L]: where MIND's routing starts, None for the other models.
     """
@@ -30,6 +31,7 @@ class Batch:
     sampled: np.ndarray
     rows: np.ndarray
     inverse: np.ndarray
+    order: np.ndarray
     target_count: np.ndarray
     sampled_count: np.ndarray
     noise: np.ndarray | None
@@ -78,14 +80,15 @@ class BatchSampler:
         ids = [history.ravel(), target, sampled]
         if self._config.reads_by_padding:
             ids.append(np.zeros(self._config.batch_size, np.int64))
-        rows, inverse = np.unique(np.concatenate(ids), return_inverse=True)
+        rows, inverse, order = distinct(np.concatenate(ids))
         return Batch(
             history=history,
             mask=mask,
             target=target,
             sampled=sampled,
             rows=rows,
-            inverse=inverse.ravel().astype(np.int32),
+            inverse=inverse,
+            order=order,
             target_count=count(target).astype(np.float32)[:, None],
             sampled_count=count(sampled).astype(np.float32),
             noise=self._noise(step),
@@ -107,3 +110,14 @@ class BatchSampler:
             return None
         random = generator(config.seed, RandomStream.ROUTING, step)
         return truncated_normal(random, (config.batch_size, config.num_interest, config.maxlen))
+
+
+def distinct(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of ``ids`` [N]: the different ones [R], ascending; int32 [N], where each stands among them; and int32 [N], the
+    places of ``ids`` sorted by what they hold, equal ones as they come."""
+    order = np.argsort(ids, kind="stable")
+    ascending = ids[order]
+    first = np.concatenate([[True], ascending[1:] != ascending[:-1]])
+    inverse = np.empty(len(ids), np.int32)
+    inverse[order] = np.cumsum(first) - 1
+    return ascending[first], inverse, order.astype(np.int32)

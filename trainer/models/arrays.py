@@ -21,7 +21,16 @@ class Arrays(Protocol):
     def gather(self, table: Array, ids: Array) -> Array:
         """Rows of ``table`` [n, D] for ``ids`` [...]: [..., D]."""
 
-    def matmul(self, left: Array, right: Array) -> Array: ...
+    def matmul(self, left: Array, right: Array, transpose_right: bool = False) -> Array: ...
+
+    def dense(self, array: Array, kernel: Array, bias: Array) -> Array:
+        """[..., D] through a layer with ``kernel`` [D, H] and ``bias`` [H]: [..., H]."""
+
+    def split(self, array: Array, sizes: Sequence[int]) -> Sequence[Array]:
+        """Parts of the last dimension."""
+
+    def unstack(self, array: Array) -> Sequence[Array]:
+        """Along the first dimension, whose size is known."""
 
     def transpose(self, array: Array, order: Sequence[int]) -> Array: ...
 
@@ -53,8 +62,17 @@ class NumpyArrays:
     def gather(self, table: Array, ids: Array) -> Array:
         return table[ids].astype(np.float64)
 
-    def matmul(self, left: Array, right: Array) -> Array:
-        return np.matmul(left, right)
+    def matmul(self, left: Array, right: Array, transpose_right: bool = False) -> Array:
+        return np.matmul(left, np.swapaxes(right, -1, -2) if transpose_right else right)
+
+    def dense(self, array: Array, kernel: Array, bias: Array) -> Array:
+        return np.matmul(array, kernel) + bias
+
+    def split(self, array: Array, sizes: Sequence[int]) -> Sequence[Array]:
+        return np.split(array, np.cumsum(sizes)[:-1], axis=-1)
+
+    def unstack(self, array: Array) -> Sequence[Array]:
+        return list(array)
 
     def transpose(self, array: Array, order: Sequence[int]) -> Array:
         return np.transpose(array, order)

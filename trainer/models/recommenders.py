@@ -181,10 +181,12 @@ class DNN(SingleInterest):
         }
 
     def _vector(self, history: Array, mask: Array) -> Array:
-        total = self._arrays.sum(self._embedded(history, mask), axis=1)
+        arrays, items = self._arrays, self._arrays.gather(self.item_embedding, history)
+        # As one product: the gradient of a sum of masked items goes over all of them twice more.
+        total = arrays.reshape(arrays.matmul(mask[:, None, :], items), (-1, self._config.embedding_dim))
         # The tiny term keeps a user without history at zero.
-        mean = total / (self._arrays.sum(mask, axis=1, keepdims=True) + 1e-9)
-        return self._arrays.matmul(mean, self._weights["model/proj/kernel"]) + self._weights["model/proj/bias"]
+        mean = total / (arrays.sum(mask, axis=1, keepdims=True) + 1e-9)
+        return self._arrays.dense(mean, self._weights["model/proj/kernel"], self._weights["model/proj/bias"])
 
 
 class GRU4REC(SingleInterest):
@@ -216,24 +218,23 @@ class GRU4REC(SingleInterest):
     def _vector(self, history: Array, mask: Array) -> Array:
         arrays, units = self._arrays, self._config.hidden_size
         reset_after = self._config.variant == "keras"
-        bias, recurrent = self._weights["model/gru/bias"], self._weights["model/gru/recurrent_kernel"]
-        inputs = arrays.matmul(self._embedded(history, mask), self._weights["model/gru/kernel"])
-        inputs = inputs + (bias[0] if reset_after else bias)
-        state = 0 * inputs[:, 0, :units]
-        for place in range(self._config.maxlen):
-            seen, here = inputs[:, place, :], mask[:, place, None]
+        bias, kernel = self._weights["model/gru/bias"], self._weights["model/gru/kernel"]
+        gates, all_parts = (2 * units, units), (3 * units,)
+        recurrent = arrays.split(self._weights["model/gru/recurrent_kernel"], all_parts if reset_after else gates)
+        by_place = arrays.transpose(self._embedded(history, mask), (1, 0, 2))
+        inputs = arrays.unstack(arrays.dense(by_place, kernel, bias[0] if reset_after else bias))
+        state = 0 * inputs[0][:, :units]
+        for place, seen in enumerate(inputs):
+            seen_gates, seen_candidate = arrays.split(seen, gates)
             if reset_after:
-                known = arrays.matmul(state, recurrent) + bias[1]
+                known_gates, known = arrays.split(arrays.dense(state, recurrent[0], bias[1]), gates)
             else:
-                known = arrays.matmul(state, recurrent[:, : 2 * units])
-            update = arrays.sigmoid(seen[:, :units] + known[:, :units])
-            reset = arrays.sigmoid(seen[:, units : 2 * units] + known[:, units : 2 * units])
-            if reset_after:
-                remembered = reset * known[:, 2 * units :]
-            else:
-                remembered = arrays.matmul(reset * state, recurrent[:, 2 * units :])
-            candidate = arrays.tanh(seen[:, 2 * units :] + remembered)
-            state = here * (update * state + (1 - update) * candidate) + (1 - here) * state
+                known_gates = arrays.matmul(state, recurrent[0])
+            update, reset = arrays.split(arrays.sigmoid(seen_gates + known_gates), (units, units))
+            remembered = reset * known if reset_after else arrays.matmul(reset * state, recurrent[1])
+            candidate = arrays.tanh(seen_candidate + remembered)
+            # Padding leaves the state as it is.
+            state = state + mask[:, place, None] * (1 - update) * (candidate - state)
         return state
 
 
@@ -299,15 +300,17 @@ class MIND(MultiInterest):
 
     def interests(self, history: Array, mask: Array, noise: Array | None = None) -> tuple[Array, Array]:
         arrays, config, weights = self._arrays, self._config, self._weights
-        votes = arrays.matmul(self._embedded(history, mask), weights["model/capsule/bilinear/kernel"])
+        embedded, kernel = self._embedded(history, mask), weights["model/capsule/bilinear/kernel"]
         if config.variant == "paper":
-            votes = votes + weights["model/capsule/bilinear/bias"]
+            votes = arrays.dense(embedded, kernel, weights["model/capsule/bilinear/bias"])
+        else:
+            votes = arrays.matmul(embedded, kernel)
         if noise is None:
             noise = 0 * (mask[:, None, :] + np.zeros((1, config.num_interest, 1), np.float32))
-        capsules, shares = route(arrays, votes[:, None, :, :], mask, noise)
+        capsules, shares = route(arrays, votes, mask, noise)
         if config.relu_projection:
-            projected = arrays.matmul(capsules, weights["model/capsule/proj/kernel"])
-            capsules = arrays.relu(projected + weights["model/capsule/proj/bias"])
+            projection = weights["model/capsule/proj/kernel"], weights["model/capsule/proj/bias"]
+            capsules = arrays.relu(arrays.dense(capsules, *projection))
         return capsules, shares
 
 
@@ -328,10 +331,11 @@ class ComiRecDR(MultiInterest):
         # One matrix product for each position, [B, D] x [D, K*D]: the broadcast product of the original
         # moves B*L*K*D*D floats through memory for the same sums.
         by_position = arrays.transpose(self._embedded(history, mask), (1, 0, 2))
-        maps = arrays.transpose(self._weights["model/capsule/weights"][0], (0, 2, 1))
-        votes = arrays.reshape(arrays.matmul(by_position, maps), (config.maxlen, -1, interests, dim))
-        votes = arrays.transpose(votes, (1, 2, 0, 3))
-        return route(arrays, votes, mask, 0 * arrays.stop_gradient(votes[:, :, :, 0]))
+        maps = arrays.reshape(self._weights["model/capsule/weights"], (config.maxlen, interests * dim, dim))
+        votes = arrays.matmul(by_position, maps, transpose_right=True)
+        votes = arrays.transpose(arrays.reshape(votes, (config.maxlen, -1, interests, dim)), (1, 2, 0, 3))
+        start = 0 * (mask[:, None, :] + np.zeros((1, interests, 1), np.float32))
+        return route(arrays, votes, mask, start)
 
 
 class ComiRecSA(MultiInterest):
@@ -358,13 +362,15 @@ class ComiRecSA(MultiInterest):
         arrays, weights = self._arrays, self._weights
         paper = self._config.variant == "paper"
         items = self._embedded(history, mask) if paper else arrays.gather(self.item_embedding, history)
-        error_context = items + weights["model/position_embedding"] if paper else items
-        hidden = arrays.matmul(error_context, weights["model/attention/hidden/kernel"])
-        hidden = arrays.tanh(hidden + weights["model/attention/hidden/bias"])
-        logits = arrays.matmul(hidden, weights["model/attention/heads/kernel"]) + weights["model/attention/heads/bias"]
+        placed = items + weights["model/position_embedding"] if paper else items
+        layers = [
+            (weights[f"model/attention/{layer}/kernel"], weights[f"model/attention/{layer}/bias"])
+            for layer in ("hidden", "heads")
+        ]
+        logits = arrays.dense(arrays.tanh(arrays.dense(placed, *layers[0])), *layers[1])
         # Padded positions get the same very small logit, so that a user without history has the mean of nothing else.
-        logits = logits * mask[:, :, None] - 1e9 * (1 - mask[:, :, None])
-        shares = arrays.transpose(arrays.softmax(logits, axis=1), (0, 2, 1))
+        logits = arrays.transpose(logits, (0, 2, 1)) * mask[:, None, :] - 1e9 * (1 - mask[:, None, :])
+        shares = arrays.softmax(logits, axis=2)
         return arrays.matmul(shares, items), shares
 
 
@@ -372,20 +378,31 @@ def route(arrays: Arrays, votes: Array, mask: Array, logits: Array) -> tuple[Arr
     """Dynamic routing of ``votes`` [B, K, L, D] to capsules [B, K, D], from ``logits`` [B, K, L] on; and the share
     of each vote in each capsule [B, K, L].
 
-    Votes may be [B, 1, L, D], the same for all capsules. Each position spreads its vote over the capsules by a softmax
+    Votes may be [B, L, D], the same for all capsules. Each position spreads its vote over the capsules by a softmax
     over K; padded positions have none. Gradients pass only through the last iteration (Sabour et al., 2017;
     src/model.py).
     """
     fixed = arrays.stop_gradient(votes)
     for _ in range(ROUTING_ITERATIONS - 1):
         capsules, _ = _capsules(arrays, logits, fixed, mask)
-        logits = logits + arrays.sum(fixed * capsules[:, :, None, :], axis=3)
+        logits = logits + _agreement(arrays, fixed, capsules)
     return _capsules(arrays, logits, votes, mask)
+
+
+def _agreement(arrays: Arrays, votes: Array, capsules: Array) -> Array:
+    """The product of each vote with each capsule: [B, K, L]."""
+    if len(votes.shape) == 3:
+        return arrays.matmul(capsules, votes, transpose_right=True)
+    return arrays.matmul(votes, capsules[:, :, :, None])[:, :, :, 0]
 
 
 def _capsules(arrays: Arrays, logits: Array, votes: Array, mask: Array) -> tuple[Array, Array]:
     share = arrays.softmax(logits, axis=1) * mask[:, None, :]
-    capsules = arrays.matmul(share[:, :, None, :], votes)[:, :, 0, :]
+    if len(votes.shape) == 3:
+        capsules = arrays.matmul(share, votes)
+    else:
+        capsules = arrays.matmul(share[:, :, None, :], votes)
+        capsules = arrays.reshape(capsules, (-1, votes.shape[1], votes.shape[3]))
     norm = arrays.sum(capsules * capsules, axis=2, keepdims=True)
     return capsules * (norm / (1 + norm) / arrays.sqrt(norm + 1e-9)), share  # squashed
 

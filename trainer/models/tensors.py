@@ -15,13 +15,25 @@ class TensorArrays:
     def gather(self, table: Array, ids: Array) -> Array:
         return tf.gather(table, ids)
 
-    def matmul(self, left: Array, right: Array) -> Array:
-        if len(right.shape) == 2 and len(left.shape) > 2:
+    def matmul(self, left: Array, right: Array, transpose_right: bool = False) -> Array:
+        if len(right.shape) == 2 and len(left.shape) > 2 and not transpose_right:
             # One product for all: as a batch, the gradient of ``right`` would be made for each row and then summed.
-            flat = tf.matmul(tf.reshape(left, [-1, left.shape[-1]]), right)
-            sizes = left.shape[:-1] if left.shape[:-1].is_fully_defined() else tf.unstack(tf.shape(left)[:-1])
-            return tf.reshape(flat, [*sizes, right.shape[-1]])
-        return tf.matmul(left, right)
+            return _like(left, tf.matmul(tf.reshape(left, [-1, left.shape[-1]]), right))
+        return tf.matmul(left, right, transpose_b=transpose_right)
+
+    def dense(self, array: Array, kernel: Array, bias: Array) -> Array:
+        # The bias joins the flat product: TensorFlow does both in one operation, and has one for the bias's gradient.
+        flat = tf.matmul(tf.reshape(array, [-1, array.shape[-1]]), kernel)
+        return _like(array, tf.nn.bias_add(flat, bias))
+
+    def split(self, array: Array, sizes: Sequence[int]) -> Sequence[Array]:
+        # The gradient of slices would be as many arrays of the whole size, and their sum.
+        parts: Sequence[Array] = tf.split(array, sizes, axis=-1)
+        return parts
+
+    def unstack(self, array: Array) -> Sequence[Array]:
+        parts: Sequence[Array] = tf.unstack(array)
+        return parts
 
     def transpose(self, array: Array, order: Sequence[int]) -> Array:
         return tf.transpose(array, order)
@@ -45,7 +57,11 @@ class TensorArrays:
         return tf.nn.relu(array)
 
     def softmax(self, array: Array, axis: int) -> Array:
-        return tf.nn.softmax(array, axis=axis)
+        if axis in (-1, len(array.shape) - 1):
+            return tf.nn.softmax(array, axis=axis)
+        # TensorFlow's own would turn the array around, and back.
+        powers = tf.exp(array - tf.stop_gradient(tf.reduce_max(array, axis=axis, keepdims=True)))
+        return powers / tf.reduce_sum(powers, axis=axis, keepdims=True)
 
     def stop_gradient(self, array: Array) -> Array:
         return tf.stop_gradient(array)
@@ -62,3 +78,12 @@ class LookedUp(TensorArrays):
 
     def gather(self, table: Array, ids: Array) -> Array:  # noqa: ARG002
         return ids
+
+
+def _like(array: Array, flat: Array) -> Array:
+    """``flat`` [N, H] with the leading dimensions of ``array``."""
+    leading = array.shape[:-1].as_list()
+    if None in leading:
+        found = tf.shape(array)
+        leading = [found[place] if size is None else size for place, size in enumerate(leading)]
+    return tf.reshape(flat, [*leading, flat.shape[-1]])

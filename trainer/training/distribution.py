@@ -199,7 +199,7 @@ class SharedLearner:
         number = _number(context)
         carried = [tf.cast(asked, tf.float32)]
         copy = self._copies[number % len(self._copies)]
-        loss = copy.traced_update(*self._share(number, *batch), functools.partial(self._mean, carried))
+        loss = copy.traced_update(*self._share(number, *batch), combine=functools.partial(self._mean, carried))
         return loss, carried[0]
 
     def _share(
@@ -207,11 +207,12 @@ class SharedLearner:
         number: int,
         rows: tf.Tensor,
         inverse: tf.Tensor,
+        order: tf.Tensor,
         mask: tf.Tensor,
         target_count: tf.Tensor,
         sampled_count: tf.Tensor,
         noise: tf.Tensor,
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+    ) -> tuple[tf.Tensor, ...]:
         """Of a batch what one replica needs: its users, and all rows and negatives."""
         config = self._config
         each = config.batch_size // self._strategy.num_replicas_in_sync
@@ -223,7 +224,7 @@ class SharedLearner:
         history = tf.reshape(history, [config.batch_size, config.maxlen])
         own = [tf.reshape(history[users], [-1]), targets[users]]
         inverse = tf.concat([*own, sampled, readout[users]], axis=0)
-        return rows, inverse, mask[users], target_count[users], sampled_count, noise[users]
+        return rows, inverse, order, mask[users], target_count[users], sampled_count, noise[users]
 
     def _mean(self, carried: list[tf.Tensor], loss: tf.Tensor, rows: list[tf.Tensor], dense: list[tf.Tensor]) -> Sums:
         """The means over all replicas, in one message. Those of ``carried`` take its place."""

@@ -104,6 +104,7 @@ class Adam:
             variable.scatter_update(tf.IndexedSlices(value, rows.numbers))
         self._updated_at.scatter_update(tf.IndexedSlices(tf.fill(tf.shape(rows.numbers), now), rows.numbers))
         for name, gradient in gradients.items():
+            # TensorFlow's own ResourceApplyAdam takes 1 - beta2 of float32, which is off by 5e-5 of itself.
             value, first, second = (
                 self._variables[part] for part in (name, moment_name("m", name), moment_name("v", name))
             )
@@ -187,7 +188,7 @@ class Adam:
         root = tf.sqrt(second)
         share = root / (root + self._epsilon)  # a
         total = factors[0] + share * (factors[1] + (share - 0.5) * factors[2])
-        faded = [tf.cast(tf.pow(tf.constant(beta, tf.float64), idle), tf.float32)[:, None] for beta in (BETA_1, BETA_2)]
+        faded = [tf.cast(tf.exp(idle * math.log(beta)), tf.float32)[:, None] for beta in (BETA_1, BETA_2)]
         value = value - first / (root + self._epsilon) * total
         if self._decay:
             value = value * tf.cast(tf.exp(self._kept(now) - self._kept(updated_at)), tf.float32)[:, None]
@@ -209,7 +210,7 @@ class Adam:
         last = self._table_of_rates.last
         begun = tf.unstack(tf.gather(self._tails, tf.minimum(since, last)), axis=1)
         ended = tf.unstack(tf.gather(self._tails, tf.minimum(now, last)))
-        fade = tf.pow(tf.constant(BETA_1, tf.float64), idle)
+        fade = tf.exp(idle * math.log(BETA_1))
         if self._decay:
             fade = fade * tf.exp(self._kept(since) - self._kept(now))
         return (

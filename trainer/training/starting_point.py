@@ -114,10 +114,13 @@ def new_run(
     Raises UsageError (hyper-parameters, ids beyond ``item_count``), NotFoundError and CorruptError (data).
     """
     train, valid = _read_data(data_dir, config)
+    splits = [train, valid]
     if config.item_count == UNKNOWN_ITEM_COUNT:
-        config = replace(config, item_count=_items_needed(data_dir, config, train, valid))
+        if has_split(data_dir, config.dataset, "test"):
+            splits.append(read_split(data_dir, config.dataset, "test"))
+        config = replace(config, item_count=items_needed(*splits))
     validate(config)
-    _require_room(config, train, valid)
+    _require_room(config, splits)
     sampler = _sampler(config, train, valid, UsageError)
     variables = initial_variables(config)
     first = measure(config, variables, valid, progress)
@@ -397,14 +400,7 @@ def _read_data(data_dir: str, config: TrainConfig) -> tuple[Interactions, Intera
     return read_split(data_dir, config.dataset, "train"), read_split(data_dir, config.dataset, VALID)
 
 
-def _items_needed(data_dir: str, config: TrainConfig, *splits: Interactions) -> int:
-    """The largest id of the data and one more; the test split counts where it is there."""
-    if has_split(data_dir, config.dataset, "test"):
-        splits = (*splits, read_split(data_dir, config.dataset, "test"))
-    return items_needed(*splits)
-
-
-def _require_room(config: TrainConfig, *splits: Interactions) -> None:
+def _require_room(config: TrainConfig, splits: Sequence[Interactions]) -> None:
     """Raise UnsafeError for an item table that this machine has no memory for: ids that are no numbers from 1 on."""
     needed = 4 * 3 * config.item_count * config.embedding_dim
     there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -273,14 +273,15 @@ def test_a_curve_whose_name_no_font_can_write_is_drawn_without_a_word(tmp_path: 
         assert draw(found, "图书_$x_ComiRec", str(tmp_path)) is not None
 
 
-def test_an_id_that_no_memory_has_room_for_is_refused(tmp_path: Path, data_dir: str) -> None:
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_an_id_that_no_memory_has_room_for_is_refused(tmp_path: Path, data_dir: str, split: str) -> None:
     shutil.copytree(data_dir, tmp_path / "data")
-    with open(tmp_path / "data" / "toys_train.txt", "a") as file:
+    with open(tmp_path / "data" / f"toys_{split}.txt", "a") as file:
         file.write("7,2000000000,99\n")
     result = new(tmp_path / "root", str(tmp_path / "data"))
     assert result.exit_code == 4, result.output
     assert "the largest item id is 2000000000" in result.stderr
-    assert "toys_train.txt" in result.stderr
+    assert f"toys_{split}.txt" in result.stderr
 
 
 def test_a_training_file_without_long_users_says_so(tmp_path: Path, data_dir: str) -> None:

@@ -9,7 +9,7 @@ from toys import ITEMS, small_config, write_split
 from ckpt_tools.errors import UsageError
 from trainer.data.interactions import read_split
 from trainer.data.negatives import LogUniform, target_frequencies
-from trainer.data.sampling import BatchSampler
+from trainer.data.sampling import BatchSampler, distinct
 from trainer.random_streams import RandomStream, generator
 
 
@@ -137,3 +137,13 @@ def test_expected_counts_are_those_of_tensorflows_sampler() -> None:
     ]
     assert fitting
     assert any(np.allclose(sampler.expected_count(true.numpy(), tries), true_count.numpy(), 1e-5) for tries in fitting)
+
+
+def test_ids_are_told_apart_and_put_in_order_at_once() -> None:
+    for ids in ([3], [0, 0, 0], [7, 2, 7, 5, 2, 7], list(np.random.default_rng(1).integers(0, 40, 300))):
+        rows, inverse, order = distinct(np.array(ids))
+        expected, where = np.unique(ids, return_inverse=True)
+        assert rows.tolist() == expected.tolist()
+        assert inverse.tolist() == where.tolist()
+        assert order.tolist() == sorted(range(len(ids)), key=lambda place: (ids[place], place))
+        assert (inverse.dtype, order.dtype) == (np.int32, np.int32)

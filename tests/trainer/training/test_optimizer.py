@@ -313,6 +313,30 @@ def test_the_readout_by_the_best_interest_is_the_loss_of_what_retrieval_ranks() 
     assert float(loss) == pytest.approx(np.mean(each), rel=1e-5)
 
 
+def test_the_gradient_of_the_loss_is_that_of_tensorflow() -> None:
+    import tensorflow as tf
+
+    from trainer.training.learner import sampled_softmax
+
+    random = np.random.default_rng(7)
+    shapes = ((6, 4), (6, 4), (9, 4))
+    given = [tf.constant(30 * random.standard_normal(shape).astype(np.float32)) for shape in shapes]
+    hits = random.random((6, 9)) < 0.3
+    hits[0] = True  # all that was drawn for this user is its own target
+    nothing = tf.zeros(6), tf.zeros(9)
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(given)
+        vectors, target, sampled = given
+        ours = 5 * sampled_softmax(*given, *nothing, tf.constant(hits))
+        others = tf.where(hits, -1e30, tf.matmul(vectors, sampled, transpose_b=True))
+        logits = tf.concat([tf.reduce_sum(vectors * target, axis=1, keepdims=True), others], axis=1)
+        each = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.zeros(6, tf.int32), logits)
+        theirs = 5 * tf.reduce_mean(each)
+    assert float(ours) == pytest.approx(float(theirs), rel=1e-6)
+    for found, expected in zip(tape.gradient(ours, given), tape.gradient(theirs, given), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
 # ------------------------------------------------------------------------------------ what a recipe may change
 
 
