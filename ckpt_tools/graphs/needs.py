@@ -7,8 +7,9 @@ metrics.
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -114,14 +115,13 @@ def offered(nodes: Mapping[str, Node]) -> list[str]:
     ends = [name for name in nodes if name in computed and name not in used and not is_fed(nodes[name])]
     spoken = [name for name in _of_feeds(nodes) if _SPOKEN.search(name.rpartition("/")[2]) and "/cond/" not in name]
     both = dict.fromkeys(name for name in (*spoken, *ends) if nodes[name].op not in _NO_SCORES)
-    return [name for name in both if not _saves(name) and not is_fed(nodes[name]) and _gives(name, nodes)][
-        :_MOST_OFFERS
-    ]
+    fed = {Output(each, number) for each in nodes if is_fed(nodes[each]) for number in range(_MOST_OUTPUTS)}
+    given = (name for name in both if not _saves(name) and not is_fed(nodes[name]) and _gives(name, nodes, fed))
+    return list(itertools.islice(given, _MOST_OFFERS))
 
 
-def _gives(name: str, nodes: Mapping[str, Node]) -> bool:
+def _gives(name: str, nodes: Mapping[str, Node], fed: Collection[Output]) -> bool:
     """Whether a node stands in no loop: what a loop computes leaves it by its exits only."""
-    fed = [Output(each, number) for each in nodes if is_fed(nodes[each]) for number in range(_MOST_OUTPUTS)]
     try:
         return not plan(nodes, [Output(name)], fed).frames[name]
     except CkptError:
