@@ -14,7 +14,6 @@ pages take all of it from the English ones (`documents`), tables in Chinese.
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
 import shutil
@@ -26,7 +25,7 @@ from pathlib import Path
 
 import record
 from documents import BLOCK, ENGLISH_PAGES, MADE, ROOT, chinese_of, english_of, filled, unbroken
-from warm import programs
+from warm import environment
 
 from ckpt_tools import finding_ids
 from ckpt_tools.analysis.messages import KNOWN
@@ -80,21 +79,18 @@ def workplace(directory: Path) -> None:
 
 
 def run(command: str, directory: Path) -> str:
-    environment = {
-        **os.environ,
-        "PATH": os.pathsep.join([programs(), str(Path(sys.executable).parent), os.environ["PATH"]]),
-        "COLUMNS": "80",
-        "NO_COLOR": "1",
-        "LC_ALL": "C.UTF-8",
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-        "TF_ENABLE_ONEDNN_OPTS": "0",
-        "XDG_CONFIG_HOME": str(directory / ".config"),  # what a page trusts is not trusted by who renews it
-    }
-    environment.pop("FORCE_COLOR", None)
+    variables = environment(
+        COLUMNS="80",
+        NO_COLOR="1",
+        TF_CPP_MIN_LOG_LEVEL="3",
+        TF_ENABLE_ONEDNN_OPTS="0",
+        XDG_CONFIG_HOME=str(directory / ".config"),  # what a page trusts is not trusted by who renews it
+    )
+    variables.pop("FORCE_COLOR", None)
     done = subprocess.run(
         ["sh", "-c", command],
         cwd=directory,
-        env=environment,
+        env=variables,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         check=False,

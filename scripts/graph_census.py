@@ -31,11 +31,11 @@ from ckpt_tools.format.graph_def import (
     parse_output,
 )
 from ckpt_tools.graphs.call import numpy_type
-from ckpt_tools.graphs.interpreter import INTERPRETED, VARIABLES, Interpreter
+from ckpt_tools.graphs.interpreter import INTERPRETED, Interpreter
 from ckpt_tools.graphs.needs import inference, is_fed, needs_of
 from ckpt_tools.graphs.ops import DRAWS
 from ckpt_tools.graphs.order import plan
-from ckpt_tools.graphs.weights import own_name, part_of, stored_names
+from ckpt_tools.graphs.weights import VARIABLES, own_name, part_of, stored_names
 from ckpt_tools.readers import open_checkpoint
 
 _REFERENCE = Path(__file__).with_name("graph_reference.py")

@@ -10,7 +10,6 @@ style alone: it loads nothing and runs no script, and stands still where the rea
 from __future__ import annotations
 
 import io
-import os
 import re
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from pathlib import Path
 from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 from rich.text import Text
+from warm import environment
 
 ROOT = Path(__file__).resolve().parent.parent
 PICTURE = ROOT / "docs" / "assets" / "first-minute.svg"
@@ -38,17 +38,15 @@ _FONTS = re.compile(r"\s*@font-face \{\{.*?\}\}", re.DOTALL)
 
 def lines_of(command: str, directory: Path) -> list[Text]:
     """What the command prints, in its colours, folded at the width of the picture."""
-    environment = {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "FORCE_COLOR": "1",
-        "COLUMNS": str(WIDTH),
-        "LC_ALL": "C.UTF-8",
-        "TERM": "xterm-256color",
-    }
-    environment.pop("NO_COLOR", None)
+    variables = environment(FORCE_COLOR="1", COLUMNS=str(WIDTH), TERM="xterm-256color")
+    variables.pop("NO_COLOR", None)
     done = subprocess.run(
-        command.split(), cwd=directory, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+        command.split(),
+        cwd=directory,
+        env=variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
     )
     console = Console(width=WIDTH, file=io.StringIO())
     shown = (Text.from_ansi(line) for line in done.stdout.decode().splitlines())

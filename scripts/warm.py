@@ -1,8 +1,8 @@
 """The programs without their start: for somebody who runs hundreds of commands one after the other.
 
-`programs` gives a directory for the front of PATH whose ``ckpt`` and ``trainer`` send what they were given (arguments,
-directory, environment, standard streams) to a process that has imported both. It does the work in a fork, from the
-entry point to the end of the interpreter, and tells the exit code.
+`environment` has a directory (`programs`) in front of PATH whose ``ckpt`` and ``trainer`` send what they were given
+(arguments, directory, environment, standard streams) to a process that has imported both. It does the work in a fork,
+from the entry point to the end of the interpreter, and tells the exit code.
 """
 
 from __future__ import annotations
@@ -49,6 +49,12 @@ def programs() -> str:
     assert server.stdout is not None
     server.stdout.readline()
     return str(directory)
+
+
+def environment(**more: str) -> dict[str, str]:
+    """This process's, with the programs in front, in English, and ``more``."""
+    path = os.pathsep.join([programs(), str(Path(sys.executable).parent), os.environ["PATH"]])
+    return {**os.environ, "PATH": path, "LC_ALL": "C.UTF-8", **more}
 
 
 def _serve(directory: str) -> None:

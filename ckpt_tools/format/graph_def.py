@@ -17,14 +17,13 @@ tensor_shape.proto of tensorflow/core/framework.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from ckpt_tools.errors import CorruptError, UnsafeError
 from ckpt_tools.format.dtypes import BY_NUMBER
-from ckpt_tools.format.wire import BYTES, Field, fields
+from ckpt_tools.format.wire import Field, fields
 
 # The graphs of large public models have some 10^5 nodes.
 MAX_NODES = 1_000_000
@@ -184,7 +183,7 @@ def _values(part: Field) -> Iterator[Any]:
     elif part.number == 3:
         yield from part.integers()
     elif part.number == 4:
-        yield from floats(part)
+        yield from part.reals("f")
     elif part.number == 5:
         yield from map(bool, part.integers())
     elif part.number == 6:
@@ -199,17 +198,6 @@ def _type(number: int) -> TypeName:
     reference = number > _REFERENCE
     known = BY_NUMBER.get(number - _REFERENCE if reference else number)
     return TypeName(known.name if known is not None else f"type {number}", reference)
-
-
-def floats(part: Field) -> tuple[float, ...]:
-    """The values of a repeated ``float``, which may be packed. Raises CorruptError for half of one."""
-    if part.type == BYTES:
-        data = part.content()
-        if len(data) % 4:
-            raise CorruptError(f"field {part.number} is no row of floats", offset=part.start)
-    else:
-        data = (part.integer() & 0xFFFFFFFF).to_bytes(4, "little")
-    return struct.unpack(f"<{len(data) // 4}f", data)
 
 
 def decode_shape(data: bytes) -> Shape | None:

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from ckpt_tools.errors import CorruptError, UnsafeError, UnsupportedError
 from ckpt_tools.format.dtypes import by_number, to_numpy
-from ckpt_tools.format.graph_def import decode_shape, floats
-from ckpt_tools.format.wire import BYTES, Field, fields
+from ckpt_tools.format.graph_def import decode_shape
+from ckpt_tools.format.wire import Field, fields
 
 if TYPE_CHECKING:
     import numpy as np
@@ -92,20 +92,11 @@ def _dims(part: Field) -> tuple[int, ...]:
 
 def _elements(part: Field) -> list[Any]:
     if part.number == 5:
-        return list(floats(part))
+        return list(part.reals("f"))
     if part.number == 6:
-        return _doubles(part)
+        return list(part.reals("d"))
     if part.number == 8:
         return [part.content()]
     if part.number == 13 or part.number in _WHOLE:
         return part.integers()
     return []
-
-
-def _doubles(part: Field) -> list[float]:
-    import struct
-
-    data = part.content() if part.type == BYTES else (part.integer() & (1 << 64) - 1).to_bytes(8, "little")
-    if len(data) % 8:
-        raise CorruptError("no row of doubles", offset=part.start)
-    return list(struct.unpack(f"<{len(data) // 8}d", data))

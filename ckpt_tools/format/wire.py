@@ -11,8 +11,9 @@ message must end in an error of ours with the offset in it.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Container, Iterator
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from ckpt_tools.errors import CorruptError
 
@@ -77,6 +78,19 @@ class Field(NamedTuple):
         while offset < len(self.value):
             value, offset = decode_varint(self.value, offset)
             values.append(signed(value))
+        return values
+
+    def reals(self, code: Literal["f", "d"]) -> tuple[float, ...]:
+        """The values of a repeated ``float`` or ``double``, which may be packed.
+
+        Raises CorruptError for a part of one.
+        """
+        size = struct.calcsize(code)
+        whole = (1 << 8 * size) - 1
+        data = self.value if isinstance(self.value, bytes) else (self.value & whole).to_bytes(size, "little")
+        if len(data) % size:
+            raise CorruptError(f"field {self.number} is no row of numbers of {size} bytes", offset=self.start)
+        values: tuple[float, ...] = struct.unpack(f"<{len(data) // size}{code}", data)
         return values
 
     def content(self) -> bytes:

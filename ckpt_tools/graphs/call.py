@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,9 @@ import numpy as np
 from ckpt_tools.errors import CorruptError, UnsafeError, UnsupportedError
 from ckpt_tools.format.dtypes import BY_NAME, to_numpy
 from ckpt_tools.format.graph_def import Node, TypeName
+
+# An operation: from a `Call` and the values of its inputs to its value, or a tuple of all that it gives.
+Op = Callable[..., Any]
 
 _MOST_DIMENSIONS = 32
 

@@ -21,12 +21,14 @@ from ckpt_tools.graphs.ops import DRAWS, OPS
 from ckpt_tools.graphs.ops.arrays import gather
 from ckpt_tools.graphs.order import ENTER, EXIT, MERGE, NEXT, SWITCH, Frame, Plan, plan
 from ckpt_tools.graphs.tensor_arrays import TensorArray
+from ckpt_tools.graphs.weights import VARIABLES
 
-VARIABLES = frozenset({"Variable", "VariableV2", "VarHandleOp"})
 # What nothing but a feed can give a value.
 FED = frozenset({"IteratorGetNext", "Placeholder", "PlaceholderV2"})
 _OF_HANDLES = frozenset({"ReadVariableOp", "ResourceGather", "VariableShape"})
 _CONTROL = SWITCH | MERGE | ENTER | EXIT | NEXT | {"LoopCond"}
+# What has its value from outside of the round, before the round is run.
+_BROUGHT = ENTER | MERGE
 _PASSING = ENTER | EXIT | NEXT | {"LoopCond", "RefIdentity"}
 INTERPRETED = frozenset(OPS) | frozenset(tensor_arrays.OPS) | VARIABLES | FED | _OF_HANDLES | _PASSING | _CONTROL
 
@@ -184,9 +186,7 @@ class _Run:
         """All nodes of a frame, once; in a loop this is one round."""
         for name in self._plan.order.get(frame, ()):
             node = self._nodes[name]
-            if node.op in ENTER and Output(name) in values:
-                continue
-            if node.op in MERGE and Output(name) in values:
+            if node.op in _BROUGHT and Output(name) in values:
                 continue
             self._budget.step()
             if node.op in EXIT:

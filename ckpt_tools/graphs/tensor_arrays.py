@@ -8,16 +8,14 @@ Source: tensorflow/core/ops/data_flow_ops.cc (TensorArrayV3 and others), kernels
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
-from ckpt_tools.graphs.call import Call
+from ckpt_tools.graphs.call import Call, Op
 from ckpt_tools.graphs.ops.arrays import whole, wholes
 
-Op = Callable[..., Any]
 _MOST_ROWS = 1 << 20
 
 

@@ -18,6 +18,7 @@ from ckpt_tools.errors import CkptError, CorruptError
 from ckpt_tools.format.graph_def import Node, Output, TensorBytes
 from ckpt_tools.format.tensor_proto import decode_tensor
 
+VARIABLES = frozenset({"Variable", "VariableV2", "VarHandleOp"})
 _LARGEST_LIST = 64 << 20
 _READS = frozenset({"Identity", "RefIdentity", "ReadVariableOp", "Enter"})
 _DEEPEST = 8
@@ -80,7 +81,7 @@ def _variable_of(output: Output, nodes: Mapping[str, Node]) -> str | None:
         node = nodes.get(output.node)
         if node is None:
             return None
-        if node.op in ("Variable", "VariableV2", "VarHandleOp"):
+        if node.op in VARIABLES:
             return node.name
         if node.op not in _READS or not node.inputs:
             return None

@@ -303,8 +303,7 @@ class Keeper:
             self.watch.completed(save)
             lag = _TICK if self.matcher.order == "after" else 0.0
             source = os.path.relpath(save.path, self.pins.run)
-            begun, ended = min(begun, save.written), save.written + lag
-            events.append(Saved(number, begun, ended, source, _UNSEEN_SECONDS.get(save.kind, 0.0)))
+            events.append(_saved(number, save, min(begun, save.written), save.written + lag, source))
         current = {save for save, _ in there}
         self._known &= current
         self._refused = {save: until for save, until in self._refused.items() if save in current}
@@ -468,17 +467,14 @@ class Keeper:
     def _replay(self, events: list[dict[str, Any]], held: list[Pin], started: float) -> None:
         origins = {pin.origin for pin in (*held, *self.pins.all())}
         self._held = {pin.number: pin for pin in held}
-        saves = [
-            Saved(pin.number, pin.begun, pin.written, pin.source, _UNSEEN_SECONDS.get(pin.kind, 0.0)) for pin in held
-        ]
+        saves = [_saved(pin.number, pin, pin.begun, pin.written, pin.source) for pin in held]
         for save, _ in self.watch.look():
             if save.written < started or save.origin in origins or why_not_whole(save) is not None:
                 continue
             pin = self.pins.hold(save, begun=save.written, number=self._number, link=False)
             if pin is not None:
                 self._held[self._number] = pin
-                unseen = _UNSEEN_SECONDS.get(save.kind, 0.0)
-                saves.append(Saved(self._number, save.written, save.written, pin.source, unseen))
+                saves.append(_saved(self._number, save, save.written, save.written, pin.source))
                 self._number += 1
         timeline: list[tuple[float, Any]] = [(save.ended, save) for save in saves]
         timeline += [(float(event["time"]), event) for event in events]
@@ -534,3 +530,8 @@ class Keeper:
 
 def _data_of(held: Pin) -> list[tuple[str, int, int]]:
     return [file for file in held.origin if is_data(file[0])]
+
+
+def _saved(number: int, what: Save | Pin, begun: float, ended: float, name: str) -> Saved:
+    """A save for the matcher, which may have been begun before its first file was there."""
+    return Saved(number, begun, ended, name, _UNSEEN_SECONDS.get(what.kind, 0.0))

@@ -130,24 +130,28 @@ def _measured_as_declared(options: Options, run: DeclaredRun | None) -> Options:
         return options
     said = run.declaration
     if options.graph:
-        return _named_as_declared(options, said)
+        return _named_as_declared(options, said, _measure_of(said))
     if options.value is not None or options.from_logs or options.evaluation is not None:
         return options
     if said.evaluate is None:
+        if said.graph is None:
+            return options
         # A graph is data: what it computes is bounded, and nothing has to be trusted.
-        return options if said.graph is None else _named_as_declared(replace(options, graph=True), said)
+        return _named_as_declared(replace(options, graph=True), said, _measure_of(said))
     require_trust(said)
     evaluation = CommandEvaluation(
         said.evaluate.command, said.evaluate.pattern, directory=said.directory or os.getcwd()
     )
-    metric, mode = options.metric or said.metric.name, options.mode or said.metric.mode
-    return replace(options, evaluation=evaluation, metric=metric, mode=mode)
+    return _named_as_declared(replace(options, evaluation=evaluation), said)
 
 
-def _named_as_declared(options: Options, said: Declaration) -> Options:
-    measured = said.graph.measure if said.graph is not None else None
-    metric = options.metric or said.metric.name or measured
+def _named_as_declared(options: Options, said: Declaration, otherwise: str | None = None) -> Options:
+    metric = options.metric or said.metric.name or otherwise
     return replace(options, metric=metric, mode=options.mode or said.metric.mode)
+
+
+def _measure_of(said: Declaration) -> str | None:
+    return said.graph.measure if said.graph is not None else None
 
 
 def _by_graph(checkpoint: Checkpoint, options: Options, run: DeclaredRun | None) -> _Known:
@@ -164,7 +168,7 @@ def _by_graph(checkpoint: Checkpoint, options: Options, run: DeclaredRun | None)
     measured = measure_by_graph(checkpoint, rule, directory, seconds=options.seconds, repeat=options.repeat)
     reason = f"measured by its own graph, {measured.measure or 'fetched'} of {measured.output}"
     if measured.deviation:
-        reason += f", the mean of {len(measured.values)} (deviation {measured.deviation:.3g})"
+        reason += f", {measured.spread}"
     return _Known(measured.value, options.metric, options.mode, reason, {"measured": measured.to_json()})
 
 
@@ -226,7 +230,7 @@ def _known(checkpoint: Checkpoint, options: Options, step: int | None, run: Decl
         measured = measure(checkpoint, options.evaluation, step)
         reason = "measured with --evaluate"
         if len(measured.values) > 1:
-            reason += f", the mean of {len(measured.values)} (deviation {measured.deviation:.3g})"
+            reason += f", {measured.spread}"
         return _Known(measured.value, options.metric, options.mode, reason, {"measured": measured.to_json()})
     if not options.from_logs:
         raise UnsupportedError(

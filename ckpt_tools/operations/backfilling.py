@@ -260,10 +260,9 @@ def _judge(evidence: Evidence, value: float, measurement: Measurement | None, op
 
 def _agreement_words(agreement: Agreement, evidence: Evidence, measurement: Measurement | None) -> str:
     how = "(not measured)"
-    if measurement and measurement.graph:
-        how = f"(recall@{measurement.top_n} of {measurement.users} {measurement.split} users, by its own graph)"
-    elif measurement:
-        how = f"(recall@{measurement.top_n} of {measurement.users} {measurement.split} users)"
+    if measurement:
+        by = ", by its own graph" if measurement.graph else ""
+        how = f"(recall@{measurement.top_n} of {measurement.users} {measurement.split} users{by})"
     best = evidence.best
     if best is None:
         return f"{how}; no log to compare with"

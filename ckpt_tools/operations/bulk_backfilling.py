@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 from ckpt_tools.errors import CkptError, UsageError
 from ckpt_tools.findings import Finding
-from ckpt_tools.format.filenames import meta_name
 from ckpt_tools.fs import durable, paths
 from ckpt_tools.lineages import identify
 from ckpt_tools.lineages.names import BEST_METRIC
@@ -21,7 +20,7 @@ from ckpt_tools.operations.backfilling import Options, Outcome, backfill, failed
 from ckpt_tools.operations.workers import OnProgress, Report, Workers
 from ckpt_tools.runs.discovery import Discovery, Run
 from ckpt_tools.runs.experiments import Experiment
-from ckpt_tools.runs.opening import open_meant
+from ckpt_tools.runs.opening import has_graph, open_meant
 from ckpt_tools.runs.sharding import WHOLE, Shard
 
 # Far longer than a worker holds a directory's lock, which it does for one change; a trainer may hold it for days.
@@ -162,7 +161,7 @@ def _settled(run: Run, options: Options) -> BulkRow | None:
     try:
         with open_meant(run.path) as checkpoint:
             lineage = identify(checkpoint)
-            without = options.graph and not paths.is_file(meta_name(checkpoint.prefix))
+            without = options.graph and not has_graph(checkpoint)
             told = (
                 None if lineage is not None else best_of(checkpoint, tell_roles(checkpoint.tensors, checkpoint.graph))
             )

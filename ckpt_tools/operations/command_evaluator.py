@@ -14,7 +14,6 @@ import os
 import re
 import shlex
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -24,6 +23,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from ckpt_tools.analysis.repeated import Repeated
 from ckpt_tools.errors import CkptError, LostWorkerError, MismatchError, UnsafeError, UsageError
 from ckpt_tools.format.filenames import STATE_FILE, index_name, meta_name
 from ckpt_tools.format.state import encode_state
@@ -77,26 +77,15 @@ class CommandEvaluation:
 
 
 @dataclass(frozen=True)
-class CommandMeasurement:
+class CommandMeasurement(Repeated):
     """What was measured: the mean of all runs, and the digest of what the program printed (SHA-256)."""
 
-    values: tuple[float, ...]
     arguments: tuple[str, ...]
     output_sha256: str | None
 
-    @property
-    def value(self) -> float:
-        return self.values[0] if len({*self.values}) == 1 else statistics.fmean(self.values)
-
-    @property
-    def deviation(self) -> float:
-        return statistics.stdev(self.values) if len(self.values) > 1 else 0.0
-
     def to_json(self) -> dict[str, Any]:
         return {
-            "value": self.value,
-            "values": list(self.values),
-            "deviation": self.deviation,
+            **super().to_json(),
             "arguments": list(self.arguments),
             "output_sha256": self.output_sha256,
         }

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from ckpt_tools.errors import CkptError, UsageError
-from ckpt_tools.format.filenames import DECLARATION, KERAS_ENDINGS, meta_name
+from ckpt_tools.format.filenames import DECLARATION, KERAS_ENDINGS
 from ckpt_tools.fs import durable, paths
 from ckpt_tools.lineages.declared.grammar import Declaration
 from ckpt_tools.lineages.declared.lookup import read_declaration, recognised
@@ -18,6 +18,7 @@ from ckpt_tools.lineages.tensor_names import bare, tell_roles
 from ckpt_tools.readers import Checkpoint, open_checkpoint
 from ckpt_tools.readers.location import locate, prefixes_in
 from ckpt_tools.runs.metric_history import MetricHistory, choose, read_history
+from ckpt_tools.runs.opening import has_graph
 
 _LEVELS = 3
 _MOST_PLACES = 200
@@ -103,7 +104,7 @@ def _variables(checkpoint: Checkpoint) -> Iterator[str]:
 
 def _graph(checkpoint: Checkpoint) -> Iterator[str]:
     """The graph beside a checkpoint, as lines to be filled in: which value is the score it does not tell."""
-    if not paths.is_file(meta_name(checkpoint.prefix)):
+    if not has_graph(checkpoint):
         return
     from ckpt_tools.graphs.needs import needs_of  # few runs have a graph
     from ckpt_tools.runs.run_graph import read_run_graph

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-import statistics
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from ckpt_tools.analysis.repeated import Repeated
 from ckpt_tools.errors import CkptError, MismatchError, NotFoundError, UnsafeError
 from ckpt_tools.format.graph_def import Output, parse_output
 from ckpt_tools.format.npy import decode_npy, decode_npz
@@ -35,30 +35,19 @@ Feeds = Mapping[Output, np.ndarray]
 
 
 @dataclass(frozen=True)
-class GraphMeasurement:
+class GraphMeasurement(Repeated):
     """``values``: one for each seed of what is drawn; one alone where nothing is. ``files``: the SHA-256 of each file
     that was fed; ``graph`` that of the graph."""
 
-    values: tuple[float, ...]
     output: str
     measure: str | None
     graph: str
     files: Mapping[str, str]
     draws: tuple[str, ...]
 
-    @property
-    def value(self) -> float:
-        return self.values[0] if len({*self.values}) == 1 else statistics.fmean(self.values)
-
-    @property
-    def deviation(self) -> float:
-        return statistics.stdev(self.values) if len(self.values) > 1 else 0.0
-
     def to_json(self) -> dict[str, Any]:
         return {
-            "value": self.value,
-            "values": list(self.values),
-            "deviation": self.deviation,
+            **super().to_json(),
             "output": self.output,
             "measure": self.measure,
             "graph": self.graph,

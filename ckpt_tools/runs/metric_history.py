@@ -665,8 +665,6 @@ def value_of(chosen: Chosen, prefix: str, step: int | None) -> Attributed:
     stamped = of_file[-1] if of_file else None
     if step is not None and (found := chosen.at(step=step)) is not None:
         return Attributed(found, f"logged for its step, {step}")
-    if step is not None and step > 0 and not any(each.step is not None for each in chosen.evaluations):
-        stamped = stamped or None
     if stamped is not None:
         return Attributed(_precise(chosen, stamped), f"the line that names {name} says so")
     bare = name

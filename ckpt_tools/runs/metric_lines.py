@@ -290,12 +290,16 @@ def read_line(line: str) -> MetricLine:
     if document is not None:
         readings = list(of_document(document))
         told = next((document[name] for name in _WRAPPERS if isinstance(document.get(name), str)), None)
-        if told is not None and not any(reading.key not in OTHER and not _is_count(reading) for reading in readings):
+        if told is not None and not any(map(_is_metric, readings)):
             return read_line(told)  # it is shorter
     else:
         return _of_line(text)
-    metrics = tuple(reading for reading in readings if not _is_count(reading) and reading.key not in OTHER)
-    return MetricLine(metrics, _count(readings, STEPS), _count(readings, EPOCHS))
+    return _counted(readings)
+
+
+def _counted(readings: list[Reading]) -> MetricLine:
+    """What readings say that stand for themselves: metrics, and the counts among them."""
+    return MetricLine(tuple(filter(_is_metric, readings)), _count(readings, STEPS), _count(readings, EPOCHS))
 
 
 def _of_line(text: str) -> MetricLine:
@@ -499,8 +503,7 @@ def row_of(header: list[str], line: str) -> MetricLine | None:
         Reading(name, float(cell), percent, _unit(cell))
         for name, cell, percent in zip(header, cells, percents, strict=True)
     ]
-    metrics = tuple(each for each in readings if not _is_count(each) and each.key not in OTHER)
-    return MetricLine(metrics, _count(readings, STEPS), _count(readings, EPOCHS))
+    return _counted(readings)
 
 
 def header_of(line: str) -> list[str] | None:

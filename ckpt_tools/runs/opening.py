@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from ckpt_tools.errors import UnsupportedError
+from ckpt_tools.format.filenames import meta_name
+from ckpt_tools.fs import paths
 from ckpt_tools.lineages import Lineage, identify
 from ckpt_tools.readers import Checkpoint
 from ckpt_tools.readers.opening import open_located
@@ -23,6 +25,11 @@ def open_meant(path: str | os.PathLike[str]) -> Checkpoint:
     Raises what `ckpt_tools.readers.open_checkpoint` raises.
     """
     return open_located(find(path))
+
+
+def has_graph(checkpoint: Checkpoint) -> bool:
+    """Whether the graph of its trainer lies beside a checkpoint (``PREFIX.meta``), for `run_graph` to read."""
+    return paths.is_file(meta_name(checkpoint.prefix))
 
 
 @contextmanager

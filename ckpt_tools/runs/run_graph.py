@@ -17,6 +17,7 @@ from ckpt_tools.graphs.call import Limits
 from ckpt_tools.graphs.interpreter import Interpreter
 from ckpt_tools.graphs.weights import Stored, own_name, part_of, stored_names
 from ckpt_tools.readers import Checkpoint
+from ckpt_tools.runs.opening import has_graph
 
 # Constants of a graph, vocabularies and initial embeddings among them, come to some 10^8 bytes at most: a message of
 # 2 GB is the largest that there can be.
@@ -47,11 +48,6 @@ class RunGraph:
         if stored.key not in checkpoint.tensors:
             raise NotFoundError(f"the checkpoint holds no {stored.key!r:.200}", path=checkpoint.prefix)
         return part_of(checkpoint.read(stored.key), stored)
-
-
-def has_graph(checkpoint: Checkpoint) -> bool:
-    """Whether a graph lies beside a checkpoint."""
-    return paths.is_file(meta_name(checkpoint.prefix))
 
 
 def read_run_graph(checkpoint: Checkpoint, *, limits: Limits | None = None) -> RunGraph:

@@ -6,12 +6,12 @@ says of which node. It asks for room before it makes an array that may be larger
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
+from ckpt_tools.graphs.call import Op
 from ckpt_tools.graphs.ops import arrays, draws, elementwise, linear, reductions
 
-OPS: Mapping[str, Callable[..., Any]] = {
+OPS: Mapping[str, Op] = {
     **arrays.OPS,
     **draws.OPS,
     **elementwise.OPS,

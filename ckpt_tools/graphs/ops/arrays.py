@@ -6,7 +6,7 @@ Source: tensorflow/core/ops/array_ops.cc and data_flow_ops.cc.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,10 +14,8 @@ import numpy as np
 from ckpt_tools.errors import CorruptError, UnsupportedError
 from ckpt_tools.format.graph_def import TensorBytes
 from ckpt_tools.format.tensor_proto import decode_tensor
-from ckpt_tools.graphs.call import Call
+from ckpt_tools.graphs.call import Call, Op
 from ckpt_tools.graphs.ops.elementwise import same_type
-
-Op = Callable[..., Any]
 
 
 def whole(array: np.ndarray) -> int:
@@ -211,11 +209,17 @@ def _linspace(call: Call, start: np.ndarray, stop: np.ndarray, count: np.ndarray
     return np.linspace(start.reshape(()), stop.reshape(()), whole(count), dtype=start.dtype)
 
 
-def _pad(call: Call, x: np.ndarray, around: np.ndarray, value: np.ndarray | None = None) -> np.ndarray:
+def _padding(call: Call, x: np.ndarray, around: np.ndarray) -> list[tuple[int, int]]:
+    """How much goes before and behind, of each dimension. Raises ValueError for what is no padding."""
     if around.shape != (x.ndim, 2) or (around < 0).any():
         raise ValueError(f"{list(around.shape)} is no padding of {list(x.shape)}")
     pairs = [(int(before), int(behind)) for before, behind in around]
     call.room([size + sum(pair) for size, pair in zip(x.shape, pairs, strict=True)], x.dtype)
+    return pairs
+
+
+def _pad(call: Call, x: np.ndarray, around: np.ndarray, value: np.ndarray | None = None) -> np.ndarray:
+    pairs = _padding(call, x, around)
     return np.pad(x, pairs, constant_values=np.zeros((), x.dtype) if value is None else value.reshape(()))
 
 
@@ -385,12 +389,9 @@ def _mirror_pad(call: Call, x: np.ndarray, around: np.ndarray) -> np.ndarray:
     mode = call.text("mode", "REFLECT")
     if mode not in ("REFLECT", "SYMMETRIC"):
         raise UnsupportedError(f"mode {mode} is not interpreted")
-    if around.shape != (x.ndim, 2) or (around < 0).any():
-        raise ValueError(f"{list(around.shape)} is no padding of {list(x.shape)}")
-    pairs = [(int(before), int(behind)) for before, behind in around]
+    pairs = _padding(call, x, around)
     if any(max(pair) > size - (mode == "REFLECT") for size, pair in zip(x.shape, pairs, strict=True)):
         raise ValueError(f"a mirror wider than {list(x.shape)}")
-    call.room([size + sum(pair) for size, pair in zip(x.shape, pairs, strict=True)], x.dtype)
     return np.pad(x, pairs, mode="reflect" if mode == "REFLECT" else "symmetric")
 
 

@@ -6,15 +6,12 @@ Without a generator they are refused: a value that comes out differently each ti
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
 
 from ckpt_tools.errors import UnsupportedError
-from ckpt_tools.graphs.call import Call
+from ckpt_tools.graphs.call import Call, Op
 from ckpt_tools.graphs.ops.arrays import wholes
-
-Op = Callable[..., Any]
 
 
 def _generator(call: Call) -> np.random.Generator:

@@ -11,9 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ckpt_tools.graphs.call import Call
-
-Op = Callable[..., Any]
+from ckpt_tools.graphs.call import Call, Op
 
 _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772848170429916717, 1.0507009873554804934193349852946
 

@@ -12,10 +12,8 @@ from typing import Any
 import numpy as np
 
 from ckpt_tools.errors import UnsupportedError
-from ckpt_tools.graphs.call import Call
+from ckpt_tools.graphs.call import Call, Op
 from ckpt_tools.graphs.ops.elementwise import same_type
-
-Op = Callable[..., Any]
 
 
 def _product(call: Call, x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -52,24 +50,27 @@ def _bias_add(call: Call, x: np.ndarray, bias: np.ndarray) -> np.ndarray:
     return np.asarray(x + bias, x.dtype)
 
 
-def _softmax(call: Call, x: np.ndarray) -> np.ndarray:
-    if not x.ndim:
-        raise ValueError("of a scalar")
-    call.room(x.shape, x.dtype)
-    if not x.size:
-        return x
-    powers = np.exp(x - x.max(axis=-1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=-1, keepdims=True, dtype=x.dtype), x.dtype)
+def _of_shifted(function: Callable[[np.ndarray], Any]) -> Op:
+    """Of each row less its largest element, so that no exponential overflows."""
+
+    def run(call: Call, x: np.ndarray) -> np.ndarray:
+        if not x.ndim:
+            raise ValueError("of a scalar")
+        call.room(x.shape, x.dtype)
+        return np.asarray(function(x - x.max(axis=-1, keepdims=True)), x.dtype) if x.size else x
+
+    return run
 
 
-def _log_softmax(call: Call, x: np.ndarray) -> np.ndarray:
-    if not x.ndim:
-        raise ValueError("of a scalar")
-    call.room(x.shape, x.dtype)
-    if not x.size:
-        return x
-    shifted = x - x.max(axis=-1, keepdims=True)
-    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True, dtype=x.dtype)), x.dtype)
+@_of_shifted
+def _softmax(shifted: np.ndarray) -> Any:
+    powers = np.exp(shifted)
+    return powers / powers.sum(axis=-1, keepdims=True, dtype=powers.dtype)
+
+
+@_of_shifted
+def _log_softmax(shifted: np.ndarray) -> Any:
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True, dtype=shifted.dtype))
 
 
 def _cross_entropy(call: Call, logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -153,22 +154,22 @@ def _laid_out(function: Callable[..., np.ndarray]) -> Op:
     return run
 
 
-def _conv2d(call: Call, x: np.ndarray, kernel: np.ndarray, *, plane: slice) -> np.ndarray:
+def _kernel_windows(call: Call, x: np.ndarray, kernel: np.ndarray, plane: slice) -> _Windows:
     same_type(x, kernel)
     if kernel.ndim != 4 or kernel.shape[2] != x.shape[3]:
         raise ValueError(f"a kernel {list(kernel.shape)} of {list(x.shape)}")
     strides, gaps = call.integers("strides", (1,) * 4)[plane], call.integers("dilations", (1,) * 4)[plane]
-    windows = _Windows(call, x, kernel.shape[:2], strides, gaps)
+    return _Windows(call, x, kernel.shape[:2], strides, gaps)
+
+
+def _conv2d(call: Call, x: np.ndarray, kernel: np.ndarray, *, plane: slice) -> np.ndarray:
+    windows = _kernel_windows(call, x, kernel, plane)
     call.room((x.shape[0], *windows.out, kernel.shape[3]), x.dtype)
     return np.asarray(np.tensordot(windows.of(x, 0), kernel, axes=3), x.dtype)
 
 
 def _depthwise(call: Call, x: np.ndarray, kernel: np.ndarray, *, plane: slice) -> np.ndarray:
-    same_type(x, kernel)
-    if kernel.ndim != 4 or kernel.shape[2] != x.shape[3]:
-        raise ValueError(f"a kernel {list(kernel.shape)} of {list(x.shape)}")
-    strides, gaps = call.integers("strides", (1,) * 4)[plane], call.integers("dilations", (1,) * 4)[plane]
-    windows = _Windows(call, x, kernel.shape[:2], strides, gaps)
+    windows = _kernel_windows(call, x, kernel, plane)
     call.room((x.shape[0], *windows.out, kernel.shape[2] * kernel.shape[3]), x.dtype)
     found = np.einsum("bhwijc,ijcm->bhwcm", windows.of(x, 0), kernel)
     return np.asarray(found.reshape(*found.shape[:3], -1), x.dtype)

@@ -10,9 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ckpt_tools.graphs.call import Call
-
-Op = Callable[..., Any]
+from ckpt_tools.graphs.call import Call, Op
 
 
 def axes_of(axes: np.ndarray, rank: int) -> tuple[int, ...]:
