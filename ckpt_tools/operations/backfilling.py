@@ -261,8 +261,10 @@ def _judge(evidence: Evidence, value: float, measurement: Measurement | None, op
 def _agreement_words(agreement: Agreement, evidence: Evidence, measurement: Measurement | None) -> str:
     how = "(not measured)"
     if measurement:
-        by = ", by its own graph" if measurement.graph else ""
-        how = f"(recall@{measurement.top_n} of {measurement.users} {measurement.split} users{by})"
+        top_n, users, split = measurement.top_n, measurement.users, measurement.split
+        how = f"(recall@{top_n} of {users} {split} users)"
+        if measurement.graph:
+            how = f"(recall@{top_n} of {users} {split} users, by its own graph)"
     best = evidence.best
     if best is None:
         return f"{how}; no log to compare with"
