@@ -1,7 +1,6 @@
 """More runs that nobody told of: saves that are counted, bests that are praised without a number, what is evaluated
 after it was read again. Each checkpoint gets its own value, or none."""
 
-# ruff: noqa: E501 (lines as they are printed)
 from __future__ import annotations
 
 import json
