@@ -69,7 +69,7 @@ def chain(path: str) -> tuple[str, bool]:
         unfinished = transactions.pending(line)
         if unfinished is not None:
             changed = os.path.join(line, getattr(unfinished.entry, "checkpoint", ""))
-            if beside or changed in (prefix, path.removesuffix(INDEX)):
+            if beside or os.path.normpath(changed) in map(os.path.normpath, (prefix, path.removesuffix(INDEX))):
                 return changed, beside
     if prefix and (not beside or ledger.history(prefix, beside=True)):
         return prefix, beside

@@ -243,6 +243,13 @@ def is_begun(place: Workplace, entry: RewriteEntry) -> bool:
     return any(local.is_there(place.path(name)) for name in (*given, *map(unfinished_name, names)))
 
 
+def is_gone(place: Workplace, entry: RewriteEntry) -> bool:
+    """Whether nothing of a checkpoint is left, under any name: its trainer has removed it, as it does with old ones."""
+    originals = list(_originals(place, entry))
+    names = [place.path(entry.index), *(name for each in originals for name in (each.own, each.second) if name)]
+    return bool(originals) and not any(map(local.is_there, names)) and not any(each.is_kept() for each in originals)
+
+
 def stopped(place: Workplace, pending: Pending, why: str) -> CorruptError:
     """The error of a recovery that cannot know on which side of its commit a change is; it touches nothing."""
     prefix = place.path(pending.entry.checkpoint)
@@ -305,7 +312,7 @@ def take_back(place: Workplace, pending: Pending) -> bool:
     Raises CorruptError or BusyError, and touches nothing, when it cannot come back.
     """
     if is_whole(place.path(pending.entry.checkpoint)):
-        _give_up(place, pending)
+        give_up(place, pending)
         return False
     entry = pending.entry
     if not _can_go_back(place, pending):
@@ -346,8 +353,8 @@ def _make_old_index(place: Workplace, pending: Pending, *, like: str | None) -> 
         durable.create_file(unfinished, content, like=like)
 
 
-def _give_up(place: Workplace, pending: Pending) -> None:
-    """Leave what something else wrote, and set aside what a change had added to it."""
+def give_up(place: Workplace, pending: Pending) -> None:
+    """Leave what is there, or that nothing is, and set aside what a change had added to it."""
     entry = pending.entry
     for original in _originals(place, entry):
         unneeded = named_by(place, original.name) is None

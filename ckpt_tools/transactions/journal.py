@@ -26,7 +26,17 @@ from ckpt_tools.fs import durable, local
 from ckpt_tools.fs.local import Folder
 from ckpt_tools.runs import ledger
 from ckpt_tools.runs.ledger import ChangeEntry, RewriteEntry, TidyEntry, UndoEntry
-from ckpt_tools.transactions.completion import Pending, end_after, end_before, is_begun, side, stopped, take_back
+from ckpt_tools.transactions.completion import (
+    Pending,
+    end_after,
+    end_before,
+    give_up,
+    is_begun,
+    is_gone,
+    side,
+    stopped,
+    take_back,
+)
 from ckpt_tools.transactions.files import is_same
 from ckpt_tools.transactions.workplace import Workplace, working_in
 
@@ -83,10 +93,10 @@ def pending(directory: str) -> Pending | PendingTidying | None:
             return _read(state)
 
 
-def recover_in(place: Workplace, *, give_up: str | None = None) -> Ended | None:
+def recover_in(place: Workplace, *, given_up: str | None = None) -> Ended | None:
     """Bring an interrupted change to an end: forward after its commit point, else back; None when there is none.
 
-    ``give_up``: the checkpoint whose change goes back to what was before it where nobody can know which end it has; of
+    ``given_up``: the checkpoint whose change goes back to what was before it where nobody can know which end it has; of
     any other one that raises CorruptError.
     """
     _sweep(place)
@@ -94,21 +104,24 @@ def recover_in(place: Workplace, *, give_up: str | None = None) -> Ended | None:
     if found is None:
         return None
     if isinstance(found, PendingTidying):
-        ended = _recover_tidying(place, found)
+        ended: Ended | None = _recover_tidying(place, found)
     else:
-        ended = _recover_rewrite(place, found, give_up=found.entry.checkpoint == give_up)
+        ended = _recover_rewrite(place, found, wanted=found.entry.checkpoint == given_up)
     close(place)
     return ended
 
 
-def _recover_rewrite(place: Workplace, found: Pending, *, give_up: bool) -> Ended:
+def _recover_rewrite(place: Workplace, found: Pending, *, wanted: bool) -> Ended | None:
     stands, why = side(place, found.entry)
     if stands == "after":
         end_after(place, found.entry)
     elif stands == "before":
         end_before(place, found)
+    elif is_gone(place, found.entry):
+        give_up(place, found)  # there is nothing to end or to take back, and the others here must not wait for it
+        return None
     elif is_begun(place, found.entry):
-        if not give_up:
+        if not wanted:
             raise stopped(place, found, why)
         came_back = take_back(place, found)
         return Ended(found.entry, found.undoing, stands=found.undoing and not came_back, given_up=not came_back)

@@ -33,7 +33,7 @@ def undo(prefix: str, *, to: str | None = None, beside: bool = False) -> list[Ch
         CorruptError: a change of another checkpoint was interrupted, and nobody can know which end it has.
     """
     with working_in(os.path.dirname(prefix) or ".") as place:
-        recovered = recover_in(place, give_up=os.path.basename(prefix))
+        recovered = recover_in(place, given_up=os.path.basename(prefix))
         if recovered is not None and recovered.given_up and recovered.undoing:
             raise _overtaken(place, recovered.entry, "the undo that was interrupted is given up, and that stays")
         ended = _taken_back(recovered, prefix, beside=beside)
