@@ -30,7 +30,7 @@ demo: $(DEMO)
 	@$(BIN)/python scripts/demo.py
 
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not slow'
+	$(BIN)/python -m pytest -n 3 --dist worksteal -m 'not slow'
 
 # make test-slow   the tests that take minutes: a kill before every system call, for every lineage
 test-slow: $(STAMP)
