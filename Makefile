@@ -5,6 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
+# The tests start some hundred programs, and each would compile TensorFlow's 1,800 modules again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo test test-slow matrix lint check format bench fuzz property cost test-peers docs constraints hashes dist clean
 
 help:
