@@ -69,7 +69,7 @@ def value_declared(chosen: Chosen, run: DeclaredRun | None, prefix: str, step: i
     Raises what `value_of` raises.
     """
     rule = run.declaration.resume if run is not None else None
-    keeps_best = run is not None and rule is not None and rule.overwrites and run.is_best(prefix)
+    keeps_best = run is not None and rule is not None and rule.overwrites and run.is_only_best(prefix)
     if run is not None and run.declaration.metric.name is not None:
         keeps_best = keeps_best and is_like(run.declaration.metric.name, None, chosen.name, None)
     since = since_last_start(chosen) if keeps_best and rule is not None and rule.best == "memory" else chosen

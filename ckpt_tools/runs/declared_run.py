@@ -121,8 +121,17 @@ class DeclaredRun:
 
     def is_best(self, prefix: str) -> bool:
         """Whether a checkpoint lies where the best is declared to be."""
+        return self._is_of(prefix, self._checkpoints(self.declaration.layout.best))
+
+    def is_only_best(self, prefix: str) -> bool:
+        """Whether it is the one checkpoint there: of several under a pattern, the best of a log is one's only."""
+        found = self._checkpoints(self.declaration.layout.best)
+        return len(found) == 1 and self._is_of(prefix, found)
+
+    @staticmethod
+    def _is_of(prefix: str, found: list[str]) -> bool:
         with_links = paths.absolute(prefix)
-        return any(paths.absolute(each) == with_links for each in self._checkpoints(self.declaration.layout.best))
+        return any(paths.absolute(each) == with_links for each in found)
 
 
 def _declared(declaration: Declaration, path: str) -> DeclaredRun:

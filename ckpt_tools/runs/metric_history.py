@@ -28,6 +28,7 @@ from ckpt_tools.format.stored_best import BEST_METRIC
 from ckpt_tools.fs import paths
 from ckpt_tools.runs import numbering
 from ckpt_tools.runs.logs import not_read, unreadable
+from ckpt_tools.runs.metric_documents import Column, columns_of, literal
 from ckpt_tools.runs.metric_lines import (
     EPOCHS,
     HELD_OUT,
@@ -36,6 +37,7 @@ from ckpt_tools.runs.metric_lines import (
     STEPS,
     TRAINING,
     Best,
+    MetricLine,
     Mode,
     Reading,
     better,
@@ -46,6 +48,8 @@ from ckpt_tools.runs.metric_lines import (
     lines_of,
     mode_of,
     of_document,
+    of_pairs,
+    pair_of,
     plain,
     praised_name,
     read_line,
@@ -63,7 +67,8 @@ _OUTCOME = re.compile(r".*(best|result|metric|score|eval|summary).*\.ya?ml", re.
 # So many files are looked at in one place, so many lines read of one.
 _MOST_FILES, _MOST_LINES = 200, 2_000_000
 _FOLDER = re.compile(
-    r"(tensorboard|tb|logs?|runs?|events?|metrics|summar(y|ies)|train|valid(ation)?|eval.*|test|out(put)?s?)", re.I
+    r"(tensorboard|tb|logs?|runs?|events?|metrics|summar(y|ies)|train|valid(ation)?|eval.*|test|out(put)?s?|dvclive)",
+    re.I,
 )
 _TEXT = re.compile(r".+\.(log|txt|out|err)|nohup\.out|.+\.INFO(\..+)?|(log|stdout|stderr|output)(\..+)?", re.I)
 _NOT_LOGS = re.compile(r"(vocab|requirements|readme|license|.*_(train|valid|test)|.*map|.*item.*|.*user.*)\.txt", re.I)
@@ -80,6 +85,8 @@ _COUNTED = re.compile(
     r"|(?<!\d)(?<!\d\.)(?P<last>\d{1,12})\W*$)",
     re.IGNORECASE,
 )
+# A directory that is called as what it holds was counted, and in no other way.
+_COUNTER = re.compile(r"(?:(?:epochs?|ep|e|steps?|iter(?:ation)?s?|it|ckpt|checkpoint)[-_=.]?)?\d{1,12}", re.IGNORECASE)
 _SIX_DIGITS = 1e-8
 # A report of one evaluation has few lines.
 _MOST_REPORTED = 1_000
@@ -88,7 +95,8 @@ _MOST_REPORTED = 1_000
 @dataclass(frozen=True)
 class Logged:
     """One number of one metric as it was logged. ``unit`` is half of its last printed digit, ``path`` the checkpoint
-    that the line names. ``order`` is its place in its file."""
+    that the line names. ``order`` is its place in its file. ``saved``: the log tells of a save right behind this best
+    value, and of no other saves. ``restored``: it was measured after ``path`` was read again, for no other reason."""
 
     name: str
     value: float
@@ -101,6 +109,8 @@ class Logged:
     best: bool = False
     mode: Mode | None = None
     path: str | None = None
+    saved: bool = False
+    restored: bool = False
 
     @property
     def key(self) -> str:
@@ -237,11 +247,28 @@ def _sources(prefix: str, problems: list[CkptError]) -> Iterator[str]:
                     elif not directory and _kind(path) is not None and path not in seen:
                         seen.add(path)
                         yield path
+            for folder in folders if depth == 0 else ():
+                for path in _of_dvclive(folder, problems):
+                    if path not in seen:
+                        seen.add(path)
+                        yield path
         parent = paths.parent(paths.absolute(here))
         # A shelf of runs is not this run's: above the checkpoint's directory only what looks like a run's is looked at.
         if parent == here or (level > 0 and sum(directory for _, directory in _names(parent, problems)) > 8):
             return
         here = parent
+
+
+def _of_dvclive(folder: str, problems: list[CkptError]) -> Iterator[str]:
+    """The tables of DVCLive: one for each metric, in folders as the metric's name has slashes."""
+    waiting = [(os.path.join(folder, "plots", "metrics"), 0)] if os.path.basename(folder) == "dvclive" else []
+    while waiting:
+        here, depth = waiting.pop(0)
+        for path, directory in _names(here, problems) if paths.is_directory(here) else ():
+            if directory and depth < 3:
+                waiting.append((path, depth + 1))
+            elif path.endswith(".tsv"):
+                yield path
 
 
 def _holds_checkpoints(directory: str, problems: list[CkptError]) -> bool:
@@ -301,7 +328,11 @@ def _text(path: str) -> str:
 
 def _from_text(path: str) -> Iterator[Logged]:
     """Lines of any trainer, and reports of one evaluation whose step comes last."""
-    rows = list(_from_lines(path))
+    written = literal(_text(path))
+    if written is not None and (columns := list(columns_of(written))):
+        yield from _of_columns(columns, path)
+        return
+    rows = _from_lines(path)
     told = {row.step for row in rows} - {None}
     once = len({row.key for row in rows}) == len(rows) <= _MOST_REPORTED
     if once and len(told) <= 1 and not any(row.epoch for row in rows) and None in {row.step for row in rows}:
@@ -316,7 +347,7 @@ def _lone_step(path: str) -> int | None:
     return next(iter(steps)) if len(steps) == 1 else None
 
 
-def _from_lines(path: str) -> Iterator[Logged]:
+def _from_lines(path: str) -> list[Logged]:
     """Lines of any trainer. A line without a step has that of the line before it, as multi-line reports do.
 
     Where the first value of a metric has no line before it that counts, the count may come behind each value: then
@@ -325,12 +356,8 @@ def _from_lines(path: str) -> Iterator[Logged]:
     uncounted: set[str] = set()
     step: int | None = None
     epoch: int | None = None
-    order = 0
-    columns: list[str] | None = None
-    for line in itertools.islice(lines_of(_text(path)), _MOST_LINES):
-        text = plain(line)
-        columns = header_of(text) or columns
-        said = (row_of(columns, text) if columns else None) or read_line(line)
+    told = _Told(path)
+    for said in _said(itertools.islice(lines_of(_text(path)), _MOST_LINES)):
         if said.epoch is not None and said.epoch != epoch:
             epoch, step = said.epoch, said.step
         step = said.step if said.step is not None else step
@@ -338,16 +365,93 @@ def _from_lines(path: str) -> Iterator[Logged]:
         equal = [each for each in said.readings if said.best is not None and said.best.reading.value == each.value]
         # ``f1=0.8 | best_f1=0.8``: the first was measured, the second is called the best.
         called = [each for each in equal if is_praised(each.name)] or equal
+        told.begin(said, own)
         for reading in said.readings:
-            best = said.best if reading in called else None
             if step is None and epoch is None:
                 uncounted.add(reading.key)
             at = (step, epoch) if own or reading.key not in uncounted else (None, None)
-            yield _of(reading, *at, path, order, best)
-            order += 1
+            told.add(reading, at, said.best if reading in called else None)
         if said.best is not None and said.best.reading not in said.readings:
-            yield _of(said.best.reading, step, epoch, path, order, said.best)
-            order += 1
+            told.add(said.best.reading, (step, epoch), said.best)
+        told.end(said)
+    return told.all()
+
+
+def _said(lines: Iterable[str]) -> Iterator[MetricLine]:
+    """What lines tell, one by one; the rows of a table of pairs tell it together, as soon as it ends."""
+    columns: list[str] | None = None
+    pairs: list[Reading] = []
+    for line in lines:
+        text = plain(line)
+        pair = pair_of(text)
+        if pair is not None:
+            pairs.append(pair)
+            continue
+        if pairs and text.lstrip().startswith("|"):
+            continue  # the title of a part of it
+        if pairs:
+            yield of_pairs(pairs)
+            pairs = []
+        columns = header_of(text) or columns
+        yield (row_of(columns, text) if columns else None) or read_line(line)
+    if pairs:
+        yield of_pairs(pairs)
+
+
+class _Told:
+    """The readings of a text as they come, and what later lines tell of earlier ones."""
+
+    def __init__(self, path: str) -> None:
+        self.rows: list[Logged] = []
+        self._path = path
+        self._recent = range(0)
+        self._praised: list[int] = []
+        self._restored: str | None = None
+        self._measured: list[int] = []
+        self._saves_more = False
+
+    def begin(self, said: MetricLine, own: bool) -> None:
+        if said.readings:
+            self._recent, self._praised = range(len(self.rows), len(self.rows) + len(said.readings)), []
+        if said.restored is not None or (said.readings and own) or said.saves:
+            self._forget(went_on=said.restored is None)
+        self._restored = said.restored or self._restored
+
+    def add(self, reading: Reading, at: tuple[int | None, int | None], best: Best | None) -> None:
+        row = _of(reading, *at, self._path, len(self.rows), best)
+        if best is not None:
+            self._praised.append(len(self.rows))
+        elif self._restored is not None:
+            self._measured.append(len(self.rows))
+            row = replace(row, path=self._restored, restored=True)
+        self.rows.append(row)
+
+    def end(self, said: MetricLine) -> None:
+        if said.praises:
+            self._praise(said.said)
+        for number in self._praised if said.saves else ():
+            self.rows[number] = replace(self.rows[number], saved=True)
+        self._saves_more |= said.saves and not self._praised
+
+    def all(self) -> list[Logged]:
+        """The rows; where a save is told of that was no best one's, none is known to be saved for being the best."""
+        return [replace(row, saved=False) for row in self.rows] if self._saves_more else self.rows
+
+    def _praise(self, text: str) -> None:
+        """The reading before that a line without a number praises: the one that it names, else the only one."""
+        words = {*words_of(text)}
+        named = [number for number in self._recent if {*words_of(self.rows[number].name)} <= words]
+        if len(self._recent) == 1 and not named:
+            named = list(self._recent)
+        if len(named) == 1:
+            self._praised = named
+            self.rows[named[0]] = replace(self.rows[named[0]], best=True)
+
+    def _forget(self, *, went_on: bool) -> None:
+        """Where training goes on, what was read again is no longer what is measured."""
+        for number in self._measured if went_on else ():
+            self.rows[number] = replace(self.rows[number], path=None, restored=False)
+        self._restored, self._measured = None, []
 
 
 def _of(reading: Reading, step: int | None, epoch: int | None, path: str, order: int, best: Best | None) -> Logged:
@@ -390,8 +494,14 @@ def _from_table(path: str) -> Iterator[Logged]:
         return
     separator = dialect or max(",;\t", key=text[0].count)
     reader = csv.reader(io.StringIO("\n".join(text)), delimiter=separator)
-    header = next(reader, [])
+    header = [name.strip() for name in next(reader, [])]
+    if all(_number(name) is not None for name in header):
+        return  # nothing tells what its columns are
     counts = {canonical(name): place for place, name in enumerate(header)}
+    for place, name in enumerate(header):  # ``Training iterations:``
+        if mode_of(name) is None:
+            counts.setdefault(next(iter(words_of(name)[-1:]), ""), place)
+    below = _below_metrics(path)
     order = 0
     for row in reader:
         # Where a semicolon parts the cells, a comma may be that of a decimal fraction.
@@ -400,8 +510,14 @@ def _from_table(path: str) -> Iterator[Logged]:
         epoch = _whole(cells, counts, EPOCHS)
         for name, value in zip(header, cells, strict=False):
             if value is not None and name and canonical(name) not in STEPS | EPOCHS | OTHER:
-                yield Logged(name, value, step, epoch, path, order)
+                yield Logged(f"{below}{name}", value, step, epoch, path, order)
                 order += 1
+
+
+def _below_metrics(path: str) -> str:
+    """The part of a metric's name that folders are: DVCLive writes ``val/acc`` as plots/metrics/val/acc.tsv."""
+    _, found, way = path.replace(os.sep, "/").rpartition("/plots/metrics/")
+    return f"{way.rpartition('/')[0]}/" if found and "/" in way else ""
 
 
 def _from_mlflow(path: str) -> Iterator[Logged]:
@@ -448,20 +564,36 @@ def _from_document(path: str) -> Iterator[Logged]:
         if "trial_id" in document:
             yield from _with_best(_of_trial(document, path), document.get("score"), document.get("best_step"))
             return
-        if document and all(isinstance(column, list) for column in document.values()):
-            length = max(map(len, document.values()))
-            rows = [
-                {
-                    "epoch": number + 1,
-                    **{name: column[number] for name, column in document.items() if number < len(column)},
-                }
-                for number in range(min(length, _MOST_LINES))
-            ]
-        elif "best_ckpt_global_step" in document:
+        if (columns := list(columns_of(document))) and not _is_of_one_step(document):
+            yield from _of_columns(columns, path)
+            return
+        if "best_ckpt_global_step" in document:
             rows = [{**document, "step": document["best_ckpt_global_step"]}]
         elif not any(isinstance(value, (dict, list)) for value in document.values()):
             yield from _of_summary(document, path)
     yield from _of_rows(rows, path)
+
+
+def _is_of_one_step(document: dict[str, Any]) -> bool:
+    """Whether a document tells of one evaluation: then its lists are no history."""
+    return bool({canonical(name) for name in document} & {"step", "global_step", "iteration", "epoch"})
+
+
+def _of_columns(columns: list[Column], path: str) -> Iterator[Logged]:
+    """Metrics that were written as lists: row by row, as they were measured. The columns of counts count them."""
+    counts = {column.name.rpartition("/")[2].lower(): column.values for column in columns}
+    own = next((counts[name] for name in ("epoch", "epochs") if name in counts), None)
+    metrics = [column for column in columns if canonical(column.name) not in STEPS | EPOCHS | OTHER]
+    order = 0
+    for number in range(min(max((len(column.values) for column in metrics), default=0), _MOST_LINES)):
+        epoch = number + 1
+        if own is not None and number < len(own) and own[number].is_integer():
+            epoch = int(own[number])
+        for column in metrics:
+            if number < len(column.values) and column.values[number] == column.values[number]:
+                step = None if column.steps is None else column.steps[number]
+                yield Logged(column.name, column.values[number], step, epoch if step is None else None, path, order)
+                order += 1
 
 
 def _of_rows(rows: list[Any], path: str) -> Iterator[Logged]:
@@ -562,9 +694,15 @@ def choose(history: MetricHistory, metric: str | None = None, mode: Mode | None 
             )
         kept = tuple(each for each in history.logged if each.best and each.name and not is_praised(each.name))
         of_this = any(is_like(each.name, None, found[0].name, None) for each in kept)
-        return Chosen(metric, direction, "as given", found, () if of_this else kept)
+        # What is saved as the best of another metric is another file, and may be this one.
+        others = tuple(each for each in kept if each.saved and not is_like(each.name, None, found[0].name, None))
+        return Chosen(metric, direction, "as given", found, others if of_this else kept)
     praised = [each for each in history.logged if each.best]
     keys = {each.key for each in praised if each.name}
+    # ``not improved, best so far: 0.7`` has no name of its own; by a test none is chosen, though its best is told too.
+    meant = {key for key in keys if not is_praised(key) and "test" not in words_of(key)}
+    if len(meant) == 1 < len(keys):
+        keys, praised = meant, [each for each in praised if each.key in meant]
     nameless = all(is_praised(key) for key in keys) and any(map(_may_be_best, history.names()))
     if len(keys) == 1 and not nameless:
         name = next(each.name for each in praised if each.name)
@@ -639,11 +777,16 @@ def _named(history: MetricHistory, metric: str) -> tuple[Logged, ...]:
 
 
 def _undecided(history: MetricHistory, why: str) -> UsageError:
-    names = [name for name in history.names() if _may_be_best(name)][:8]
+    names = sorted(filter(_may_be_best, history.names()), key=_unlikeliness)[:8]
     listed = f"; logged were: {', '.join(names)}" if names else ""
     first = names[0] if names else "NAME"
     direction = "" if mode_of(first) else " --mode max"
     return UsageError(f"{why}{listed}", hint=f"say which with --metric, for example --metric {first!r}{direction}")
+
+
+def _unlikeliness(name: str) -> tuple[bool, bool]:
+    """Candidates in the order in which they may be meant: what a direction is known of, of held-out data first."""
+    return mode_of(name) is None, not {*words_of(name)} & HELD_OUT
 
 
 @dataclass(frozen=True)
@@ -660,7 +803,33 @@ def value_of(chosen: Chosen, prefix: str, step: int | None) -> Attributed:
 
     Raises NotFoundError when the logs do not tell.
     """
+    measured = [each for each in chosen.evaluations if each.restored and each.path and _same_file(each.path, prefix)]
+    rest = replace(chosen, evaluations=tuple(each for each in chosen.evaluations if not each.restored))
+    if not measured:
+        return _value_as_trained(rest if rest.evaluations else chosen, prefix, step)
+    after = measured[-1]
+    alone = all(each.agrees_with(after.value) or after.agrees_with(each.value) for each in measured)
+    if alone and not rest.evaluations:
+        return Attributed(after, f"measured after {os.path.basename(prefix)} was read again")
+    found = _value_as_trained(rest, prefix, step) if rest.evaluations else None
+    if (
+        found is not None
+        and alone
+        and (found.evaluation.agrees_with(after.value) or after.agrees_with(found.evaluation.value))
+    ):
+        return found
+    other = f", but {found.evaluation.value:g} is {found.reason}" if found else ""
+    raise NotFoundError(
+        f"the logs tell two things of this checkpoint: {after.value:g} was measured after it was read again{other}",
+        path=prefix,
+        hint="give the value yourself with --value, or name the one log that tells it: [layout] logs of a ckpt.toml",
+    )
+
+
+def _value_as_trained(chosen: Chosen, prefix: str, step: int | None) -> Attributed:
     name = os.path.basename(prefix.rstrip("/"))
+    if step == 0 and not re.search(r"(?<![\d.])0+\W*$", name):
+        step = None  # a step that nothing counted, as many programs of TensorFlow 1 have one
     of_file = [each for each in chosen.evaluations if each.path and _same_file(each.path, prefix)]
     stamped = of_file[-1] if of_file else None
     if step is not None and (found := chosen.at(step=step)) is not None:
@@ -672,22 +841,27 @@ def value_of(chosen: Chosen, prefix: str, step: int | None) -> Attributed:
         bare = bare.removesuffix(ending)
     bare = bare.removesuffix(".weights")
     in_name = _value_in_name(bare)
+    if in_name is not None and _is_named_otherwise(in_name[0], chosen.name):
+        in_name = None
     numbers = [int(number) for number in _NUMBERS.findall(_IN_NAME.sub("", bare))]
     doubt = ""
-    for number in (
-        int(match["worded"] or match["last"]) for match in reversed(list(_COUNTED.finditer(_IN_NAME.sub("", bare))))
-    ):
-        may_be = numbering.candidates(prefix, number, step, chosen.evaluations, chosen.at, partial(better, chosen.mode))
+    counted, place = _counted(_IN_NAME.sub("", bare)), prefix
+    if not counted:  # ``checkpoints/0003/model.ckpt``
+        place = os.path.dirname(paths.absolute(prefix))
+        counted = _counted(os.path.basename(place)) if _COUNTER.fullmatch(os.path.basename(place)) else []
+    for number in counted:
+        may_be = numbering.candidates(place, number, step, chosen.evaluations, chosen.at, partial(better, chosen.mode))
         if in_name is not None:
-            may_be = [each for each in may_be if abs(each.value - in_name[1]) <= in_name[2]]
+            may_be = [each for each in may_be if _rounds_to(each, in_name)]
         if may_be and all(each.agrees_with(may_be[0].value) for each in may_be):
-            return Attributed(may_be[0], f"logged for {number}, the number in its name")
+            return Attributed(_spelt(may_be[0], in_name, prefix), f"logged for {number}, the number in its name")
         if may_be:  # which of them it counts, it does not say
             doubt = f"; {number} in its name may mean {' or '.join(f'{each.value:g}{each.where}' for each in may_be)}"
     if in_name is not None:
-        close = [each for each in chosen.evaluations if abs(each.value - in_name[1]) <= in_name[2]]
+        close = [each for each in chosen.evaluations if _rounds_to(each, in_name)]
         if len({each.value for each in close}) == 1:
-            return Attributed(close[0], f"the only logged value that rounds to {in_name[1]:g}, the number in its name")
+            spelt_out = _spelt(close[0], in_name, prefix)
+            return Attributed(spelt_out, f"the only logged value that rounds to {in_name[1]:g}, the number in its name")
     if in_name is None and (spelt := _UNDERSCORED.search(bare)):
         unit = 0.5 * 10.0 ** -len(spelt["part"]) + _SIX_DIGITS
         close = [each for each in chosen.evaluations if abs(each.value - float(".".join(spelt.groups()))) <= unit]
@@ -705,7 +879,7 @@ def value_of(chosen: Chosen, prefix: str, step: int | None) -> Attributed:
         and not numbers
         and not chosen.others
         and _may_be_its_best(name, chosen)
-        and ("best" in name.lower() or (praised and step is None and not _is_told_apart(prefix, praised)))
+        and ("best" in name.lower() or (praised and _only_bests(praised, step) and not _is_told_apart(prefix, praised)))
     ):
         last = praised[-1] if praised else best
         # A trainer that began again may have forgotten its best and written over it: without its own word, who knows?
@@ -726,6 +900,36 @@ def value_of(chosen: Chosen, prefix: str, step: int | None) -> Attributed:
         path=prefix,
         hint="give the value yourself with --value, or let a command measure it with --evaluate",
     )
+
+
+def _counted(name: str) -> list[int]:
+    """The numbers in a name that count something, the last first."""
+    return [int(match["worded"] or match["last"]) for match in reversed(list(_COUNTED.finditer(name)))]
+
+
+def _only_bests(praised: list[Logged], step: int | None) -> bool:
+    """Whether no other than the best was saved. A checkpoint that has a step may be the newest one, unless the log
+    tells of saves and of no others than theirs."""
+    return step is None or all(each.saved for each in praised)
+
+
+def _rounds_to(each: Logged, in_name: tuple[str, float, float]) -> bool:
+    """Whether a logged value may be the one that a name spells; either may have been rounded more."""
+    return abs(each.value - in_name[1]) <= in_name[2] + each.unit
+
+
+def _spelt(each: Logged, in_name: tuple[str, float, float] | None, prefix: str) -> Logged:
+    """The evaluation with the digits of the name, where they are more."""
+    if in_name is None or in_name[2] >= each.unit:
+        return each
+    return replace(each, value=in_name[1], unit=in_name[2], source=prefix)
+
+
+def _is_named_otherwise(name: str, metric: str) -> bool:
+    """Whether a name says that its number is that of another metric: the ``val_loss=0.42`` of an accuracy."""
+    told, own = {*words_of(name)} - HELD_OUT, {*words_of(metric)} - HELD_OUT
+    alike = any(one.startswith(other) or other.startswith(one) for one in told for other in own)
+    return mode_of(name) is not None and not alike
 
 
 def _is_told_apart(prefix: str, praised: list[Logged]) -> bool:

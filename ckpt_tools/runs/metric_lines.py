@@ -39,8 +39,9 @@ _TENSOR = re.compile(r"<tf\.(?:Tensor|Variable)[^<>\n]{1,120}numpy=(?P<value>[^<
 _RULES = str.maketrans("│┃║┆┊", "|||||")
 _BARS = re.compile(r"[━╸╺─█▉▊▋▌▍▎▏▁-▇░▒▓]+")
 _NUMBER = r"[-+]?(?:\d{1,40}(?:\.\d{0,40})?|\.\d{1,40})(?:[eE][-+]?\d{1,3})?|[-+]?(?:inf(?:inity)?|nan)\b"
-# Not the 1 of ``top-1``, which is a name.
-_VALUE = re.compile(rf"(?<![\w.@/])(?<!\w-)(?:{_NUMBER})(?![\w])", re.IGNORECASE)
+# Not the 1 of ``top-1``, which is a name; nor what a version, an address or the name of a file begins with: ``2.1.0``,
+# ``loss=12.3456.ckpt``.
+_VALUE = re.compile(rf"(?<![\w.@/])(?<!\w-)(?:{_NUMBER})(?!\.?\w)", re.IGNORECASE)
 _WORD = r"(?:[^\W\d_][\w@./+%-]{0,60}(?:\(\w{1,20}\))?|_\w{1,60})"
 # A name ends right before its separator; words of it are parted by one blank.
 _BEFORE = re.compile(
@@ -61,14 +62,31 @@ _SPLIT_WORDS = {
 _FILLER = re.compile(r" (?:is|of|was|with|at|to|from|the|a)$", re.IGNORECASE)
 
 _IMPROVED = re.compile(
-    rf"(?P<name>{_WORD}(?: {_WORD}){{0,3}}) (?P<verb>improved|decreased|increased|reduced|dropped|rose)"
+    rf"(?P<name>{_WORD}(?: {_WORD}){{0,3}}) "
+    r"(?P<verb>improve[sd]?|improvement|(?:de|in)crease[sd]?|reduce[sd]?|drop(?:s|ped)|r[io]ses?)"
     rf"\s*[:,]?\s+\(?(?:from\s+)?(?P<before>{_NUMBER}|None)\s*(?:to|-{{1,3}}>|=>|→)\s*(?P<after>{_NUMBER})",
+    re.IGNORECASE,
+)
+# ``Accuracy improved, save model`` and ``*** new best model found``: news of the evaluation before, without a number.
+_NEWS = re.compile(r"\b(?:sav(?:e|ed|es|ing)|new|found|detected)\b", re.IGNORECASE)
+_NO_NEWS = re.compile(
+    r"\b(?:not?|never|without|load(?:ed|ing)?|restor\w+|using|stop\w*|until|if)\b|n't\b", re.IGNORECASE
+)
+_KEPT = r"(?:models?|checkpoints?|ckpt|weights|snapshots?|networks?|variables|param(?:eter)?s|session)"
+_SAVES = re.compile(
+    rf"\bsav(?:e|ed|es|ing)\b.{{0,60}}?\b{_KEPT}\b|\b{_KEPT}\b.{{0,200}}?\bsaved?\b|\bsav(?:ed|ing)\b.{{0,30}}?\S[/\\]\S",
+    re.IGNORECASE,
+)
+# What is evaluated next, or was taken up again.
+_RESTORED = re.compile(
+    r"\b(?:restor(?:ed|ing)|load(?:ed|ing)|evaluat(?:e|ed|ing)|test(?:ed|ing))\b[^:=\d]{0,60}?[:\s]\s?'?"
+    r"(?P<path>[^\s'\",:]{0,500}[/\\][^\s'\",:]{1,500}|[\w.-]{1,200}\.ckpt[\w.-]{0,40})",
     re.IGNORECASE,
 )
 # A file, not a number: ``saved ... to 0.5`` names none.
 _PATH = re.compile(
     r"(?:-{1,2}>|=>|→)\s*'?(?P<arrow>[^\s'<>|=→]{1,1000})'?$|"
-    r"\bsav(?:ing|ed)\b.{0,120}?\bto:? '?(?![\d.+-]+'?$)(?P<path>\S.{0,1000}?)'?$",
+    r"\bsav(?:ing|ed)\b.{0,120}?(?<!due )\bto:? '?(?![\d.+-]+'?$)(?P<path>\S.{0,1000}?)'?$",
     re.IGNORECASE,
 )
 _BEST = re.compile(r"(?<![^\W_])best(?![^\W_])|(?<!not )(?<![^\W_])improved(?![^\W_])", re.IGNORECASE)
@@ -101,6 +119,8 @@ _COUNT_INSIDE = re.compile(
 _PLACE = re.compile(r"(?:^|\s)(?:in|after|at|for|on|by|every|within|last|than|since|until|over|per)$", re.IGNORECASE)
 _COUNTED = re.compile(r"(?:steps?|iter(?:ation)?s?|batch(?:es)?)$", re.IGNORECASE)
 _OF = re.compile(r"^\W{0,3}\[\s*(?P<step>\d{1,12})\s*/\s*\d{1,12}\s*\]")
+# ``monitor.py:467``: where in a program a line was written.
+_SOURCE = re.compile(r"\.(?:py|cc|cpp|cu|h)$")
 # Words around a metric's name that say that it is the best one, not which.
 _PRAISE = {
     *("new", "best", "so", "far", "current", "model", "found", "saved", "saving", "save", "achieved", "got", "now"),
@@ -119,6 +139,7 @@ _PRAISE = {
         "updated",
         "reached",
         "improved",
+        "due",
     ),
 }
 STEPS = {
@@ -133,9 +154,12 @@ STEPS = {
     "global_steps",
     "batch",
     "batches",
+    "timesteps",
     *("schritt", "étape", "paso", "passo", "шаг", "步"),
 }
 EPOCHS = {"epoch", "epochs", "ep", "époque", "epoche", "época", "epoca", "эпоха", "轮", "轮次", "エポック"}
+# How a table of pairs counts beside these: Baselines' nupdates.
+_UPDATES = {"nupdates", "updates", "update"}
 # What is measured, but never what a best model is chosen by.
 OTHER = {
     *("eta", "time", "elapsed", "lr", "learning_rate", "sec", "secs", "seconds", "s", "ms", "speed", "it/s", "size"),
@@ -156,6 +180,7 @@ _SMALL = {
         "mape",
         "wer",
         "cer",
+        "pplx",
         "ter",
         "logloss",
     ),
@@ -166,6 +191,9 @@ _LARGE = {
     *("f1", "fscore", "fmeasure", "bleu", "rouge", "meteor", "cider", "iou", "miou", "dice", "psnr", "ssim", "r2"),
     *(
         "reward",
+        "rewards",
+        "eprewmean",
+        "fb1",
         "return",
         "returns",
         "io_u",
@@ -216,12 +244,20 @@ class Best:
 
 @dataclass(frozen=True)
 class MetricLine:
-    """All that a line tells; ``step`` and ``epoch`` as the trainer counts them."""
+    """All that a line tells; ``step`` and ``epoch`` as the trainer counts them.
+
+    ``praises``: it says, as ``said``, that what was measured before is the best so far, without a number. ``saves``: it
+    tells of a save. ``restored``: the checkpoint that is read again, to go on from or to be evaluated.
+    """
 
     readings: tuple[Reading, ...] = ()
     step: int | None = None
     epoch: int | None = None
     best: Best | None = None
+    praises: bool = False
+    said: str = ""
+    saves: bool = False
+    restored: str | None = None
 
 
 # The words of a name that tell which data a metric was measured on.
@@ -327,11 +363,22 @@ def _of_words(text: str, logger: bool) -> MetricLine:
         step = int(of["step"])
     metrics = tuple(filter(_is_metric, readings))
     best = _best(text, metrics) if aside is None else _told_in_passing(text, aside[0], metrics)
-    return MetricLine(metrics, step, epoch, best)
+    news = not metrics and _BEST.search(text) is not None and _NEWS.search(text) is not None
+    restored = _RESTORED.search(text)
+    return MetricLine(
+        metrics,
+        step,
+        epoch,
+        best,
+        praises=(praises := news and _NO_NEWS.search(text) is None),
+        said=text if praises else "",
+        saves=_SAVES.search(text) is not None and restored is None,
+        restored=restored["path"] if restored else None,
+    )
 
 
 def _is_metric(reading: Reading) -> bool:
-    return not _is_count(reading) and reading.key not in OTHER
+    return not _is_count(reading) and reading.key not in OTHER and not _SOURCE.search(reading.name)
 
 
 def _told_in_passing(text: str, aside: str, metrics: tuple[Reading, ...]) -> Best | None:
@@ -441,16 +488,20 @@ def _improved(text: str, match: re.Match[str]) -> MetricLine:
     head = list(_of_text(text[: match.start("name")]))
     name = praised_name(match["name"])
     reading = Reading(name, float(match["after"]), "%" in text[match.end() : match.end() + 2], _unit(match["after"]))
+    if not _is_metric(reading) or {*words_of(name)} & {"lr", "learning", "size", "batch", "patience"}:
+        return MetricLine((), _count(head, STEPS), _count(head, EPOCHS))
     mode: Mode | None = None
     verb = match["verb"].lower()
-    if verb in ("decreased", "reduced", "dropped"):
+    if verb.startswith(("decrease", "reduce", "drop")):
         mode = "min"
-    elif verb in ("increased", "rose"):
+    elif verb.startswith(("increase", "rise", "rose")):
         mode = "max"
     elif match["before"].lower() != "none" and float(match["before"]) != reading.value:
         mode = "max" if float(match["before"]) < reading.value else "min"
     best = Best(reading, mode, _path_in(text), _is_saving(text))
-    return MetricLine((reading,), _count(head, STEPS), _count(head, EPOCHS), best)
+    return MetricLine(
+        (reading,), _count(head, STEPS), _count(head, EPOCHS), best, saves=_SAVES.search(text) is not None
+    )
 
 
 def _best(text: str, metrics: tuple[Reading, ...]) -> Best | None:
@@ -517,8 +568,30 @@ def header_of(line: str) -> list[str] | None:
 
 def cells_of(line: str) -> list[str]:
     """The cells of a line, parted by bars or by blanks."""
-    text = line[:MAX_LINE].strip().strip("|")
+    text = line[:MAX_LINE].strip().removeprefix("#").strip().strip("|")
     return [cell.strip() for cell in text.split("|")] if "|" in text else text.split()
+
+
+def pair_of(line: str) -> Reading | None:
+    """A row ``| eprewmean | 20.1 |`` of a table that has one name and one value a row; None for any other line."""
+    cells = cells_of(line) if line.lstrip().startswith("|") and line.rstrip().endswith("|") else []
+    if len(cells) != 2 or not _VALUE.fullmatch(cells[1]) or not re.search(r"[^\W\d_]", cells[0]):
+        return None
+    return Reading(cells[0], float(cells[1]), unit=_unit(cells[1]))
+
+
+def of_pairs(readings: list[Reading]) -> MetricLine:
+    """What such a table tells: its counts are those of all its rows, wherever they stand in it.
+
+    Where it counts both, the updates are the epochs, and what was seen for them (``total_timesteps``) the steps.
+    """
+    in_all_first = sorted(readings, key=lambda each: "total" not in words_of(each.name))
+    said = _counted([each for each in in_all_first if not _is_update(each)])
+    return replace(said, epoch=_count(readings, EPOCHS | _UPDATES))
+
+
+def _is_update(reading: Reading) -> bool:
+    return words_of(reading.name)[-1:] != [] and words_of(reading.name)[-1] in _UPDATES and reading.value.is_integer()
 
 
 def is_praised(name: str) -> bool:

@@ -37,6 +37,8 @@ class Evaluation(Protocol):
     def source(self) -> str: ...
     @property
     def best(self) -> bool: ...
+    @property
+    def saved(self) -> bool: ...
 
 
 T = TypeVar("T", bound=Evaluation)
@@ -112,6 +114,8 @@ def candidates(
         improved = _improvements(evaluations, is_better)
         shifts = _by_names(numbers_beside(prefix, number), epochs, improved) if whole else {-1, 0, 1}
         by_epoch = _of_epochs(prefix, number, shifts & _by_step(number, step, epochs[0]), epochs, improved, at)
+        if whole and by_step is None:
+            by_epoch = _or_of_saves(prefix, number, step, by_epoch, epochs, improved)
     return [*([] if by_step is None else [by_step]), *by_epoch]
 
 
@@ -137,6 +141,25 @@ def _of_epochs(
     if says_best(prefix) and 0 < len(kept & {row.epoch for row in found.values()}) < len(found):
         found = {shift: row for shift, row in found.items() if row.epoch in kept}
     return list(found.values())
+
+
+def _or_of_saves(
+    prefix: str, number: int, step: int | None, by_epoch: list[T], epochs: Sequence[int], improved: Sequence[T]
+) -> list[T]:
+    """The same, where the number may count the saves of what was better: ``snapshot-3`` of a log of five epochs, the
+    first, second and fourth of which were better. Where the log tells of these saves, and of no others, it does."""
+    beside = numbers_beside(prefix, number)
+    first = min(beside & {0}, default=1)
+    series = improved if len(improved) == max(beside) + 1 - first and max(beside) < epochs[-1] else []
+    if not series or not 0 <= number - first < len(series):
+        return by_epoch
+    counted = series[number - first]
+    if all(each.saved for each in series):
+        return [counted]
+    passed = counted.epoch is None or counted.epoch + 1 - min(epochs[0], 1)  # so many epochs were over by then
+    if step is not None and step > 0 and passed and step % passed:
+        return by_epoch
+    return [*by_epoch, counted]
 
 
 def _of_save(number: int, newest: int, series: Sequence[T | None]) -> list[T]:

@@ -19,9 +19,10 @@ VALUES = (0.5, 0.7, 0.6, 0.65, 0.8, 0.75)
     [
         (0, (4, 5, 6), 4, None, {0.65}),  # the last of the names is one more than the last of the log
         (0, (3, 4, 5), 4, None, {0.8}),  # both end with 5
-        (0, (0, 1, 2), 2, None, {0.6}),  # both begin with 0
+        (0, (0, 1), 1, None, {0.7}),  # both begin with 0
+        (0, (0, 1, 2), 2, None, {0.6, 0.8}),  # or it counts what was better, which was so three times
         (0, (1, 2, 5), 5, None, {0.8, 0.75}),  # those that were better, or any
-        (0, (3,), 3, None, {0.6, 0.65}),
+        (0, (3,), 3, None, {0.6, 0.65, 0.8}),
         (0, (3,), 3, 48, {0.6, 0.65}),  # 48 steps may be three epochs or four
         (0, (3,), 3, 51, {0.6}),  # three epochs of 17 steps
         (0, (3,), 3, 52, {0.65}),  # four of 13
@@ -30,7 +31,9 @@ VALUES = (0.5, 0.7, 0.6, 0.65, 0.8, 0.75)
         (1, (4, 5, 6), 4, None, {0.65}),
         (1, (0, 4, 5), 4, None, {0.8}),
         (1, (0, 6), 6, None, {0.75}),  # a save before the first epoch
-        (1, (3,), 3, None, {0.6}),
+        (1, (3,), 3, None, {0.6, 0.8}),
+        (1, (2, 3), 2, None, {0.7}),  # the second of them
+        (1, (4,), 4, None, {0.65}),
         (1, (3,), 3, 52, {0.65}),
         (5, (5, 6), 6, None, {0.7}),
     ],

@@ -1,0 +1,194 @@
+"""More runs that nobody told of: saves that are counted, bests that are praised without a number, what is evaluated
+after it was read again. Each checkpoint gets its own value, or none."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+from checkpoints import build_bundle
+
+from ckpt_tools.errors import NotFoundError
+from ckpt_tools.operations.backfilling import Options, backfill
+
+STEP = "global_step"
+RATES = (35.125, 22.0625, 25.5, 18.1875, 19.25)
+
+
+def recognition(*, news: bool) -> str:
+    """Only what is better is saved; the trainer says so without a number, and tells a wrong best where it is not."""
+    text, best = "", 100.0
+    for epoch, rate in enumerate(RATES, start=1):
+        text += f'Epoch: {epoch}\nTrain NN\nEpoch: {epoch} Batch: 1/1 Loss: 3.5\n[ERR:2] "move" -> "mo"\n'
+        text += f"Character error rate: {rate}%. Word accuracy: {50 + epoch}.5%.\n"
+        better = rate < best
+        best = min(rate, best)
+        if news:
+            told = "improved, save model" if better else f"not improved, best so far: {rate}%"
+            text += f"Character error rate {told}\n"
+    return text
+
+
+def value(place: Path, prefix: str, files: Mapping[str, str], *, step: int | None = None, **options: str) -> float:
+    for name, text in files.items():
+        path = place / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    tensors = {"w": np.ones(2, np.float32)} | ({} if step is None else {STEP: np.int64(step)})
+    (place / prefix).parent.mkdir(parents=True, exist_ok=True)
+    found = backfill(build_bundle(place / prefix, tensors), Options(from_logs=True, dry_run=True, **options))  # type: ignore[arg-type]
+    assert found.value is not None
+    return found.value
+
+
+def test_the_number_of_a_save_is_not_an_epoch_where_only_what_is_better_is_saved(tmp_path: Path) -> None:
+    assert value(tmp_path, "snapshot-3", {"train.log": recognition(news=True)}) == 18.1875
+
+
+def test_where_the_log_tells_of_no_save_it_may_be_either(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match=r"3 in its name may mean 25\.5 .* or 18\.1875 "):
+        value(tmp_path, "snapshot-3", {"train.log": recognition(news=False)}, metric="Character error rate")
+
+
+NER = "".join(
+    f"iteration:{e} step:10/20, NER loss: 0.5\nevaluate:dev\naccuracy:  98.1%; precision:  90.1%; FB1:  {dev}\n"
+    + (f"new best dev f1 score:{dev}0\n{{saved}}" if better else "")
+    + f"evaluate:test\naccuracy:  98.2%; precision:  91.1%; FB1:  {dev + 1}\nnew best test f1 score:{dev + 1}0\n"
+    for e, dev, better in ((1, 70.11, True), (2, 88.24, True), (3, 87.9, False))
+)
+
+
+def test_a_best_that_only_was_saved_is_known_though_the_log_counts_otherwise_than_its_step(tmp_path: Path) -> None:
+    assert value(tmp_path, "ckpt/ner.ckpt", {"log/train.log": NER.format(saved="model saved\n")}, step=40) == 88.24
+
+
+@pytest.mark.parametrize("saved", ["", "Saving latest checkpoint\nepoch done, acc 0.5\nmodel saved\n"])
+def test_it_may_be_the_newest_where_no_save_or_more_saves_are_told(tmp_path: Path, saved: str) -> None:
+    with pytest.raises(NotFoundError, match="do not tell"):
+        value(tmp_path, "ckpt/ner.ckpt", {"log/train.log": NER.format(saved=saved)}, step=40, metric="dev f1 score")
+
+
+def test_a_save_due_to_an_increase_is_a_best_line(tmp_path: Path) -> None:
+    log = "".join(
+        f"---------\n| mean 100 episode reward | {mean} |\n| steps | {step} |\n---------\n{said}"
+        for step, mean, said in (
+            (6, 17.0, "Saving model due to mean reward increase: None -> 18.3\n"),
+            (12, 23.1, "Saving model due to mean reward increase: 18.3 -> 21.5\n"),
+        )
+    )
+    assert value(tmp_path, "model", {"log.txt": log + "Restored model with mean reward: 21.5\n"}) == 21.5
+
+
+def test_the_rows_of_a_table_of_pairs_are_counted_by_its_last_one(tmp_path: Path) -> None:
+    log = "".join(
+        f"-----\n| eprewmean | {mean} |\n| loss/value | 1.5 |\n"
+        f"| misc/nupdates | {n} |\n| total_timesteps | {n}000 |\n-----\n"
+        for n, mean in ((10, 20.1), (30, 44.2), (40, 41.0))
+    )
+    assert value(tmp_path, "checkpoints/00030", {"log.txt": log}, metric="eprewmean") == 44.2
+
+
+TRAINED = "".join(
+    f"I1128 02:01:11.123456 139872 train_gpu.py:391] [{s}] | gnorm 0.9 | loss {v} | pplx {v * 8}\n"
+    for s, v in ((2000, 4.0), (4000, 3.5))
+)
+EVALUATED = "Evaluate EXP/model.ckpt\nprocessing batch 18/20 ..\n| loss 3.20 | pplx 24.53\n"
+
+
+def test_what_is_measured_after_a_checkpoint_was_read_again_is_its_value(tmp_path: Path) -> None:
+    assert value(tmp_path, "model.ckpt", {"eval.log": EVALUATED}, step=4000, metric="pplx") == 24.53
+
+
+def test_nothing_is_written_where_training_logged_another_value_for_its_step(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match=r"24\.53 was measured after it was read again, but 28 is logged"):
+        value(tmp_path, "model.ckpt", {"train.log": TRAINED, "eval.log": EVALUATED}, step=4000, metric="pplx")
+
+
+def test_what_follows_a_restart_is_not_measured_of_what_was_read(tmp_path: Path) -> None:
+    log = "Restoring parameters from x/model.ckpt\naccuracy: 0.5\nstep 10 accuracy: 0.7\nstep 20 accuracy: 0.8\n"
+    assert value(tmp_path, "model.ckpt", {"train.log": log}, step=20, metric="accuracy") == 0.8
+
+
+def test_a_step_that_nothing_counted_is_none(tmp_path: Path) -> None:
+    log = "step 0 val_acc: 0.5\nstep 3 val_acc: 0.784\n"
+    assert value(tmp_path, "model.ckpt-3", {"train.log": log}, step=0) == 0.784
+    assert value(tmp_path, "model.ckpt-0", {"train.log": log}, step=0) == 0.5
+
+
+def test_a_directory_may_be_called_as_its_checkpoint_was_counted(tmp_path: Path) -> None:
+    log = "".join(f"Epoch = {e} Count = 20\nValidation IoU score = {v}\n" for e, v in ((0, 0.3), (1, 0.5), (2, 0.4)))
+    for number in (0, 1, 2):
+        build_bundle(_made(tmp_path / f"checkpoints/{number:04d}") / "model.ckpt", {"w": np.ones(2, np.float32)})
+    assert value(tmp_path, "checkpoints/0001/model.ckpt", {"train.log": log}) == 0.5
+    assert value(tmp_path, "checkpoints/0002/model.ckpt", {"train.log": log}) == 0.4
+
+
+def _made(place: Path) -> Path:
+    place.mkdir(parents=True)
+    return place
+
+
+def test_of_several_checkpoints_that_are_declared_best_none_is_given_the_best_of_the_log(tmp_path: Path) -> None:
+    toml = "[layout]\nbest = 'a*/model.ckpt'\nlogs = 'train.log'\n[metric]\nname = 'auc'\nmode = 'max'\n"
+    files = {"ckpt.toml": toml, "train.log": "auc: 0.5\nauc: 0.7\nauc: 0.6\n"}
+    assert value(tmp_path, "a1/model.ckpt", files) == 0.7
+    with pytest.raises(NotFoundError, match="do not tell"):
+        value(tmp_path, "a2/model.ckpt", files)
+
+
+@pytest.mark.parametrize(
+    ("log", "expected"),
+    [
+        ("Epoch 5 Test loss: 12.35 Saving ./x/net_test_loss=12.3456.ckpt ...\n", 12.3456),
+        ("Epoch 5 Test loss: 12.345612\n", 12.345612),
+    ],
+)
+def test_the_number_in_a_name_and_the_logged_one_are_one_however_they_are_rounded(
+    tmp_path: Path, log: str, expected: float
+) -> None:
+    rest = "Epoch 4 Test loss: 14.22\nEpoch 6 Test loss: 12.91\n"
+    assert value(tmp_path, "net_test_loss=12.3456.ckpt-5", {"train.log": rest[:25] + log + rest[25:]}) == expected
+
+
+def test_the_number_of_another_metric_in_a_name_does_not_hide_this_one(tmp_path: Path) -> None:
+    log = "Epoch 1 val_loss: 0.9 val_auc: 0.6\nEpoch 2 val_loss: 0.42 val_auc: 0.7\n"
+    assert value(tmp_path, "net-2-val_loss=0.42", {"train.log": log}, metric="val_auc") == 0.7
+
+
+HISTORY = {"loss": [0.9, 0.6, 0.4], "val_loss": [0.8, 0.4433, 0.47]}
+STEPS = {"steps": [1, 2, 3], "timestamps": ["a", "b", "c"]}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "metric"),
+    [
+        ("history.txt", str(HISTORY), "val_loss"),
+        ("history.txt", str({k: [np.float32(v) for v in row] for k, row in HISTORY.items()}), "val_loss"),
+        ("metrics.json", json.dumps({"val.loss": {**STEPS, "values": HISTORY["val_loss"]}}), "val.loss"),
+        (
+            "training_statistics.json",
+            json.dumps({"validation": {"y": HISTORY}, "test": {"y": HISTORY}}),
+            "validation/y/loss",
+        ),
+        ("dvclive/plots/metrics/val/loss.tsv", "step\tloss\n1\t0.8\n2\t0.4433\n3\t0.47\n", "val/loss"),
+        (
+            "lcurve.out",
+            "#  step   rmse_val   lr\n# nan where there is none\n  1   8.0e-01  1e-3\n  2   4.433e-01  1e-3\n",
+            "rmse_val",
+        ),
+        ("results.csv", ",Training iterations:, Test error(px)\n0,1,0.8\n1,2,0.4433\n", "Test error(px)"),
+    ],
+)
+def test_the_columns_of_a_document_are_read_as_they_were_counted(
+    tmp_path: Path, name: str, text: str, metric: str
+) -> None:
+    expected = pytest.approx(0.6 if metric == "validation/y/loss" else 0.4433)
+    assert value(tmp_path, "weights-2", {name: text}, metric=metric) == expected
+
+
+def test_a_table_without_a_head_has_no_metrics(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match="no log with a metric"):
+        value(tmp_path, "weights-2", {"stats.csv": "500,0.006,0.005\n1000,0.003,0.005\n"})
