@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, cast
@@ -19,11 +20,13 @@ from ckpt_tools.errors import (
     EXIT_INTERRUPTED,
     EXIT_OK,
     CkptError,
+    NotFoundError,
     StorageError,
     UnsafeError,
     UsageError,
 )
 from ckpt_tools.fs.durable import locking
+from ckpt_tools.fs.local import refusal
 from ckpt_tools.redaction import remember, without_secrets
 from ckpt_tools.version import __version__
 
@@ -136,16 +139,44 @@ def run(app: typer.Typer, given: Sequence[str], output: type[Output]) -> int:
     except MemoryError:
         hint = "close other programs, then run the same command again"
         return _end(UnsafeError("this machine has not enough memory for that", hint=hint), given, output)
-    except Exception as error:
-        if isinstance(error, OSError) and error.filename is None and error.errno in UNWRITTEN:
+    except OSError as error:
+        if error.filename is None and error.errno in UNWRITTEN and ({"--help", "-h"} & {*given} or not given):
             return StorageError.exit_code  # the help, which nobody could read
-        import traceback  # only when there is something to trace
+        refused = _refused(error)
+        return _bug() if refused is None else _end(refused, given, output)
+    except Exception:
+        return _bug()
 
-        with if_heard():
-            for line in without_secrets(traceback.format_exc()).split("\n"):
-                print(safe(line), file=sys.stderr)
-            print("This is a bug in ckpt-tools: please report it with the lines above.", file=sys.stderr)
-        return EXIT_BUG
+
+def _refused(error: OSError) -> CkptError | None:
+    """What the system would not do, where it is not about a file: to start a process, to make a semaphore or a
+    temporary directory, to say where we are, to load a module. None for what a command should have said itself."""
+    if isinstance(error, FileNotFoundError) and error.filename is None and not _is_somewhere():
+        hint = "go to a directory that is there, then run the same command again"
+        return NotFoundError("the directory that this was started in is gone", hint=hint)
+    of_a_name = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError)
+    if isinstance(error, of_a_name) and error.filename is not None:
+        return None
+    path = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else None
+    return refusal(error, path, "go on")
+
+
+def _is_somewhere() -> bool:
+    try:
+        os.getcwd()
+    except OSError:
+        return False
+    return True
+
+
+def _bug() -> int:
+    import traceback  # only when there is something to trace
+
+    with if_heard():
+        for line in without_secrets(traceback.format_exc()).split("\n"):
+            print(safe(line), file=sys.stderr)
+        print("This is a bug in ckpt-tools: please report it with the lines above.", file=sys.stderr)
+    return EXIT_BUG
 
 
 def _end(error: CkptError, given: Sequence[str], output: type[Output]) -> int:

@@ -66,10 +66,14 @@ def translated(path: PathLike, action: str) -> Iterator[None]:
     except FileNotFoundError as error:
         raise NotFoundError(f"cannot {action}: no such file or directory", path=path) from error
     except OSError as error:
-        number = error.errno
-        hint = next((todo for numbers, todo in _NEXT.items() if number in numbers), "mend that, then run it again")
-        message = f"cannot {action}: {error.strerror or error}"
-        raise StorageError(message, path=path, hint=hint) from error
+        raise refusal(error, path, action) from error
+
+
+def refusal(error: OSError, path: PathLike | None, action: str) -> StorageError:
+    """What the system would not do, and what to do about it."""
+    number = error.errno
+    hint = next((todo for numbers, todo in _NEXT.items() if number in numbers), "mend that, then run it again")
+    return StorageError(f"cannot {action}: {error.strerror or error}", path=path, hint=hint)
 
 
 def is_no_answer(error: CkptError) -> bool:
@@ -303,9 +307,10 @@ class RandomAccessFile:
 
     def close(self) -> None:
         if self._descriptor >= 0:
+            # Forgotten first: interrupted in between, it is not closed twice, when another file may have the number.
+            descriptor, self._descriptor = self._descriptor, -1
             with contextlib.suppress(OSError):  # what was read is read
-                os.close(self._descriptor)
-            self._descriptor = -1
+                os.close(descriptor)
 
     def __enter__(self) -> RandomAccessFile:
         return self
@@ -315,8 +320,8 @@ class RandomAccessFile:
 
     def __del__(self) -> None:
         # A reader that failed half-way must not leave descriptors behind.
-        if getattr(self, "_descriptor", -1) >= 0:
-            os.close(self._descriptor)
+        if hasattr(self, "_descriptor"):
+            self.close()
 
 
 def read_file(path: PathLike, *, limit: int) -> bytes:

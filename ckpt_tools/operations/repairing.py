@@ -128,7 +128,8 @@ _steady_plan = steady(plan_repair, doubtful=lambda made: bool(made.actions or ma
 def _prefix_of(path: str) -> str:
     """The prefix that a path means, though its index or its data may be missing."""
     part = bundle_part(path)
-    return path if part is None else part.prefix or os.path.join(os.curdir, "")
+    prefix = path if part is None else part.prefix
+    return os.path.join(os.path.dirname(prefix) or os.curdir, os.path.basename(prefix))
 
 
 def _is_state(path: str) -> bool:

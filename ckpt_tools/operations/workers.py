@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 from ckpt_tools.errors import CkptError, StorageError, UnsupportedError, UsageError
+from ckpt_tools.fs.local import refusal
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -78,12 +79,15 @@ class Processes:
         context = multiprocessing.get_context("spawn")
         # Not a queue, which has a lock: who is killed while he holds it stops all others for ever. What is sent here is
         # shorter than what the system writes at once.
-        reader, writer = context.Pipe(duplex=False)
-        pool = concurrent.futures.ProcessPoolExecutor(count, mp_context=context, initializer=_start, initargs=(writer,))
+        with _starting():
+            reader, writer = context.Pipe(duplex=False)
+            pool = concurrent.futures.ProcessPoolExecutor(
+                count, mp_context=context, initializer=_start, initargs=(writer,)
+            )
         others = set(multiprocessing.active_children())
         with _listening(reader, writer, progress), pool:
             try:
-                with _threads_of_new_processes(self.cores // count):
+                with _starting(), _threads_of_new_processes(self.cores // count):
                     numbers = {
                         pool.submit(_in_process, work, item, number): number for number, item in enumerate(items)
                     }
@@ -102,6 +106,15 @@ class Processes:
                 for process in set(multiprocessing.active_children()) - others:
                     process.terminate()
                 raise
+
+
+@contextlib.contextmanager
+def _starting() -> Iterator[None]:
+    """Raises StorageError where the system has no process, no memory or no semaphore (``/dev/shm``) left for us."""
+    try:
+        yield
+    except OSError as error:
+        raise refusal(error, None, "start the processes that do the work") from error
 
 
 @contextlib.contextmanager

@@ -98,7 +98,7 @@ def apply_to(plan: Plan, prefix: str) -> str:
     What a run of the same plan left there when it was killed is made anew. Returns the prefix. Raises UsageError when
     anything else is there already, and what `apply` raises.
     """
-    directory, name = os.path.split(prefix)
+    directory, name = os.path.dirname(prefix) or os.curdir, os.path.basename(prefix)
     durable.make_directory(directory)
     durable.require_writable(directory)
     durable.require_atomic_rename(directory)
@@ -153,7 +153,7 @@ def _unfinished(plan: Plan, prefix: str) -> list[str]:
     written = {index_name(prefix): plan.index}
     written |= _new_data(plan, prefix)
     written |= {unfinished_name(path): content for path, content in written.items()}
-    found = [os.path.join(directory, file) for file in local.list_directory(directory)]
+    found = [os.path.join(directory, file) for file in local.list_directory(directory or os.curdir)]
     written |= {
         path: encode_state(name, [name]) for path in found if temporary_of(os.path.basename(path)) == STATE_FILE
     }

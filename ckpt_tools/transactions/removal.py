@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from ckpt_tools.errors import BusyError, CkptError
 from ckpt_tools.format.filenames import STATE_FILE, bundle_part, index_name, temporary_of
-from ckpt_tools.fs import durable, local
+from ckpt_tools.fs import durable, local, paths
 from ckpt_tools.fs.local import Fingerprint
 from ckpt_tools.readers.state_files import inside, other_states, read_state
 from ckpt_tools.runs import ledger
@@ -167,7 +167,8 @@ def _forget(removal: Removal) -> None:
 def _goes(removal: Removal, stored: str, state: str) -> bool:
     with contextlib.suppress(CkptError):
         prefix = inside(removal.directory, stored, state)
-        return os.path.dirname(prefix) == removal.directory and os.path.basename(prefix) in removal.checkpoints
+        here = paths.normal(os.path.dirname(prefix)) == paths.normal(removal.directory)
+        return here and os.path.basename(prefix) in removal.checkpoints
     return False
 
 

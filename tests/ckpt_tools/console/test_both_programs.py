@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -145,6 +147,46 @@ def test_too_little_memory(program: Program, monkeypatch: pytest.MonkeyPatch, ca
     text = capsys.readouterr()
     assert text.err.startswith("error[unsafe]: this machine has not enough memory for that\n  next: ")
     assert json.loads(text.out)["error"]["id"] == "unsafe"
+
+
+@pytest.mark.parametrize(
+    ("failure", "code", "words"),
+    [
+        (OSError(errno.ENOMEM, "no memory"), 5, "error[storage]: cannot go on: no memory\n  next: "),  # of a semaphore
+        (OSError(errno.EIO, "no answer"), 5, "error[storage]: cannot go on: no answer\n  next: "),  # of getcwd
+        (PermissionError(errno.EACCES, "no", "x.py"), 5, "error[storage]: x.py: cannot go on: no\n  next: "),
+        (
+            FileNotFoundError(errno.ENOENT, "no usable temporary directory"),
+            5,
+            "error[storage]: cannot go on: no usable",
+        ),
+        (FileNotFoundError(errno.ENOENT, "no", "x"), 70, "This is a bug in ckpt-tools"),
+    ],
+)
+def test_what_the_system_refuses_is_no_bug(
+    program: Program, failure: OSError, code: int, words: str, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise failure
+
+    monkeypatch.setattr(program.place, fail)
+    assert program.run([program.command, "somewhere"]) == code
+    assert words in capsys.readouterr().err
+
+
+def test_a_directory_that_is_gone(
+    program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        os.getcwd()
+
+    monkeypatch.setattr(program.place, fail)
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert program.run([program.command, "somewhere"]) == 3
+    assert "the directory that this was started in is gone\n  next: go to a directory" in capsys.readouterr().err
 
 
 def ended(program: Program, words: str, streams: str) -> subprocess.CompletedProcess[str]:

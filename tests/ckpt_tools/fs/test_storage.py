@@ -190,3 +190,22 @@ def test_removing_what_is_gone_or_not_empty(tmp_path: Path) -> None:
     (tmp_path / "d" / "f").touch()
     durable.remove_directory(tmp_path / "d")
     assert (tmp_path / "d" / "f").exists()
+
+
+def test_a_file_whose_close_is_interrupted_is_not_closed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "f").write_bytes(b"x")
+    file = local.RandomAccessFile(tmp_path / "f")
+    closed = []
+    close = os.close
+
+    def interrupted(descriptor: int) -> None:
+        closed.append(descriptor)
+        close(descriptor)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "close", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        file.close()
+    file.close()
+    del file
+    assert len(closed) == 1

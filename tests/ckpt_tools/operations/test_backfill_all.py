@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shlex
@@ -431,3 +432,12 @@ class TestCluster:
         monkeypatch.setattr("ckpt_tools.operations.workers._CONNECT_SECONDS", 1)
         with pytest.raises(StorageError):
             backfill_all(str(tmp_path), Options(DATA), Cluster("tcp://127.0.0.1:1"))
+
+
+def test_a_machine_that_has_no_processes_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "no space left on device")  # where semaphores are: /dev/shm
+
+    monkeypatch.setattr("concurrent.futures.ProcessPoolExecutor", refuse)
+    with pytest.raises(StorageError, match="cannot start the processes that do the work: no space"):
+        list(Processes(1).run(abs, [1]))
