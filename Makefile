@@ -5,6 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
+# The tests start some hundred programs, and each would compile TensorFlow's 1,800 modules again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo test test-slow matrix lint check format bench fuzz property cost test-peers docs constraints hashes dist clean
 
 help:
@@ -30,7 +33,7 @@ demo: $(DEMO)
 	@$(BIN)/python scripts/demo.py
 
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not slow'
+	$(BIN)/python -m pytest -n 3 --dist worksteal -m 'not slow'
 
 # make test-slow   the tests that take minutes: a kill before every system call, for every lineage
 test-slow: $(STAMP)

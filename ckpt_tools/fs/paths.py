@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import errno
-import hashlib
 import os
 import posixpath
 import re
@@ -164,6 +163,8 @@ def read_many(files: Sequence[tuple[str, int]], at_once: int) -> Iterator[bytes 
 
 def sha256_of(file: File) -> str:
     """The digest of all bytes of an open file, in hexadecimal digits."""
+    import hashlib  # it loads a library of cryptography, which only digests need
+
     digest = hashlib.sha256()
     for offset in range(0, file.size, _PIECE):
         digest.update(file.read(offset, min(_PIECE, file.size - offset)))

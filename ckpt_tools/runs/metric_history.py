@@ -67,10 +67,14 @@ _OUTCOME = re.compile(r".*(best|result|metric|score|eval|summary).*\.ya?ml", re.
 # So many files are looked at in one place, so many lines read of one.
 _MOST_FILES, _MOST_LINES = 200, 2_000_000
 _FOLDER = re.compile(
-    r"(tensorboard|tb|logs?|runs?|events?|metrics|summar(y|ies)|train|valid(ation)?|eval.*|test|out(put)?s?|dvclive)",
+    r"(tensorboard|tb|logs?|runs?|events?|metrics|summar(y|ies)|train|valid(ation)?|dev|eval.*|test|out(put)?s?"
+    r"|dvclive)",
     re.I,
 )
-_TEXT = re.compile(r".+\.(log|txt|out|err)|nohup\.out|.+\.INFO(\..+)?|(log|stdout|stderr|output)(\..+)?", re.I)
+_TEXT = re.compile(
+    r".+\.(log|txt|out|err)|nohup\.out|.+\.INFO(\..+)?|(log|stdout|stderr|output)(\..+)?|[^.]+[-_](log|stdout|stderr)",
+    re.I,
+)
 _NOT_LOGS = re.compile(r"(vocab|requirements|readme|license|.*_(train|valid|test)|.*map|.*item.*|.*user.*)\.txt", re.I)
 # A number with its name in the name of a file: auc-0.71, val_loss=0.42, recall_0.0342; the name may be missing.
 _IN_NAME = re.compile(
@@ -85,6 +89,10 @@ _COUNTED = re.compile(
     r"|(?<!\d)(?<!\d\.)(?P<last>\d{1,12})\W*$)",
     re.IGNORECASE,
 )
+# What is written behind a number of a bundle's name, and says nothing of it.
+_ENDING = re.compile(r"(?<=\w)\.(?:weights|tf|ckpt|model|tfmodel)$", re.IGNORECASE)
+# ``unet_1.00003``: the third of unet_1, not a bit more than one.
+_PADDED = re.compile(r"(?<![\d.])(?P<before>[1-9]\d{0,3})\.(?=0{3,}\d{1,4}$)")
 # A directory that is called as what it holds was counted, and in no other way.
 _COUNTER = re.compile(r"(?:(?:epochs?|ep|e|steps?|iter(?:ation)?s?|it|ckpt|checkpoint)[-_=.]?)?\d{1,12}", re.IGNORECASE)
 _SIX_DIGITS = 1e-8
@@ -207,7 +215,8 @@ def read_history(
     for path in _sources(prefix, problems) if files is None else files:
         read = _kind(path) or _from_text
         try:
-            logged += (line if line is not None and read is _from_text else read)(path)
+            in_lines = line is not None and (read is _from_text or (read is _from_document and not _is_document(path)))
+            logged += (line if line is not None and in_lines else read)(path)
         except CkptError as error:
             if line is not None and isinstance(error, UnsafeError):
                 raise  # a pattern without end, or more than it may be used on
@@ -547,6 +556,15 @@ def _number(text: object) -> float | None:
         return None
 
 
+def _is_document(path: str) -> bool:
+    """Whether a file is one JSON document, as its name says, and not lines that have something else too."""
+    try:
+        json_text.parse(_text(path))
+    except ValueError:
+        return False
+    return True
+
+
 def _from_document(path: str) -> Iterator[Logged]:
     """A whole JSON file: ``log_history`` of Hugging Face's Trainer, ``trial.json`` of Keras Tuner, info.json of
     BestExporter, History of Keras, or the last values of a run."""
@@ -839,7 +857,9 @@ def _value_as_trained(chosen: Chosen, prefix: str, step: int | None) -> Attribut
     bare = name
     for ending in filenames.KERAS_ENDINGS:
         bare = bare.removesuffix(ending)
-    bare = bare.removesuffix(".weights")
+    bare = _ENDING.sub("", bare)
+    if mode_of(bare) is None:
+        bare = _PADDED.sub(r"\g<before>-", bare)
     in_name = _value_in_name(bare)
     if in_name is not None and _is_named_otherwise(in_name[0], chosen.name):
         in_name = None

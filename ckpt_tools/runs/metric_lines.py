@@ -330,7 +330,12 @@ def read_line(line: str) -> MetricLine:
             return read_line(told)  # it is shorter
     else:
         return _of_line(text)
-    return _counted(readings)
+    said = _counted(readings)
+    at = document.get("step")
+    if isinstance(at, list) and 0 < len(at) < 4 and all(isinstance(each, int) for each in at):
+        # NVIDIA's dllogger counts epochs, and in them the steps.
+        said = replace(said, epoch=at[0], step=at[1] if len(at) > 1 else said.step)
+    return said
 
 
 def _counted(readings: list[Reading]) -> MetricLine:

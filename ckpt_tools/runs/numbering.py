@@ -73,7 +73,8 @@ def numbers_beside(prefix: str, number: int) -> set[int]:
         names = paths.scan(directory or os.curdir)
     except CkptError:
         return found
-    place = next((i for i, text in enumerate(_DIGITS.findall(name)) if int(text) == number), None)
+    # The last, as it is the last that counts: ``yolov3_train_3``.
+    place = max((i for i, text in enumerate(_DIGITS.findall(name)) if int(text) == number), default=None)
     for each in names:
         part = filenames.bundle_part(each)
         bare = part.prefix if part else each

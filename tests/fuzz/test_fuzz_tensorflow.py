@@ -45,7 +45,7 @@ def called_whole(prefix: Path) -> dict[str, str] | None:
 
 
 @pytest.mark.parametrize("kind", ["bundle", "v1"])
-@pytest.mark.parametrize("count", [1000, pytest.param(20_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [400, pytest.param(20_000, marks=pytest.mark.slow)])
 def test_what_is_whole_here_is_whole_for_tensorflow(tmp_path: Path, kind: str, count: int) -> None:
     whole: dict[Path, dict[str, str]] = {}
     for number in range(count):

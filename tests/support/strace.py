@@ -23,6 +23,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import fork_server
+import pytest
 import rewrite_worker
 from tools import find_tool
 
@@ -37,6 +38,11 @@ SAVES = (
 )
 # strace counts the calls of each thread on its own.
 _CALL = re.compile(r"^(?P<thread>\d+) +(?P<call>\w+)\(")
+
+# Before each call where time allows; in `make test` before one of so many.
+EACH_OR_SOME = pytest.mark.parametrize(
+    "every", [pytest.param(1, id="each", marks=pytest.mark.slow), pytest.param(4, id="some")]
+)
 
 
 def faults(call: str, fault: str) -> tuple[str, ...]:
@@ -150,14 +156,15 @@ class Traced:
         code = _worker().work(*self._command, options=options, log=output)
         return subprocess.CompletedProcess(self._command, code, "", _worker().said())
 
-    def calls(self, log: Path) -> list[tuple[str, int]]:
-        """Every call of the undisturbed work, with its number among those of its kind."""
+    def calls(self, log: Path, every: int = 1) -> list[tuple[str, int]]:
+        """The calls of the undisturbed work, each with its number among those of its kind: one of so many, and the
+        renames, at which one state becomes the next."""
         self.fresh()
         done = self.run("-e", f"trace={','.join(CHANGES)}", output=str(log))
         assert done.returncode == 0, done.stderr
         found = [(call, number) for call, number, _ in numbered(log)]
         assert len(found) > 20
-        return found
+        return [point for place, point in enumerate(found) if place % every == 0 or point[0].startswith("rename")]
 
     def disturbed(self, call: str, number: int, fault: str) -> subprocess.CompletedProcess[str]:
         self.fresh()

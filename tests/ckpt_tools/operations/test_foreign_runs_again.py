@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from checkpoints import build_bundle
+from event_files import event
 
 from ckpt_tools.errors import NotFoundError
 from ckpt_tools.operations.backfilling import Options, backfill
@@ -192,3 +193,55 @@ def test_the_columns_of_a_document_are_read_as_they_were_counted(
 def test_a_table_without_a_head_has_no_metrics(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="no log with a metric"):
         value(tmp_path, "weights-2", {"stats.csv": "500,0.006,0.005\n1000,0.003,0.005\n"})
+
+
+EPOCHS = "epoch 1 val_loss: 90.5\nepoch 2 val_loss: 71.75\nepoch 3 val_loss: 74.1\n"
+
+
+@pytest.mark.parametrize("name", ["net3_train_2.tf", "model_2.ckpt", "unet_1.00002", "net-2.model", "min_2.tfmodel"])
+def test_a_number_counts_before_an_ending_and_behind_a_point(tmp_path: Path, name: str) -> None:
+    head, _, tail = name.rpartition("2")
+    for number in "13":  # beside it
+        build_bundle(tmp_path / f"{head}{number}{tail}", {"w": np.ones(2)})
+    assert value(tmp_path, name, {"train.log": EPOCHS}) == 71.75
+
+
+def test_the_numbers_beside_are_those_of_the_place_that_counts(tmp_path: Path) -> None:
+    for number in (0, 1, 2):
+        build_bundle(tmp_path / f"net2_{number}", {"w": np.ones(2)})
+    assert value(tmp_path, "net2_2", {"train.log": EPOCHS}) == 74.1  # the third, counted from 0
+
+
+def test_a_small_value_in_a_name_stays_one(tmp_path: Path) -> None:
+    log = "epoch 1 val_loss: 0.5\nepoch 2 val_loss: 1.00003\nepoch 3 val_loss: 0.4\n"
+    assert value(tmp_path, "net_loss_1.00003", {"train.log": log}) == 1.00003
+
+
+def test_a_counter_of_epochs_and_their_steps_is_read(tmp_path: Path) -> None:
+    lines: list[dict[str, object]] = [
+        {"step": [2, 20], "data": {"loss": 0.1}},
+        {"step": [1], "data": {"val_map12": 0.6}},
+        {"step": [2], "data": {"val_map12": 0.6712}},
+        {"step": [], "data": {"throughput": 1200.5}},
+    ]
+    log = "".join(f"DLLL {json.dumps(line)}\n" for line in lines)
+    assert value(tmp_path, "model.ckpt-2", {"nvlog.json": log}, metric="val_map12", mode="max") == 0.6712
+
+
+def test_a_declared_line_is_looked_for_in_lines_that_are_called_a_document(tmp_path: Path) -> None:
+    line = "line = 'at (?P<epoch>[0-9]+) (?P<value>[0-9.]+)'\n"
+    toml = f"[layout]\nlogs = 'nvlog.json'\n[metric]\nname = 'map'\nmode = 'max'\n{line}"
+    files = {"ckpt.toml": toml, "nvlog.json": "{}\nat 1 0.5\nat 2 0.75\n"}
+    assert value(tmp_path, "model.ckpt-2", files) == 0.75
+
+
+def test_a_log_needs_no_ending(tmp_path: Path) -> None:
+    log = "Eval loss for global step 20: 0.633\nEval loss for global step 40: 0.571\n"
+    assert value(tmp_path, "pretrained/model.ckpt-40", {"Terminal_train_log": log}) == 0.571
+
+
+def test_the_events_of_a_folder_dev_are_of_held_out_data(tmp_path: Path) -> None:
+    for split, accuracy in (("train", 0.9), ("dev", 0.75)):
+        place = _made(tmp_path / "summaries" / split)
+        (place / "events.out.tfevents.1.host").write_bytes(event(60, accuracy=accuracy))
+    assert value(tmp_path, "checkpoints/model-60", {}, step=60) == 0.75

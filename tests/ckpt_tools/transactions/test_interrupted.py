@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from checkpoints import OF_EACH_LINEAGE, Sample, build_bundle, contents, pick, rewrite, snapshot, stored_best
-from strace import Traced, nameless
+from strace import EACH_OR_SOME, Traced, nameless
 
 from ckpt_tools.operations.slimming import slim
 
@@ -45,16 +45,9 @@ def restored(prefix: str) -> dict[str, str]:
     return {name: digest(value) for name, value in read_all(prefix).items()}
 
 
-# Every call where time allows; in `make test` one of so many, the renames among them, for the lineages.
-LINEAGES = pytest.mark.parametrize(
-    "every", [pytest.param(1, id="each", marks=pytest.mark.slow), pytest.param(4, id="some")]
-)
-
-
 def check_kills(traced: Traced, log: Path, every: int = 1) -> Counter[str]:
     """Killed before its calls: TensorFlow restores the old or the new bits, and the same command ends the work."""
-    calls = traced.calls(log)
-    calls = [point for number, point in enumerate(calls) if number % every == 0 or point[0].startswith("rename")]
+    calls = traced.calls(log, every)
     expected, new = nameless(contents(traced.folder)), restored(traced.prefix)
     traced.fresh()
     old = restored(traced.prefix)
@@ -110,13 +103,15 @@ def traced_undo(two_shards: str) -> Traced:
     return Traced(Path(two_shards).parent, two_shards, "undo")
 
 
-def test_a_rewrite_killed_before_each_of_its_calls(traced_rewrite: Traced, tmp_path: Path) -> None:
-    check_kills(traced_rewrite, tmp_path / "log")
+@EACH_OR_SOME
+def test_a_rewrite_killed_before_its_calls(traced_rewrite: Traced, every: int, tmp_path: Path) -> None:
+    check_kills(traced_rewrite, tmp_path / "log", every)
 
 
-def test_an_undo_killed_before_each_of_its_calls(traced_undo: Traced, tmp_path: Path) -> None:
+@EACH_OR_SOME
+def test_an_undo_killed_before_its_calls(traced_undo: Traced, every: int, tmp_path: Path) -> None:
     """The same command again ends it, wherever it was killed, and takes nothing back that it did not before."""
-    calls = traced_undo.calls(tmp_path / "log")
+    calls = traced_undo.calls(tmp_path / "log", every)
     expected, old = nameless(contents(traced_undo.folder)), restored(traced_undo.prefix)
     traced_undo.fresh()
     new = restored(traced_undo.prefix)
@@ -146,16 +141,18 @@ def with_slots(tmp_path: Path) -> str:
     return prefix
 
 
-def test_a_slimming_killed_before_each_of_its_calls(with_slots: str, tmp_path: Path) -> None:
+@EACH_OR_SOME
+def test_a_slimming_killed_before_its_calls(with_slots: str, every: int, tmp_path: Path) -> None:
     """One data file is linked, the other leaves without a second name."""
-    check_kills(Traced(Path(with_slots).parent, with_slots, "slim"), tmp_path / "log")
+    check_kills(Traced(Path(with_slots).parent, with_slots, "slim"), tmp_path / "log", every)
 
 
-def test_its_undo_killed_before_each_of_its_calls(with_slots: str, tmp_path: Path) -> None:
+@EACH_OR_SOME
+def test_its_undo_killed_before_its_calls(with_slots: str, every: int, tmp_path: Path) -> None:
     old = restored(with_slots)
     slim(with_slots, None, in_place=True)
     traced = Traced(Path(with_slots).parent, with_slots, "undo")
-    calls = traced.calls(tmp_path / "log")
+    calls = traced.calls(tmp_path / "log", every)
     expected = nameless(contents(traced.folder))
     traced.fresh()
     new = restored(traced.prefix)
@@ -204,8 +201,9 @@ def traced_migration(sample: Sample, copy: Callable[..., Path]) -> Traced:
     return Traced(root, prefix, "migrate")
 
 
-def test_a_migration_to_another_directory_killed_before_each_of_its_calls(
-    copy: Callable[..., Path], tmp_path: Path
+@EACH_OR_SOME
+def test_a_migration_to_another_directory_killed_before_its_calls(
+    copy: Callable[..., Path], every: int, tmp_path: Path
 ) -> None:
     """The source stays as it is; the output is whole or no checkpoint at all, and the next run makes it."""
     sample = pick("tf2.21")
@@ -213,7 +211,7 @@ def test_a_migration_to_another_directory_killed_before_each_of_its_calls(
     root = next(parent for parent in Path(prefix).parents if parent.name == "root")
     out = tmp_path / "work" / "out"
     traced = Traced(root, prefix, "migrate", str(out))
-    calls = traced.calls(tmp_path / "log")
+    calls = traced.calls(tmp_path / "log", every)
     source, expected, new = contents(root), contents(out), restored(str(out / "ckpt-1"))
     outcomes: Counter[bool] = Counter()
     for call, number in calls:
@@ -232,7 +230,7 @@ def test_a_migration_to_another_directory_killed_before_each_of_its_calls(
     assert set(outcomes) == {True, False}
 
 
-@LINEAGES
+@EACH_OR_SOME
 @pytest.mark.parametrize("sample", OF_EACH_LINEAGE, ids=lambda sample: sample.id)
 def test_every_lineage_killed_before_its_calls(
     sample: Sample, every: int, copy: Callable[..., Path], tmp_path: Path
@@ -242,7 +240,7 @@ def test_every_lineage_killed_before_its_calls(
     check_kills(traced, tmp_path / "log", every)
 
 
-@LINEAGES
+@EACH_OR_SOME
 @pytest.mark.parametrize("sample", OF_EACH_LINEAGE, ids=lambda sample: sample.id)
 def test_every_lineage_migrated_and_killed_before_its_calls(
     sample: Sample, every: int, copy: Callable[..., Path], tmp_path: Path
@@ -250,7 +248,8 @@ def test_every_lineage_migrated_and_killed_before_its_calls(
     check_kills(traced_migration(sample, copy), tmp_path / "log", every)
 
 
-def test_a_recovery_killed_before_each_of_its_calls(traced_rewrite: Traced, tmp_path: Path) -> None:
+@EACH_OR_SOME
+def test_a_recovery_killed_before_its_calls(traced_rewrite: Traced, every: int, tmp_path: Path) -> None:
     """Killed once before or after the commit, and then again before each call of the run that cleans up."""
     calls = traced_rewrite.calls(tmp_path / "log")
     expected, new = nameless(contents(traced_rewrite.folder)), restored(traced_rewrite.prefix)
@@ -264,7 +263,7 @@ def test_a_recovery_killed_before_each_of_its_calls(traced_rewrite: Traced, tmp_
         shutil.rmtree(base, ignore_errors=True)
         subprocess.run(["cp", "-a", traced_rewrite.folder, base], check=True)
         second = Traced(base, str(base / "x"), "rewrite", str(VALUE))
-        for call, place in second.calls(tmp_path / "log"):
+        for call, place in second.calls(tmp_path / "log", every):
             second.disturbed(call, place, "signal=KILL")
             assert restored(second.prefix) in (old, new), (number, call, place)
             second.again()

@@ -40,16 +40,16 @@ def without_backups(files: dict[str, str]) -> dict[str, str]:
     return {name: digest for name, digest in nameless(files).items() if ".ckpt-tools" not in name}
 
 
-@pytest.mark.parametrize("every", [5, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("every", [10, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_repair_killed_before_its_calls(damaged: Path, tmp_path: Path, every: int) -> None:
     traced = Traced(damaged, str(damaged / "ckpt-9"), "repair")
-    calls = traced.calls(tmp_path / "log")
+    calls = traced.calls(tmp_path / "log", every)
     expected = without_backups(contents(traced.folder))
     assert {"ckpt-9-salvaged.index", "best-10.index"} <= expected.keys()
     before = contents(damaged)
     whole = {name: digests(str(damaged / name)) for name in ("ckpt-2", "ckpt-10")}
     outcomes: Counter[bool] = Counter()
-    for call, number in calls[::every]:
+    for call, number in calls:
         done = traced.disturbed(call, number, "signal=KILL")
         where = f"{call} {number}"
         assert done.returncode == -signal.SIGKILL, where

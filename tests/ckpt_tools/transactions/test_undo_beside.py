@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from checkpoints import build_bundle, contents, snapshot
-from strace import Traced
+from strace import EACH_OR_SOME, Traced
 
 from ckpt_tools.errors import BusyError, CorruptError, NotFoundError, UnsafeError
 from ckpt_tools.fs import local
@@ -209,11 +209,12 @@ def test_a_ledger_without_what_it_needs_is_said(run: Path) -> None:
         undo(f"{run}/", beside=True)
 
 
-def test_an_undo_killed_before_each_of_its_calls(run: Path, tmp_path: Path) -> None:
+@EACH_OR_SOME
+def test_an_undo_killed_before_its_calls(run: Path, every: int, tmp_path: Path) -> None:
     before = contents(run)
     repair(str(run))
     traced = Traced(run, str(run / "ckpt-2"), "undo-beside")
-    calls = traced.calls(tmp_path / "log")
+    calls = traced.calls(tmp_path / "log", every)
     for call, number in calls:
         done = traced.disturbed(call, number, "signal=KILL")
         where = f"{call} {number}"

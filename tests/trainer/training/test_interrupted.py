@@ -143,7 +143,10 @@ def test_a_full_disk_leaves_a_run_that_goes_on(tmp_path: Path, data_dir: str, wh
     require_the_same_end(experiment, whole, data_dir)
 
 
-@pytest.mark.parametrize(("number", "code", "step"), [(signal.SIGKILL, -9, 20), (signal.SIGINT, 130, 25)])
+@pytest.mark.parametrize(
+    ("number", "code", "step"),
+    [pytest.param(signal.SIGKILL, -9, 20, marks=pytest.mark.slow), (signal.SIGINT, 130, 25)],
+)
 def test_a_signal_to_the_command(
     tmp_path: Path, data_dir: str, whole: Experiment, number: signal.Signals, code: int, step: int
 ) -> None:

@@ -131,7 +131,7 @@ def check_runs(server: Server, whole: tuple[Path, list[Any]], tmp_path: Path, da
 def test_runs_killed_at_some_operations(
     server: Server, whole: tuple[Path, list[Any]], tmp_path: Path, data_dir: str
 ) -> None:
-    check_runs(server, whole, tmp_path, data_dir, 10)
+    check_runs(server, whole, tmp_path, data_dir, 5)
 
 
 @pytest.mark.slow
