@@ -260,4 +260,15 @@ def _note_lost(name: str, item: Any, keep: Collection[str], lost: set[str], data
 def _copy_attributes(source: Any, target: Any) -> None:
     for name in source.attrs:
         attribute = source.attrs.get_id(name)
-        target.attrs.create(name, source.attrs[name], shape=attribute.shape, dtype=attribute.dtype)
+        target.attrs.create(name, _as_stored(source.attrs[name]), shape=attribute.shape, dtype=attribute.dtype)
+
+
+def _as_stored(value: Any) -> Any:
+    """Strings as the bytes that they are in the file: they may hold what their declared character set does not."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "surrogateescape")
+    if hasattr(value, "flat") and value.dtype.kind == "O" and all(isinstance(each, str) for each in value.flat):
+        import numpy as np
+
+        return np.array([_as_stored(each) for each in value.flat], object).reshape(value.shape)
+    return value

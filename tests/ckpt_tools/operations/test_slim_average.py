@@ -7,6 +7,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from checkpoints import build_bundle, contents, pick
@@ -109,6 +110,26 @@ def test_in_place_keeps_the_originals_until_they_are_given_up(objects: bool, tmp
     assert sum(path.stat().st_size for path in tmp_path.rglob("*.data-*")) == left
     with pytest.raises(UsageError, match="nothing to leave out"):
         slim(old, None, in_place=True)
+
+
+@pytest.mark.parametrize("shape", [(), (2,)])
+def test_an_attribute_keeps_bytes_that_its_declared_characters_do_not_have(
+    shape: tuple[int, ...], tmp_path: Path
+) -> None:
+    """Declared ASCII, and UTF-8 or no text at all in the file: h5py reads both, and would write neither."""
+    path = tmp_path / "m.weights.h5"
+    ascii_text = h5py.string_dtype("ascii")
+    words = np.full(shape, "é\udcff".encode("utf-8", "surrogateescape"), object)
+    with h5py.File(path, "w") as file:
+        file["layers/dense/vars/0"] = np.ones(3, np.float32)
+        file["optimizer/vars/0"] = np.int64(7)
+        file["layers"].attrs.create("note", words, shape=shape, dtype=ascii_text)
+    slim(str(path), None, in_place=True)
+    with h5py.File(path) as file:
+        assert "optimizer/vars/0" not in file
+        note = file["layers"].attrs["note"]
+        assert np.all(np.asarray(note, object) == "é\udcff")
+        assert h5py.check_string_dtype(file["layers"].attrs.get_id("note").dtype).encoding == "ascii"
 
 
 def test_nothing_is_written_unasked(tmp_path: Path) -> None:
