@@ -114,6 +114,13 @@ def test_a_usage_error(program: Program, option: str, capsys: Any) -> None:
     }
 
 
+def failing(failure: BaseException | type[BaseException]) -> Callable[..., None]:
+    def fail(*_: object, **__: object) -> None:
+        raise failure
+
+    return fail
+
+
 @pytest.mark.parametrize(
     ("failure", "code", "words"),
     [
@@ -125,10 +132,7 @@ def test_a_usage_error(program: Program, option: str, capsys: Any) -> None:
 def test_bugs_and_interruptions(
     program: Program, failure: BaseException, code: int, words: str, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    def fail(*_: object, **__: object) -> None:
-        raise failure
-
-    monkeypatch.setattr(program.place, fail)
+    monkeypatch.setattr(program.place, failing(failure))
     for options in ([], ["--json"]):
         assert program.run([program.command, "somewhere", *options]) == code
         text = capsys.readouterr()
@@ -139,10 +143,7 @@ def test_bugs_and_interruptions(
 
 
 def test_too_little_memory(program: Program, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    def fail(*_: object, **__: object) -> None:
-        raise MemoryError
-
-    monkeypatch.setattr(program.place, fail)
+    monkeypatch.setattr(program.place, failing(MemoryError))
     assert program.run([program.command, "somewhere", "--json"]) == 4
     text = capsys.readouterr()
     assert text.err.startswith("error[unsafe]: this machine has not enough memory for that\n  next: ")
@@ -166,10 +167,7 @@ def test_too_little_memory(program: Program, monkeypatch: pytest.MonkeyPatch, ca
 def test_what_the_system_refuses_is_no_bug(
     program: Program, failure: OSError, code: int, words: str, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    def fail(*_: object, **__: object) -> None:
-        raise failure
-
-    monkeypatch.setattr(program.place, fail)
+    monkeypatch.setattr(program.place, failing(failure))
     assert program.run([program.command, "somewhere"]) == code
     assert words in capsys.readouterr().err
 
