@@ -134,6 +134,10 @@ class Logged:
     def agrees_with(self, value: float) -> bool:
         return abs(self.value - value) <= self.unit + _SIX_DIGITS + abs(value) * 1e-7
 
+    def may_equal(self, other: Logged) -> bool:
+        """Whether both may be one value; either may have been rounded more."""
+        return self.agrees_with(other.value) or other.agrees_with(self.value)
+
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
@@ -234,13 +238,20 @@ def log_files(prefix: str) -> list[str]:
 def _sources(prefix: str, problems: list[CkptError]) -> Iterator[str]:
     """The files that may be logs: those of the checkpoint's own directory first. Directories that cannot be listed
     go to ``problems``."""
-    here = prefix if paths.is_directory(prefix) else paths.parent(paths.absolute(prefix)) or os.curdir
     seen: set[str] = set()
+    for path in _places(prefix, problems):
+        if path not in seen:
+            seen.add(path)
+            yield path
+
+
+def _places(prefix: str, problems: list[CkptError]) -> Iterator[str]:
+    """The same; a file may come again."""
+    here = prefix if paths.is_directory(prefix) else paths.parent(paths.absolute(prefix)) or os.curdir
     for level in range(3):
         below: list[str] = []
         for path, directory in _names(here, problems):
-            if not directory and _kind(path) is not None and path not in seen:
-                seen.add(path)
+            if not directory and _kind(path) is not None:
                 yield path
             elif directory and _FOLDER.fullmatch(os.path.basename(path)):
                 below.append(path)
@@ -253,14 +264,10 @@ def _sources(prefix: str, problems: list[CkptError]) -> Iterator[str]:
                 for path, directory in _names(folder, problems):
                     if directory and depth == 0 and _FOLDER.fullmatch(os.path.basename(path)):
                         deeper.append(path)
-                    elif not directory and _kind(path) is not None and path not in seen:
-                        seen.add(path)
+                    elif not directory and _kind(path) is not None:
                         yield path
             for folder in folders if depth == 0 else ():
-                for path in _of_dvclive(folder, problems):
-                    if path not in seen:
-                        seen.add(path)
-                        yield path
+                yield from _of_dvclive(folder, problems)
         parent = paths.parent(paths.absolute(here))
         # A shelf of runs is not this run's: above the checkpoint's directory only what looks like a run's is looked at.
         if parent == here or (level > 0 and sum(directory for _, directory in _names(parent, problems)) > 8):
@@ -337,26 +344,27 @@ def _text(path: str) -> str:
 
 def _from_text(path: str) -> Iterator[Logged]:
     """Lines of any trainer, and reports of one evaluation whose step comes last."""
-    written = literal(_text(path))
+    text = _text(path)
+    written = literal(text)
     if written is not None and (columns := list(columns_of(written))):
         yield from _of_columns(columns, path)
         return
-    rows = _from_lines(path)
+    rows = _from_lines(text, path)
     told = {row.step for row in rows} - {None}
     once = len({row.key for row in rows}) == len(rows) <= _MOST_REPORTED
     if once and len(told) <= 1 and not any(row.epoch for row in rows) and None in {row.step for row in rows}:
-        step = next(iter(told), None) or _lone_step(path)
+        step = next(iter(told), None) or _lone_step(text)
         rows = [replace(row, step=step) for row in rows]
     yield from rows
 
 
-def _lone_step(path: str) -> int | None:
-    """The step that a file tells, when it tells one only."""
-    steps = {read_line(line).step for line in itertools.islice(lines_of(_text(path)), _MOST_REPORTED)} - {None}
+def _lone_step(text: str) -> int | None:
+    """The step that a text tells, when it tells one only."""
+    steps = {read_line(line).step for line in itertools.islice(lines_of(text), _MOST_REPORTED)} - {None}
     return next(iter(steps)) if len(steps) == 1 else None
 
 
-def _from_lines(path: str) -> list[Logged]:
+def _from_lines(text: str, path: str) -> list[Logged]:
     """Lines of any trainer. A line without a step has that of the line before it, as multi-line reports do.
 
     Where the first value of a metric has no line before it that counts, the count may come behind each value: then
@@ -366,7 +374,7 @@ def _from_lines(path: str) -> list[Logged]:
     step: int | None = None
     epoch: int | None = None
     told = _Told(path)
-    for said in _said(itertools.islice(lines_of(_text(path)), _MOST_LINES)):
+    for said in _said(itertools.islice(lines_of(text), _MOST_LINES)):
         if said.epoch is not None and said.epoch != epoch:
             epoch, step = said.epoch, said.step
         step = said.step if said.step is not None else step
@@ -436,8 +444,8 @@ class _Told:
         self.rows.append(row)
 
     def end(self, said: MetricLine) -> None:
-        if said.praises:
-            self._praise(said.said)
+        if said.praise:
+            self._praise(said.praise)
         for number in self._praised if said.saves else ():
             self.rows[number] = replace(self.rows[number], saved=True)
         self._saves_more |= said.saves and not self._praised
@@ -826,15 +834,11 @@ def value_of(chosen: Chosen, prefix: str, step: int | None) -> Attributed:
     if not measured:
         return _value_as_trained(rest if rest.evaluations else chosen, prefix, step)
     after = measured[-1]
-    alone = all(each.agrees_with(after.value) or after.agrees_with(each.value) for each in measured)
+    alone = all(map(after.may_equal, measured))
     if alone and not rest.evaluations:
         return Attributed(after, f"measured after {os.path.basename(prefix)} was read again")
     found = _value_as_trained(rest, prefix, step) if rest.evaluations else None
-    if (
-        found is not None
-        and alone
-        and (found.evaluation.agrees_with(after.value) or after.agrees_with(found.evaluation.value))
-    ):
+    if found is not None and alone and after.may_equal(found.evaluation):
         return found
     other = f", but {found.evaluation.value:g} is {found.reason}" if found else ""
     raise NotFoundError(
@@ -906,7 +910,7 @@ def _value_as_trained(chosen: Chosen, prefix: str, step: int | None) -> Attribut
         again = since_last_start(chosen).best
         forgotten = not praised and again is not None and not again.agrees_with(best.value)
         unheard = praised and not _is_measured(last, chosen)
-        same = last.agrees_with(best.value) or best.agrees_with(last.value)
+        same = last.may_equal(best)
         if same and not forgotten and not unheard and not _is_of_several(chosen):
             return Attributed(_precise(chosen, best), "only its best was saved under this name, and this was the last")
     where = f"step {step}" if step is not None else "its step is not known"
@@ -965,7 +969,7 @@ def _is_measured(praised: Logged, chosen: Chosen) -> bool:
     logged beside it, it is the measured one itself."""
     measured = [each for each in chosen.evaluations if not each.best]
     beside = any((each.step, each.epoch) == (praised.step, praised.epoch) != (None, None) for each in measured)
-    return not beside or any(praised.agrees_with(each.value) or each.agrees_with(praised.value) for each in measured)
+    return not beside or any(map(praised.may_equal, measured))
 
 
 def _is_of_several(chosen: Chosen) -> bool:
@@ -980,11 +984,9 @@ def _is_of_several(chosen: Chosen) -> bool:
                 bests[each.source] = each
             if (each.step, each.epoch) != (None, None):
                 first = at.setdefault((each.step, each.epoch), each)
-                conflict |= first.source != each.source and not (
-                    first.agrees_with(each.value) or each.agrees_with(first.value)
-                )
+                conflict |= first.source != each.source and not first.may_equal(each)
     one, *others = bests.values()
-    return conflict and not all(one.agrees_with(each.value) or each.agrees_with(one.value) for each in others)
+    return conflict and not all(map(one.may_equal, others))
 
 
 def since_last_start(chosen: Chosen) -> Chosen:

@@ -246,7 +246,7 @@ class Best:
 class MetricLine:
     """All that a line tells; ``step`` and ``epoch`` as the trainer counts them.
 
-    ``praises``: it says, as ``said``, that what was measured before is the best so far, without a number. ``saves``: it
+    ``praise``: the words that say, without a number, that what was measured before is the best so far. ``saves``: it
     tells of a save. ``restored``: the checkpoint that is read again, to go on from or to be evaluated.
     """
 
@@ -254,8 +254,7 @@ class MetricLine:
     step: int | None = None
     epoch: int | None = None
     best: Best | None = None
-    praises: bool = False
-    said: str = ""
+    praise: str = ""
     saves: bool = False
     restored: str | None = None
 
@@ -368,15 +367,14 @@ def _of_words(text: str, logger: bool) -> MetricLine:
         step = int(of["step"])
     metrics = tuple(filter(_is_metric, readings))
     best = _best(text, metrics) if aside is None else _told_in_passing(text, aside[0], metrics)
-    news = not metrics and _BEST.search(text) is not None and _NEWS.search(text) is not None
+    news = not metrics and _BEST.search(text) and _NEWS.search(text) and not _NO_NEWS.search(text)
     restored = _RESTORED.search(text)
     return MetricLine(
         metrics,
         step,
         epoch,
         best,
-        praises=(praises := news and _NO_NEWS.search(text) is None),
-        said=text if praises else "",
+        praise=text if news else "",
         saves=_SAVES.search(text) is not None and restored is None,
         restored=restored["path"] if restored else None,
     )
@@ -596,7 +594,7 @@ def of_pairs(readings: list[Reading]) -> MetricLine:
 
 
 def _is_update(reading: Reading) -> bool:
-    return words_of(reading.name)[-1:] != [] and words_of(reading.name)[-1] in _UPDATES and reading.value.is_integer()
+    return bool({*words_of(reading.name)[-1:]} & _UPDATES) and reading.value.is_integer()
 
 
 def is_praised(name: str) -> bool:

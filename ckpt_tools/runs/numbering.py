@@ -113,10 +113,11 @@ def candidates(
     by_epoch: list[T] = []
     if epochs:
         improved = _improvements(evaluations, is_better)
-        shifts = _by_names(numbers_beside(prefix, number), epochs, improved) if whole else {-1, 0, 1}
+        beside = numbers_beside(prefix, number) if whole else set()
+        shifts = _by_names(beside, epochs, improved) if whole else {-1, 0, 1}
         by_epoch = _of_epochs(prefix, number, shifts & _by_step(number, step, epochs[0]), epochs, improved, at)
         if whole and by_step is None:
-            by_epoch = _or_of_saves(prefix, number, step, by_epoch, epochs, improved)
+            by_epoch = _or_of_saves(beside, number, step, by_epoch, epochs, improved)
     return [*([] if by_step is None else [by_step]), *by_epoch]
 
 
@@ -145,11 +146,10 @@ def _of_epochs(
 
 
 def _or_of_saves(
-    prefix: str, number: int, step: int | None, by_epoch: list[T], epochs: Sequence[int], improved: Sequence[T]
+    beside: set[int], number: int, step: int | None, by_epoch: list[T], epochs: Sequence[int], improved: Sequence[T]
 ) -> list[T]:
     """The same, where the number may count the saves of what was better: ``snapshot-3`` of a log of five epochs, the
     first, second and fourth of which were better. Where the log tells of these saves, and of no others, it does."""
-    beside = numbers_beside(prefix, number)
     first = min(beside & {0}, default=1)
     series = improved if len(improved) == max(beside) + 1 - first and max(beside) < epochs[-1] else []
     if not series or not 0 <= number - first < len(series):
