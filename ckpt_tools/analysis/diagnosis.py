@@ -19,7 +19,7 @@ from ckpt_tools.findings import Finding
 from ckpt_tools.format import checksum
 from ckpt_tools.format.bundle import Entry
 from ckpt_tools.format.filenames import bundle_part, index_name
-from ckpt_tools.fs import paths, witness
+from ckpt_tools.fs import local, paths, witness
 from ckpt_tools.readers import Bundle, Checkpoint, open_checkpoint
 from ckpt_tools.readers.location import prefixes_in
 from ckpt_tools.readers.renamed import holds
@@ -202,7 +202,7 @@ def _of_shard(bundle: Bundle, number: int, damaged: list[Entry]) -> Diagnosis | 
 def _fitting_file(bundle: Bundle, number: int, damaged: list[Entry]) -> str | None:
     """Another data file of the directory in which the damaged tensors would be whole."""
     own = bundle.shard_paths[number]
-    directory = os.path.dirname(own) or os.curdir
+    directory = local.directory_of(own)
     try:
         names = [name for name in paths.list_files(directory) if (part := bundle_part(name)) and part.part == "data"]
     except CkptError:

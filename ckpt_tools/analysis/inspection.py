@@ -436,7 +436,7 @@ def _evidence(
 ) -> Evidence | None:
     """What the run logged, and a finding where it may have kept its worst model."""
     if experiment is None and "recall" in os.path.basename(prefix):
-        experiment = Experiment(os.path.dirname(prefix) or ".")
+        experiment = Experiment(local.directory_of(prefix))
     if experiment is None:
         return None
     from ckpt_tools.runs.logs import collect, suspect_direction  # not needed for a lone checkpoint

@@ -24,7 +24,7 @@ from ckpt_tools.analysis.stability import PAUSES, let_rest, steady
 from ckpt_tools.errors import BusyError, CkptError, NotFoundError, StorageError, UnsupportedError
 from ckpt_tools.findings import Finding, Severity
 from ckpt_tools.format.filenames import KERAS_MAPS, index_name, is_data
-from ckpt_tools.fs import paths
+from ckpt_tools.fs import local, paths
 from ckpt_tools.fs.witness import Witness, watching
 from ckpt_tools.readers import open_checkpoint
 from ckpt_tools.readers.saved_model import VARIABLES, is_saved_model
@@ -453,7 +453,7 @@ def _overtaken(rows: list[Row], keepers: set[int], sound: _Soundness) -> list[Ro
 def _holder(path: str, known: Container[str]) -> str | None:
     """The nearest of some paths above a path."""
     while path not in ("", os.curdir, os.path.dirname(path)):
-        path = os.path.dirname(path) or os.curdir
+        path = local.directory_of(path)
         if path in known:
             return path
     return None

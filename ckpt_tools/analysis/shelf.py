@@ -167,7 +167,7 @@ class _Look:
         self._evidence = cache(lambda path: collect(Experiment(path)))
 
     def at(self, path: str, *, linked: bool) -> Holding:
-        directory, name = _around(path), os.path.basename(path)
+        directory, name = local.directory_of(path), os.path.basename(path)
         line, number = line_of(path)
         bound = list(self._ties(directory).get(name, ()))
         bound += self._ties(directory).get("", ())
@@ -199,7 +199,7 @@ class _Look:
         """What kept a log from being read that may tell this one to be the best; not its size, nor what is in it."""
         unread = self._evidence(experiment.path).unread if experiment is not None else None
         if experiment is None or not self._evidence(experiment.path).evaluations:
-            unread = unread or self._history(_around(path)).unread
+            unread = unread or self._history(local.directory_of(path)).unread
         return unread if isinstance(unread, StorageError) else None
 
     def _logged(self, path: str, experiment: Experiment | None, step: int | None) -> Iterator[Value]:
@@ -209,7 +209,7 @@ class _Look:
                 yield Value("log", "recall", found.recall, "max")
             if self._evidence(experiment.path).evaluations:
                 return
-        chosen = self._chosen(self._history(_around(path)))
+        chosen = self._chosen(self._history(local.directory_of(path)))
         if chosen is not None:
             with contextlib.suppress(CkptError):
                 row = value_of(chosen, path, step).evaluation
@@ -233,11 +233,6 @@ class _Look:
         parts = {each: bundle_part(each) for each in own}
         kept = [each for each, part in parts.items() if part and (count is None or part.count in (None, count))]
         return tuple(_file(os.path.join(directory, each)) for each in sorted(kept))
-
-
-def _around(path: str) -> str:
-    """The directory that a path lies in; that of a bare name is the current one."""
-    return os.path.dirname(path) or os.curdir
 
 
 def _file(path: str) -> ShelfFile:
@@ -313,5 +308,5 @@ def _named_newest(directory: str) -> Iterable[tuple[str, str]]:
     for name, state in states.items():
         with contextlib.suppress(UnsafeError):
             prefix = inside(directory, state.latest, name)
-            if paths.normal(os.path.dirname(prefix)) == paths.normal(directory):
+            if paths.lies_in(prefix, directory):
                 yield name, os.path.basename(prefix)

@@ -11,6 +11,7 @@ from ckpt_tools.errors import CkptError
 from ckpt_tools.findings import Finding
 from ckpt_tools.format.bundle import OBJECT_GRAPH_KEY
 from ckpt_tools.format.object_graph import VALUE_SUFFIX
+from ckpt_tools.fs import local
 from ckpt_tools.runs import ledger
 from ckpt_tools.runs.curve import Curve
 from ckpt_tools.runs.ledger import Entry, RemovalEntry, RewriteEntry, TidyEntry, UndoEntry
@@ -32,7 +33,7 @@ def events_of(prefix: str | None, curve: Curve, producer: str | None) -> tuple[l
     if prefix is None:
         return found, []
     try:
-        entries = ledger.read_ledger(os.path.dirname(prefix) or ".")
+        entries = ledger.read_ledger(local.directory_of(prefix))
     except CkptError as error:
         return found, [Finding(error.id, "warning", f"the ledger cannot be read: {error.message}", error.path)]
     return [*found, *_changed(entries, os.path.basename(prefix))], []

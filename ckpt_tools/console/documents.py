@@ -27,7 +27,7 @@ def require_document(path: str) -> None:
     the name of a checkpoint, and where another kind of file would be replaced: a path may have come from the name of a
     file that somebody else made.
     """
-    directory = os.path.dirname(path) or os.curdir
+    directory = local.directory_of(path)
     if not local.is_directory(directory, follow=True):
         raise NotFoundError("no such directory", path=directory, hint=f"mkdir -p {shlex.quote(directory)}")
     other = "write to another name"

@@ -37,6 +37,7 @@ from ckpt_tools.fs.local import (
     _keep_owner,
     _look_at,
     _not_followed,
+    directory_of,
     is_link,
     look,
     read_link,
@@ -176,7 +177,7 @@ def require_changeable(folder: Folder) -> None:
 def require_removable(path: PathLike) -> None:
     """Raise StorageError when a file could not be moved away though its directory can be written: it is another
     user's in a sticky directory, or it is immutable."""
-    found, around = look(path), look(os.path.dirname(os.fspath(path)) or ".", follow=True)
+    found, around = look(path), look(directory_of(path), follow=True)
     if found is None or around is None:
         return
     with translated(path, "move it away"):
@@ -509,7 +510,7 @@ def write_atomic(
     directory is left to be synced by the caller.
     """
     temporary: PathLike = temporary_name(path)
-    directory: PathLike | Folder = os.path.dirname(os.fspath(path)) or "."
+    directory: PathLike | Folder = directory_of(path)
     if isinstance(path, Held):
         temporary, directory = path.folder / os.path.basename(temporary), path.folder
     create_file(temporary, data, like=None if look(path, follow=True) is None else path)
@@ -546,7 +547,7 @@ def created(path: PathLike, *, replace: bool = False) -> Iterator[BinaryIO]:
             link_or_copy(temporary, path)
     finally:
         remove(temporary)
-    sync_directory(os.path.dirname(path) or ".")
+    sync_directory(directory_of(path))
 
 
 def append_line(path: PathLike, line: str, *, durable: bool = True) -> None:

@@ -182,6 +182,11 @@ class Held(os.PathLike[str]):
         return os.path.join(self.folder.path, self.name)
 
 
+def directory_of(path: PathLike) -> str:
+    """The directory that a path lies in; that of a bare name is the current one."""
+    return os.path.dirname(os.fspath(path)) or os.curdir
+
+
 def is_plain(name: str) -> bool:
     """Whether a name is one of a directory's own: no path, not empty, neither ``.`` nor ``..``."""
     return name == os.path.basename(name) and name not in ("", os.curdir, os.pardir) and "\0" not in name

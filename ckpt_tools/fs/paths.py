@@ -250,6 +250,11 @@ def parent(path: PathLike) -> str:
     return normal(os.path.join(os.fspath(path), os.pardir)) if is_url(path) else os.path.dirname(path)
 
 
+def lies_in(path: PathLike, directory: PathLike) -> bool:
+    """Whether a path is of a name in a directory, as both are written; no link is followed."""
+    return normal(os.path.dirname(path)) == normal(directory)
+
+
 def is_absolute(path: PathLike) -> bool:
     return is_url(path) or os.path.isabs(path)
 

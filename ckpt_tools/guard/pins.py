@@ -117,7 +117,7 @@ class Pins:
     def open(self) -> None:
         """Make the directory, durably, and clear away what was killed while it was made or removed."""
         durable.make_directory(self.directory)
-        durable.sync_directory(os.path.dirname(self.directory) or os.curdir)
+        durable.sync_directory(local.directory_of(self.directory))
         for name in local.list_directory(self.directory):
             path = os.path.join(self.directory, name)
             if _TRASH.fullmatch(name):

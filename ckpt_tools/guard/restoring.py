@@ -118,7 +118,7 @@ def _target(run: str, pin: Pin, to: str | None) -> str:
 
 
 def _restored(pin: Pin, target: str, *, dry_run: bool) -> Restored:
-    directory = os.path.dirname(target) or os.curdir
+    directory = local.directory_of(target)
     if not dry_run:
         durable.make_directory(directory)
         transactions.recover(target)

@@ -64,7 +64,7 @@ class Options:
     def reader(self) -> MetricReader:
         """Raises UsageError when this is not what the pins of the run are by, or is no metric; or for no directory."""
         if local.is_there(self.run) and not local.is_directory(self.run, follow=True):
-            directory = os.path.dirname(self.run) or os.curdir
+            directory = local.directory_of(self.run)
             raise UsageError("a file: a run is the directory where it lies", path=self.run, hint=f"pass {directory}")
         return MetricReader(self.metric, self.mode, self.pattern, Pins(self.run).identity())
 

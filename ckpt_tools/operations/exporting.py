@@ -101,7 +101,7 @@ def export(
         raise UsageError("there is such a file already", path=output, hint="--force replaces it")
     if names == "keras" and ending not in _HDF5:
         raise UsageError("the names of Keras are for .weights.h5 and .h5")
-    directory = os.path.dirname(output) or "."
+    directory = local.directory_of(output)
     if not local.is_directory(directory, follow=True):
         raise NotFoundError("no such directory", path=directory, hint=f"mkdir -p {shlex.quote(directory)}")
     with durable.created(output, replace=force) as file:

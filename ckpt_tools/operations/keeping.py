@@ -18,6 +18,7 @@ from ckpt_tools.analysis.verification import verify
 from ckpt_tools.errors import CkptError, MismatchError, UnsafeError
 from ckpt_tools.findings import Finding
 from ckpt_tools.format.filenames import INDEX
+from ckpt_tools.fs import local
 from ckpt_tools.transactions import Removal, removal
 
 
@@ -78,7 +79,7 @@ def keep(root: str, policies: Policies, *, delete: str | None = None) -> Shelved
     digest = digest_of(decision)
     command = _command(root, policies)
     found = Shelved(root, decision.keep, decision.may_go, decision.nbytes, digest, f"{command} --delete {digest}")
-    directories = sorted({os.path.dirname(holding.path) or os.curdir for holding in shelf.holdings})
+    directories = sorted({local.directory_of(holding.path) for holding in shelf.holdings})
     found = replace(
         found, findings=(*shelf.findings, *_undecided(decision), *_interrupted(directories, command, delete))
     )
@@ -130,7 +131,7 @@ def _removal(
     directory: str, digest: str, chosen: tuple[Holding, ...], decision: Decision, left: dict[str, Any]
 ) -> Removal | None:
     def of(holdings: tuple[Holding, ...]) -> list[Holding]:
-        return [holding for holding in holdings if (os.path.dirname(holding.path) or os.curdir) == directory]
+        return [holding for holding in holdings if local.directory_of(holding.path) == directory]
 
     going = of(chosen)
     if not going and not left:
@@ -149,7 +150,7 @@ def _of_list(decision: Decision, digest: str) -> tuple[Holding, ...]:
     lists: dict[str, dict[str, dict[str, tuple[int, int]]]] = {}
     chosen = []
     for holding in decision.may_go:
-        directory = os.path.dirname(holding.path) or os.curdir
+        directory = local.directory_of(holding.path)
         if directory not in lists:
             lists[directory] = removal.announced(directory, digest)
         now = {

@@ -19,6 +19,7 @@ from ckpt_tools import transactions
 from ckpt_tools.errors import NotFoundError, UnsupportedError, UsageError
 from ckpt_tools.format.bundle import OBJECT_GRAPH_KEY
 from ckpt_tools.format.object_graph import build_graph
+from ckpt_tools.fs import local
 from ckpt_tools.lineages.base import UNKNOWN_STEP, float32
 from ckpt_tools.lineages.comirec import trainer
 from ckpt_tools.lineages.comirec.lineage import ComiRecLineage
@@ -207,7 +208,7 @@ def migrate(path: str, *, output: str | None = None, dry_run: bool = False) -> t
         prefix = resolve(path)
         ended = transactions.recover(prefix)
         if ended and ended.stands and _is_migration(ended.entry, prefix):
-            return Finished(prefix, ended.entry.evidence), backup_path(os.path.dirname(prefix) or ".", ended.entry)
+            return Finished(prefix, ended.entry.evidence), backup_path(local.directory_of(prefix), ended.entry)
     migration = plan_migration(path)
     if dry_run:
         return migration, None

@@ -129,7 +129,7 @@ def _prefix_of(path: str) -> str:
     """The prefix that a path means, though its index or its data may be missing."""
     part = bundle_part(path)
     prefix = path if part is None else part.prefix
-    return os.path.join(os.path.dirname(prefix) or os.curdir, os.path.basename(prefix))
+    return os.path.join(local.directory_of(prefix), os.path.basename(prefix))
 
 
 def _is_state(path: str) -> bool:
@@ -141,7 +141,7 @@ def _directories(path: str) -> list[str]:
     if is_saved_model(path):
         return [os.path.join(path, "variables")]
     if not local.is_directory(path, follow=True):
-        return [os.path.dirname(path) or "."]
+        return [local.directory_of(path)]
     lines = [os.path.join(path, line) for line in (BEST_LINE, LATEST_LINE)]
     return [path, *(line for line in lines if local.is_directory(line, follow=True))]
 

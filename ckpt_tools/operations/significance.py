@@ -11,6 +11,7 @@ from ckpt_tools.analysis.bootstrap import PairedDifference, paired_difference
 from ckpt_tools.analysis.shelf import Holding, survey
 from ckpt_tools.errors import CkptError, MismatchError, NotFoundError, UnsupportedError
 from ckpt_tools.findings import Finding
+from ckpt_tools.fs import local
 from ckpt_tools.lineages import Lineage
 from ckpt_tools.operations.evaluators import UserMeasurement, find_user_evaluator
 from ckpt_tools.runs.experiments import Experiment, resolve
@@ -124,7 +125,7 @@ def _measured(prefix: str, data_dir: str, split: str, top_n: int) -> tuple[UserM
 def _others(prefix: str) -> list[Holding]:
     """The other checkpoints of the same run; of what is in no experiment, those of the same line."""
     experiment = Experiment.containing(prefix)
-    shelf = survey(experiment.path if experiment else os.path.dirname(prefix) or os.curdir)
+    shelf = survey(experiment.path if experiment else local.directory_of(prefix))
     own = next((holding.line for holding in shelf.holdings if os.path.normpath(holding.path) == prefix), None)
     return [
         holding

@@ -192,8 +192,8 @@ def _leads_to(path: str, prefix: str) -> bool:
     system does not say: a state file is not written anew for that."""
     if os.path.basename(path) != os.path.basename(prefix) or "://" in path:  # a store is another place
         return False
-    here = paths.identity(os.path.dirname(path) or os.curdir)
-    return here is not None and here == paths.identity(os.path.dirname(prefix) or os.curdir)
+    here = paths.identity(local.directory_of(path))
+    return here is not None and here == paths.identity(local.directory_of(prefix))
 
 
 def _why_not(stored: str, here: str) -> str:

@@ -56,14 +56,14 @@ def chain(path: str) -> tuple[str, bool]:
     changed (a resume has saved since), or where none can be told any more, it is the one that was changed last.
     """
     folder = (found := local.look(path, follow=True)) is not None and stat.S_ISDIR(found.st_mode)
-    directory = path if folder else os.path.dirname(path) or "."
+    directory = path if folder else local.directory_of(path)
     beside = folder or os.path.basename(path) == STATE_FILE or is_state_file(path)
     prefix, problem = "", None
     try:
         prefix = resolve(path)
     except CkptError as error:
         problem = error
-    lines = [os.path.dirname(prefix) or "."] if prefix else []
+    lines = [local.directory_of(prefix)] if prefix else []
     lines += [directory, *(os.path.join(directory, line) for line in (BEST_LINE, LATEST_LINE) if folder)]
     for line in dict.fromkeys(lines):
         unfinished = transactions.pending(line)

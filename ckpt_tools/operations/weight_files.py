@@ -100,7 +100,7 @@ def make_bundle(plan: Plan) -> str | None:
     In a directory of its own it gets a state file too; beside others it is recorded, and can be undone. What the same
     command left there when it was killed is made anew. Raises UsageError when another checkpoint is there.
     """
-    directory = os.path.dirname(plan.target) or os.curdir
+    directory = local.directory_of(plan.target)
     if plan.in_place:
         return transactions.apply(plan).backup
     empty = not local.is_there(directory) or not local.list_directory(directory)

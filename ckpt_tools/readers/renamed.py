@@ -14,7 +14,7 @@ from ckpt_tools.format import checksum
 from ckpt_tools.format.bundle import HEADER_KEY, Entry, Header
 from ckpt_tools.format.filenames import INDEX, bundle_part, index_name, is_data
 from ckpt_tools.format.table import MAGIC, Table
-from ckpt_tools.fs import paths
+from ckpt_tools.fs import local, paths
 
 # A few megabytes of a few tensors tell whether a file is the right one; small ones (a step, a flag) are alike in many.
 _SAMPLES, _SAMPLE_BYTES, _TELLING = 3, 1 << 20, 8
@@ -62,7 +62,7 @@ class Renamed:
 def renamed_data(shard_paths: Sequence[str], missing: Mapping[int, Sequence[Entry]]) -> Renamed | None:
     """Which files of the directory hold the bytes of the data files that are ``missing`` (by number, with the entries
     of their tensors); None unless they are found, every one."""
-    directory = os.path.dirname(shard_paths[0]) or os.curdir
+    directory = local.directory_of(shard_paths[0])
     own = {os.path.basename(path) for path in shard_paths}
     try:
         names = [name for name in paths.list_files(directory) if name not in own and not name.endswith(INDEX)]

@@ -468,7 +468,7 @@ def standing(entries: list[Entry]) -> list[ChangeEntry]:
 
 def history(prefix: str, *, beside: bool = False) -> list[ChangeEntry]:
     """The changes of a checkpoint that stand, oldest first. ``beside``: those of the files beside it too."""
-    return of_checkpoint(standing(read_ledger(os.path.dirname(prefix) or ".")), prefix, beside=beside)
+    return of_checkpoint(standing(read_ledger(local.directory_of(prefix))), prefix, beside=beside)
 
 
 def rewrites(prefix: str) -> list[RewriteEntry]:

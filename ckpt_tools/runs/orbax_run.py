@@ -13,6 +13,7 @@ from typing import Any
 
 from ckpt_tools.errors import CkptError
 from ckpt_tools.format import orbax
+from ckpt_tools.fs import local
 from ckpt_tools.lineages.base import BestMetric, OtherBest
 from ckpt_tools.lineages.scalars import is_number, read_number
 from ckpt_tools.readers import Checkpoint, open_checkpoint
@@ -55,7 +56,7 @@ def steps_beside(checkpoint: Checkpoint) -> tuple[OrbaxStep, ...]:
     if own is None:
         return ()
     found = []
-    for step, path in sorted(steps_in(os.path.dirname(own) or os.curdir).items())[-_MOST_STEPS:]:
+    for step, path in sorted(steps_in(local.directory_of(own)).items())[-_MOST_STEPS:]:
         try:
             metrics = stored_metrics(path) or _of_keras(checkpoint if path == own else None, path)
         except CkptError:

@@ -61,7 +61,7 @@ def apply(plan: Plan) -> Applied:
             changed one, and the message says so.
         CorruptError, UnsafeError: what an earlier change left cannot be brought to an end, or is none of ours.
     """
-    with working_in(os.path.dirname(plan.target) or ".") as place:
+    with working_in(local.directory_of(plan.target)) as place:
         recover_in(place)
         _require_unchanged(plan)
         entry = _entry(plan, place)
@@ -98,7 +98,7 @@ def apply_to(plan: Plan, prefix: str) -> str:
     What a run of the same plan left there when it was killed is made anew. Returns the prefix. Raises UsageError when
     anything else is there already, and what `apply` raises.
     """
-    directory, name = os.path.dirname(prefix) or os.curdir, os.path.basename(prefix)
+    directory, name = local.directory_of(prefix), os.path.basename(prefix)
     durable.make_directory(directory)
     durable.require_writable(directory)
     durable.require_atomic_rename(directory)

@@ -71,7 +71,7 @@ def recover(prefix: str) -> Ended | None:
     Raises BusyError while somebody works in this directory, StorageError when it cannot be written, CorruptError when
     nobody can know which end it has, UnsafeError for a journal that is none of ours: then nothing is touched.
     """
-    directory = os.path.dirname(prefix) or "."
+    directory = local.directory_of(prefix)
     if pending(directory) is None:
         return None
     with working_in(directory) as place:

@@ -306,7 +306,7 @@ def plan_replacement(bundle: Bundle, target: str, *, reason: str, evidence: Mapp
     Raises CorruptError or NotFoundError when a data file of the copy is cut off or missing.
     """
     _check_extents(bundle, bundle.entries)
-    directory, name = os.path.dirname(target) or os.curdir, os.path.basename(target)
+    directory, name = local.directory_of(target), os.path.basename(target)
     parts = [(file, bundle_part(file)) for file in local.list_directory(directory)]
     data = {file: part.count for file, part in parts if part and part.prefix == name and part.count is not None}
     count = bundle.header.num_shards

@@ -167,8 +167,7 @@ def _forget(removal: Removal) -> None:
 def _goes(removal: Removal, stored: str, state: str) -> bool:
     with contextlib.suppress(CkptError):
         prefix = inside(removal.directory, stored, state)
-        here = paths.normal(os.path.dirname(prefix)) == paths.normal(removal.directory)
-        return here and os.path.basename(prefix) in removal.checkpoints
+        return paths.lies_in(prefix, removal.directory) and os.path.basename(prefix) in removal.checkpoints
     return False
 
 

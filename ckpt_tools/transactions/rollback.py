@@ -32,7 +32,7 @@ def undo(prefix: str, *, to: str | None = None, beside: bool = False) -> list[Ch
             is given up.
         CorruptError: a change of another checkpoint was interrupted, and nobody can know which end it has.
     """
-    with working_in(os.path.dirname(prefix) or ".") as place:
+    with working_in(local.directory_of(prefix)) as place:
         recovered = recover_in(place, given_up=os.path.basename(prefix))
         if recovered is not None and recovered.given_up and recovered.undoing:
             raise _overtaken(place, recovered.entry, "the undo that was interrupted is given up, and that stays")
@@ -74,7 +74,7 @@ def drop_backups(prefix: str) -> list[str]:
     Returns the ids whose backups were removed. Raises NotFoundError when there is none, CorruptError when the
     checkpoint is damaged.
     """
-    with working_in(os.path.dirname(prefix) or ".") as place:
+    with working_in(local.directory_of(prefix)) as place:
         recover_in(place)
         standing = ledger.of_checkpoint(ledger.standing(place.entries()), prefix, beside=False)
         chosen = [entry for entry in standing if isinstance(entry, RewriteEntry) and place.backup(entry) is not None]
@@ -90,7 +90,7 @@ def drop_backups(prefix: str) -> list[str]:
 
 def has_backup(prefix: str, entry: ChangeEntry) -> bool:
     """Whether a change can be taken back: its originals are still kept, or there were none."""
-    directory = os.path.dirname(prefix) or "."
+    directory = local.directory_of(prefix)
     if isinstance(entry, RewriteEntry) and entry.index_before is None:
         return True
     with Folder(directory) as folder:

@@ -118,7 +118,7 @@ def replace_file(plan: FilePlan) -> Applied:
             path=plan.path,
             hint="give it such a name",
         )
-    with working_in(os.path.dirname(plan.path) or ".") as place:
+    with working_in(local.directory_of(plan.path)) as place:
         recover_in(place)
         _require_unchanged(plan)
         new = unfinished_name(plan.path)

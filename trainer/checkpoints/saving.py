@@ -51,7 +51,7 @@ class CheckpointLine:
         there before is lost), BusyError.
         """
         durable.make_directory(self.directory)
-        durable.sync_directory(os.path.dirname(self.directory) or ".")
+        durable.sync_directory(local.directory_of(self.directory))
         with _held(self.directory):
             tidy(self.directory)
             prefix = self._write(variables, self._next_number())

@@ -743,7 +743,7 @@ def _require_lists(path: str | None, with_seen: bool) -> None:
     """Refuse what cannot be written before anything is measured."""
     if path is not None:
         require_writer(path)
-        require_writable(os.path.dirname(path) or ".")
+        require_writable(local.directory_of(path))
     elif with_seen:
         raise UsageError("--with-seen is about --lists", hint="add --lists FILE, or leave it out")
 

@@ -16,7 +16,7 @@ from ckpt_tools.analysis.messages.known import Asked, Told
 from ckpt_tools.analysis.messages.nearest import base_of_slot, find_nearest
 from ckpt_tools.analysis.messages.text import basename, until_end
 from ckpt_tools.analysis.verification import verify
-from ckpt_tools.fs import paths
+from ckpt_tools.fs import local, paths
 from ckpt_tools.lineages.naming import neutral, with_slashes
 from ckpt_tools.readers import Checkpoint
 from ckpt_tools.readers.location import files_in, prefixes_in
@@ -52,7 +52,7 @@ def by_its_name(asked: Asked, path: str) -> Told:
     """What name has to be passed: for messages that are about names."""
     wanted = _file_in(asked)
     with _opened(path) as checkpoint:
-        here = os.path.dirname(checkpoint.prefix) or "."
+        here = local.directory_of(checkpoint.prefix)
         there = _there(here)
         if wanted and wanted != os.path.basename(checkpoint.prefix) and wanted in there:
             prefix = os.path.join(here, wanted)
