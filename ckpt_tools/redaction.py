@@ -39,7 +39,9 @@ def remember(argument: str) -> None:
     secrets = {f"{before}{user}": before} if user else {}
     secrets |= {f"?{query}": "?..."} if query else {}
     for secret, instead in secrets.items():
-        for written in (secret, quote(secret, safe=":/?&=@%+"), secret.replace("'", _QUOTED), repr(secret)[1:-1]):
+        # An argument may hold what is no text: a byte of no character, as the system hands it on.
+        quoted = quote(secret, safe=":/?&=@%+", errors="surrogatepass")
+        for written in (secret, quoted, secret.replace("'", _QUOTED), repr(secret)[1:-1]):
             _known[written] = instead
 
 

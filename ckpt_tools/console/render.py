@@ -27,7 +27,7 @@ def best_metric(best: BestMetric) -> Text:
     if best.status == "unset":
         return Text(said(f"there, but never set ({best.value:g})"), style="bold yellow")
     text = Text(f"{best.value:.6f}", style="bold green")
-    return text.append(f"  {said(best.meaning)}", style="not bold dim") if best.meaning else text
+    return text.append(f"  {safe(said(best.meaning))}", style="not bold dim") if best.meaning else text
 
 
 def findings(found: Iterable[Finding]) -> Iterator[RenderableType]:

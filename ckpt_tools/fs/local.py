@@ -12,7 +12,7 @@ import os
 import shlex
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from ckpt_tools.errors import (
@@ -23,6 +23,7 @@ from ckpt_tools.errors import (
     StorageError,
     UnsafeError,
     UnsupportedError,
+    UsageError,
 )
 from ckpt_tools.fs import witness
 
@@ -51,7 +52,7 @@ def translated(path: PathLike, action: str) -> Iterator[None]:
     """The one door for the operating system's errors; nothing behind a URL gets through it.
 
     Raises:
-        NotFoundError: nothing has this name.
+        NotFoundError: nothing has this name, or can have it (a NUL byte in it, or what is no text).
         StorageError: any other refusal of the system, with what to do about it.
         UnsupportedError: the path is a URL.
     """
@@ -67,6 +68,25 @@ def translated(path: PathLike, action: str) -> Iterator[None]:
         raise NotFoundError(f"cannot {action}: no such file or directory", path=path) from error
     except OSError as error:
         raise refusal(error, path, action) from error
+    except ValueError as error:
+        if is_possible(os.fspath(path)):
+            raise
+        raise NotFoundError(f"cannot {action}: no file can have this name", path=path) from error
+
+
+def is_possible(name: str) -> bool:
+    """Whether the system can be asked for a name, or be handed it as a word of a command."""
+    try:
+        return b"\0" not in os.fsencode(name)
+    except UnicodeEncodeError:
+        return False
+
+
+def require_possible(command: Iterable[str]) -> None:
+    """Raises UsageError for a command with a word that no system passes on."""
+    for word in command:
+        if not is_possible(word):
+            raise UsageError(f"the command's word {word!r} cannot be passed on: a NUL byte, or what is no text")
 
 
 def refusal(error: OSError, path: PathLike | None, action: str) -> StorageError:
@@ -356,7 +376,9 @@ def look(path: PathLike, *, follow: bool = False) -> os.stat_result | None:
             return os.stat(where, follow_symlinks=follow and not at, **at)
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except ValueError:  # a name that no file can have
+        except ValueError:
+            if is_possible(os.fspath(where)):
+                raise
             return None
         except OSError as error:
             if follow and error.errno == errno.ELOOP:  # a link that leads nowhere
@@ -403,14 +425,14 @@ def list_directory(path: PathLike) -> list[str]:
 def _fingerprint_now(path: str) -> Fingerprint | None:
     try:
         return Fingerprint.of(os.stat(path))
-    except OSError:
+    except (OSError, ValueError):
         return None
 
 
 def _names_now(path: str) -> int | None:
     try:
         return hash(tuple(sorted(os.listdir(path))))
-    except OSError:
+    except (OSError, ValueError):
         return None
 
 

@@ -206,7 +206,8 @@ def scan(directory: PathLike) -> dict[str, Status]:
 def files_below(directory: str) -> Iterator[str]:
     """Every file in a directory and in those below it, links not followed; what cannot be listed is left out."""
     if not is_url(directory):
-        yield from (os.path.join(where, name) for where, _, names in os.walk(directory) for name in names)
+        if local.is_possible(directory):
+            yield from (os.path.join(where, name) for where, _, names in os.walk(directory) for name in names)
         return
     waiting = [directory]
     while waiting:
@@ -241,8 +242,10 @@ def absolute(path: PathLike) -> str:
 
 
 def real(path: PathLike) -> str:
-    """The path with all links followed; a URL has none."""
-    return normal(path) if is_url(path) else os.path.realpath(path)
+    """The path with all links followed; a URL has none, nor has what no file can be called."""
+    with contextlib.suppress(ValueError):  # a NUL byte, or what is no text
+        return normal(path) if is_url(path) else os.path.realpath(path)
+    return normal(path)
 
 
 def parent(path: PathLike) -> str:

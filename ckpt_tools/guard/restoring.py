@@ -108,7 +108,7 @@ def _target(run: str, pin: Pin, to: str | None) -> str:
     """Where in the run a pin goes; ``pin.json`` may come from anywhere, so that its word is not believed either."""
     name = (pin.source if to is None else to).removesuffix(INDEX)
     target = os.path.normpath(os.path.join(run, name))
-    top, real = os.path.realpath(run), os.path.realpath(os.path.dirname(target))
+    top, real = paths.real(run), paths.real(os.path.dirname(target))
     if os.path.basename(name) in ("", os.curdir, os.pardir) or os.path.commonpath([top, real]) != top:
         raise UsageError(f"{name} leads out of the run", path=run, hint="name a file in it with --to")
     ending = next((end for end in (".weights.h5", *KERAS_ENDINGS) if pin.name.endswith(end)), "")

@@ -157,6 +157,7 @@ def _resize(real: int, slave: int) -> None:
 
 
 def _start(command: Sequence[str], ends: tuple[int, int], mask: set[Any]) -> subprocess.Popen[bytes]:
+    local.require_possible(command)
     # Through a pipe Python would keep its lines back until there are 8 KB of them, and a best be seen too late.
     environment = {"PYTHONUNBUFFERED": "1", **os.environ}
     try:

@@ -120,7 +120,7 @@ class Server:
         while (frame := read_frame(self._source, 1 << 30)) is not None:
             question = json.loads(frame[1])  # noqa: TID251 - of a process of ours
             try:
-                _limit(int(question["bytes"]), float(question["seconds"]))
+                limit(int(question["bytes"]), float(question["seconds"]))
                 answer = self._answer(question)
             except CkptError as error:
                 document: dict[str, Any] = {
@@ -182,22 +182,33 @@ class Server:
         return library.places(name)
 
 
-def _limit(nbytes: int, seconds: float) -> None:
+def limit(nbytes: int, seconds: float) -> None:
     """No question takes more memory than its values need, nor more of the processor's time than it is given."""
     try:
         import resource
     except ImportError:  # Windows has no such limits
         return
+    # Each by itself: where one is refused, the others hold all the same.
     with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_AS, (_BASE_BYTES + 4 * nbytes, resource.RLIM_INFINITY))
         signal.setitimer(signal.ITIMER_PROF, seconds)  # the signal that comes then ends it
+    with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with contextlib.suppress(ValueError, OSError):
+        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+        wanted = _BASE_BYTES + 4 * nbytes
+        resource.setrlimit(resource.RLIMIT_AS, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard))
+
+
+def own_signals() -> None:
+    """Ctrl-C is for the parent, whose end is the end of the input here; the end of the time is for this process."""
+    with contextlib.suppress(ValueError, OSError):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        if hasattr(signal, "SIGPROF"):
+            signal.signal(signal.SIGPROF, signal.SIG_DFL)
 
 
 def main() -> None:
-    # Ctrl-C is for the parent, whose end is the end of the input here.
-    with contextlib.suppress(ValueError, OSError):
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    own_signals()
     # Nothing that the library prints may get into the answers.
     source, target = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     null = os.open(os.devnull, os.O_RDWR)

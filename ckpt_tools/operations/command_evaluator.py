@@ -166,6 +166,7 @@ def _files_of(checkpoint: Checkpoint) -> dict[str, str]:
 
 def _output_of(arguments: list[str], evaluation: CommandEvaluation) -> bytes:
     """What a program prints, on both streams. It is ended with all that it started when its time is over."""
+    local.require_possible(arguments)
     try:
         process = subprocess.Popen(
             arguments,

@@ -150,3 +150,13 @@ def test_behind_two_hyphens_everything_is_a_path(tmp_path: Path, monkeypatch: py
     build_bundle(tmp_path / "--sarif=x", {"v": np.ones(3, np.float32)})
     assert run(["verify", "--", "--sarif=x.index"]) == 0
     assert not (tmp_path / "x.index").exists()
+
+
+def test_an_argument_that_holds_a_byte_of_no_character(capsys: pytest.CaptureFixture[str]) -> None:
+    """As the system hands it on, and as no system can."""
+    for odd in ("\udc80", "\ud800"):
+        url = f"https://user:{odd}{MARK}@host/m"
+        assert run(["inspect", url]) != 70
+        remember(url)
+        assert MARK not in without_secrets(f"at {url}")
+    assert MARK not in "".join(capsys.readouterr())

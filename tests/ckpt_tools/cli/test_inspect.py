@@ -10,6 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from checkpoints import EXPERIMENTS, FIXTURES, Sample, build_bundle, pick
+from rich.table import Table
+from rich.text import Text
+
+from ckpt_tools.console.output import Output
 
 DNN = [sample for sample in EXPERIMENTS if sample.model_type == "DNN"]
 
@@ -155,6 +159,30 @@ def test_terminal_escapes_in_names_are_made_visible(
     for part in ("\\x1b[31mred\\x1b]0;title\\x07\\r\\nnext\\u202e[bold]x[", "bold]:smile:"):
         assert part in unfolded
     assert HOSTILE in [tensor["name"] for tensor in ckpt("inspect", prefix, "--json").json["tensors"]]
+
+
+def test_terminal_escapes_in_the_name_of_a_best_value_are_made_visible(tmp_path: Path, ckpt: Callable) -> None:
+    prefix = build_bundle(tmp_path / "c", {"best_\x1b[31m\u2066recall": np.float32(0.5), "a": np.zeros(1)})
+    assert not set(ckpt("inspect", prefix).out) & {"\x1b", "\u2066"}
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_what_was_forgotten_is_made_visible_where_all_is_printed(
+    terminal: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A colour of ours stays one on a terminal."""
+    if terminal:
+        monkeypatch.setenv("FORCE_COLOR", "1")
+    table = Table(title="t\u2066")
+    table.add_column("\x1b[2J", style="bold red")
+    table.add_row("a\rb")
+    Output("inspect", None, json=False, quiet=False).line(Text("x\x7fy\nz", style="bold red"), table)
+    out = capsys.readouterr().out
+    assert not set(out) & {"\u2066", "\r", "\x7f"}
+    assert "\x1b[2J" not in out
+    assert ("\x1b[1;31m" in out) is terminal
+    assert "x\\x7fy" in out
+    assert len(out.splitlines()) > 5
 
 
 def test_terminal_escapes_in_paths_are_made_visible(tmp_path: Path, ckpt: Callable) -> None:

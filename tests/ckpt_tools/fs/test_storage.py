@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ckpt_tools.errors import BusyError, CorruptError, DurabilityWarning, NotFoundError, StorageError, UnsafeError
-from ckpt_tools.fs import durable, local
+from ckpt_tools.fs import durable, local, paths
 
 
 def names(folder: Path) -> list[str]:
@@ -209,3 +209,14 @@ def test_a_file_whose_close_is_interrupted_is_not_closed_again(tmp_path: Path, m
     file.close()
     del file
     assert len(closed) == 1
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\ud800"])
+def test_a_name_that_no_file_can_have_is_not_there_for_any_question(name: str) -> None:
+    assert not local.is_there(name)
+    assert not paths.is_file(name)
+    assert list(paths.files_below(name)) == []
+    assert paths.real(name).endswith(name)
+    for ask in (local.fingerprint, local.list_directory, local.free_bytes, local.read_link, paths.open_file):
+        with pytest.raises(NotFoundError, match="no file can have this name"):
+            ask(name)

@@ -15,6 +15,8 @@ import pytest
 from guarding import Guarded
 from kills import ended, processes_of
 
+from ckpt_tools.cli import run
+
 OUTPUT = r"""
 import os, sys
 os.write(1, b"\x1b[31mred\x1b[0m\r 10%\r 20%\nno newline \xff")
@@ -55,6 +57,16 @@ def test_a_command_that_is_not_there_is_said_before_anything_starts(guarded: Gua
     )
     assert done.returncode == 3
     assert "no such command" in done.stderr
+
+
+@pytest.mark.parametrize("word", ["a\0b", "recall: \ud800"])
+def test_a_word_that_no_system_passes_on_is_said(guarded: Guarded, word: str) -> None:
+    """Only a program that calls this one can give it."""
+    for command in (
+        ["guard", str(guarded.run), "--", "echo", word],
+        ["backfill", str(guarded.run), "--evaluate", word],
+    ):
+        assert run(command) in (2, 3), command
 
 
 def test_a_terminal_stays_one_and_a_pipe_a_pipe(guarded: Guarded) -> None:

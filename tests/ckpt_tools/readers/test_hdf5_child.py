@@ -105,6 +105,26 @@ def test_a_library_that_goes_round_in_the_file_is_ended(whole: Path, monkeypatch
 
 
 @posix
+@pytest.mark.parametrize("bound", ["resource.RLIM_INFINITY", "4 << 30"])
+def test_a_library_that_goes_round_in_itself_is_ended_whatever_bounds_the_memory(bound: str) -> None:
+    """Nobody may be there any more who would end it; a bound that stands already must not keep the timer away."""
+    lines = f"""import resource, signal
+resource.setrlimit(resource.RLIMIT_AS, ({bound}, {bound}))
+signal.signal(signal.SIGPROF, signal.SIG_IGN)
+from ckpt_tools.hdf5 import server
+server.own_signals()
+server.limit(0, 0.1)
+print(*resource.getrlimit(resource.RLIMIT_AS), flush=True)
+while True:
+    pass"""
+    ended = subprocess.run([sys.executable, "-c", lines], timeout=30, check=False, capture_output=True, text=True)
+    assert ended.returncode == -signal.SIGPROF
+    soft, hard = map(int, ended.stdout.split())
+    assert 0 < soft <= 4 << 30
+    assert hard in (-1, 4 << 30)
+
+
+@posix
 def test_a_crash_in_a_shelf_is_one_row(tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole.rename(tmp_path / "b.h5")
     (tmp_path / "a.h5").write_bytes((tmp_path / "b.h5").read_bytes())

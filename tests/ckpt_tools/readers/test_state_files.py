@@ -297,3 +297,13 @@ def test_another_family_does_not_stand_in_for_a_lost_checkpoint(
     assert f"go on from {tmp_path}/model.ckpt-400, which is whole" in capsys.readouterr().out
     assert instead_of("best", ["a-9", "b"]) == ["b", "a-9"]
     assert instead_of(None, ["a-9", "a-10"]) == ["a-9", "a-10"]
+
+
+@pytest.mark.parametrize("stored", ["a\0b", "a/b\0", "/x/\0", "\0/x", "sub/\ud800"])
+def test_a_path_that_no_file_can_have_is_of_nothing_here(tmp_path: Path, stored: str) -> None:
+    build_bundle(tmp_path / "m-3", {"a": np.ones(3, np.float32)})
+    (tmp_path / "checkpoint").write_text(f'model_checkpoint_path: "{stored}"\n', errors="surrogatepass")
+    for command in ("inspect", "audit", "repair --dry-run", "repair", "undo --list", "keep --last=1"):
+        name, *options = command.split()
+        assert run([name, str(tmp_path), *options]) in range(7), command
+    assert run(["verify", str(tmp_path / "m-3")]) == 0
