@@ -19,10 +19,12 @@ from typing import TYPE_CHECKING, Any
 
 from ckpt_tools.errors import CorruptError, MismatchError, UnsupportedError
 from ckpt_tools.fs import paths
+from ckpt_tools.lineages.base import scalar
 from ckpt_tools.lineages.comirec import trainer
 from ckpt_tools.lineages.comirec.lineage import ComiRecLineage
 from ckpt_tools.lineages.comirec.models import ITEM_BIAS, ITEM_EMBEDDING
 from ckpt_tools.lineages.names import BEST_METRIC, CONFIG, METRIC, moment_name
+from ckpt_tools.lineages.scalars import as_step
 from ckpt_tools.operations.weight_files import bundle_target, make_bundle, plan_bundle
 from ckpt_tools.readers import Bundle
 from ckpt_tools.runs.opening import open_identified
@@ -201,11 +203,20 @@ def _is_measured(lineage: ComiRecLineage, key: str) -> bool:
     return key == lineage.best_metric.key or name == BEST_METRIC or idle_or_data
 
 
+def _step(bundle: Bundle, lineage: ComiRecLineage) -> bytes:
+    """The stored step as an int64. Raises CorruptError for what is none."""
+    key = lineage.tensors[f"{_STATE}step"].keys[0]
+    step = as_step(scalar(bundle, key))
+    if step is None or step not in range(-(1 << 63), 1 << 63):
+        raise CorruptError("is no number of steps", path=bundle.prefix, key=key)
+    return struct.pack("<q", step)
+
+
 def _state(bundle: Bundle, lineage: ComiRecLineage, items: int) -> dict[str, Value]:
     """What the trainer keeps beside the variables, as of weights that nobody has measured yet."""
     config = lineage.document(bundle, f"{_STATE}config")
     metric = lineage.document(bundle, f"{_STATE}metric")
-    step = struct.pack("<q", int(lineage.read(bundle, f"{_STATE}step")))
+    step = _step(bundle, lineage)
     values = {
         BEST_METRIC: Value.of("float32", (), struct.pack("<f", 0.0), "never set"),
         "state/best_step": Value.of("int64", (), step),

@@ -18,6 +18,7 @@ from ckpt_tools.errors import CkptError
 from ckpt_tools.format import filenames
 from ckpt_tools.fs import paths
 from ckpt_tools.lineages.names import SAVE_COUNTER
+from ckpt_tools.lineages.scalars import as_step, is_number, read_number
 from ckpt_tools.readers.bundle import Bundle
 
 _DIGITS = re.compile(r"\d{1,12}")
@@ -57,10 +58,10 @@ def saves_of(prefix: str) -> int | None:
     try:
         with Bundle(prefix) as bundle:
             key = next((key for key in bundle.tensors if key.partition("/")[0] == SAVE_COUNTER), None)
-            if key is None or bundle.tensors[key].shape != ():
+            if key is None or not is_number(bundle.tensors[key]):
                 return None
-            return int(bundle.read(key).item())
-    except (CkptError, ValueError, TypeError):
+            return as_step(read_number(bundle, key))
+    except CkptError:
         return None
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
+from checkpoints import build_bundle
 
 from ckpt_tools.runs.metric_history import Chosen, Logged
 from ckpt_tools.runs.metric_lines import better
-from ckpt_tools.runs.numbering import candidates
+from ckpt_tools.runs.numbering import candidates, saves_of
 
 VALUES = (0.5, 0.7, 0.6, 0.65, 0.8, 0.75)
 
@@ -58,3 +60,21 @@ def test_where_only_the_bests_were_logged_an_epoch_is_not_the_next_best(
     rows = tuple(Logged("val_acc", v, None, e + first, "log", e, best=True) for e, v in ((0, 0.5), (1, 0.7), (4, 0.8)))
     chosen = Chosen("val_acc", "max", "", rows)
     assert not candidates(str(tmp_path / f"run-{number}"), number, None, rows, chosen.at, partial(better, "max"))
+
+
+@pytest.mark.parametrize(
+    ("counted", "saves"),
+    [
+        (np.int64(3), 3),
+        (np.float32(3), 3),
+        (np.float32(3.5), None),
+        (np.float32(np.inf), None),
+        (np.float64(np.nan), None),
+        (np.bool_(True), None),
+        (np.array([3, 4]), None),
+        ([b"3"], None),
+    ],
+)
+def test_a_counter_that_counts_nothing(tmp_path: Path, counted: object, saves: int | None) -> None:
+    prefix = build_bundle(tmp_path / "ckpt-3", {"save_counter/.ATTRIBUTES/VARIABLE_VALUE": counted})
+    assert saves_of(prefix) == saves
