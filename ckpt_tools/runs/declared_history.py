@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import replace
@@ -21,7 +22,7 @@ from ckpt_tools.runs.metric_history import (
     text_lines,
     value_of,
 )
-from ckpt_tools.runs.metric_lines import Mode, is_like, mode_of, plain, read_line
+from ckpt_tools.runs.metric_lines import Mode, data_of, is_like, mode_of, plain, read_line
 
 # A pattern that is not done with a log by then is not one for logs.
 _SECONDS = 10.0
@@ -70,8 +71,12 @@ def value_declared(chosen: Chosen, run: DeclaredRun | None, prefix: str, step: i
     """
     rule = run.declaration.resume if run is not None else None
     keeps_best = run is not None and rule is not None and rule.overwrites and run.is_only_best(prefix)
-    if run is not None and run.declaration.metric.name is not None:
-        keeps_best = keeps_best and is_like(run.declaration.metric.name, None, chosen.name, None)
+    own = run.declaration.metric.name if run is not None else None
+    if keeps_best and own is not None:
+        keeps_best = is_like(own, None, chosen.name, None) and _is_of_its_data(own, chosen)
+        if not keeps_best:  # what is kept there is the best of another metric
+            by_another = Logged(own, math.nan, None, None, prefix, 0)
+            chosen = replace(chosen, others=(*chosen.others, by_another))
     since = since_last_start(chosen) if keeps_best and rule is not None and rule.best == "memory" else chosen
     try:
         return value_of(since, prefix, step)
@@ -92,6 +97,12 @@ def logged_best(prefix: str, run: DeclaredRun | None) -> Chosen | None:
         return choose_declared(history_of(prefix, run), run)
     except CkptError:
         return None
+
+
+def _is_of_its_data(declared: str, chosen: Chosen) -> bool:
+    """Whether a chosen metric is of the data that the declared one is of; where neither says, it is."""
+    logged = next((data_of(each.name) for each in chosen.evaluations), "")
+    return data_of(declared) in (data_of(chosen.name), logged) or (not data_of(declared) and logged == "validation")
 
 
 def _scaled(chosen: Chosen, rule: MetricRule, asked: str | None) -> Chosen:
@@ -121,12 +132,16 @@ def _matched(path: str, rule: MetricRule) -> Iterator[Logged]:
             step = said.step if said.step is not None else step
             if number in told:
                 context[number] = (step, epoch)
+    before: float | None = None
     for order, match in enumerate(matches):
         text = match.value.strip()
         try:
             value = float(text.rstrip("%").replace(",", "."))
         except ValueError as error:
             raise MismatchError(f"[metric] line found {text!r}, which is no number", path=path) from error
+        if value == before and _is_best(lines[match.line], value):
+            continue  # ``best so far: 0.7``, once more: it was not measured then
+        before = value
         digits = len(text.lower().rstrip("%").partition("e")[0].partition(".")[2])
         near = context.get(match.line, (None, None))
         yield Logged(
@@ -139,6 +154,11 @@ def _matched(path: str, rule: MetricRule) -> Iterator[Logged]:
             percent=text.endswith("%"),
             unit=0.0 if "e" in text.lower() else 0.5 * 10.0**-digits,
         )
+
+
+def _is_best(line: str, value: float) -> bool:
+    best = read_line(line).best
+    return best is not None and best.reading.value == value
 
 
 def _whole(text: str | None) -> int | None:

@@ -42,6 +42,7 @@ from ckpt_tools.runs.metric_lines import (
     Reading,
     better,
     canonical,
+    data_of,
     header_of,
     is_like,
     is_praised,
@@ -426,6 +427,8 @@ class _Told:
         self._restored: str | None = None
         self._measured: list[int] = []
         self._saves_more = False
+        self._bests: dict[str, float] = {}
+        self._again = False
 
     def begin(self, said: MetricLine, own: bool) -> None:
         if said.readings:
@@ -433,8 +436,11 @@ class _Told:
         if said.restored is not None or (said.readings and own) or said.saves:
             self._forget(went_on=said.restored is None)
         self._restored = said.restored or self._restored
+        self._again = said.best is not None and self._is_told_again(said.best.reading)
 
     def add(self, reading: Reading, at: tuple[int | None, int | None], best: Best | None) -> None:
+        if best is not None and self._again:
+            at = (None, None)
         row = _of(reading, *at, self._path, len(self.rows), best)
         if best is not None:
             self._praised.append(len(self.rows))
@@ -449,6 +455,11 @@ class _Told:
         for number in self._praised if said.saves else ():
             self.rows[number] = replace(self.rows[number], saved=True)
         self._saves_more |= said.saves and not self._praised
+
+    def _is_told_again(self, best: Reading) -> bool:
+        """Whether a best was told before: ``best so far: 0.7``, once more in a later epoch, was not measured there."""
+        told, self._bests[best.key] = self._bests.get(best.key), best.value
+        return told == best.value
 
     def all(self) -> list[Logged]:
         """The rows; where a save is told of that was no best one's, none is known to be saved for being the best."""
@@ -719,10 +730,11 @@ def choose(history: MetricHistory, metric: str | None = None, mode: Mode | None 
                 hint="add --mode min or --mode max",
             )
         kept = tuple(each for each in history.logged if each.best and each.name and not is_praised(each.name))
-        of_this = any(is_like(each.name, None, found[0].name, None) for each in kept)
-        # What is saved as the best of another metric is another file, and may be this one.
-        others = tuple(each for each in kept if each.saved and not is_like(each.name, None, found[0].name, None))
-        return Chosen(metric, direction, "as given", found, others if of_this else kept)
+        others = tuple(each for each in kept if not _is_best_of(each, found[0], history))
+        if len(others) < len(kept):
+            # What is saved as the best of another metric is another file, and may be this one.
+            others = tuple(each for each in others if each.saved)
+        return Chosen(metric, direction, "as given", found, others)
     praised = [each for each in history.logged if each.best]
     keys = {each.key for each in praised if each.name}
     # ``not improved, best so far: 0.7`` has no name of its own; by a test none is chosen, though its best is told too.
@@ -754,6 +766,18 @@ def choose(history: MetricHistory, metric: str | None = None, mode: Mode | None 
         "more than one metric was logged, and no line says which is the best one"
         if candidates
         else "no metric can be told in the logs",
+    )
+
+
+def _is_best_of(praised: Logged, asked: Logged, history: MetricHistory) -> bool:
+    """Whether what is called the best is so by the metric that is asked for. By an accuracy of the validation it is not
+    so by that of a batch or of a test, where the validation's was measured beside it."""
+    if not is_like(praised.name, None, asked.name, None):
+        return False
+    data = data_of(praised.name)
+    return data == data_of(asked.name) or not any(
+        data_of(each.name) == data and not each.best and is_like(each.name, None, praised.name, None)
+        for each in history.logged
     )
 
 

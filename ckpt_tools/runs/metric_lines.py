@@ -303,6 +303,13 @@ def is_like(one: str | None, one_mode: str | None, other: str | None, other_mode
     return first == second or (bool(first) and first < second) or (bool(second) and second < first)
 
 
+def data_of(name: str) -> str:
+    """The data that a metric's name says it was measured on; an empty word where it says none."""
+    words = {*words_of(name)}
+    told = (("test", {"test"}), ("training", TRAINING), ("validation", HELD_OUT))
+    return next((data for data, of_it in told if words & of_it), "")
+
+
 def better(mode: Mode | None, value: float, than: float) -> bool:
     """Whether a value is better than another one; where no direction is known, the smaller one is."""
     return value > than if mode == "max" else value < than

@@ -23,6 +23,7 @@ from ckpt_tools.readers.bundle import Bundle
 
 _DIGITS = re.compile(r"\d{1,12}")
 _SAYS_BEST = re.compile(r"best", re.IGNORECASE)
+_ROLE = re.compile(r"^best[-_.]|[-_.]best$", re.IGNORECASE)
 
 
 class Evaluation(Protocol):
@@ -84,6 +85,26 @@ def numbers_beside(prefix: str, number: int) -> set[int]:
     return found
 
 
+def _counts_nothing(prefix: str, number: int) -> bool:
+    """Whether a number is that of a run: one name for its newest and its best, ``net-0.ckpt`` and ``net-0.ckpt_best``,
+    and no other number beside them."""
+    directory, name = os.path.split(prefix)
+    try:
+        beside = {
+            part.prefix if (part := filenames.bundle_part(each)) else each
+            for each in paths.scan(directory or os.curdir)
+        }
+    except CkptError:
+        return False
+    same = {each for each in beside if _without_role(each) == _without_role(name)}
+    return len(same | {name}) > 1 and numbers_beside(prefix, number) == {number}
+
+
+def _without_role(name: str) -> str:
+    ending = next((each for each in filenames.KERAS_ENDINGS if name.endswith(each)), "")
+    return _ROLE.sub("", name.removesuffix(ending)) + ending
+
+
 def candidates(
     prefix: str,
     number: int,
@@ -101,6 +122,8 @@ def candidates(
     """
     epochs = sorted({each.epoch for each in evaluations if each.epoch is not None})
     steps = sorted({each.step for each in evaluations if each.step is not None})
+    if step is None and _counts_nothing(prefix, number):
+        return []
     # Where only the bests were logged, nobody knows how many epochs there were.
     whole = any(not each.best for each in evaluations)
     if saves_of(prefix) == number:

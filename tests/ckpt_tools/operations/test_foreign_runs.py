@@ -375,6 +375,24 @@ UNTOLD: dict[str, tuple[str, str, str]] = {
         "epoch 1 hr 0.5 ndcg 0.30\nnew best ndcg 0.30\nepoch 2 hr 0.6 ndcg 0.28\n",
         "hr",
     ),
+    "an accuracy of batches, saved as the best by that of the validation": (
+        "best_weights",
+        epochs(
+            "Step #{e}00: accuracy {p:.2f}%\nStep {e}00: Validation accuracy = {l}\nbest validation accuracy is 0.5\n",
+            *(0.5, 0.6, 0.7),
+        ),
+        "accuracy",
+    ),
+    "the metric of a test, saved as the best by that of the validation": (
+        "best_weights",
+        "epoch 1 val_auc 0.70 test_auc 0.60\nnew best val_auc 0.70\nepoch 2 val_auc 0.69 test_auc 0.66\n",
+        "test_auc",
+    ),
+    "a best that was told before, once more": (
+        "net-2",
+        epochs("epoch {e} done, best val_auc so far: {v}\n", 0.7, 0.7, 0.8),
+        "val_auc",
+    ),
     "a year": ("model-2021", "2021-03-01 10:00:00 epoch 1 val_auc 0.71\n", "val_auc"),
     "a count of saves, of some epochs": ("ckpt-3", epochs("epoch {e} val_auc {v}\n", 0.5, 0.7, 0.6, 0.65), "val_auc"),
     "a count of saves of the best that is as high as that of epochs": (

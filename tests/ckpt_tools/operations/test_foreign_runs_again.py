@@ -140,6 +140,28 @@ def test_of_several_checkpoints_that_are_declared_best_none_is_given_the_best_of
         value(tmp_path, "a2/model.ckpt", files)
 
 
+BEST_DECLARED = "[layout]\nbest = 'best.ckpt'\nlogs = 'train.log'\n[metric]\nname = 'valid acc'\nmode = 'max'\n"
+
+
+def test_the_best_that_is_declared_is_not_that_of_another_datas_metric(tmp_path: Path) -> None:
+    files = {
+        "ckpt.toml": BEST_DECLARED,
+        "train.log": "acc 0.7 valid acc 0.5\nacc 0.8 valid acc 0.6\nacc 0.9 valid acc 0.6\n",
+    }
+    assert value(tmp_path, "best.ckpt", files) == 0.6
+    with pytest.raises(NotFoundError, match="do not tell"):
+        value(tmp_path, "best.ckpt", files, metric="acc", force=True)
+
+
+def test_a_declared_line_that_tells_the_best_so_far_again_tells_nothing_of_its_step(tmp_path: Path) -> None:
+    toml = f"{BEST_DECLARED}line = 'so far (?P<value>[0-9.]+)'\n"
+    log = "".join(f"step {s}\nbest valid acc so far {v}\n" for s, v in ((1, 0.5), (2, 0.7), (3, 0.7)))
+    files = {"ckpt.toml": toml, "train.log": log}
+    assert value(tmp_path, "model.ckpt-2", files) == 0.7
+    with pytest.raises(NotFoundError, match="do not tell"):
+        value(tmp_path, "model.ckpt-3", files)
+
+
 @pytest.mark.parametrize(
     ("log", "expected"),
     [

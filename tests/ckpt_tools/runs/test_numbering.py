@@ -63,6 +63,28 @@ def test_where_only_the_bests_were_logged_an_epoch_is_not_the_next_best(
 
 
 @pytest.mark.parametrize(
+    ("beside", "counts"),
+    [
+        ([], True),
+        (["net-1.ckpt_best"], False),
+        (["best_net-1.ckpt"], False),
+        (["net-1.ckpt_best", "net-2.ckpt"], True),
+        (["net-2.ckpt_best"], True),
+    ],
+)
+def test_the_number_that_the_newest_and_the_best_of_a_run_share_counts_nothing(
+    beside: list[str], counts: bool, tmp_path: Path
+) -> None:
+    for each in ("net-1.ckpt", *beside):
+        (tmp_path / f"{each}.index").touch()
+    rows = tuple(Logged("val_acc", v, s, None, "log", s) for s, v in enumerate((0.5, 0.7)))
+    chosen = Chosen("val_acc", "max", "", rows)
+    for step in (None, 1):
+        found = candidates(str(tmp_path / "net-1.ckpt"), 1, step, rows, chosen.at, partial(better, "max"))
+        assert [each.value for each in found] == ([0.7] if counts or step else [])
+
+
+@pytest.mark.parametrize(
     ("counted", "saves"),
     [
         (np.int64(3), 3),
