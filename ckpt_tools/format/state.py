@@ -35,22 +35,23 @@ _SPACE = re.compile(r"(?:\s|\#[^\n]*)*")
 _NAME = re.compile(r"[A-Za-z_]\w*")
 _STRING = re.compile(r""" "((?:[^"\\\n]|\\.)*)" | '((?:[^'\\\n]|\\.)*)' """.strip(), re.VERBOSE)
 _NUMBER = re.compile(r"[-+]?[.\w]+(?:(?<=[eE])[-+]\d+)?")
+_OCTAL = re.compile(r"-?0\d")  # no number with a point, to the library
 _SEPARATORS = ",;"
-_ESCAPE = re.compile(rb"\\(?:([0-7]{1,3})|x([0-9a-fA-F]{1,2})|(.))", re.DOTALL)
-_CONTROL = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"a": b"\a", b"b": b"\b", b"f": b"\f", b"v": b"\v"}
+_ESCAPE = re.compile(rb"\\(?:([0-7]{1,3})|x([0-9a-fA-F]{1,2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|(.))", re.DOTALL)
+_SIGNS = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"a": b"\a", b"b": b"\b", b"f": b"\f", b"v": b"\v"}
+_SIGNS |= {sign: sign for sign in (b'"', b"'", b"\\")}
+_BEGUN = (b"x", b"u", b"U", b"N")  # with the digits that belong to them they are others
 
 
 @dataclass(frozen=True)
 class State:
     """``latest`` is the newest checkpoint's path as written, relative to the file's directory or absolute; ``all``
-    those that the program owns, oldest first. ``timestamps`` (of ``all``), ``preserved`` and ``others`` (fields that
-    this version does not know, with their names) are as they are written."""
+    those that the program owns, oldest first. ``timestamps`` (of ``all``) and ``preserved`` are as they are written."""
 
     latest: str
     all: tuple[str, ...] = ()
     timestamps: tuple[str, ...] = ()
     preserved: str | None = None
-    others: tuple[str, ...] = ()
 
     def encode(self) -> bytes:
         """The bytes of the file, its fields in the order in which TensorFlow writes them."""
@@ -59,7 +60,7 @@ class State:
         lines += [f"{_TIMESTAMPS}: {time}" for time in self.timestamps]
         if self.preserved is not None:
             lines.append(f"{_PRESERVED}: {self.preserved}")
-        return ("\n".join((*lines, *self.others)) + "\n").encode()
+        return ("\n".join(lines) + "\n").encode()
 
 
 def decode_state(data: bytes) -> State:
@@ -109,7 +110,6 @@ def remains_of_state(data: bytes) -> State:
         tuple(paths),
         tuple(found.timestamps) if alike else (),
         found.preserved[-1] if found.preserved and alike else None,
-        tuple(found.others),
     )
 
 
@@ -130,12 +130,11 @@ class _Fields:
         self.all: list[str] = []
         self.timestamps: list[str] = []
         self.preserved: list[str] = []
-        self.others: list[str] = []
         self._lenient = lenient
 
     def state(self, latest: str) -> State:
         preserved = self.preserved[0] if self.preserved else None
-        return State(latest, tuple(self.all), tuple(self.timestamps), preserved, tuple(self.others))
+        return State(latest, tuple(self.all), tuple(self.timestamps), preserved)
 
     def read(self, text: str, start: int) -> int:
         """Take in the field that begins at ``start``; returns where it ends, its separator included."""
@@ -146,12 +145,12 @@ class _Fields:
         if text[position : position + 1] != ":":
             raise _NotAField('is not of the form  name: "value"')
         values, end = _values(text, _after_space(text, position + 1))
-        self._take(name[0], values, " ".join(text[start:end].split("\n")))
+        self._take(name[0], values)
         if text[end : end + 1] and text[end] in _SEPARATORS:
             return end + 1
         return end
 
-    def _take(self, name: str, values: list[tuple[str, str | None]], written: str) -> None:
+    def _take(self, name: str, values: list[tuple[str, str | None]]) -> None:
         paths = [path for _, path in values]
         if name in (_LATEST, _ALL):
             if None in paths:
@@ -170,7 +169,7 @@ class _Fields:
             else:
                 self._once(self.preserved, numbers, "says when one was last preserved")
         else:
-            self.others.append(written)
+            raise _NotAField(f"has a field {name} that TensorFlow does not know: it ignores such a file as a whole")
 
     def _once(self, known: list[str], values: list[str], what: str) -> None:
         if not self._lenient and len(known) + len(values) > 1:
@@ -214,6 +213,8 @@ def _value(text: str, start: int) -> tuple[tuple[str, str | None], int]:
 
 def _require_number(text: str) -> None:
     try:
+        if _OCTAL.match(text):
+            raise ValueError(text)
         float(text.rstrip("fF") if "inf" not in text.lower() else text)
     except ValueError as error:
         raise _NotAField("should hold a number") from error
@@ -236,14 +237,26 @@ def _escape(text: str) -> str:
 
 
 def _unescape(text: str) -> str:
+    """As the protocol buffer library of Python reads a string: a backslash that begins nothing stays one."""
+
     def character(match: re.Match[bytes]) -> bytes:
-        if match[1]:
-            return bytes([int(match[1], 8) & 0xFF])
-        if match[2]:
-            return bytes([int(match[2], 16)])
-        return _CONTROL.get(match[3], match[3])
+        octal, byte, *points, sign = match.groups()
+        try:
+            if octal or byte:
+                return bytes([int(octal, 8) if octal else int(byte, 16)])
+            for point in filter(None, points):
+                return chr(int(point, 16)).encode()
+        except (ValueError, OverflowError) as error:  # no byte, or no character
+            raise _no_escape(match) from error
+        if sign in _BEGUN:
+            raise _no_escape(match)
+        return _SIGNS.get(sign, match[0])
 
     try:
         return _ESCAPE.sub(character, text.encode()).decode()
     except UnicodeDecodeError as error:
         raise CorruptError("a path is not UTF-8") from error
+
+
+def _no_escape(match: re.Match[bytes]) -> _NotAField:
+    return _NotAField(f"has an escape that TensorFlow does not read: {match[0].decode()}")

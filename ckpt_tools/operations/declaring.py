@@ -40,7 +40,8 @@ class Draft:
 def draft(experiment: str, *, write: bool = True, force: bool = False) -> Draft:
     """A ``ckpt.toml`` for a run, from its checkpoints, its logs and its tensors.
 
-    Raises UsageError when there is one already and ``force`` was not given, and what `open_checkpoint` raises.
+    Raises UsageError when there is one already and ``force`` was not given, StorageError or UnsafeError where a log is
+    there that was not read, and what `open_checkpoint` raises.
     """
     directory = experiment if paths.is_directory(experiment) else paths.parent(paths.absolute(experiment))
     path = os.path.join(directory, DECLARATION)
@@ -69,6 +70,8 @@ def _lines(
         if found
     ]
     history = read_history(checkpoint.prefix)
+    if history.unread is not None:  # it may be the one with the metric
+        raise history.unread
     logs = list(dict.fromkeys(os.path.relpath(source, directory) for source in history.sources))
     logs = [log for log in logs if not log.startswith(os.pardir)]
     layout += [f"logs = {_list(logs[:20])}"] if logs else []

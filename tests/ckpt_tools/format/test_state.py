@@ -72,6 +72,7 @@ def test_every_truncation_of_a_real_file_is_noticed_or_still_names_the_newest() 
 
 
 @pytest.mark.tensorflow
+@pytest.mark.filterwarnings("ignore:invalid:DeprecationWarning")  # of the library, at what is no escape
 @pytest.mark.parametrize(
     "data",
     [
@@ -85,6 +86,27 @@ def test_every_truncation_of_a_real_file_is_noticed_or_still_names_the_newest() 
         b'model_checkpoint_path: ["a"',
         b'model_checkpoint_path: "a"\nall_model_checkpoint_paths: ["a" "b", ]',
         b'model_checkpoint_path: "a" b',
+        b'model_checkpoint_path: "a"\nlast_preserved_timestamp: 017.5\n',
+        b'model_checkpoint_path: "a"\nodel_checkpoint_path: "a"\n',
+        b'model_checkpoint_path: "a"\nall_model_checkpoint_names: ["a", "b"]\n',
+        *(
+            b'model_checkpoint_path: "a%s"' % escape
+            for escape in (
+                rb"\8",
+                rb"\m",
+                rb"\?",
+                rb"\e",
+                rb"\u1234",
+                rb"\U0001F600",
+                rb"\u12",
+                rb"\U00110000",
+                rb"\x4",
+            )
+        ),
+        *(
+            b'model_checkpoint_path: "a%s"' % escape
+            for escape in (rb"\x", rb"\xZ", rb"\400", rb"\378", rb"\Name", rb"\'")
+        ),
     ],
 )
 def test_every_way_to_write_it_is_read_as_the_protocol_buffer_library_reads_it(data: bytes) -> None:
@@ -93,7 +115,7 @@ def test_every_way_to_write_it_is_read_as_the_protocol_buffer_library_reads_it(d
 
     try:
         message = text_format.Parse(data, CheckpointState())
-    except text_format.ParseError:
+    except (text_format.ParseError, UnicodeError):
         with pytest.raises(CorruptError):
             decode_state(data)
         return
@@ -102,6 +124,14 @@ def test_every_way_to_write_it_is_read_as_the_protocol_buffer_library_reads_it(d
     assert list(found.all) == list(message.all_model_checkpoint_paths)
     assert len(found.timestamps) == len(message.all_model_checkpoint_timestamps)
     assert text_format.Parse(found.encode(), CheckpointState()) == message
+
+
+def test_a_field_that_tensorflow_does_not_know_is_damage_and_goes() -> None:
+    # TensorFlow takes a file with one for no checkpoint at all, and training begins anew.
+    data = State("b", ("a", "b")).encode()
+    with pytest.raises(CorruptError, match="line 4 has a field odel_path that TensorFlow does not know"):
+        decode_state(data + b'odel_path: "a"\n')
+    assert remains_of_state(data + b'odel_path: "a"\n').encode() == data
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-be"])

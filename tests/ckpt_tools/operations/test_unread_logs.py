@@ -16,6 +16,7 @@ from checkpoints import build_bundle, contents, pick
 from ckpt_tools.errors import CkptError, StorageError
 from ckpt_tools.operations.backfilling import Options, backfill
 from ckpt_tools.operations.bulk_backfilling import backfill_all
+from ckpt_tools.operations.declaring import draft
 from ckpt_tools.operations.repairing import repair
 from ckpt_tools.operations.workers import Done
 from ckpt_tools.runs.experiments import Experiment
@@ -60,6 +61,18 @@ def test_of_any_trainer(call: str, ending: str, code: str, tmp_path: Path, refus
     assert contents(tmp_path) == before
     # A value that was given depends on no log.
     assert backfill(prefix, Options(value=0.61, metric="auc", mode="max")).written
+
+
+@pytest.mark.parametrize("code", [*CODES, "EACCES"])
+@pytest.mark.parametrize(("call", "ending"), [("open", "later.log"), ("listdir", "logs")])
+def test_no_description_is_drafted_of_half_the_logs(
+    call: str, ending: str, code: str, tmp_path: Path, refuse: Callable[..., None]
+) -> None:
+    some_run(tmp_path)
+    refuse(call, ending, code)
+    with pytest.raises(StorageError, match=os.strerror(getattr(errno, code))):
+        draft(str(tmp_path))
+    assert not (tmp_path / "ckpt.toml").exists()
 
 
 class InThisProcess:

@@ -312,12 +312,12 @@ def test_without_a_list_only_the_newest_is_given_to_the_savers_that_delete(tmp_p
     assert read(directory) == State("ckpt-10", ("ckpt-10",))
 
 
-def test_a_field_that_is_not_known_stays(tmp_path: Path) -> None:
+def test_a_field_that_tensorflow_does_not_know_goes(tmp_path: Path) -> None:
     directory = make_run(tmp_path)
-    text = state("/gone/run/ckpt-9", "/gone/run/ckpt-2", "/gone/run/ckpt-9")
+    text = state("ckpt-9", "ckpt-2", "ckpt-9")
     (directory / "checkpoint").write_text(f"{text}run_id: 'a b'\nlast_preserved_timestamp: 1.5e+09\n")
     repair(str(directory))
-    assert read(directory) == State("ckpt-9", ("ckpt-2", "ckpt-9"), (), "1.5e+09", ("run_id: 'a b'",))
+    assert read(directory) == State("ckpt-9", ("ckpt-2", "ckpt-9"), (), "1.5e+09")
 
 
 def test_paths_that_are_right_stay_as_they_are_written(tmp_path: Path) -> None:
