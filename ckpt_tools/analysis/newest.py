@@ -11,6 +11,7 @@ from ckpt_tools.analysis.verification import verify
 from ckpt_tools.errors import CkptError, CorruptError, NotFoundError
 from ckpt_tools.findings import Finding
 from ckpt_tools.readers.location import latest_in, prefixes_in
+from ckpt_tools.readers.state_files import inside, read_state
 
 # What a salvage adds to a name: such a checkpoint is whole, but not complete, and never taken by itself.
 SALVAGED = "-salvaged"
@@ -49,22 +50,30 @@ def newest_whole(directory: str) -> tuple[str, tuple[Finding, ...]]:
     same family where there is one, and a finding that says so. Raises what is wrong when there is none, UnsafeError
     for a file that leads elsewhere.
     """
-    named = None
+    found = None
     try:
-        named = latest_in(directory)
-        failure = _failure(named)
+        found = latest_in(directory)
+        failure = _failure(found)
         if failure is None:
-            return named, ()
+            return found, ()
     except (CorruptError, NotFoundError) as error:
         failure = error
-    for name in reversed(instead_of(os.path.basename(named) if named else None, prefixes_in(directory))):
+    for name in reversed(instead_of(_named(directory), prefixes_in(directory))):
         prefix = os.path.join(directory, name)
-        if prefix != named and not is_salvaged(name) and _failure(prefix) is None:
+        if prefix != found and not is_salvaged(name) and _failure(prefix) is None:
             message = f"going on from {prefix}, the newest that is whole, because of this: {failure}"
             return prefix, (
                 Finding("fallback", "warning", message, prefix, fix=f"ckpt repair {shlex.quote(directory)}"),
             )
     raise failure
+
+
+def _named(directory: str) -> str | None:
+    """The name that the ``checkpoint`` file has for the newest, there or not; None without a readable one."""
+    try:
+        return os.path.basename(inside(directory, read_state(directory).latest))
+    except CkptError:
+        return None
 
 
 def _failure(prefix: str) -> CkptError | None:

@@ -2,7 +2,7 @@
 
 A list of numbers is a value for each epoch, in order (``{"validation": {"combined": {"loss": [...]}}}``: Ludwig, and
 History of Keras); beside a list of ``steps`` a list of ``values`` has those (Sacred's ``metrics.json``). The way to a
-list is its name. Pure: from what a parser made of a text to columns.
+list is its name. pandas writes a list as an object. Pure: from what a parser made of a text to columns.
 """
 
 from __future__ import annotations
@@ -37,11 +37,29 @@ def columns_of(document: Mapping[str, Any], prefix: str = "", depth: int = 0) ->
     if prefix and steps is not None and values is not None and len(steps) == len(values):
         yield Column(prefix.removesuffix("/"), values, steps)
         return
+    if not prefix and (frame := _of_frame(document)) is not None:
+        yield from frame
+        return
     for name, value in document.items():
         if isinstance(value, Mapping) and depth < _MOST_DEEP:
             yield from columns_of(value, f"{prefix}{name}/", depth + 1)
         elif (numbers := _numbers(value)) is not None:
             yield Column(f"{prefix}{name}", numbers)
+
+
+def _of_frame(document: Mapping[str, Any]) -> list[Column] | None:
+    """The columns of Keras' history as pandas writes a DataFrame of it, each an object of ``"0"``, ``"1"``, ...
+
+    What is counted so may be classes as well: a history has a metric of the training and of the validation.
+    """
+    found: list[Column] = []
+    for name, value in document.items():
+        whole = isinstance(value, Mapping) and list(value) == [str(number) for number in range(len(value))]
+        numbers = _numbers([*value.values()]) if whole else None
+        if numbers is None:
+            return None
+        found.append(Column(name, numbers))
+    return found if any(f"val_{column.name}" in document for column in found) else None
 
 
 def literal(text: str) -> dict[str, Any] | None:

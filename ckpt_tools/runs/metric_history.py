@@ -9,12 +9,14 @@ is told.
 
 from __future__ import annotations
 
+import bisect
 import csv
 import io
 import itertools
 import math
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -65,6 +67,15 @@ _SETTINGS = re.compile(
     r"(.*[-_.])?(params?|hparams?|hyper.?param\w*|config\w*|args?|opts?|options?|settings?|flags)", re.I
 )
 _OUTCOME = re.compile(r".*(best|result|metric|score|eval|summary).*\.ya?ml", re.I)
+# A tag that was saved from TensorBoard's page: ``run-validation-tag-epoch_auc.csv``, with these columns.
+_DOWNLOAD = re.compile(r"run[-_](?P<run>.+)-tag-(?P<tag>.+)\.(?:csv|json)")
+_DOWNLOADED = ["Wall time", "Step", "Value"]
+# What no column of a table is called.
+_INDEX = "\0"
+# What a report of a checkpoint is called beside the checkpoint's name.
+_REPORT = (
+    r"(?:eval(?:uat)?(?:ions?|ed)?|results?|reports?|metrics?|scores?|dev|val(?:id(?:ation)?)?|test|txt|log|out|json)"
+)
 # So many files are looked at in one place, so many lines read of one.
 _MOST_FILES, _MOST_LINES = 200, 2_000_000
 _FOLDER = re.compile(
@@ -221,7 +232,7 @@ def read_history(
         read = _kind(path) or _from_text
         try:
             in_lines = line is not None and (read is _from_text or (read is _from_document and not _is_document(path)))
-            logged += (line if line is not None and in_lines else read)(path)
+            logged += _of_named((line if line is not None and in_lines else read)(path), path, prefix)
         except CkptError as error:
             if line is not None and isinstance(error, UnsafeError):
                 raise  # a pattern without end, or more than it may be used on
@@ -229,6 +240,24 @@ def read_history(
                 error.path = path
             problems.append(error)
     return MetricHistory(tuple(logged), tuple(map(unreadable, problems)), next(filter(not_read, problems), None))
+
+
+def _of_named(rows: Iterable[Logged], path: str, prefix: str) -> Iterable[Logged]:
+    """What a file tells that is called as a checkpoint is, ``results/model-300`` or ``eval_model-300.txt``: the one
+    evaluation of that one. A file that counts several is a log, whatever it is called."""
+    name = os.path.basename(prefix)
+    for ending in filenames.KERAS_ENDINGS:
+        name = name.removesuffix(ending)
+    numbered = re.split(r"\d{1,12}", name)
+    if len(numbered) == 1:
+        return rows
+    pattern = r"\d{1,12}".join(map(re.escape, numbered))
+    called = re.fullmatch(rf"(?:{_REPORT}[-_.])*(?P<name>{pattern})(?:[-_.]{_REPORT})*", log_name(path), re.IGNORECASE)
+    found = list(rows)
+    if called is None or len({(row.step, row.epoch) for row in found}) > 1:
+        return found
+    times = Counter(row.key for row in found)
+    return [replace(row, path=called["name"], restored=True) if times[row.key] == 1 else row for row in found]
 
 
 def log_files(prefix: str) -> list[str]:
@@ -501,9 +530,13 @@ def _of(reading: Reading, step: int | None, epoch: int | None, path: str, order:
 
 def _from_events(path: str) -> Iterator[Logged]:
     for order, (tag, step, value) in enumerate(read_scalars(read_log(path, limit=MAX_LOG_BYTES))):
-        # Keras' callback counts the epochs of these, from 0. float32: what was logged rounds to this.
-        row = Logged(name_of_tag(tag, path), value, step, None, path, order, unit=abs(value) * 1e-7)
-        yield replace(row, step=None, epoch=step) if tag.startswith("epoch_") else row
+        yield _of_tag(tag, step, value, path, order, path)
+
+
+def _of_tag(tag: str, step: int, value: float, place: str, order: int, path: str) -> Logged:
+    # Keras' callback counts the epochs of these, from 0. float32: what was logged rounds to this.
+    row = Logged(name_of_tag(tag, place), value, step, None, path, order, unit=abs(value) * 1e-7)
+    return replace(row, step=None, epoch=step) if tag.startswith("epoch_") else row
 
 
 def name_of_tag(tag: str, path: str) -> str:
@@ -525,21 +558,40 @@ def _from_table(path: str) -> Iterator[Logged]:
     header = [name.strip() for name in next(reader, [])]
     if all(_number(name) is not None for name in header):
         return  # nothing tells what its columns are
+    if header == _DOWNLOADED and (named := _DOWNLOAD.fullmatch(log_name(path))):
+        yield from _of_download(([_number(cell) for cell in row] for row in reader), named, path)
+        return
     counts = {canonical(name): place for place, name in enumerate(header)}
     for place, name in enumerate(header):  # ``Training iterations:``
         if mode_of(name) is None:
             counts.setdefault(next(iter(words_of(name)[-1:]), ""), place)
     below = _below_metrics(path)
     order = 0
-    for row in reader:
+    if header[:1] == [""] and not {*counts} & (STEPS | EPOCHS):
+        header[0] = _INDEX  # of a DataFrame of Keras' history, whose rows are epochs
+    for number, row in enumerate(reader):
+        if header[0] == _INDEX and row[:1] != [str(number)]:
+            return  # it is no index
         # Where a semicolon parts the cells, a comma may be that of a decimal fraction.
         cells = [_number(cell.replace(",", ".") if separator == ";" and cell.count(",") == 1 else cell) for cell in row]
         step = _whole(cells, counts, ("step", "global_step", "iter", "iteration", "steps", *STEPS))
-        epoch = _whole(cells, counts, EPOCHS)
+        epoch = number if header[0] == _INDEX else _whole(cells, counts, EPOCHS)
         for name, value in zip(header, cells, strict=False):
-            if value is not None and name and canonical(name) not in STEPS | EPOCHS | OTHER:
+            if value is not None and name not in ("", _INDEX) and canonical(name) not in STEPS | EPOCHS | OTHER:
                 yield Logged(f"{below}{name}", value, step, epoch, path, order)
                 order += 1
+
+
+def _of_download(rows: Iterable[list[float | None]], named: re.Match[str], path: str) -> Iterator[Logged]:
+    """What TensorBoard lets be saved of one tag: the time, the step and the value; the tag is in the file's name."""
+    place = os.path.join(os.path.dirname(path), named["run"], "")
+    for order, row in enumerate(rows):
+        if (
+            len(row) == len(_DOWNLOADED)
+            and (step := _whole(row, {"step": 1}, ("step",))) is not None
+            and row[2] is not None
+        ):
+            yield _of_tag(named["tag"], step, row[2], place, order, path)
 
 
 def _below_metrics(path: str) -> str:
@@ -593,6 +645,10 @@ def _from_document(path: str) -> Iterator[Logged]:
         yield from _from_text(path)
         return
     rows: list[Any] = document if isinstance(document, list) else []
+    if named := _DOWNLOAD.fullmatch(log_name(path)):
+        listed = ([_number(cell) for cell in row] for row in rows if isinstance(row, list))
+        yield from _of_download(listed, named, path)
+        return
     if isinstance(document, dict):
         history = document.get("log_history")
         if isinstance(history, list):
@@ -806,8 +862,6 @@ def _named(history: MetricHistory, metric: str) -> tuple[Logged, ...]:
     """The readings of exactly this name, else of the one name that contains it as words, held-out data preferred."""
     asked = canonical(metric)
     exact = [each for each in history.logged if each.key == asked]
-    if exact:
-        return tuple(exact)
     words = words_of(metric)
     found: dict[str, list[Logged]] = {}
     for each in history.logged:
@@ -815,6 +869,9 @@ def _named(history: MetricHistory, metric: str) -> tuple[Logged, ...]:
         inside = any(own[i : i + len(words)] == words for i in range(len(own)))
         if inside and not is_praised(each.name) and not ({*own} & TRAINING and not {*words} & TRAINING):
             found.setdefault(each.key, []).append(each)
+    if exact:
+        counted = _the_same_counted(exact, [few for key, few in found.items() if key != asked])
+        return (*exact, *counted)
     held_out = {key: each for key, each in found.items() if {*words_of(each[0].name)} & HELD_OUT}
     # ``auc`` is eval/auc, not eval/auc_precision_recall.
     nothing_else = {key: each for key, each in found.items() if {*words_of(each[0].name)} - HELD_OUT == {*words}}
@@ -824,6 +881,22 @@ def _named(history: MetricHistory, metric: str) -> tuple[Logged, ...]:
             history, f"{metric!r} may be any of {', '.join(each[0].name for each in list(chosen.values())[:8])}"
         )
     return tuple(next(iter(chosen.values()))) if chosen else ()
+
+
+def _the_same_counted(rows: list[Logged], others: list[list[Logged]]) -> list[Logged]:
+    """The same values with their steps, under a longer name: a text has what was printed, the events beside it when."""
+    if any((row.step, row.epoch) != (None, None) for row in rows):
+        return []
+    same = [few for few in others if _has_all(few, rows)]
+    return same[0] if len(same) == 1 and all(each.step is not None for each in same[0]) else []
+
+
+def _has_all(few: list[Logged], rows: list[Logged]) -> bool:
+    """Whether each of ``rows`` may be one of ``few``."""
+    known = sorted((each for each in few if math.isfinite(each.value)), key=lambda each: each.value)
+    values = [each.value for each in known]
+    places = (bisect.bisect(values, row.value) for row in rows)
+    return all(any(map(row.may_equal, known[max(at - 1, 0) : at + 1])) for row, at in zip(rows, places, strict=True))
 
 
 def _undecided(history: MetricHistory, why: str) -> UsageError:

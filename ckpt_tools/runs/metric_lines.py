@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -51,7 +50,8 @@ _BEFORE = re.compile(
 # ``valid (NDCG@10: 0.5, HR@10: 0.7), test (...)`` and ``Train: loss 0.5 | Valid: loss 0.4``: a word that all up to the
 # closing bracket, or up to the next such word, belong to.
 _SPLIT = re.compile(
-    r"(?<![\w/@.])(?P<split>train(?:ing)?|val(?:id(?:ation)?)?|dev|eval(?:uation)?|test)(?: (?:set|results?|metrics?))?"
+    r"(?<![\w/@.])(?P<split>train(?:ing)?|val(?:id(?:ation)?)?|dev|eval(?:uation)?|test)"
+    r"(?: (?:set|data(?:set)?|results?|metrics?|info|stats|scores?))?"
     r"(?:\s?(?P<bracket>[(\[{])|['\"]?\s?(?::|->|=>|\||(?<=\s)-{1,3}(?=\s))\s?(?:(?P<braces>[{(\[])|(?=[^\W\d_])))",
     re.IGNORECASE,
 )
@@ -140,6 +140,10 @@ _PRAISE = {
         "reached",
         "improved",
         "due",
+        "checkpointing",
+        "storing",
+        "keeping",
+        "writing",
     ),
 }
 STEPS = {
@@ -164,6 +168,7 @@ _UPDATES = {"nupdates", "updates", "update"}
 OTHER = {
     *("eta", "time", "elapsed", "lr", "learning_rate", "sec", "secs", "seconds", "s", "ms", "speed", "it/s", "size"),
     *("patience", "trials", "wait", "counter", "seed", "info", "warning", "debug", "version", "gpu", "cpu", "rank"),
+    *("lineno", "levelno", "pid", "process", "thread", "created", "msecs", "relativecreated", "ts", "timestamp"),
 }
 
 _SMALL = {
@@ -617,6 +622,6 @@ def _is_count(reading: Reading) -> bool:
 def _count(readings: list[Reading], names: set[str]) -> int | None:
     for reading in readings:
         last = words_of(reading.name)[-1:]
-        if (reading.key in names or (last and last[0] in names)) and math.isfinite(reading.value):
+        if (reading.key in names or (last and last[0] in names)) and reading.value.is_integer():
             return int(reading.value)
     return None

@@ -267,3 +267,73 @@ def test_the_events_of_a_folder_dev_are_of_held_out_data(tmp_path: Path) -> None
         place = _made(tmp_path / "summaries" / split)
         (place / "events.out.tfevents.1.host").write_bytes(event(60, accuracy=accuracy))
     assert value(tmp_path, "checkpoints/model-60", {}, step=60) == 0.75
+
+
+FRAME = {"loss": [0.9, 0.6, 0.5], "val_loss": [0.8, 0.4433, 0.47]}
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("run-validation-tag-loss.csv", "Wall time,Step,Value\n1.5e9,1,0.8\n1.5e9,2,0.4433\n1.5e9,3,0.47\n"),
+        ("run-validation-tag-loss.json", "[[1.5e9, 1, 0.8], [1.5e9, 2, 0.4433], [1.5e9, 3, 0.47]]"),
+        ("history.csv", ",loss,val_loss\n0,0.9,0.8\n1,0.6,0.4433\n2,0.5,0.47\n"),
+        ("history.json", json.dumps({name: {str(n): v for n, v in enumerate(row)} for name, row in FRAME.items()})),
+    ],
+)
+def test_what_people_save_of_a_history_is_read(tmp_path: Path, name: str, text: str) -> None:
+    for each in (1, 3):
+        build_bundle(tmp_path / f"model.ckpt-{each}", {"w": np.ones(2, np.float32)})
+    assert value(tmp_path, "model.ckpt-2", {name: text}) == pytest.approx(0.4433)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("per_class.csv", ",precision,recall\ncat,0.9,0.8\ndog,0.6,0.7\n"),
+        ("per_class.json", '{"precision": {"0": 0.9, "1": 0.8}, "recall": {"0": 0.6, "1": 0.7}}'),
+        ("run-validation-tag-loss.json", '[[1.5e9, "a", 0.8], [1], 3]'),
+    ],
+)
+def test_a_table_of_something_else_is_no_history(tmp_path: Path, name: str, text: str) -> None:
+    with pytest.raises(NotFoundError):
+        value(tmp_path, "model.ckpt-1", {name: text}, metric="recall")
+
+
+TOML_OF_REPORTS = "[layout]\nlogs = 'results/*'\n[metric]\nname = 'bleu score'\nmode = 'max'\n"
+
+
+def reports(*names: str) -> dict[str, str]:
+    told = {
+        f"results/{name}": f"- got: it is 3 : 1\n- got: it is 3 : 2\nBleu Score = {i}.5" for i, name in enumerate(names)
+    }
+    return {"ckpt.toml": TOML_OF_REPORTS, **told}
+
+
+@pytest.mark.parametrize("form", ["{}", "{}.txt", "eval_{}.log", "{}_test_results.txt"])
+def test_a_report_that_is_called_as_a_checkpoint_is_of_that_one(tmp_path: Path, form: str) -> None:
+    files = reports(*(form.format(f"model_epoch_0{e}_gs_{7 * e}") for e in (0, 1, 2)))
+    assert value(tmp_path, "logdir/model_epoch_01_gs_7", files, step=7) == 1.5
+    with pytest.raises(NotFoundError, match="do not tell"):
+        value(tmp_path, "logdir/model_epoch_03_gs_21", files, step=21)
+
+
+def test_a_log_that_is_called_as_a_checkpoint_is_a_log(tmp_path: Path) -> None:
+    log = "epoch 1 val_acc 0.6\nepoch 2 val_acc 0.7\nfinal test_acc 0.8\n"
+    with pytest.raises(NotFoundError, match="do not tell"):
+        value(tmp_path, "net-7", {"net-7.log": log}, metric="test_acc")
+
+
+@pytest.mark.parametrize(("printed", "found"), [(0.7123, True), (0.9999, False)])
+def test_values_that_were_printed_without_a_step_have_that_of_the_events(
+    tmp_path: Path, printed: float, found: bool
+) -> None:
+    _made(tmp_path / "eval")
+    rows = [event(s, running_loss__decay=v) for s, v in ((10, 0.91234), (20, 0.71234), (30, 0.81234))]
+    (tmp_path / "eval" / "events.out.tfevents.1.host").write_bytes(b"".join(rows))
+    files = {"eval.log": f"running_loss: 0.9123\nrunning_loss: {printed}\n"}
+    if found:
+        assert value(tmp_path, "best-20", files, metric="running_loss", step=20) == pytest.approx(0.71234)
+    else:
+        with pytest.raises(NotFoundError, match="do not tell"):
+            value(tmp_path, "best-20", files, metric="running_loss", step=20)

