@@ -87,12 +87,14 @@ def test_a_system_that_loses_what_it_says_it_wrote_is_found_out_before_the_check
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = str(tmp_path / "out" / "ckpt-1")
-    paths = [pick("tf2.21").full_prefix] if command == "migrate" else sources(tmp_path / "run", "bundle")
+    paths = sources(tmp_path / "run", "bundle")
+    commands: dict[str, Command] = {
+        "slim": lambda: slim(paths[0], out),
+        "average": lambda: average(paths, out),
+        "migrate": lambda: migrate(pick("tf2.21").full_prefix, output=os.path.dirname(out)),
+    }
     write = os.write
     monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:-1]) + 1)
     with pytest.raises(CorruptError, match="reads back differently"):
-        if command == "migrate":
-            migrate(paths[0], output=os.path.dirname(out))
-        else:
-            (slim(paths[0], out) if command == "slim" else average(paths, out))
+        commands[command]()
     assert not list(tmp_path.glob("out/*.index"))
