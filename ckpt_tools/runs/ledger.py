@@ -17,7 +17,7 @@ import os
 import re
 import shlex
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime, timezone
 from typing import Any, ClassVar, TypedDict
 
@@ -246,11 +246,26 @@ def decode(stored: Any, path: str) -> Entry:
             later = "take the ckpt-tools that wrote it, or a later one"
             raise UnsupportedError(f"an entry of version {version!r}, of a later ckpt-tools", hint=later)
         entry = _decode(stored)
+        if version == SCHEMA_VERSION:
+            _require_known(stored)
         _require_ours(entry)
     except CkptError as error:
         error.path, error.hint = path, error.hint or put_aside(path)
         raise
     return entry
+
+
+def _require_known(stored: Mapping[str, Any]) -> None:
+    """Raise CorruptError for a key that no entry of this version has: where a byte of ``moves`` has rotted, it would be
+    taken for one that moved nothing, and what was moved would not come back."""
+    entries = (RewriteEntry, TidyEntry, UndoEntry, RemovalEntry)
+    known = {"schema_version", "kind", *(each.name for entry in entries for each in fields(entry))}
+    rows = [(stored, known)]
+    for name, row in (("links", Link), ("added", Added), ("removed", Removed)):
+        rows += [(each, {own.name for own in fields(row)}) for each in stored.get(name, ())]
+    for found, names in rows:
+        for name in sorted(found.keys() - names):
+            raise CorruptError(f"an entry with {name!r}, which none has: it is damaged")
 
 
 def put_aside(path: str | os.PathLike[str]) -> str:

@@ -110,6 +110,7 @@ def apply_to(plan: Plan, prefix: str) -> str:
         state, created = os.path.join(directory, STATE_FILE), plan.created(prefix)
         try:
             _write(plan, prefix)
+            _read_back(plan, prefix)
             durable.sync_directory(directory)
             _require_unchanged(plan)
             durable.rename(unfinished_name(index_name(prefix)), index_name(prefix))
@@ -134,7 +135,7 @@ def apply_own(plan: Plan) -> None:
         durable.remove(path)
     durable.remove(unfinished_name(index_name(plan.target)))
     _write(plan, plan.target)
-    _read_back(plan)
+    _read_back(plan, plan.target)
     durable.rename(unfinished_name(index_name(plan.target)), index_name(plan.target))
     for path in (*plan.shards, *plan.retired):
         durable.remove(path)
@@ -209,7 +210,7 @@ def _prepare(plan: Plan, place: Workplace, entry: RewriteEntry) -> None:
         durable.rename(place.path(name), backup / name)
     _write(plan, plan.target)
     durable.sync_directory(backup)
-    _read_back(plan)
+    _read_back(plan, plan.target)
 
 
 def _write(plan: Plan, target: str) -> None:
@@ -234,16 +235,16 @@ def _new_data(plan: Plan, target: str) -> dict[str, bytes]:
     return {path: b"" if number else plan.shard or b"" for number, path in enumerate(new)}
 
 
-def _read_back(plan: Plan) -> None:
+def _read_back(plan: Plan, target: str) -> None:
     """The files on disk, not the bytes in memory, must say what the plan says."""
-    created, index = plan.created(plan.target), unfinished_name(index_name(plan.target))
+    created, index = plan.created(target), unfinished_name(index_name(target))
     if local.read_file(index, limit=len(plan.index)) != plan.index:
         raise CorruptError("reads back differently", path=index, hint=READ_BACK)
     for before, after in zip(plan.shards, created, strict=False):
-        source, target = plan.sources[before], local.fingerprint(after)
-        if target != source and (target.size != source.size or file_digest(before) != file_digest(after)):
+        source, made = plan.sources[before], local.fingerprint(after)
+        if made != source and (made.size != source.size or file_digest(before) != file_digest(after)):
             raise CorruptError("differs from the file it was copied from", path=after, hint=READ_BACK)
-    for path, content in _new_data(plan, plan.target).items():
+    for path, content in _new_data(plan, target).items():
         if local.read_file(path, limit=len(content)) != content:
             raise CorruptError("reads back differently", path=path, hint=READ_BACK)
 

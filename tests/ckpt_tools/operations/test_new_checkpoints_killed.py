@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,11 +10,12 @@ from pathlib import Path
 import faulty
 import numpy as np
 import pytest
-from checkpoints import build_bundle, contents
+from checkpoints import build_bundle, contents, pick
 from gzipped import make
 
-from ckpt_tools.errors import NotFoundError, UsageError
+from ckpt_tools.errors import CorruptError, NotFoundError, UsageError
 from ckpt_tools.operations.averaging import average
+from ckpt_tools.operations.migration import migrate
 from ckpt_tools.operations.slimming import slim
 from ckpt_tools.readers import open_checkpoint
 from ckpt_tools.transactions import pending
@@ -78,3 +80,21 @@ def test_whole_or_not_there_and_the_same_command_ends_it(
         assert pending(str(place / "run")) is None, where
     assert ended == {True, False}
     shutil.rmtree(place)
+
+
+@pytest.mark.parametrize("command", ["slim", "average", "migrate"])
+def test_a_system_that_loses_what_it_says_it_wrote_is_found_out_before_the_checkpoint_has_its_name(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = str(tmp_path / "out" / "ckpt-1")
+    paths = sources(tmp_path / "run", "bundle")
+    commands: dict[str, Command] = {
+        "slim": lambda: slim(paths[0], out),
+        "average": lambda: average(paths, out),
+        "migrate": lambda: migrate(pick("tf2.21").full_prefix, output=os.path.dirname(out)),
+    }
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:-1]) + 1)
+    with pytest.raises(CorruptError, match="reads back differently"):
+        commands[command]()
+    assert not list(tmp_path.glob("out/*.index"))

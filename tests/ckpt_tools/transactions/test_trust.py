@@ -123,6 +123,29 @@ def test_names_that_no_change_of_ours_gives(
     assert (contents(folder(prefix)), contents(victim)) == (before, elsewhere)
 
 
+def rotted(name: str) -> str:
+    return name[:-1] + chr(ord(name[-1]) ^ 1)
+
+
+def test_an_entry_whose_keys_have_rotted_takes_nothing_back_by_half(prefix: str) -> None:
+    before = contents(folder(prefix))
+    rewrite(prefix, 0.5)
+    line = (folder(prefix) / LEDGER).read_text()
+    shutil.copytree(folder(prefix), folder(prefix).with_name("kept"))
+    _, *keys = json.loads(line)  # without its version an entry is one of version 1, and complete
+    for name in (*keys, "name", "original", "sha256"):
+        shutil.rmtree(folder(prefix))
+        shutil.copytree(folder(prefix).with_name("kept"), folder(prefix))
+        (folder(prefix) / LEDGER).write_text(line.replace(f'"{name}": ', f'"{rotted(name)}": '))
+        changed = contents(folder(prefix))
+        with pytest.raises(CkptError):
+            undo(prefix)
+        assert contents(folder(prefix)) == changed, name
+    (folder(prefix) / LEDGER).write_text(line)
+    undo(prefix)
+    assert {name: what for name, what in contents(folder(prefix)).items() if name != LEDGER} == before
+
+
 def test_a_journal_whose_digests_fit_nothing_is_refused(prefix: str) -> None:
     rewrite(prefix, 0.5)
     edited(prefix, lambda entry: entry.update(index_before="0" * 64, index_after="1" * 64))
