@@ -57,6 +57,8 @@ from ckpt_tools.runs.metric_lines import (
     praised_name,
     read_line,
     row_of,
+    row_of_split,
+    splits_of,
     words_of,
 )
 from ckpt_tools.runs.rotation import age, log_name, read_log
@@ -224,7 +226,11 @@ class Chosen:
             for each in self.evaluations
             if (step is not None and each.step == step) or (epoch is not None and each.epoch == epoch)
         ]
-        same = all(each.agrees_with(found[0].value) for each in found)
+        # 0.59 and 0.6 may be two values in full: a rounding to one digit tells nothing.
+        same = all(
+            each.value == found[0].value or (each.agrees_with(found[0].value) and abs(each.value) >= 20 * each.unit)
+            for each in found
+        )
         return max(found, key=lambda each: -each.unit) if found and same else None
 
 
@@ -448,6 +454,7 @@ def _from_lines(text: str, path: str) -> list[Logged]:
 def _said(lines: Iterable[str]) -> Iterator[MetricLine]:
     """What lines tell, one by one; the rows of a table of pairs tell it together, as soon as it ends."""
     columns: list[str] | None = None
+    splits: list[str] | None = None
     pairs: list[Reading] = []
     for line in lines:
         text = plain(line)
@@ -461,7 +468,9 @@ def _said(lines: Iterable[str]) -> Iterator[MetricLine]:
             yield of_pairs(pairs)
             pairs = []
         columns = header_of(text) or columns
-        yield (row_of(columns, text) if columns else None) or read_line(line)
+        splits = splits_of(text) or splits
+        row = row_of(columns, text) if columns else row_of_split(splits, text) if splits else None
+        yield row or read_line(line)
     if pairs:
         yield of_pairs(pairs)
 

@@ -581,6 +581,24 @@ def header_of(line: str) -> list[str] | None:
     return cells if counts and any(mode_of(cell) for cell in cells) else None
 
 
+def splits_of(line: str) -> list[str] | None:
+    """The names of the columns of a table with a row for each split of the data: ``| split | loss | acc |``."""
+    cells = cells_of(line) if "|" in line else []
+    if not 2 <= len(cells) <= 40 or not all(re.fullmatch(r"[A-Za-z][\w@./%() -]{0,60}", cell) for cell in cells[1:]):
+        return None
+    return cells if any(mode_of(cell) for cell in cells[1:]) and not re.search(r"\d", cells[0]) else None
+
+
+def row_of_split(header: list[str], line: str) -> MetricLine | None:
+    """A row ``| val | 0.3 | 0.81 |`` of such a table, its metrics called by the data as well; None for what is none."""
+    cells = cells_of(line)
+    data = cells[0] if len(cells) == len(header) else ""
+    if canonical(data) not in _SPLIT_WORDS:
+        return None
+    said = row_of(header[1:], " | ".join(cells[1:]))
+    return said and replace(said, readings=tuple(replace(each, name=f"{data} {each.name}") for each in said.readings))
+
+
 def cells_of(line: str) -> list[str]:
     """The cells of a line, parted by bars or by blanks."""
     text = line[:MAX_LINE].strip().removeprefix("#").strip().strip("|")

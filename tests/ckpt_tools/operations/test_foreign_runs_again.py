@@ -383,3 +383,19 @@ def test_a_log_two_directories_up_is_not_of_a_run_that_has_its_own(
     else:
         with pytest.raises(NotFoundError, match="do not tell"):
             value(tmp_path, "out/a/net-2", files, metric="val_acc")
+
+
+RULE = "+-------+------+------+\n"
+TABLE = f"{RULE}| split | loss | acc |\n{RULE}| train | 0.4 | 0.99 |\n|  val  | 0.5 | {{v}} |\n\x1b[0m\n{RULE}"
+
+
+def test_the_rows_of_a_table_are_of_the_data_that_they_are_called_by(tmp_path: Path) -> None:
+    log = "".join(f"Epoch {e}\n{TABLE.format(v=v)}" for e, v in ((1, 0.6), (2, 0.71), (3, 0.7)))
+    assert value(tmp_path, "net-2", {"train.log": log}, metric="val acc") == 0.71
+    assert value(tmp_path, "net-2", {"train.log": log}, metric="val_loss") == 0.5
+
+
+@pytest.mark.parametrize("log", ["epoch 1\nauc: 0.59\nauc: 0.6\n", "epoch 1\nauc: 0.6\nauc: 0.59\n"])
+def test_a_value_of_one_digit_is_not_the_rounding_of_another(tmp_path: Path, log: str) -> None:
+    with pytest.raises(NotFoundError, match="do not tell"):
+        value(tmp_path, "net-1", {"train.log": log}, metric="auc")
