@@ -50,7 +50,14 @@ def matrix(say: Callable[[str], str]) -> str:
     keys = ("first", "left", "second", "left_again")
     columns = ("command", "first faults", "directories left", "second faults", "directories left then", "lost")
     total = {key: sum(count[key] for count in rows.values()) for key in keys}
-    lines = [f"| {name} | {' | '.join(str(count[key]) for key in keys)} | 0 |" for name, count in rows.items()]
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for name, count in rows.items():
+        command, links, error = name.partition(", without links: ")
+        alike.setdefault((command + links.rstrip(": "), *(str(count[key]) for key in keys)), []).append(error)
+    lines = []
+    for (command, *counts), errors in sorted(alike.items()):
+        which = f" ({', '.join(errors)}: so many each)" if any(errors) else ""
+        lines.append(f"| {command}{which} | {' | '.join(counts)} | 0 |")
     lines.append(f"| {say('all')} | {' | '.join(map(str, total.values()))} | 0 |")
     return "\n".join([f"| {' | '.join(map(say, columns))} |", "|---" * len(columns) + "|", *lines, ""])
 

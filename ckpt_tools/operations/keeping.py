@@ -168,10 +168,22 @@ def _undecided(decision: Decision) -> Iterator[Finding]:
 
 
 def _interrupted(directories: list[str], command: str, delete: str | None) -> Iterator[Finding]:
+    """One finding for each list that left something which no list before it ends: what one command has ended, the next
+    would not find any more."""
+    if delete is not None:
+        return
+    left: dict[str, set[str]] = {}
     for directory in directories:
-        for digest in transactions.interrupted(directory) if delete is None else ():
+        for digest, checkpoints in transactions.interrupted(directory).items():
+            names = (file.name for checkpoint in checkpoints for file in checkpoint.files)
+            left.setdefault(digest, set()).update(os.path.join(directory, name) for name in names)
+    ended: set[str] = set()
+    for digest, files in left.items():
+        if not files <= ended:
             message = "a deletion was interrupted here: data of checkpoints that are gone is left"
-            yield Finding("deletion-interrupted", "warning", message, directory, fix=f"{command} --delete {digest}")
+            place = local.directory_of(min(files - ended))
+            yield Finding("deletion-interrupted", "warning", message, place, fix=f"{command} --delete {digest}")
+            ended |= files
 
 
 def _command(root: str, policies: Policies) -> str:

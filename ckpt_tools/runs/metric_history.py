@@ -67,6 +67,14 @@ _SETTINGS = re.compile(
     r"(.*[-_.])?(params?|hparams?|hyper.?param\w*|config\w*|args?|opts?|options?|settings?|flags)", re.I
 )
 _OUTCOME = re.compile(r".*(best|result|metric|score|eval|summary).*\.ya?ml", re.I)
+# What this program says itself, saved beside the checkpoint: ckpt ... > audit.txt.
+_OWN_LINE = re.compile(
+    rf"(?:error|warning|note|damage)\[[a-z-]+\]: |[✓·✗] .+: (?:.*\b{BEST_METRIC}\b|\d+ tensors?, )|  next: "
+    r'|\{"schema_version": \d+, "command": "'
+)
+_OWN_OUTPUT = re.compile(
+    rf"{_OWN_LINE.pattern}|  (?:format|lineage)  +\S|run(?: \(in .+\))? +lineage +model +step +|.+ by ckpt-tools \d"
+)
 # A tag that was saved from TensorBoard's page: ``run-validation-tag-epoch_auc.csv``, with these columns.
 _DOWNLOAD = re.compile(r"run[-_](?P<run>.+)-tag-(?P<tag>.+)\.(?:csv|json)")
 _DOWNLOADED = ["Wall time", "Step", "Value"]
@@ -76,6 +84,8 @@ _INDEX = "\0"
 _REPORT = (
     r"(?:eval(?:uat)?(?:ions?|ed)?|results?|reports?|metrics?|scores?|dev|val(?:id(?:ation)?)?|test|txt|log|out|json)"
 )
+# What lies so many directories above a checkpoint may be of other runs, where this one has logs of its own.
+_FAR = 2
 # So many files are looked at in one place, so many lines read of one.
 _MOST_FILES, _MOST_LINES = 200, 2_000_000
 _FOLDER = re.compile(
@@ -156,11 +166,13 @@ class Logged:
 
 @dataclass(frozen=True)
 class MetricHistory:
-    """All that was logged, in the order of the files, and what could not be read."""
+    """All that was logged, in the order of the files, and what could not be read. So many of it as ``near`` were logged
+    near the checkpoint; None where all were."""
 
     logged: tuple[Logged, ...] = ()
     findings: tuple[Finding, ...] = ()
     unread: CkptError | None = None
+    near: int | None = None
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -228,7 +240,9 @@ def read_history(
     """
     logged: list[Logged] = []
     problems: list[CkptError] = []
-    for path in _sources(prefix, problems) if files is None else files:
+    levels = _sources(prefix, problems) if files is None else dict.fromkeys(files, 0)
+    near = 0
+    for path, level in levels.items():
         read = _kind(path) or _from_text
         try:
             in_lines = line is not None and (read is _from_text or (read is _from_document and not _is_document(path)))
@@ -239,7 +253,9 @@ def read_history(
             if error.path is None:
                 error.path = path
             problems.append(error)
-    return MetricHistory(tuple(logged), tuple(map(unreadable, problems)), next(filter(not_read, problems), None))
+        near = len(logged) if level < _FAR else near
+    unread = next(filter(not_read, problems), None)
+    return MetricHistory(tuple(logged), tuple(map(unreadable, problems)), unread, near if near < len(logged) else None)
 
 
 def _of_named(rows: Iterable[Logged], path: str, prefix: str) -> Iterable[Logged]:
@@ -265,24 +281,23 @@ def log_files(prefix: str) -> list[str]:
     return list(_sources(prefix, []))
 
 
-def _sources(prefix: str, problems: list[CkptError]) -> Iterator[str]:
-    """The files that may be logs: those of the checkpoint's own directory first. Directories that cannot be listed
-    go to ``problems``."""
-    seen: set[str] = set()
-    for path in _places(prefix, problems):
-        if path not in seen:
-            seen.add(path)
-            yield path
+def _sources(prefix: str, problems: list[CkptError]) -> dict[str, int]:
+    """The files that may be logs: those of the checkpoint's own directory first, each with how many directories above
+    that it was come by. Directories that cannot be listed go to ``problems``."""
+    found: dict[str, int] = {}
+    for level, path in _places(prefix, problems):
+        found.setdefault(path, level)
+    return found
 
 
-def _places(prefix: str, problems: list[CkptError]) -> Iterator[str]:
+def _places(prefix: str, problems: list[CkptError]) -> Iterator[tuple[int, str]]:
     """The same; a file may come again."""
     here = prefix if paths.is_directory(prefix) else paths.parent(paths.absolute(prefix)) or os.curdir
     for level in range(3):
         below: list[str] = []
         for path, directory in _names(here, problems):
             if not directory and _kind(path) is not None:
-                yield path
+                yield level, path
             elif directory and _FOLDER.fullmatch(os.path.basename(path)):
                 below.append(path)
         # A folder beside the checkpoint's own that holds checkpoints is another run's, and so are its logs.
@@ -295,9 +310,9 @@ def _places(prefix: str, problems: list[CkptError]) -> Iterator[str]:
                     if directory and depth == 0 and _FOLDER.fullmatch(os.path.basename(path)):
                         deeper.append(path)
                     elif not directory and _kind(path) is not None:
-                        yield path
+                        yield level, path
             for folder in folders if depth == 0 else ():
-                yield from _of_dvclive(folder, problems)
+                yield from ((level, path) for path in _of_dvclive(folder, problems))
         parent = paths.parent(paths.absolute(here))
         # A shelf of runs is not this run's: above the checkpoint's directory only what looks like a run's is looked at.
         if parent == here or (level > 0 and sum(directory for _, directory in _names(parent, problems)) > 8):
@@ -388,6 +403,12 @@ def _from_text(path: str) -> Iterator[Logged]:
     yield from rows
 
 
+def _without_own(text: str) -> list[str]:
+    """The lines of a text but for what this program said, in a file of its own or behind what a trainer said."""
+    lines = list(itertools.islice(lines_of(text), _MOST_LINES))
+    return [] if any(map(_OWN_OUTPUT.match, lines[:3])) else [line for line in lines if not _OWN_LINE.match(line)]
+
+
 def _lone_step(text: str) -> int | None:
     """The step that a text tells, when it tells one only."""
     steps = {read_line(line).step for line in itertools.islice(lines_of(text), _MOST_REPORTED)} - {None}
@@ -404,7 +425,7 @@ def _from_lines(text: str, path: str) -> list[Logged]:
     step: int | None = None
     epoch: int | None = None
     told = _Told(path)
-    for said in _said(itertools.islice(lines_of(text), _MOST_LINES)):
+    for said in _said(_without_own(text)):
         if said.epoch is not None and said.epoch != epoch:
             epoch, step = said.epoch, said.step
         step = said.step if said.step is not None else step
@@ -649,7 +670,7 @@ def _from_document(path: str) -> Iterator[Logged]:
         listed = ([_number(cell) for cell in row] for row in rows if isinstance(row, list))
         yield from _of_download(listed, named, path)
         return
-    if isinstance(document, dict):
+    if isinstance(document, dict) and "schema_version" not in document:  # no ckpt ... --json > audit.json
         history = document.get("log_history")
         if isinstance(history, list):
             yield from _with_best(_of_rows(history, path), document.get(BEST_METRIC), document.get("best_global_step"))
@@ -770,10 +791,14 @@ def choose(history: MetricHistory, metric: str | None = None, mode: Mode | None 
 
     Raises NotFoundError when nothing was logged, UsageError with the candidates when it cannot be concluded.
     """
+    nearby = replace(history, logged=history.logged[: history.near], near=None)
+    if any(".tfevents." not in each.source for each in nearby.logged) and (metric is None or _named(nearby, metric)):
+        history = nearby
     if not history.logged:
         raise NotFoundError(
             "no log with a metric lies beside this checkpoint",
-            hint="give the value yourself with --value and --metric, or let a command measure it with --evaluate",
+            hint="name its logs, wherever below a ckpt.toml they lie, with [layout] logs there; "
+            "or give the value yourself with --value and --metric",
         )
     if metric is not None:
         found = _named(history, metric)

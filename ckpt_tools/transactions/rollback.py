@@ -149,13 +149,17 @@ def _of_repairs(place: Workplace, changes: Iterable[ChangeEntry]) -> str | None:
 def _require_standing(place: Workplace, entry: RewriteEntry) -> None:
     """Raise BusyError unless the index is the one that the change made."""
     if digest_if_there(place.path(entry.index)) != entry.index_after:
-        raise _overtaken(place, entry, "taking it back would lose that")
+        gone = not local.is_there(place.path(entry.index))
+        lost = "there is nothing to take it back in" if gone else "taking it back would lose that"
+        raise _overtaken(place, entry, lost)
 
 
 def _overtaken(place: Workplace, entry: ChangeEntry, what: str) -> BusyError:
     kept = place.backup_path(entry)
     path = place.path(entry.index) if isinstance(entry, RewriteEntry) else place.directory
     message = f"the checkpoint was written again after this change: {what}"
+    if not local.is_there(path):
+        message = f"the checkpoint was removed after this change: {what}"
     return BusyError(message, path=path, hint=f"the originals are in {kept}")
 
 

@@ -469,6 +469,29 @@ def test_a_newest_that_is_damaged(here: Path, other: bool) -> None:
     assert follow(advice) in (0, 1)
 
 
+@pytest.mark.parametrize(
+    ("logs", "code"),
+    [
+        ({"eval.log": "Restoring parameters from x/net-2\nacc: 0.6\n", "train.log": "step 2 acc: 0.5\n"}, 3),
+        ({"a/b/c/train.log": "step 2 acc: 0.5\n"}, 3),
+    ],
+)
+def test_the_log_that_tells_it_can_be_named(
+    here: Path, capsys: pytest.CaptureFixture[str], logs: dict[str, str], code: int
+) -> None:
+    prefix = plain(here, "net-2")
+    for name, text in logs.items():
+        (here / name).parent.mkdir(parents=True, exist_ok=True)
+        (here / name).write_text(text)
+    command = ["backfill", prefix, "--from-logs", "--metric", "acc"]
+    assert typed(command) == code
+    advice = " ".join(said(capsys).split())
+    assert "[layout] logs" in advice
+    assert "ckpt.toml" in advice
+    (here / "ckpt.toml").write_text(f"[layout]\nlogs = '{list(logs)[-1]}'\n")
+    assert typed(command) == 0
+
+
 def test_what_is_copied_about_a_run(here: Path) -> None:
     """Of a stranger's, and of one whose best can be put back."""
     plain(here)

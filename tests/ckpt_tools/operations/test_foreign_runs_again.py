@@ -12,8 +12,10 @@ import pytest
 from checkpoints import build_bundle
 from event_files import event
 
+from ckpt_tools.cli import run
 from ckpt_tools.errors import NotFoundError
 from ckpt_tools.operations.backfilling import Options, backfill
+from ckpt_tools.runs.metric_history import read_history
 
 STEP = "global_step"
 RATES = (35.125, 22.0625, 25.5, 18.1875, 19.25)
@@ -337,3 +339,47 @@ def test_values_that_were_printed_without_a_step_have_that_of_the_events(
     else:
         with pytest.raises(NotFoundError, match="do not tell"):
             value(tmp_path, "best-20", files, metric="running_loss", step=20)
+
+
+OWN = ["inspect {p}", "backfill {p} --from-logs --metric acc --dry-run", "audit {d}", "why {p}", "verify {p}"]
+
+
+@pytest.mark.parametrize("ending", ["", " --json"])
+@pytest.mark.parametrize("command", OWN)
+def test_what_this_program_said_is_no_log(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, ending: str
+) -> None:
+    prefix = build_bundle(tmp_path / "net-2", {"w": np.ones(2, np.float32)})
+    (tmp_path / "train.log").write_text("epoch 1 val_acc 0.6\nepoch 2 val_acc 0.7\nepoch 3 val_acc 0.8\n")
+    assert backfill(prefix, Options(from_logs=True, metric="val_acc")).written
+    before = read_history(prefix)
+    capsys.readouterr()
+    run((command + ending).format(p=prefix, d=tmp_path).split())
+    said = "".join(capsys.readouterr())
+    for name in ("backfill.log", "audit.txt", "results.json", "all.jsonl"):
+        (tmp_path / name).write_text(said)
+    assert read_history(prefix) == before
+    (tmp_path / "train.log").write_text((tmp_path / "train.log").read_text() + said)
+    if "backfill" in command:
+        assert read_history(prefix).names() == before.names()
+
+
+@pytest.mark.parametrize(
+    ("own", "expected"),
+    [
+        ({}, 0.9),
+        ({"out/train.log": "epoch 1 val_acc 0.5\n"}, None),
+        ({"out/a/eval_results.txt": "val_acc = 0.5\n"}, None),
+        ({"out/logs/lfw_result.txt": "20\t0.5\n"}, 0.9),
+        ({"out/train.log": "epoch 2 val_loss 0.5\n"}, 0.9),
+    ],
+)
+def test_a_log_two_directories_up_is_not_of_a_run_that_has_its_own(
+    tmp_path: Path, own: dict[str, str], expected: float | None
+) -> None:
+    files = {"train.log": "epoch 2 val_acc 0.9\nepoch 3 val_acc 0.8\n", **own}
+    if expected is not None:
+        assert value(tmp_path, "out/a/net-2", files, metric="val_acc") == expected
+    else:
+        with pytest.raises(NotFoundError, match="do not tell"):
+            value(tmp_path, "out/a/net-2", files, metric="val_acc")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -16,6 +18,7 @@ import rewrite_worker
 from checkpoints import FIXTURES, build_bundle, contents, rewrite, snapshot
 from strace import Traced
 
+from ckpt_tools import transactions
 from ckpt_tools.analysis.retention import Decision, Policies, decide, seconds_of
 from ckpt_tools.analysis.shelf import Holding, ShelfFile, Value, line_of
 from ckpt_tools.cli import run
@@ -26,7 +29,7 @@ from ckpt_tools.operations.keeping import keep
 from ckpt_tools.operations.slimming import slim
 from ckpt_tools.readers import Bundle
 from ckpt_tools.runs.ledger import RemovalEntry, read_ledger
-from ckpt_tools.transactions import drop_backups, undo
+from ckpt_tools.transactions import drop_backups, removal, undo
 
 
 def shelf(directory: Path, steps: int = 6, best: int = 3, *, state: bool = True) -> list[str]:
@@ -370,3 +373,31 @@ def test_the_command_that_is_shown_deletes(tmp_path: Path, capsys: pytest.Captur
     found = json.loads(capsys.readouterr().out)
     assert len(found["deleted"]) == len(found["may_go"]) == 4
     assert run(["keep", str(tmp_path), "--last", "1", "--script", "--json"]) == 2
+
+
+def test_two_lists_that_left_the_same_are_ended_by_one_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each command that is printed does what it says: the second would not find its list any more."""
+    policies = Policies(last=1, unknown_best=True)
+    for place in (tmp_path / "a", tmp_path / "b"):
+        shelf(place, steps=3)
+    for disturbed in ("remove", "_delete"):
+
+        def refused(*_: object) -> list[str]:
+            raise BusyError("refused")
+
+        def half(place: object, files: list[str]) -> None:
+            for name in files:
+                if name.endswith(".index"):
+                    os.unlink(place.path(name))  # type: ignore[attr-defined]
+
+        with monkeypatch.context() as patch:
+            target = transactions if disturbed == "remove" else removal
+            patch.setattr(target, disturbed, refused if disturbed == "remove" else half)
+            with contextlib.suppress(BusyError):
+                keep(str(tmp_path), policies, delete=keep(str(tmp_path), policies).digest)
+        shelf(tmp_path / "c", steps=1)  # another list
+    told = [finding for finding in keep(str(tmp_path), policies).findings if finding.id == "deletion-interrupted"]
+    assert len(told) == 1
+    assert run(shlex.split(str(told[0].fix))[1:]) == 0
+    assert not list(tmp_path.glob("[ab]/model.ckpt-100.data*"))
+    assert not [finding for finding in keep(str(tmp_path), policies).findings if finding.id == "deletion-interrupted"]

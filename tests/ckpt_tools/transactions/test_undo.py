@@ -126,6 +126,17 @@ def test_a_checkpoint_that_was_written_since_wins(prefix: str) -> None:
     assert files(prefix) == before
 
 
+def test_a_checkpoint_that_its_trainer_has_removed_since_was_not_written_again(prefix: str) -> None:
+    rewrite(prefix, 0.5)
+    for path in folder(prefix).glob("x.*"):
+        path.unlink()
+    before = files(prefix)
+    with pytest.raises(BusyError, match="was removed after this change: there is nothing") as caught:
+        undo(prefix)
+    assert "originals are in" in (caught.value.hint or "")
+    assert files(prefix) == before
+
+
 def test_a_file_in_the_place_of_an_original_is_never_lost(prefix: str) -> None:
     rewrite(prefix, 0.5)
     foreign = folder(prefix) / "x.data-00000-of-00001"
