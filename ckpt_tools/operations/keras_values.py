@@ -18,7 +18,6 @@ from typing import Any
 
 from ckpt_tools.errors import CorruptError, UnsupportedError, UsageError
 from ckpt_tools.format.stored_best import BEST_METRIC, BEST_METRIC_MEANING, BEST_METRIC_MEMBER
-from ckpt_tools.fs import local
 from ckpt_tools.hdf5.library import MOST_MEANING
 from ckpt_tools.readers import Checkpoint, open_checkpoint
 from ckpt_tools.readers.keras_h5 import Hdf5Checkpoint
@@ -49,7 +48,8 @@ def plan_value(
     text = json.dumps({**(meaning or {}), "value": value}, sort_keys=True, ensure_ascii=False, allow_nan=False)
     if len(text.encode()) > MOST_MEANING:
         raise UsageError("what the value means is too long to be stored", path=path, hint="give a shorter --metric")
-    source = local.fingerprint(path)
+    # Not as it is by now: a trainer may have saved since, and what was read and measured is not of that.
+    source = checkpoint.fingerprint
     archive = checkpoint if isinstance(checkpoint, KerasZip) else None
     if archive is not None:
         if dataset is not None:

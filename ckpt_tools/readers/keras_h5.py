@@ -21,6 +21,7 @@ from ckpt_tools.findings import Finding
 from ckpt_tools.format import json_text
 from ckpt_tools.format.overlay import Patch
 from ckpt_tools.fs import paths, witness
+from ckpt_tools.fs.local import Fingerprint
 from ckpt_tools.readers.base import Progress, StoredBest, TensorInfo
 from ckpt_tools.readers.common import Reader, damage, error_context
 from ckpt_tools.readers.hdf5 import Hdf5File
@@ -43,11 +44,16 @@ Source = Callable[[OpenFiles], Bytes]
 class Hdf5Checkpoint(Reader):
     """The datasets of one HDF5 file or of several shards; ``sources`` gives each, or raises when it is missing.
 
+    ``fingerprint`` is that of the one file that all is read from, as it was when it was opened; None with a map.
+
     Raises CorruptError for a tensor in two shards, NotFoundError when all are missing, and what `Hdf5File` raises.
     """
 
-    def __init__(self, prefix: str, format: str, sources: Mapping[str, Source]) -> None:
+    def __init__(
+        self, prefix: str, format: str, sources: Mapping[str, Source], fingerprint: Fingerprint | None = None
+    ) -> None:
         self.prefix = prefix
+        self.fingerprint = fingerprint
         self._open = OpenFiles()
         self._missing: list[CkptError] = []
         self._files: dict[str, Hdf5File] = {}
@@ -164,7 +170,7 @@ def _slashed(name: str) -> str:
 
 def open_h5(path: str, file: paths.File) -> Hdf5Checkpoint:
     """A single HDF5 file, which is open. Raises what `Hdf5File` raises."""
-    return Hdf5Checkpoint(path, "keras-weights-h5", {path: lambda files: files.keep(file)})
+    return Hdf5Checkpoint(path, "keras-weights-h5", {path: lambda files: files.keep(file)}, file.fingerprint)
 
 
 def open_shards(path: str, file: paths.File) -> Hdf5Checkpoint:

@@ -149,7 +149,8 @@ class KerasZip(Hdf5Checkpoint):
             if WEIGHTS not in self._archive.members and WEIGHT_MAP in self._archive.members:
                 with error_context(path):
                     names = shards_in(self._map())
-            super().__init__(path, "keras-zip", {name: self._opener(name) for name in names})
+            sources = {name: self._opener(name) for name in names}
+            super().__init__(path, "keras-zip", sources, self._archive.file.fingerprint)
         except BaseException:
             self._archive.close()
             raise

@@ -19,11 +19,21 @@ from made import keras_file
 from ckpt_tools.analysis.difference import diff
 from ckpt_tools.analysis.inspection import inspect
 from ckpt_tools.analysis.verification import verify
-from ckpt_tools.errors import CkptError, CorruptError, StorageError, UnsafeError, UnsupportedError, UsageError
+from ckpt_tools.errors import (
+    BusyError,
+    CkptError,
+    CorruptError,
+    StorageError,
+    UnsafeError,
+    UnsupportedError,
+    UsageError,
+)
 from ckpt_tools.fs import durable
 from ckpt_tools.operations.backfilling import Options, backfill
+from ckpt_tools.operations.keras_values import plan_value
 from ckpt_tools.readers import open_checkpoint
-from ckpt_tools.transactions import pending, undo
+from ckpt_tools.readers.keras_h5 import Hdf5Checkpoint
+from ckpt_tools.transactions import pending, replace_file, undo
 
 NAMES = ("model.h5", "model.weights.h5", "model.keras")
 AUC = Options(value=0.8712345678901234, metric="val_auc@20", mode="max")
@@ -47,6 +57,24 @@ def file(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 def stored(path: Path | str) -> float | None:
     return inspect(str(path)).best_metric.value
+
+
+@pytest.mark.parametrize("renamed", [True, False])
+def test_what_was_saved_while_it_was_measured_stays_and_gets_no_value_of_another(
+    file: Path, renamed: bool, tmp_path: Path
+) -> None:
+    saved = keras_file(tmp_path / "new" / file.name, lambda new: _fill(new) or new.create_dataset("later", data=1.0))
+    evidence = {"reason": "backfill", "evidence": {}}
+    with open_checkpoint(str(file)) as checkpoint:
+        assert isinstance(checkpoint, Hdf5Checkpoint)
+        if renamed:
+            os.replace(shutil.copy(saved, tmp_path / file.name), file)
+        else:
+            file.write_bytes(saved.read_bytes())
+        with pytest.raises((BusyError, CorruptError)):
+            replace_file(plan_value(checkpoint, 0.5, {}, **evidence))
+    assert file.read_bytes() == saved.read_bytes()
+    assert os.listdir(file.parent) == [file.name]
 
 
 def test_the_value_is_there_and_all_else_as_before(file: Path, tmp_path: Path) -> None:
