@@ -17,6 +17,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 from ckpt_tools import errors
@@ -31,6 +32,11 @@ _MOST_ANSWER_BYTES = 512 << 20
 _MOST_AT_ONCE = 1 << 20
 # How long a process that closed its output may take to end.
 _END_SECONDS = 5
+# What a process ends with that goes wrong by itself, or takes too long.
+_CRASHES = {
+    getattr(signal, name, 0)
+    for name in ("SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGABRT", "SIGSYS", "SIGTRAP", "SIGPROF")
+}
 _NONSENSE = "gives an answer that makes no sense for this file"
 # How often it may ask for the bytes of a file, in sizes of the file.
 _MOST_ASKED = 100
@@ -60,6 +66,10 @@ class EndedError(CorruptError):
     """The child came to its end; ``alone`` when no other file can have been the cause."""
 
     alone = True
+
+
+class KilledError(StorageError):
+    """Somebody, or the system where memory is short, ended the child: that tells nothing of the file."""
 
 
 class Child:
@@ -152,6 +162,9 @@ class Child:
                     else:
                         return json.loads(content) if data is None else data  # noqa: TID251 - of a process of ours
             except (OSError, EOFError) as error:
+                killed = self._killed(source.path)
+                if killed is not None:
+                    raise killed from ChildProcessError(str(killed))
                 raise self._lost(source.path, self._end()) from error
             except (ValueError, KeyError, TypeError, RecursionError) as error:
                 raise self._lost(source.path, _NONSENSE) from error
@@ -202,6 +215,19 @@ class Child:
         finally:
             timer.cancel()
 
+    def _killed(self, path: str) -> KilledError | None:
+        """The error that tells that the child was ended by a signal which no crash gives; None when it was none."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            number = -self._process.wait(timeout=_END_SECONDS)
+            if number > 0 and number not in _CRASHES:
+                self.stop()
+                name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
+                hint = "run the same command again; where memory is short the system ends processes: free some first"
+                return KilledError(
+                    f"cannot read: the process that reads HDF5 was killed ({name})", path=path, hint=hint
+                )
+        return None
+
     def _end(self) -> str:
         """How the child came to its end, in words that go on from "the HDF5 library"."""
         self._failed = True
@@ -243,13 +269,35 @@ def child() -> Child:
 
 def open_file(source: Bytes) -> tuple[Child, int, dict[str, Any]]:
     """The child that has the file, its number there and its outline. Raises what `Library` and ``source`` raise."""
-    while True:
+    for again in tries():
         server = child()
-        try:
+        with again:
             return server, *server.open(source)
+    raise AssertionError
+
+
+def tries() -> Iterator[contextlib.AbstractContextManager[None]]:
+    """Blocks, to be tried one after the other until one ends well: a child that ended may be no fault of this file.
+
+    What another file may have caused is tried until the child has seen no other; a killed one is replaced once.
+    """
+    killed = 0
+
+    @contextlib.contextmanager
+    def again() -> Iterator[None]:
+        nonlocal killed
+        try:
+            yield
         except EndedError as error:
             if error.alone:
                 raise
+        except KilledError:
+            killed += 1
+            if killed > 1:
+                raise
+
+    while True:
+        yield again()
 
 
 @atexit.register

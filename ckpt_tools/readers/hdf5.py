@@ -201,16 +201,14 @@ class Hdf5File:
 
     def _ask(self, ask: str, name: str | None, **more: Any) -> Any:
         nbytes = 0 if name is None else self.tensors[name].nbytes
-        while True:
-            if not self._child.usable:
-                # It came to its end with another file.
-                self._child, self._number, _ = client.open_file(self._source)
-            try:
+        for again in client.tries():
+            with again:
+                if not self._child.usable:
+                    # It came to its end with another file.
+                    self._child, self._number, _ = client.open_file(self._source)
                 with error_context(self.path, name):
                     return self._child.ask(ask, self._number, nbytes, name=name, **more)
-            except client.EndedError as error:
-                if error.alone:
-                    raise
+        raise AssertionError
 
 
 def _array(info: TensorInfo, pieces: Iterable[bytes], shape: tuple[int, ...]) -> np.ndarray:

@@ -20,7 +20,8 @@ from checkpoints import build_bundle
 
 from ckpt_tools.analysis.run_audit import audit
 from ckpt_tools.cli import run
-from ckpt_tools.errors import BusyError, CorruptError
+from ckpt_tools.errors import BusyError, CorruptError, StorageError
+from ckpt_tools.fs.local import is_no_answer
 from ckpt_tools.hdf5 import client
 from ckpt_tools.readers import open_checkpoint
 from ckpt_tools.readers.hdf5 import Hdf5File
@@ -86,6 +87,19 @@ def test_a_crash_that_another_file_may_have_caused_is_tried_again(whole: Path) -
         assert other.read("packed").shape == (5000,)
         assert other.read("text").tolist() == [b"a", b"bc"]
         file.close()
+
+
+@posix
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
+def test_a_child_that_somebody_killed_says_nothing_of_the_file(whole: Path, number: int) -> None:
+    """As the system does where memory is short: another child is asked, and if that is killed too, it is said."""
+    assert Hdf5File(Deadly(whole.read_bytes(), number, times=1)).read("packed").shape == (5000,)
+    with pytest.raises(StorageError, match=rf"was killed \({signal.Signals(number).name}\)") as caught:
+        Hdf5File(Deadly(whole.read_bytes(), number))
+    assert is_no_answer(caught.value)
+    with open_checkpoint(whole) as checkpoint:
+        os.kill(pid(), number)
+        assert checkpoint.read("packed").sum() == np.arange(5000.0).sum()
 
 
 @posix
