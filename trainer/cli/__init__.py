@@ -441,8 +441,9 @@ def evaluate(
             {
                 "findings": [finding.to_json() for finding in findings],
                 "prefix": opened.prefix,
-                "config": asdict(opened.config),
-                "sources": dict(opened.settings.sources),
+                # Where its training measured says nothing of what was asked for here: each of the metrics tells its N.
+                "config": {name: value for name, value in asdict(opened.config).items() if name != "top_n"},
+                "sources": {name: source for name, source in opened.settings.sources.items() if name != "top_n"},
                 "routing_noise": None if opened.spread is None else asdict(opened.spread),
                 "split": split,
                 "digest": interactions.digest,

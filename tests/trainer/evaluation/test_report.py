@@ -33,6 +33,7 @@ def test_several_n_of_an_old_checkpoint() -> None:
     document = json.loads(result.stdout)
     ten, fifty = document["metrics"]
     assert (ten["top_n"], fifty["top_n"]) == (10, 50)
+    assert "top_n" not in {**document["config"], **document["sources"]}, "where its training measured"
     assert f"{fifty['recall']:.6f}" == DR["best"]["recall"]
     assert f"{fifty['ndcg_hits_ideal']:.6f}" == DR["best"]["ndcg"]
     assert 0 < fifty["ndcg_truth_ideal"] < fifty["ndcg_hits_ideal"]
