@@ -17,7 +17,7 @@ from typing import Literal
 
 from ckpt_tools.errors import CkptError, CorruptError, NotFoundError, StorageError, UnsafeError, UnsupportedError
 from ckpt_tools.findings import Finding
-from ckpt_tools.format.filenames import KERAS_ENDINGS, PENDING, STATE_DIRECTORY, bundle_part, index_name
+from ckpt_tools.format.filenames import KERAS_ENDINGS, PENDING, STATE_DIRECTORY, BundlePart, bundle_part, index_name
 from ckpt_tools.fs import local, paths
 from ckpt_tools.fs.local import Fingerprint
 from ckpt_tools.lineages import identify
@@ -160,10 +160,10 @@ class _Look:
     """Looks at one checkpoint after the other; what belongs to a whole directory is looked at once."""
 
     def __init__(self) -> None:
-        self._scan = cache(paths.scan)
+        self._parts = cache(_parts)
         self._ties = cache(_ties)
         self._history = cache(read_history)
-        self._chosen = cache(_chosen)
+        self._chosen = cache(lambda directory: _chosen(self._history(directory)))
         self._evidence = cache(lambda path: collect(Experiment(path)))
 
     def at(self, path: str, *, linked: bool) -> Holding:
@@ -209,7 +209,7 @@ class _Look:
                 yield Value("log", "recall", found.recall, "max")
             if self._evidence(experiment.path).evaluations:
                 return
-        chosen = self._chosen(self._history(local.directory_of(path)))
+        chosen = self._chosen(local.directory_of(path))
         if chosen is not None:
             with contextlib.suppress(CkptError):
                 row = value_of(chosen, path, step).evaluation
@@ -219,9 +219,6 @@ class _Look:
         if _is_keras(path):
             return (_file(path),)
         directory, name = os.path.split(path)
-        own = [
-            each for each in self._scan(directory or os.curdir) if (part := bundle_part(each)) and part.prefix == name
-        ]
         count = None
         try:
             with Bundle(path) as bundle:
@@ -230,9 +227,18 @@ class _Look:
             raise  # else the data of another save would be counted in
         except CkptError:
             pass
-        parts = {each: bundle_part(each) for each in own}
-        kept = [each for each, part in parts.items() if part and (count is None or part.count in (None, count))]
+        parts = self._parts(directory or os.curdir).get(name, {})
+        kept = [each for each, part in parts.items() if count is None or part.count in (None, count)]
         return tuple(_file(os.path.join(directory, each)) for each in sorted(kept))
+
+
+def _parts(directory: str) -> dict[str, dict[str, BundlePart]]:
+    """The files of each bundle of a directory, by the bundle's name and theirs."""
+    found: dict[str, dict[str, BundlePart]] = {}
+    for name in paths.scan(directory):
+        if (part := bundle_part(name)) is not None:
+            found.setdefault(part.prefix, {})[name] = part
+    return found
 
 
 def _file(path: str) -> ShelfFile:

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from ckpt_tools.lineages.declared.grammar import Declaration
 
 _MOST_FOUND = 500
-_MOST_NAMES = 5_000
+# So many directories are listed for one pattern.
+_MOST_LISTED = 5_000
 # So far above its checkpoint a run of a preset begins.
 _LEVELS = 3
 # Not the digits of a value: ``w.12-0.87``.
@@ -176,8 +177,8 @@ def _fits(way: list[str], pattern: list[str]) -> bool:
 def _walk(directory: str, parts: list[str]) -> Iterator[str]:
     """The paths that a pattern means, part by part; a name with brackets means itself before it means a class."""
     waiting = [(directory, 0)]
-    seen = 0
-    while waiting and seen < _MOST_NAMES:
+    listed = 0
+    while waiting:
         here, at = waiting.pop()
         if at == len(parts):
             yield here
@@ -187,13 +188,13 @@ def _walk(directory: str, parts: list[str]) -> Iterator[str]:
         if part in ("", ".", "..") or paths.exists(plain):
             waiting.append((plain if part else here, at + 1))
             continue
-        if not any(letter in part for letter in "*?["):
+        if listed == _MOST_LISTED or not any(letter in part for letter in "*?["):
             continue
+        listed += 1
         try:
-            names = paths.list_directory(here)[:_MOST_NAMES]
+            names = paths.list_directory(here)
         except CkptError:
             continue
-        seen += len(names)
         fitting = [name for name in names if fnmatchcase(name, part) and name != DECLARATION]
         waiting += [(os.path.join(here, name), at + 1) for name in reversed(fitting)]
 

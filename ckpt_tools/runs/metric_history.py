@@ -302,7 +302,7 @@ def _places(prefix: str, problems: list[CkptError]) -> Iterator[tuple[int, str]]
     for level in range(3):
         below: list[str] = []
         for path, directory in _names(here, problems):
-            if not directory and _kind(path) is not None:
+            if not directory and _may_be_log(path):
                 yield level, path
             elif directory and _FOLDER.fullmatch(os.path.basename(path)):
                 below.append(path)
@@ -315,7 +315,7 @@ def _places(prefix: str, problems: list[CkptError]) -> Iterator[tuple[int, str]]
                 for path, directory in _names(folder, problems):
                     if directory and depth == 0 and _FOLDER.fullmatch(os.path.basename(path)):
                         deeper.append(path)
-                    elif not directory and _kind(path) is not None:
+                    elif not directory and _may_be_log(path):
                         yield level, path
             for folder in folders if depth == 0 else ():
                 yield from ((level, path) for path in _of_dvclive(folder, problems))
@@ -355,8 +355,13 @@ def _names(directory: str, problems: list[CkptError]) -> list[tuple[str, bool]]:
         if not_read(error) and str(error) not in set(map(str, problems)):
             problems.append(error)
         return []
-    listed = [(os.path.join(directory, name), each.directory) for name, each in itertools.islice(found.items(), 5000)]
+    listed = [(os.path.join(directory, name), each.directory) for name, each in found.items()]
     return sorted(listed, key=lambda each: age(each[0]))
+
+
+def _may_be_log(path: str) -> bool:
+    """Whether a name is that of a log, and of a file: a device or a pipe (``/dev/stdout``) holds none."""
+    return _kind(path) is not None and (paths.is_url(path) or paths.is_file(path))
 
 
 def _kind(path: str) -> Callable[[str], Iterable[Logged]] | None:

@@ -193,9 +193,11 @@ def ended(guard: subprocess.Popen[bytes], seconds: float = 120) -> None:
 def _session(pid: int) -> int | None:
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+        threads = len(os.listdir(f"/proc/{pid}/task"))
     except OSError:
         return None
-    return int(fields[3]) if fields[0] != "Z" else None
+    # One whose first thread alone has ended still holds its locks.
+    return int(fields[3]) if fields[0] != "Z" or threads > 1 else None
 
 
 def main() -> int:

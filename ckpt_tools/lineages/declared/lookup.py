@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
-from collections.abc import Iterable, Iterator
-from fnmatch import fnmatchcase
+import re
+from collections.abc import Iterable
+from fnmatch import fnmatchcase, translate
 from typing import TYPE_CHECKING
 
 from ckpt_tools.errors import CkptError, UnsafeError, UsageError
 from ckpt_tools.format.filenames import DECLARATION
 from ckpt_tools.fs import paths
+from ckpt_tools.fs.local import Fingerprint
 from ckpt_tools.lineages.tensor_names import bare
 from ckpt_tools.readers.base import Checkpoint
 
@@ -19,7 +22,6 @@ if TYPE_CHECKING:
 
 # So far above a checkpoint a file still speaks of it.
 _LEVELS = 6
-_MOST_NAMES = 2_000
 
 
 def declared_above(path: str | os.PathLike[str]) -> Declaration | None:
@@ -91,7 +93,6 @@ def preset(name: str) -> Declaration:
 def recognised(checkpoint: Checkpoint) -> Declaration | None:
     """The preset that tells a checkpoint by its names and by what lies beside it; None when none or several do."""
     names: set[str] | None = None
-    beside: set[str] | None = None
     found = []
     for each in presets():
         rule = each.recognition
@@ -99,10 +100,8 @@ def recognised(checkpoint: Checkpoint) -> Declaration | None:
             names = {bare(key) for key in checkpoint.tensors} if names is None else names
             if not all(_any(names, pattern) for pattern in rule.tensors):
                 continue
-        if rule.files:
-            beside = set(_beside(checkpoint.prefix)) if beside is None else beside
-            if not any(_any(beside, pattern) for pattern in rule.files):
-                continue
+        if rule.files and not any(_lies_beside(checkpoint.prefix, pattern) for pattern in rule.files):
+            continue
         if rule.tensors or rule.files:
             found.append(each)
     found = [each for each in found if not each.recognition.general] or found
@@ -120,16 +119,24 @@ def _any(names: Iterable[str], pattern: str) -> bool:
     return any(fits(name, pattern) for name in names)
 
 
-def _beside(prefix: str) -> Iterator[str]:
-    """The last three parts of a prefix, and what lies in its directory and in the one above, as ``../NAME``."""
+def _lies_beside(prefix: str, pattern: str) -> bool:
+    """Whether a pattern means the end of a prefix, of up to three parts, or what lies in its directory, or in the one
+    above, as ``../NAME``."""
     parts = paths.absolute(prefix).replace(os.sep, "/").split("/")[-3:]
-    yield from ("/".join(parts[start:]) for start in range(len(parts)))
+    if _any(("/".join(parts[start:]) for start in range(len(parts))), pattern):
+        return True
     if paths.is_url(prefix):
-        return
+        return False
     here = paths.parent(paths.absolute(prefix))
     for directory, before in ((here, ""), (paths.parent(here), "../")):
-        try:
-            names = paths.list_directory(directory)[:_MOST_NAMES]
-        except CkptError:
-            continue
-        yield from (f"{before}{name}" for name in names)
+        with contextlib.suppress(CkptError):
+            if _has(directory, paths.fingerprint(directory), before, pattern):
+                return True
+    return False
+
+
+@functools.lru_cache(maxsize=1024)
+def _has(directory: str, fingerprint: Fingerprint, before: str, pattern: str) -> bool:  # noqa: ARG001
+    """Whether a directory that has this fingerprint has a name of a pattern, which each checkpoint in it asks again."""
+    names = [f"{before}{name}" for name in paths.list_directory(directory)]
+    return pattern in names or any(map(re.compile(translate(pattern)).match, names))

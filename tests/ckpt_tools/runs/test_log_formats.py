@@ -3,6 +3,7 @@
 # ruff: noqa: E501 (lines as they are printed)
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -198,3 +199,28 @@ def test_a_declared_line_reads_what_the_grammar_does_not(tmp_path: Path) -> None
     run = DeclaredRun.above(prefix)
     chosen = choose_declared(history_of(prefix, run), run)
     assert [each.value for each in chosen.evaluations] == [0.5123, 0.5588]
+
+
+def test_a_log_behind_thousands_of_other_names_is_found(tmp_path: Path) -> None:
+    """As of a run that keeps every checkpoint."""
+    prefix = build_bundle(tmp_path / "model.ckpt-20", {"w": np.ones(3, np.float32), "global_step": np.int64(20)})
+    for number in range(6000):
+        (tmp_path / f"model.ckpt-{number:05}.index.old").touch()
+    (tmp_path / "train.log").write_text("step 10 val_auc: 0.7000\nstep 20 val_auc: 0.8000\n")
+    chosen = choose(read_history(prefix))
+    assert (chosen.name, chosen.best and chosen.best.value) == ("val_auc", 0.8)
+    (tmp_path / "ckpt.toml").write_text('[layout]\nbest = "model.ckpt-20"\nlogs = "*.log"\n')
+    run = DeclaredRun.above(prefix)
+    assert run is not None
+    assert run.logs() == [str(tmp_path / "train.log")]
+
+
+def test_a_pipe_or_a_device_of_the_name_of_a_log_is_none(tmp_path: Path) -> None:
+    prefix = build_bundle(tmp_path / "model.ckpt-20", {"w": np.ones(3, np.float32), "global_step": np.int64(20)})
+    (tmp_path / "train.log").write_text("step 10 val_auc: 0.7000\nstep 20 val_auc: 0.8000\n")
+    os.mkfifo(tmp_path / "stdout")
+    (tmp_path / "stderr").symlink_to("/dev/null")
+    history = read_history(prefix)
+    assert history.unread is None
+    assert history.findings == ()
+    assert len(history.logged) == 2
