@@ -64,10 +64,10 @@ _PART_OF_OWN_SAVE = re.compile(
     rf".+-\d+(\.(index|{_DATA})(\.tempstate\d+)?|\.weights\.h5|\.keras|_temp(_[0-9a-f]{{32}})?)", re.DOTALL
 )
 _TEMPORARY = re.compile(r"(?P<name>.+)\.tmp-[0-9a-f]{8}", re.DOTALL)
-_UNFINISHED_FILE = re.compile(rf".+\.(h5|hdf5|keras){re.escape(STATE_DIRECTORY)}", re.DOTALL)
-_OWN_UNFINISHED = re.compile(
-    rf"{_TEMPORARY.pattern}|.*\.(index|{_DATA}|h5|hdf5|keras){re.escape(STATE_DIRECTORY)}", re.DOTALL
-)
+# Twice where a system without links has an unfinished file copied into place.
+_OWN_ENDING = rf"({re.escape(STATE_DIRECTORY)}){{1,2}}"
+_UNFINISHED_FILE = re.compile(rf".+\.(h5|hdf5|keras){_OWN_ENDING}", re.DOTALL)
+_OWN_UNFINISHED = re.compile(rf"{_TEMPORARY.pattern}|.*\.(index|{_DATA}|h5|hdf5|keras){_OWN_ENDING}", re.DOTALL)
 _UNFINISHED = re.compile(r".+\.tempstate\d+|(?:checkpoint|.*\.meta)\.tmp[0-9a-f]{8,32}", re.DOTALL)
 # Of savers of others, too: no proof that nobody needs it, but that it is no checkpoint yet.
 _DRAFT = re.compile(r".*(_temp(_[0-9a-f]{32})?|-tmp|\.tmp|\.tempstate\d*|\.orbax-checkpoint-tmp.*)", re.DOTALL)

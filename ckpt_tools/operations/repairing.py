@@ -86,6 +86,7 @@ def repair(path: str, *, dry_run: bool = False, now: float | None = None) -> Rep
     if not dry_run:
         for directory in _directories(path):
             transactions.recover(os.path.join(directory, STATE_FILE))
+            transactions.sweep(directory)
     # Only a state that lasts is planned for.
     made = _steady_plan(path, now=time.time() if now is None else now)
     if not dry_run:

@@ -14,7 +14,7 @@ What was changed, and where the originals are, is in the ledger of the directory
 """
 
 from ckpt_tools.transactions.commit import Applied, apply, apply_own, apply_to, is_interrupted
-from ckpt_tools.transactions.journal import Ended, pending, recover
+from ckpt_tools.transactions.journal import Ended, pending, recover, sweep
 from ckpt_tools.transactions.plan import (
     Change,
     Plan,
@@ -60,6 +60,7 @@ __all__ = [
     "remove",
     "replace_file",
     "replace_own",
+    "sweep",
     "undo",
     "written_names",
 ]

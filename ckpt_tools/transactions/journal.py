@@ -78,6 +78,14 @@ def recover(prefix: str) -> Ended | None:
         return recover_in(place)
 
 
+def sweep(directory: str) -> None:
+    """Remove what changes of Keras files left that were killed before their journal. Raises what `recover` raises."""
+    there = local.is_directory(directory, follow=True)
+    if there and any(map(is_unfinished_keras, local.list_directory(directory))):
+        with working_in(directory) as place:
+            recover_in(place)
+
+
 def pending(directory: str) -> Pending | PendingTidying | None:
     """What is under way in a directory, or was interrupted; None without a journal.
 

@@ -11,6 +11,7 @@ from checkpoints import build_bundle
 
 from ckpt_tools.analysis.inspection import inspect
 from ckpt_tools.analysis.run_audit import audit
+from ckpt_tools.cli import run
 from ckpt_tools.operations.repairing import repair
 
 OLD = 10**6
@@ -25,6 +26,7 @@ LEFT = [
     "ckpt-2.data-00000-of-00001.tempstate7",
     "ckpt-1.index.ckpt-tools",  # of a rewrite
     "ckpt-1.data-00001-of-00002.ckpt-tools",
+    "ckpt-1.index.ckpt-tools.ckpt-tools",  # copied into place where there are no links
     "ckpt-2_temp/",
     f"ckpt-2_temp/{PART}",
     f"ckpt-2_temp_0123456789abcdef0123456789abcdef/{PART}",
@@ -100,3 +102,19 @@ def test_a_link_is_left_over_to_none(line: Path) -> None:
     (line / "checkpoint.tmp0a1b2c3d4e5f6071").symlink_to(line / "ckpt-1.index")
     (line / "ckpt-2_temp").symlink_to(line)
     assert told(line) == to_all(set())
+
+
+@pytest.mark.parametrize("others", [(), ("recall.png.tmp-0a1b2c3d",)])
+def test_an_unfinished_keras_file_is_gone_after_one_repair(
+    tmp_path: Path, others: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ending what was interrupted removes it, as nothing had been done yet: then there is nothing to move."""
+    build_bundle(tmp_path / "ckpt-1", {"a": np.ones(3, np.float32)})
+    for name in ("m.keras.ckpt-tools", "m.weights.h5.ckpt-tools.ckpt-tools", *others):
+        (tmp_path / name).write_bytes(b"unfinished")
+    for path in (*tmp_path.iterdir(), tmp_path):
+        os.utime(path, (OLD, OLD))
+    assert run(["repair", str(tmp_path)]) == 0
+    assert "m." not in capsys.readouterr().out, "it is not kept"
+    assert sorted(path.name for path in tmp_path.glob("m.*")) == []
+    assert run(["repair", str(tmp_path)]) == 0

@@ -270,7 +270,7 @@ def test_an_overwrite_that_was_killed_between_its_data_and_its_index(
     folder = tmp_path / "run"
     read_back = "ckpt_tools.transactions.commit._read_back"
     with monkeypatch.context() as patch:
-        patch.setattr(read_back, lambda _: (_ for _ in ()).throw(Killed()))
+        patch.setattr(read_back, lambda *_: (each for each in ()).throw(Killed()))
         patch.setattr("ckpt_tools.transactions.journal._cancel", lambda *_: None)
         with pytest.raises(Killed):
             rewrite(prefix, 0.5)
