@@ -156,4 +156,5 @@ def steps(at: Callable[[int], Callable[[], object]], sizes: tuple[int, int, int]
     work = [at(size) for size in sizes]
     work[0]()  # what is done once for all is done
     small, middle, large = map(calls, work)
+    assert middle - small > sizes[1] - sizes[0], "what grows is not looked at"
     return (large - middle) / (middle - small) / ((sizes[2] - sizes[1]) / (sizes[1] - sizes[0]))

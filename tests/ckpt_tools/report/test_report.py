@@ -101,10 +101,11 @@ class TestCommand:
             prefix = build_bundle(place / "m-3", {"a": np.ones(2, np.float32), "global_step": np.int64(3)})
             rows = (f"step {step} auc: {0.3 + step % 700 / 1000}\n" for step in range(1, count + 1))
             (place / "train.log").write_text("".join(rows))
+            (place / "ckpt.toml").write_text('[layout]\nbest = "m-3"\nlogs = "*.log"\n[metric]\nname = "auc"\n')
             pages = itertools.count()
 
             def report() -> None:
-                assert run(["report", prefix, "-o", str(place / f"page-{next(pages)}.html"), "-q"]) == 0
+                assert run(["report", prefix, "-o", str(place / f"page-{next(pages)}.html"), "-q"]) == 1, "at risk"
 
             return report
 
