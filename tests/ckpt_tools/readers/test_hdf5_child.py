@@ -241,6 +241,7 @@ def test_the_child_ends_with_its_parent_and_not_by_ctrl_c(whole: Path) -> None:
 import os, signal, sys, time
 from ckpt_tools.hdf5 import client
 from ckpt_tools.readers import open_checkpoint
+signal.signal(signal.SIGINT, signal.default_int_handler)  # who runs the tests in the background may ignore it
 checkpoint = open_checkpoint({str(whole)!r})
 try:
     print(client.child()._process.pid, flush=True)
