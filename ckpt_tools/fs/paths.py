@@ -243,9 +243,9 @@ def absolute(path: PathLike) -> str:
 
 def real(path: PathLike) -> str:
     """The path with all links followed; a URL has none, nor has what no file can be called."""
-    with contextlib.suppress(ValueError):  # a NUL byte, or what is no text
-        return normal(path) if is_url(path) else os.path.realpath(path)
-    return normal(path)
+    if is_url(path) or not local.is_possible(os.fspath(path)):
+        return normal(path)
+    return os.path.realpath(path)
 
 
 def parent(path: PathLike) -> str:

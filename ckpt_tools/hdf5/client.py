@@ -32,10 +32,9 @@ _MOST_ANSWER_BYTES = 512 << 20
 _MOST_AT_ONCE = 1 << 20
 # How long a process that closed its output may take to end.
 _END_SECONDS = 5
-# What a process ends with that goes wrong by itself, or takes too long.
+# What a process ends with that goes wrong by itself.
 _CRASHES = {
-    getattr(signal, name, 0)
-    for name in ("SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGABRT", "SIGSYS", "SIGTRAP", "SIGPROF")
+    getattr(signal, name, 0) for name in ("SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGABRT", "SIGSYS", "SIGTRAP")
 }
 _NONSENSE = "gives an answer that makes no sense for this file"
 # How often it may ask for the bytes of a file, in sizes of the file.
@@ -161,11 +160,8 @@ class Child:
                         raise _error(document, source.path)
                     else:
                         return json.loads(content) if data is None else data  # noqa: TID251 - of a process of ours
-            except (OSError, EOFError) as error:
-                killed = self._killed(source.path)
-                if killed is not None:
-                    raise killed from ChildProcessError(str(killed))
-                raise self._lost(source.path, self._end()) from error
+            except OSError as error:
+                raise self._end(source.path) from error
             except (ValueError, KeyError, TypeError, RecursionError) as error:
                 raise self._lost(source.path, _NONSENSE) from error
             except BaseException as error:
@@ -198,7 +194,7 @@ class Child:
         while len(found) < size:
             part = self._part(min(size - len(found), _MOST_AT_ONCE), path)
             if not part:
-                raise EOFError
+                raise ChildProcessError("its answers ended")
             found += part
         return bytes(found)
 
@@ -215,33 +211,24 @@ class Child:
         finally:
             timer.cancel()
 
-    def _killed(self, path: str) -> KilledError | None:
-        """The error that tells that the child was ended by a signal which no crash gives; None when it was none."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            number = -self._process.wait(timeout=_END_SECONDS)
-            if number > 0 and number not in _CRASHES:
-                self.stop()
-                name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
-                hint = "run the same command again; where memory is short the system ends processes: free some first"
-                return KilledError(
-                    f"cannot read: the process that reads HDF5 was killed ({name})", path=path, hint=hint
-                )
-        return None
-
-    def _end(self) -> str:
-        """How the child came to its end, in words that go on from "the HDF5 library"."""
+    def _end(self, path: str) -> CkptError:
+        """The error that tells how the child came to its end: a crash tells something of the file, a kill does not."""
         self._failed = True
         try:
             code = self._process.wait(timeout=_END_SECONDS)
         except subprocess.TimeoutExpired:
-            return _NONSENSE
-        if code < 0:
-            number = -code
-            if number == getattr(signal, "SIGPROF", None):
-                return "went round and round in this file"
-            name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
-            return f"crashed on this file ({name})"
-        return f"crashed on this file (exit code {code})"
+            return self._lost(path, _NONSENSE)
+        if code >= 0:
+            return self._lost(path, f"crashed on this file (exit code {code})")
+        number = -code
+        if number == getattr(signal, "SIGPROF", None):
+            return self._lost(path, "went round and round in this file")
+        name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
+        if number in _CRASHES:
+            return self._lost(path, f"crashed on this file ({name})")
+        self.stop()
+        hint = "run the same command again; where memory is short the system ends processes: free some first"
+        return KilledError(f"cannot read: the process that reads HDF5 was killed ({name})", path=path, hint=hint)
 
     def _lost(self, path: str, what: str) -> EndedError:
         """The error that tells of the child's end, which is its end in any case."""

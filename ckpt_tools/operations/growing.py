@@ -19,12 +19,11 @@ from typing import TYPE_CHECKING, Any
 
 from ckpt_tools.errors import CorruptError, MismatchError, UnsupportedError
 from ckpt_tools.fs import paths
-from ckpt_tools.lineages.base import scalar
+from ckpt_tools.lineages.base import read_step
 from ckpt_tools.lineages.comirec import trainer
 from ckpt_tools.lineages.comirec.lineage import ComiRecLineage
 from ckpt_tools.lineages.comirec.models import ITEM_BIAS, ITEM_EMBEDDING
 from ckpt_tools.lineages.names import BEST_METRIC, CONFIG, METRIC, moment_name
-from ckpt_tools.lineages.scalars import as_step
 from ckpt_tools.operations.weight_files import bundle_target, make_bundle, plan_bundle
 from ckpt_tools.readers import Bundle
 from ckpt_tools.runs.opening import open_identified
@@ -206,7 +205,7 @@ def _is_measured(lineage: ComiRecLineage, key: str) -> bool:
 def _step(bundle: Bundle, lineage: ComiRecLineage) -> bytes:
     """The stored step as an int64. Raises CorruptError for what is none."""
     key = lineage.tensors[f"{_STATE}step"].keys[0]
-    step = as_step(scalar(bundle, key))
+    step = read_step(bundle, key)
     if step is None or step not in range(-(1 << 63), 1 << 63):
         raise CorruptError("is no number of steps", path=bundle.prefix, key=key)
     return struct.pack("<q", step)

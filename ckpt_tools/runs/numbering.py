@@ -17,8 +17,8 @@ from typing import Protocol, TypeVar
 from ckpt_tools.errors import CkptError
 from ckpt_tools.format import filenames
 from ckpt_tools.fs import paths
+from ckpt_tools.lineages.base import read_step
 from ckpt_tools.lineages.names import SAVE_COUNTER
-from ckpt_tools.lineages.scalars import as_step, is_number, read_number
 from ckpt_tools.readers.bundle import Bundle
 
 _DIGITS = re.compile(r"\d{1,12}")
@@ -59,9 +59,7 @@ def saves_of(prefix: str) -> int | None:
     try:
         with Bundle(prefix) as bundle:
             key = next((key for key in bundle.tensors if key.partition("/")[0] == SAVE_COUNTER), None)
-            if key is None or not is_number(bundle.tensors[key]):
-                return None
-            return as_step(read_number(bundle, key))
+            return None if key is None else read_step(bundle, key)
     except CkptError:
         return None
 

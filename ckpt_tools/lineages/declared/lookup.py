@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import re
 from collections.abc import Iterable
-from fnmatch import fnmatchcase, translate
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from ckpt_tools.errors import CkptError, UnsafeError, UsageError
@@ -122,12 +121,13 @@ def _any(names: Iterable[str], pattern: str) -> bool:
 def _lies_beside(prefix: str, pattern: str) -> bool:
     """Whether a pattern means the end of a prefix, of up to three parts, or what lies in its directory, or in the one
     above, as ``../NAME``."""
-    parts = paths.absolute(prefix).replace(os.sep, "/").split("/")[-3:]
+    path = paths.absolute(prefix)
+    parts = path.replace(os.sep, "/").split("/")[-3:]
     if _any(("/".join(parts[start:]) for start in range(len(parts))), pattern):
         return True
     if paths.is_url(prefix):
         return False
-    here = paths.parent(paths.absolute(prefix))
+    here = paths.parent(path)
     for directory, before in ((here, ""), (paths.parent(here), "../")):
         with contextlib.suppress(CkptError):
             if _has(directory, paths.fingerprint(directory), before, pattern):
@@ -138,5 +138,4 @@ def _lies_beside(prefix: str, pattern: str) -> bool:
 @functools.lru_cache(maxsize=1024)
 def _has(directory: str, fingerprint: Fingerprint, before: str, pattern: str) -> bool:  # noqa: ARG001
     """Whether a directory that has this fingerprint has a name of a pattern, which each checkpoint in it asks again."""
-    names = [f"{before}{name}" for name in paths.list_directory(directory)]
-    return pattern in names or any(map(re.compile(translate(pattern)).match, names))
+    return _any((f"{before}{name}" for name in paths.list_directory(directory)), pattern)
