@@ -14,6 +14,7 @@ import numpy as np
 
 from ckpt_tools.errors import UsageError
 from trainer.config import TrainConfig
+from trainer.data.distinct import first_places
 from trainer.data.interactions import Interactions
 
 # Ids to how often each was to be expected in a sample, float64 of the same shape.
@@ -119,9 +120,9 @@ class LogUniform:
         """The ids in the order of their first appearance (int64 [size]), and how many draws that took."""
         drawn = self._draw_with_repeats(random, self._usual_tries)
         while True:
-            _, first = np.unique(drawn, return_index=True)
+            first = first_places(drawn)
             if len(first) >= self._size:
-                first = np.sort(first)[: self._size]
+                first = first[: self._size]
                 return drawn[first], int(first[-1]) + 1
             more = self._draw_with_repeats(random, self._usual_tries // 4 + 1)
             drawn = np.concatenate([drawn, more])

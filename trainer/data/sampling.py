@@ -8,6 +8,7 @@ import numpy as np
 
 from ckpt_tools.errors import UsageError
 from trainer.config import TrainConfig
+from trainer.data.distinct import distinct
 from trainer.data.interactions import Interactions
 from trainer.data.negatives import negatives_of
 from trainer.random_streams import RandomStream, generator, truncated_normal
@@ -110,14 +111,3 @@ class BatchSampler:
             return None
         random = generator(config.seed, RandomStream.ROUTING, step)
         return truncated_normal(random, (config.batch_size, config.num_interest, config.maxlen))
-
-
-def distinct(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of ``ids`` [N]: the different ones [R], ascending; int32 [N], where each stands among them; and int32 [N], the
-    places of ``ids`` sorted by what they hold, equal ones as they come."""
-    order = np.argsort(ids, kind="stable")
-    ascending = ids[order]
-    first = np.concatenate([[True], ascending[1:] != ascending[:-1]])
-    inverse = np.empty(len(ids), np.int32)
-    inverse[order] = np.cumsum(first) - 1
-    return ascending[first], inverse, order.astype(np.int32)

@@ -9,7 +9,8 @@ from toys import ITEMS, small_config, write_split
 from ckpt_tools.errors import UsageError
 from trainer.data.interactions import read_split
 from trainer.data.negatives import LogUniform, target_frequencies
-from trainer.data.sampling import BatchSampler, distinct
+from trainer.data.distinct import distinct
+from trainer.data.sampling import BatchSampler
 from trainer.random_streams import RandomStream, generator
 
 
