@@ -116,9 +116,15 @@ def _tries(settings: Settings, open_names: Sequence[str]) -> Iterator[Settings]:
         yield tried
 
 
+def equal_interests(config: TrainConfig) -> bool:
+    """Whether all interests of a user are the same, however many there are: MIND of the Keras port starts its routing
+    from equal logits."""
+    return (config.model_type, config.variant) == ("MIND", "keras")
+
+
 def _sourced(settings: Settings, names: Sequence[str], recall: float) -> Settings:
     for name in names:
-        if name == "num_interest" and (settings.config.model_type, settings.config.variant) == ("MIND", "keras"):
+        if name == "num_interest" and equal_interests(settings.config):
             source = "default; all interests of this variant are equal, so the recall does not depend on it"
         else:
             source = f"gives the logged recall {recall:.6f}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -179,32 +179,82 @@ class Learner:
     def _loss_and_gradients(
         self, embedded: tf.Tensor, mask: tf.Tensor, noise: tf.Tensor, offsets: tf.Tensor, hits: tf.Tensor
     ) -> list[tf.Tensor]:
-        """The loss, and its gradients for the batch's vectors ``embedded`` [places, D] and each dense variable."""
+        """The loss, and its gradients for the batch's vectors ``embedded`` [places, D] and each dense variable.
+
+        The users of a small batch are taken in two parts, which are computed side by side.
+        """
+        config, users = self._config, self._users
+        sizes = [users] if _is_large(config) else [size for size in (users - users // 2, users // 2) if size]
+        by_padding = int(config.reads_by_padding)
+
+        def split(values: tf.Tensor, each: int = 1) -> list[tf.Tensor]:
+            parts: list[tf.Tensor] = tf.split(values, [size * each for size in sizes])
+            return parts
+
+        history, target, sampled, padding = tf.split(
+            embedded, [users * config.maxlen, users, config.sample_size, users * by_padding]
+        )
+        same = [sampled] * len(sizes), [offsets[users:]] * len(sizes)
+        parts = zip(
+            [size / users for size in sizes],
+            zip(split(history, config.maxlen), split(target), split(padding, by_padding), same[0], strict=True),
+            split(mask),
+            split(noise) if config.draws_routing_noise else [None] * len(sizes),
+            split(offsets[:users]),
+            same[1],
+            split(hits),
+            strict=True,
+        )
+        losses, histories, targets, readouts, negatives, *dense = zip(
+            *(self._of_part(*part) for part in parts), strict=True
+        )
+        gradient = tf.concat([*histories, *targets, _total(negatives), *readouts], axis=0)
+        return [_total(losses), gradient, *map(_total, dense)]
+
+    def _of_part(
+        self,
+        share: float,
+        looked_up: tuple[tf.Tensor, ...],
+        mask: tf.Tensor,
+        noise: tf.Tensor | None,
+        target_offset: tf.Tensor,
+        sampled_offset: tf.Tensor,
+        hits: tf.Tensor,
+    ) -> list[tf.Tensor]:
+        """What some of the users, this ``share`` of all, add to the loss; and to its gradients for what is
+        ``looked_up``, the vectors of their histories, targets and readouts and of the negatives, and for each dense
+        variable."""
         config = self._config
-        users, samples = self._users, config.sample_size
+        history, target, padding, sampled = looked_up
         dense = [self._variables[name] for name in self._dense]
         with tf.GradientTape() as tape:
-            tape.watch(embedded)
-            sizes = [users * config.maxlen, users, samples, users if config.reads_by_padding else 0]
-            history, target, sampled, padding = tf.split(embedded, sizes)
+            tape.watch(looked_up)
             model = model_class(config.model_type)(config, self._variables, LookedUp())
-            history = tf.reshape(history, [users, config.maxlen, config.embedding_dim])
             wanted = padding if config.reads_by_padding else target
-            noise = noise if config.draws_routing_noise else None
-            vectors, shares = model.trained(history, mask, wanted, noise)
-            loss = sampled_softmax(
-                vectors, target, sampled, offsets[:users], offsets[users:], hits, config.hard_negatives
+            vectors, shares = model.trained(
+                tf.reshape(history, [-1, config.maxlen, config.embedding_dim]), mask, wanted, noise
             )
+            loss = sampled_softmax(vectors, target, sampled, target_offset, sampled_offset, hits, config.hard_negatives)
             if config.routing_regularization:
                 loss += config.routing_regularization * routing_variance(shares, mask)
-        return [loss, *tape.gradient(loss, [embedded, *dense])]
+            loss *= share
+        zero = tf.UnconnectedGradients.ZERO  # of the readout, which only chooses among interests
+        return [loss, *tape.gradient(loss, [*looked_up, *dense], unconnected_gradients=zero)]
+
+
+def _total(parts: Sequence[tf.Tensor]) -> tf.Tensor:
+    return parts[0] if len(parts) == 1 else tf.add_n(parts)
+
+
+def _is_large(config: TrainConfig) -> bool:
+    """Whether an operation of a step is worth sharing among threads."""
+    return config.places * config.embedding_dim > _SHARED_FROM
 
 
 def _settle_threads(config: TrainConfig) -> None:
     """Where a batch is small, run each operation in one thread, and several of them at once: to share one among threads
     takes longer than it does. Nothing is changed where somebody has chosen, or where TensorFlow runs already."""
-    numbers = config.places * config.embedding_dim
-    if numbers <= _SHARED_FROM and "TF_NUM_INTRAOP_THREADS" not in os.environ:
+    if not _is_large(config) and "TF_NUM_INTRAOP_THREADS" not in os.environ:
         with contextlib.suppress(RuntimeError):
             tf.config.threading.set_intra_op_parallelism_threads(1)
 
@@ -292,7 +342,8 @@ def _mean_loss(true: tf.Tensor, others: tf.Tensor, hits: tf.Tensor) -> tuple[tf.
     The gradient is one product with the exponentials that the loss has made already; TensorFlow's own would go over
     [B, S] nine times more.
     """
-    others = tf.where(hits, _IMPOSSIBLE, others)
+    # What is added does not wait for the scores; a choice by ``hits`` would, and goes through them more slowly.
+    others += _IMPOSSIBLE * tf.cast(hits, tf.float32)
     largest = tf.maximum(true, tf.reduce_max(others, axis=1))  # no exponential overflows
     powers = tf.exp(others - largest[:, None])
     of_true = tf.exp(true - largest)

@@ -7,9 +7,9 @@ import pytest
 from toys import ITEMS, small_config, write_split
 
 from ckpt_tools.errors import UsageError
+from trainer.data.distinct import distinct, first_places
 from trainer.data.interactions import read_split
 from trainer.data.negatives import LogUniform, target_frequencies
-from trainer.data.distinct import distinct
 from trainer.data.sampling import BatchSampler
 from trainer.random_streams import RandomStream, generator
 
@@ -148,3 +148,4 @@ def test_ids_are_told_apart_and_put_in_order_at_once() -> None:
         assert inverse.tolist() == where.tolist()
         assert order.tolist() == sorted(range(len(ids)), key=lambda place: (ids[place], place))
         assert (inverse.dtype, order.dtype) == (np.int32, np.int32)
+        assert first_places(np.array(ids)).tolist() == sorted(ids.index(number) for number in set(ids))
