@@ -42,7 +42,7 @@ class Served(tf.Module):  # type: ignore[misc]
         both = {"serving_default": False, "unseen": True}
         return {
             name: tf.function(
-                lambda history, unseen=unseen: self._ranked(history, unseen=unseen)
+                lambda history, unseen=unseen: self._ranked(history, unseen=unseen), autograph=False
             ).get_concrete_function(given)
             for name, unseen in both.items()
         }

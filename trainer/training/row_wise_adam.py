@@ -76,8 +76,8 @@ class Adam:
         for moment in self._table[1:]:
             self._moving |= moment.numpy().any(axis=1)
         signature = [tf.TensorSpec([None], tf.int64)]
-        self._read_block = tf.function(self._traced_read, input_signature=signature)
-        self._write_block = tf.function(self._traced_write, input_signature=signature)
+        self._read_block = tf.function(self._traced_read, input_signature=signature, autograph=False)
+        self._write_block = tf.function(self._traced_write, input_signature=signature, autograph=False)
 
     # ------------------------------------------------------------------------------------- one update
 

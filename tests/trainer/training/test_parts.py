@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -86,3 +88,16 @@ def test_threads_stay_as_they_are_where_tensorflow_runs_already() -> None:
     before = tf.config.threading.get_intra_op_parallelism_threads()
     _settle_threads(small_config("DNN"))
     assert tf.config.threading.get_intra_op_parallelism_threads() == before
+
+
+def test_nothing_is_left_in_the_temporary_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """TensorFlow writes a file there for each function that it translates for us, seconds long, and none is needed."""
+    from trainer.training.learner import Learner
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    config = small_config("ComiRec-DR", item_count=ITEMS, batch_size=16)
+    learner = Learner(config, initial_variables(config))
+    learner.update(BatchSampler(users(), config)(0))
+    learner.stored()
+    learner.catch_up()
+    assert not list(tmp_path.iterdir())
