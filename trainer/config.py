@@ -36,6 +36,9 @@ NEGATIVES = ("log-uniform", "uniform", "in-batch", "mixed")
 # What the learning rate does over the steps: nothing, or it falls along a line or half a cosine.
 SCHEDULES = ("constant", "linear", "cosine")
 
+# What the factors of a product are rounded to before they are multiplied; all else is float32.
+PRECISIONS = ("float32", "bfloat16")
+
 # What came to this trainer after its first versions, as those trained: nothing of it.
 FIRST_VERSIONS: dict[str, Any] = {
     "min_history": MIN_HISTORY,
@@ -48,6 +51,7 @@ FIRST_VERSIONS: dict[str, Any] = {
     "decay_steps": 0,
     "weight_decay": 0.0,
     "clip_norm": 0.0,
+    "precision": "float32",
 }
 
 # What a resume may change without becoming another run. With another N the best is measured again.
@@ -106,7 +110,7 @@ class TrainConfig:
     ``negatives`` is one of ``NEGATIVES``, ``schedule`` one of ``SCHEDULES``. Of what is 0 where it is not wanted:
     ``hard_negatives`` is REMI's beta, ``routing_regularization`` its lambda; the rate rises over ``warmup_steps`` and
     falls until ``decay_steps``; ``weight_decay`` of the item table is decoupled (AdamW's), ``clip_norm`` bounds the
-    norm of all gradients together.
+    norm of all gradients together. ``precision`` is one of ``PRECISIONS``.
     """
 
     dataset: str
@@ -139,6 +143,7 @@ class TrainConfig:
     decay_steps: int
     weight_decay: float
     clip_norm: float
+    precision: str
 
     @property
     def reads_by_padding(self) -> bool:
@@ -237,6 +242,7 @@ def validate(config: TrainConfig, *, resumed: bool = False) -> None:
         ("repeated_rows", REPEATED_ROWS),
         ("negatives", NEGATIVES),
         ("schedule", SCHEDULES),
+        ("precision", PRECISIONS),
     ):
         if getattr(config, name) not in choices:
             raise UsageError(

@@ -204,6 +204,10 @@ def train(
     decay_steps: Annotated[int | None, _option("The rate falls until then, to 1 %.", "TRAINING", "N", "0")] = None,
     weight_decay: Annotated[float | None, _option("Of the item table, as AdamW.", "TRAINING", "W", "0")] = None,
     clip_norm: Annotated[float | None, _option("Largest norm of all gradients.", "TRAINING", "C", "0: any")] = None,
+    precision: Annotated[
+        Literal["float32", "bfloat16"] | None,
+        _option("Of the factors of products: bfloat16 is faster on some devices.", "TRAINING", "NAME", "float32"),
+    ] = None,
     seed: Annotated[int | None, _option("Decides every random draw.", "TRAINING", "N", "19")] = None,
     distribute: Annotated[
         bool, _flag("--distribute", "Share each batch between all GPUs here, or the workers of TF_CONFIG.", "TRAINING")
@@ -274,6 +278,7 @@ def train(
         "decay_steps": decay_steps,
         "weight_decay": weight_decay,
         "clip_norm": clip_norm,
+        "precision": precision,
         "relu_projection": relu_projection,
         "maxlen": maxlen,
         "batch_size": batch_size,

@@ -15,15 +15,18 @@ class TensorArrays:
     def gather(self, table: Array, ids: Array) -> Array:
         return tf.gather(table, ids)
 
+    def product(self, left: Array, right: Array, transpose_right: bool = False) -> Array:
+        return tf.matmul(left, right, transpose_b=transpose_right)
+
     def matmul(self, left: Array, right: Array, transpose_right: bool = False) -> Array:
         if len(right.shape) == 2 and len(left.shape) > 2 and not transpose_right:
             # One product for all: as a batch, the gradient of ``right`` would be made for each row and then summed.
-            return _like(left, tf.matmul(tf.reshape(left, [-1, left.shape[-1]]), right))
-        return tf.matmul(left, right, transpose_b=transpose_right)
+            return _like(left, self.product(tf.reshape(left, [-1, left.shape[-1]]), right))
+        return self.product(left, right, transpose_right)
 
     def dense(self, array: Array, kernel: Array, bias: Array) -> Array:
         # The bias joins the flat product: TensorFlow does both in one operation, and has one for the bias's gradient.
-        flat = tf.matmul(tf.reshape(array, [-1, array.shape[-1]]), kernel)
+        flat = self.product(tf.reshape(array, [-1, array.shape[-1]]), kernel)
         return _like(array, tf.nn.bias_add(flat, bias))
 
     def split(self, array: Array, sizes: Sequence[int]) -> Sequence[Array]:
@@ -74,7 +77,20 @@ class TensorArrays:
 
 
 class LookedUp(TensorArrays):
-    """For a model whose ids stand for themselves: in their place come vectors that have been looked up already."""
+    """For a model whose ids stand for themselves: in their place come vectors that have been looked up already.
+
+    With ``precision`` bfloat16 products are of numbers with eight digits in binary, forwards and backwards; what they
+    add up to is float32 again, as is all else. That range is float32's, so that no loss has to be scaled.
+    """
+
+    def __init__(self, precision: str = "float32") -> None:
+        self._precision = precision
+
+    def product(self, left: Array, right: Array, transpose_right: bool = False) -> Array:
+        if self._precision == "float32":
+            return super().product(left, right, transpose_right)
+        left, right = (tf.cast(factor, self._precision) for factor in (left, right))
+        return tf.cast(super().product(left, right, transpose_right), tf.float32)
 
     def gather(self, table: Array, ids: Array) -> Array:  # noqa: ARG002
         return ids

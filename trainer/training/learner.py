@@ -16,7 +16,7 @@ from ckpt_tools.lineages.names import MODEL
 from trainer.config import TrainConfig
 from trainer.data.sampling import Batch
 from trainer.models.recommenders import model_class
-from trainer.models.tensors import LookedUp
+from trainer.models.tensors import LookedUp, TensorArrays
 from trainer.models.variables import IDLE, trainable
 from trainer.training.rates import Schedule
 from trainer.training.row_wise_adam import Adam
@@ -231,12 +231,15 @@ class Learner:
         dense = [self._variables[name] for name in self._dense]
         with tf.GradientTape() as tape:
             tape.watch(looked_up)
-            model = model_class(config.model_type)(config, self._variables, LookedUp())
+            arrays = LookedUp(config.precision)
+            model = model_class(config.model_type)(config, self._variables, arrays)
             wanted = padding if config.reads_by_padding else target
             vectors, shares = model.trained(
                 tf.reshape(history, [-1, config.maxlen, config.embedding_dim]), mask, wanted, noise
             )
-            loss = sampled_softmax(vectors, target, sampled, target_offset, sampled_offset, hits, config.hard_negatives)
+            loss = sampled_softmax(
+                vectors, target, sampled, target_offset, sampled_offset, hits, config.hard_negatives, arrays.product
+            )
             if config.routing_regularization:
                 loss += config.routing_regularization * routing_variance(shares, mask)
             loss *= share
@@ -310,6 +313,7 @@ def sampled_softmax(
     sampled_offset: tf.Tensor,
     hits: tf.Tensor,
     beta: float = 0.0,
+    product: Callable[..., tf.Tensor] = TensorArrays().product,
 ) -> tf.Tensor:
     """The mean of ``tf.nn.sampled_softmax_loss`` over a batch, with accidental hits removed (Jean et al., 2015).
 
@@ -319,15 +323,16 @@ def sampled_softmax(
 
     With ``beta`` a negative counts the more the higher it is scored: in proportion to exp(beta * score), one on average
     over a user's negatives (interest-aware hard negatives of REMI, Xie et al., RecSys 2023, section 3.2).
+    ``product`` multiplies the vectors with those of the negatives.
     """
     if len(vectors.shape) == 3:
         own = tf.reduce_max(tf.reduce_sum(vectors * target[:, None, :], axis=2), axis=1)
         users, interests, dim = vectors.shape
-        products = tf.matmul(tf.reshape(vectors, [users * interests, dim]), sampled, transpose_b=True)
+        products = product(tf.reshape(vectors, [users * interests, dim]), sampled, transpose_right=True)
         scores = tf.reduce_max(tf.reshape(products, [users, interests, sampled.shape[0]]), axis=1)
     else:
         own = tf.reduce_sum(vectors * target, axis=1)
-        scores = tf.matmul(vectors, sampled, transpose_b=True)
+        scores = product(vectors, sampled, transpose_right=True)
     true = own + target_offset
     others = scores + sampled_offset
     if beta:

@@ -276,6 +276,18 @@ def test_two_devices_of_one_process_make_the_run_of_one(tmp_path: Path, data_dir
     require_almost_the_same(alone, ended.experiment)
 
 
+@pytest.mark.slow
+@pytest.mark.tensorflow
+def test_two_devices_multiply_in_bfloat16_too(tmp_path: Path, data_dir: str) -> None:
+    alone = begin(tmp_path / "alone", data_dir, STEPS, precision="bfloat16")
+    arguments = [*NEW, *FLAGS, "--precision=bfloat16", f"--data-dir={data_dir}", f"--max-steps={STEPS}"]
+    ended = finish(start(tmp_path / "home", arguments, DEVICES="2"), tmp_path / "home")
+    assert ended.code == 0, ended.err
+    for row, again in zip(rows(alone), rows(ended.experiment), strict=True):
+        assert row["step"] == again["step"]
+        assert row["loss"] is None or abs(row["loss"] - again["loss"]) <= 5e-3 * row["loss"]
+
+
 @pytest.mark.tensorflow
 def test_a_batch_that_cannot_be_shared_equally_is_refused(tmp_path: Path, data_dir: str) -> None:
     arguments = [*NEW, *FLAGS, f"--data-dir={data_dir}", f"--max-steps={STEPS}", "--batch-size=15"]

@@ -101,3 +101,19 @@ def test_nothing_is_left_in_the_temporary_directory(tmp_path: Path, monkeypatch:
     learner.stored()
     learner.catch_up()
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_products_of_bfloat16_are_almost_those_of_float32(model_type: str) -> None:
+    from trainer.training.learner import Learner
+
+    losses: dict[str, list[float]] = {}
+    for precision in ("float32", "bfloat16"):
+        config = small_config(model_type, item_count=ITEMS, batch_size=16, precision=precision, readout="max")
+        start, sampler = initial_variables(config), BatchSampler(users(), config)
+        start["model/item_embedding"] = start["model/item_embedding"] * 5
+        learner = Learner(config, start)
+        losses[precision] = [learner.update(sampler(step)) for step in range(5)]
+        assert {value.dtype for value in learner.weights().values()} == {np.dtype(np.float32)}
+    assert losses["float32"] != losses["bfloat16"]
+    np.testing.assert_allclose(losses["bfloat16"], losses["float32"], rtol=5e-3)

@@ -35,6 +35,7 @@ EVERYTHING: dict[str, Any] = {
     "decay_steps": 35,
     "weight_decay": 0.5,
     "clip_norm": 0.1,
+    "precision": "bfloat16",
 }
 
 
