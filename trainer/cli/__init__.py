@@ -563,9 +563,13 @@ def prepare(
         typer.Option(metavar="FILE", help="The data set's file about the items, for their categories."),
     ] = None,
     item_field: Annotated[
-        ItemField,
-        typer.Option(metavar="FIELD", help="amazon2023: parent_asin, or asin: a variation is an item of its own."),
-    ] = "parent_asin",
+        ItemField | None,
+        typer.Option(
+            metavar="FIELD",
+            help="amazon2023: parent_asin, or asin: a variation is an item of its own.",
+            show_default="parent_asin",
+        ),
+    ] = None,
     behavior: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", help="taobao: what counts (pv, cart, fav, buy); repeat.", show_default="pv"),
@@ -577,7 +581,7 @@ def prepare(
     data_dir: Annotated[
         str | None, typer.Option(metavar="DIR", help="Where to write to.", show_default="data/DATASET_data")
     ] = None,
-    seed: Annotated[int, typer.Option(metavar="N", help="Decides which users are for training.")] = 1230,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Decides which users are for training.")] = 1230,
     grow: Annotated[
         str | None,
         typer.Option("--grow", metavar="MAP", help="The item map of older data: say which items stay, for ckpt grow."),
@@ -593,6 +597,9 @@ def prepare(
         require("preparing data", "polars")
         if fewest < 1:
             raise UsageError(f"--fewest has to be at least 1, not {fewest}", hint="leave it out for 5")
+        for flag, given, of in (("--behavior", behavior, "taobao"), ("--item-field", item_field, "amazon2023")):
+            if given and kind != of:
+                raise UsageError(f"{flag} is about --format {of}, not {kind}", hint="leave it out")
         directory = data_dir or usual_data_directory(".", dataset)
         old = None if grow is None else read_item_map(grow)
         new_map = os.path.join(directory, f"{dataset}_item_map.txt")
@@ -610,7 +617,7 @@ def prepare(
             seed=seed,
             fewest=fewest,
             behaviors=tuple(behavior or ["pv"]),
-            item_field=item_field,
+            item_field=item_field or "parent_asin",
             metadata=metadata,
             encoding=encoding,
             overwrite=overwrite,
@@ -621,6 +628,8 @@ def prepare(
         console.say(f"{done.kept} of {done.read} interactions, {done.users} users, {done.items} items")
         if done.left_out:
             console.say(f"{done.left_out} lines of other behaviors than {', '.join(behavior or ['pv'])} do not count")
+        if encoding is None and done.encoding == "gb18030":
+            console.say("not UTF-8, and read as GBK (GB 18030): where names look wrong, name another --encoding")
         if done.times != "as given":
             console.say(
                 "times have fractions: the files hold the position of each interaction among its user's instead"

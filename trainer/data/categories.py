@@ -16,7 +16,7 @@ from typing import Any
 
 from ckpt_tools.errors import CorruptError, NotFoundError, UsageError
 from ckpt_tools.fs import local
-from trainer.data.raw import Format, literal
+from trainer.data.raw import Format, is_gzip, literal
 
 _LONGEST_LINE = 64 << 20
 _FLAGS_FROM = 5  # u.item of MovieLens 100K: id|title|date|date|URL, and then 19 flags
@@ -25,7 +25,8 @@ _FLAGS_FROM = 5  # u.item of MovieLens 100K: id|title|date|date|URL, and then 19
 def categories_of(path: str, kind: Format, wanted: Collection[str]) -> dict[str, str]:
     """Category by item's name, for those ``wanted`` that the file tells one of.
 
-    Raises NotFoundError, UsageError (a format without such a file), CorruptError (nothing in it can be read).
+    Raises NotFoundError, UsageError (a format without such a file, an archive, another data set's), CorruptError
+    (nothing in it can be read).
     """
     parse = _PARSERS.get(kind)
     if parse is None:
@@ -48,14 +49,14 @@ def categories_of(path: str, kind: Format, wanted: Collection[str]) -> dict[str,
             found[item] = category
     if lines and not parsed:
         raise CorruptError(f"no line of it tells the category of an item of {kind}", path=path)
+    if not found:
+        raise UsageError("tells the category of none of these items", path=path, hint="is it of another data set?")
     return found
 
 
 def _lines(path: str) -> Iterator[str]:
     with open(path, "rb") as raw:
-        packed = raw.read(2) == b"\x1f\x8b"
-        raw.seek(0)
-        stream: Any = gzip.open(raw) if packed else raw  # noqa: SIM115
+        stream: Any = gzip.open(raw) if is_gzip(raw, path) else raw  # noqa: SIM115
         try:
             while line := stream.readline(_LONGEST_LINE):
                 if text := line.decode("utf-8-sig", "replace").strip():

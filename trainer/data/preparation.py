@@ -21,6 +21,8 @@ from trainer.data.categories import categories_of
 from trainer.data.raw import Format, ItemField, OnProgress, Source
 
 FEWEST = 5
+# With fewer, 80/10/10 leaves a split without any.
+_FEWEST_USERS = 6
 _FILES = ("train", "valid", "test", "item_map", "user_map", "item_cate", "cate_map")
 
 
@@ -29,8 +31,9 @@ class Prepared:
     """What was written. ``read`` counts the interactions of the source, ``kept`` those that are left; ``left_out`` its
     lines that are no interactions of the wanted kind (Taobao's other behaviors).
 
-    ``times``: ``as given``, or ``positions`` where times have fractions, which the files cannot hold: then each is the
-    number of the interaction among its user's. ``categories``: items with one, None where nothing tells them.
+    ``encoding`` is that of the source. ``times``: ``as given``, or ``positions`` where times have fractions, which the
+    files cannot hold: then each is the number of the interaction among its user's. ``categories``: items with one, None
+    where nothing tells them.
     """
 
     paths: tuple[str, ...]
@@ -39,6 +42,7 @@ class Prepared:
     users: int
     items: int
     left_out: int
+    encoding: str
     times: str
     categories: int | None
 
@@ -66,6 +70,7 @@ def prepare(
 
     Raises NotFoundError, CorruptError (with the line), UsageError (files are there already, too little is left).
     """
+    _require_name(dataset)
     if not overwrite:
         _require_absent(directory, dataset)
     raw = Source(source, kind, behaviors, item_field, encoding)
@@ -120,9 +125,15 @@ def prepare(
         users=people,
         items=len(ranked),
         left_out=raw.left_out,
+        encoding=raw.read_as,
         times="as given" if whole else "positions",
         categories=None if known is None else len(known[0]),
     )
+
+
+def _require_name(dataset: str) -> None:
+    if not dataset.strip() or "/" in dataset or not dataset.isprintable():
+        raise UsageError(f"{dataset!r} cannot be part of a file's name", hint="use letters, digits, - and _")
 
 
 def _require_absent(directory: str, dataset: str) -> None:
@@ -142,7 +153,8 @@ def _parts(people: int, source: str) -> dict[str, tuple[int, int]]:
     parts = {"train": (0, first), "valid": (first, second), "test": (second, people)}
     if empty := [split for split, (low, high) in parts.items() if low == high]:
         raise UsageError(
-            f"{people} users are left, of which none would be in {' and '.join(empty)}: 10 are needed at least",
+            f"{people} users are left, of which none would be in {' and '.join(empty)}: {_FEWEST_USERS} are needed at "
+            "least",
             path=source,
             hint="take more of the data, or keep more of it with a smaller --fewest",
         )
@@ -179,10 +191,15 @@ def _read(raw: Source, progress: OnProgress | None) -> _Columns:
             category |= dict(zip(seen.tolist(), frame["category"].to_numpy()[where].tolist(), strict=True))
         if "parent" in frame.columns:
             parents |= dict(frame.select("item", "parent").unique(keep="any").iter_rows())
+    if raw.behaviors_there and (unknown := [name for name in raw.behaviors if name not in raw.behaviors_there]):
+        raise UsageError(
+            f"no line has the behavior {' or '.join(unknown)}",
+            path=raw.path,
+            hint=f"choose from {', '.join(sorted(raw.behaviors_there)[:20])}",
+        )
     names = items.names()
     if not names:
-        left_out = f" of {', '.join(raw.behaviors)}, and {raw.left_out} others" if raw.left_out else ""
-        raise CorruptError(f"holds no interactions{left_out}", path=raw.path)
+        raise CorruptError("holds no interactions", path=raw.path)
     user, item, time = (np.concatenate(column) for column in zip(*parts, strict=True))
     return _Columns(user, item, time, users.names(), names, category, parents)
 

@@ -1,6 +1,6 @@
 """Raw interactions in the formats that public data sets come in, as blocks of columns. Needs polars, no TensorFlow.
 
-    csv          user,item,time              commas or tabs
+    csv          user,item,time              commas or tabs; with commas, quotes as spreadsheets write them
     pairs        user item                   in the order of time, as SASRec's repository has its data sets
     amazon2014   JSON lines                  reviewerID, asin, unixReviewTime
     amazon2023   JSON lines                  user_id, parent_asin (or asin), timestamp
@@ -17,6 +17,7 @@ from __future__ import annotations
 import ast
 import codecs
 import contextlib
+import csv
 import datetime
 import gzip
 import io
@@ -39,6 +40,14 @@ ItemField = Literal["parent_asin", "asin"]
 _BLOCK = 16 << 20
 _LONGEST_LINE = 64 << 20
 _GZIP = b"\x1f\x8b"
+_PACKED = (
+    (b"PK\x03\x04", "a zip archive"),
+    (b"BZh91AY&SY", "packed by bzip2"),
+    (b"\xfd7zXZ\x00", "packed by xz"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
+    (b"\x28\xb5\x2f\xfd", "packed by zstd"),
+    (b"Rar!\x1a\x07", "a rar archive"),
+)
 # float64 tells whole numbers apart up to here.
 _EXACT = 2**53
 
@@ -55,6 +64,11 @@ _SEPARATORS: dict[Format, tuple[bytes, ...]] = {
     "taobao": (b",", b"\t"),
     "movielens": (b"::", b",", b"\t"),
 }
+# How what has no value is written where fields are text: pandas, SQL, Spark, Hive.
+_NOTHING = frozenset({"", "null", "NULL", "nan", "NaN", "None", "\\N"})
+_TEXT: tuple[Format, ...] = ("csv", "pairs", "movielens")
+# Of a column that holds what is not asked for, so many values are enough to show.
+_SHOWN = 20
 _BOMS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 
 OnProgress = Callable[[int, int], None]
@@ -62,7 +76,8 @@ OnProgress = Callable[[int, int], None]
 
 @dataclass
 class Source:
-    """A raw file and how to read it. ``left_out`` counts what was read and does not count, once it has been read.
+    """A raw file and how to read it. ``left_out`` counts what was read and does not count, once it has been read;
+    ``behaviors_there`` are those of its lines, and ``read_as`` is the encoding.
 
     ``encoding`` None: UTF-8, or GB 18030 (of which GBK is a part) when the beginning is not UTF-8 and is that.
     """
@@ -73,12 +88,15 @@ class Source:
     item_field: ItemField = "parent_asin"
     encoding: str | None = None
     left_out: int = field(default=0, init=False)
+    behaviors_there: set[str] = field(default_factory=set, init=False)
+    read_as: str = field(default="utf-8", init=False)
 
     def frames(self, progress: OnProgress | None = None) -> Iterator[Any]:
         """polars frames of user, item, time and, for Taobao, category, a block of the file each; ``parent`` beside an
         ``asin``. Times are Int64, or Float64 where one has a fraction.
 
-        Raises UsageError for an unknown format, NotFoundError for no file, CorruptError for a line of another form.
+        Raises UsageError for an unknown format or an archive, NotFoundError for no file, CorruptError for a line of
+        another form.
         """
         if self.format not in FORMATS:
             raise UsageError(f"there is no format {self.format!r}", hint=f"choose one of {', '.join(FORMATS)}")
@@ -105,8 +123,7 @@ class _Blocks:
         total = os.path.getsize(path)
         line = 1
         with open(path, "rb") as raw:
-            packed = raw.read(len(_GZIP)) == _GZIP
-            raw.seek(0)
+            packed = is_gzip(raw, path)
             stream: IO[bytes] = gzip.open(raw) if packed else raw  # type: ignore[assignment]  # noqa: SIM115
             try:
                 for block in self._decoded(stream):
@@ -129,6 +146,7 @@ class _Blocks:
     def _decoded(self, stream: IO[bytes]) -> Iterator[bytes]:
         buffered = io.BufferedReader(stream, _BLOCK)  # type: ignore[type-var]
         encoding = self._source.encoding or _encoding_of(buffered.peek(_BLOCK)[:_BLOCK])
+        self._source.read_as = encoding
         if encoding == "utf-8":
             yield from self._lines(buffered, b"\n")
             return
@@ -165,14 +183,32 @@ class _Blocks:
         self.separator = b"\t" if self._in_file in (b"::", b" ") else self._in_file
 
     def _header(self, block: bytes) -> int:
-        """How long a first line is that names the columns: the time of an interaction has digits."""
+        """How long a first line is that names the columns: the time of an interaction has digits. Without times, one
+        that has none before one that has some in each field."""
         columns = _COLUMNS.get(self._source.format)
-        if columns is None or columns[-1] != "time":
+        if columns is None:
             return 0
         end = block.find(b"\n") + 1 or len(block)
         fields = block[:end].split(self.separator)
-        last = fields[-1].strip()
-        return end if len(fields) == len(columns) and last and not re.search(rb"\d", last) else 0
+        if len(fields) != len(columns) or not fields[-1].strip():
+            return 0
+        if columns[-1] == "time":
+            return 0 if _DIGIT.search(fields[-1]) else end
+        following = block[end:].partition(b"\n")[0].split(self.separator)
+        return end if not any(map(_DIGIT.search, fields)) and all(map(_DIGIT.search, following)) else 0
+
+
+_DIGIT = re.compile(rb"\d")
+
+
+def is_gzip(raw: IO[bytes], path: str) -> bool:
+    """Whether a file is packed by gzip. Raises UsageError for what has to be unpacked first."""
+    beginning = raw.read(16)
+    raw.seek(0)
+    for mark, form in _PACKED:
+        if beginning.startswith(mark):
+            raise UsageError(f"this is {form}", path=path, hint="unpack it first; only .gz is unpacked on the way")
+    return beginning.startswith(_GZIP)
 
 
 def _encoding_of(beginning: bytes) -> str:
@@ -197,23 +233,27 @@ def _frame(block: bytes, source: Source, separator: bytes, first_line: int) -> A
 
     kind = source.format
     frame = None
-    if kind != "steam":
+    if kind != "steam" and not _quoted(block, source, separator):
         for time in ("whole", "fractional"):
             try:
                 frame = _read(block, source, separator, pl.Int64 if time == "whole" else pl.Float64)
                 break
             except pl.exceptions.PolarsError:
                 frame = None
-    if frame is None or not _sound(frame):
+    if frame is None or not _sound(frame, kind):
         rows = []
         for number, line in enumerate(block.split(b"\n"), first_line):
             if line.strip():
                 rows.append(_row(line, source, separator, number))
         names = _names(source)
         frame = pl.DataFrame(rows, schema={name: _type(name, rows, names, kind) for name in names}, orient="row")
+    if frame.schema.get("time") == pl.Float64 and (frame["time"] == frame["time"].floor()).all():
+        frame = frame.with_columns(pl.col("time").cast(pl.Int64))
     if kind == "pairs":
         frame = frame.with_columns(pl.int_range(first_line, first_line + frame.height, dtype=pl.Int64).alias("time"))
     if kind == "taobao":
+        there = frame["behavior"].unique().sort().to_list()
+        source.behaviors_there.update(there[:_SHOWN], set(there).intersection(source.behaviors))
         wanted = frame["behavior"].is_in(list(source.behaviors))
         source.left_out += frame.height - int(wanted.sum())
         frame = frame.filter(wanted).drop("behavior")
@@ -247,13 +287,7 @@ def _read(block: bytes, source: Source, separator: bytes, time: Any) -> Any:
         in_file = _json_fields(source)
         # Given a whole number's type, polars would cut off fractions.
         types = {in_file[name]: pl.Float64 if name == "time" else pl.String for name in names}
-        frame = pl.read_ndjson(block, schema=types).rename({in_file[name]: name for name in names})
-        times = frame["time"]
-        if times.null_count() or not times.is_finite().all() or not (times.abs() < _EXACT).all():
-            raise pl.exceptions.ComputeError("read line by line")
-        if (times == times.floor()).all():
-            frame = frame.with_columns(times.cast(pl.Int64))
-        return frame
+        return pl.read_ndjson(block, schema=types).rename({in_file[name]: name for name in names})
     identity = pl.Int64 if kind == "taobao" else pl.String
     types_in_file: dict[str, Any] = {"user": identity, "item": identity, "time": time, "category": pl.Int64}
     schema = {name: types_in_file.get(name, pl.String) for name in _COLUMNS[kind]}
@@ -261,14 +295,20 @@ def _read(block: bytes, source: Source, separator: bytes, time: Any) -> Any:
     return frame.select(names)
 
 
-def _sound(frame: Any) -> bool:
+def _quoted(block: bytes, source: Source, separator: bytes) -> bool:
+    """Whether quotes stand for themselves no more: between commas they enclose a field."""
+    return source.format == "csv" and separator == b"," and b'"' in block
+
+
+def _sound(frame: Any, kind: Format) -> bool:
     """Whether every field holds what it should: an empty name or a time without end is not one."""
     import polars as pl
 
     if any(frame.null_count().row(0)):
         return False
     names = [name for name in ("user", "item") if frame.schema[name] == pl.String]
-    if any((frame[name].str.strip_chars() == "").any() for name in names):
+    nothing = list(_NOTHING) if kind in _TEXT else [""]
+    if any(frame[name].str.strip_chars().is_in(nothing).any() for name in names):
         return False
     if frame.schema.get("time") == pl.Float64:
         return bool(frame["time"].is_finite().all() and (frame["time"].abs() < _EXACT).all())
@@ -297,9 +337,10 @@ def _row(line: bytes, source: Source, separator: bytes, number: int) -> tuple[An
             review = literal(line)
             row = (_name(review["username"]), _name(review["product_id"]), _day(review["date"]))
         else:
-            fields = line.decode().rstrip("\r").split(separator.decode())
-            found = dict(zip(_COLUMNS[kind], fields, strict=True))
+            found = dict(zip(_COLUMNS[kind], _fields(line, source, separator), strict=True))
             numbers = ("user", "item", "category") if kind == "taobao" else ()
+            if kind in _TEXT and not _NOTHING.isdisjoint((found["user"].strip(), found["item"].strip())):
+                raise ValueError(found)
             row = tuple(
                 _time(found[name]) if name == "time" else int(found[name]) if name in numbers else _name(found[name])
                 for name in _names(source)
@@ -307,11 +348,28 @@ def _row(line: bytes, source: Source, separator: bytes, number: int) -> tuple[An
         if any(isinstance(value, int) and not -(2**63) <= value < 2**63 for value in row):
             raise ValueError(row)
         return row
-    except (ValueError, KeyError, TypeError, OverflowError, SyntaxError, RecursionError, MemoryError) as error:
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        OverflowError,
+        SyntaxError,
+        RecursionError,
+        MemoryError,
+        csv.Error,
+    ) as error:
         shown = line[:60].decode("utf-8", "replace").strip()
         raise CorruptError(
             f"line {number}: not a line of {kind}: {shown!r}", path=source.path, hint=_advice(line, source)
         ) from error
+
+
+def _fields(line: bytes, source: Source, separator: bytes) -> list[str]:
+    """The fields of a line. Raises ValueError, csv.Error."""
+    text = line.decode().rstrip("\r")
+    if _quoted(line, source, separator):
+        return next(csv.reader([text], strict=True))
+    return text.split(separator.decode())
 
 
 def _name(value: object) -> str:
@@ -354,6 +412,8 @@ def _advice(line: bytes, source: Source) -> str | None:
         line.decode(source.encoding or "utf-8")
     except (UnicodeDecodeError, LookupError):
         return "it is not UTF-8: name its encoding, for example --encoding gbk"
+    if source.format in _TEXT and any(part.strip() in _NOTHING for part in re.split("[,\t]", line.decode())):
+        return "a field is empty or null: leave such lines out"
     looks = _format_of(line)
     return f"it looks like --format {looks}" if looks not in (None, source.format) else None
 

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from ckpt_tools.errors import CorruptError, UsageError
 from trainer import cli
 from trainer.data.interactions import read_categories, read_split
+from trainer.data.names import read_names
 from trainer.data.preparation import prepare
 from trainer.data.raw import FORMATS
 
@@ -84,7 +85,7 @@ def test_a_malformed_line_is_named_and_little_data_is_refused(tmp_path: Path) ->
     source.write_text(
         "".join(line for line in SOURCES["csv"].splitlines(keepends=True) if line[:3] in ("u8,", "u9,")) * 5
     )
-    with pytest.raises(UsageError, match=r"2 users are left, of which none would be in valid: 10 are needed"):
+    with pytest.raises(UsageError, match=r"2 users are left, of which none would be in valid: 6 are needed"):
         prepare(str(source), "csv", str(tmp_path / "out"), "d", fewest=1)
     assert not (tmp_path / "out").exists()
     assert CliRunner().invoke(cli.app, ["prepare", str(tmp_path / "none"), "--dataset", "d"]).exit_code == 3
@@ -106,6 +107,88 @@ def test_a_line_that_names_the_columns_is_left_out(tmp_path: Path) -> None:
     source.write_text("user,item,time\n")
     with pytest.raises(CorruptError, match="holds no interactions"):
         prepare(str(source), "csv", str(tmp_path / "out"), "d")
+
+
+def test_the_names_of_two_columns_are_told_by_the_numbers_below_them(tmp_path: Path) -> None:
+    pytest.importorskip("polars")
+    assert prepare(write(tmp_path, "user item\n" + SOURCES["pairs"]), "pairs", str(tmp_path / "a"), "d").read == len(
+        ROWS
+    )
+    words = SOURCES["pairs"].translate(str.maketrans("0123456789", "abcdefghij"))
+    assert prepare(write(tmp_path, words), "pairs", str(tmp_path / "b"), "d").read == len(ROWS)
+
+
+def test_quotes_between_commas_enclose_names_and_between_tabs_are_themselves(tmp_path: Path) -> None:
+    pytest.importorskip("polars")
+    lines = [(f'"{user}, ""x"""', f'"{item}"', time) for user, item, time in ROWS]
+    text = '"user","item","time"\r\n' + "".join(f"{user},{item},{time}\r\n" for user, item, time in lines)
+    prepare(write(tmp_path, text), "csv", str(tmp_path / "commas"), "d")
+    names = read_names(str(tmp_path / "commas"), "d")
+    assert (names.items[1], names.users[0]) == ("i01", 'u1, "x"')
+    plain = "".join(f'"{user}\t{item}\t{time}\n' for user, item, time in ROWS)
+    prepare(write(tmp_path, plain), "csv", str(tmp_path / "tabs"), "d")
+    assert read_names(str(tmp_path / "tabs"), "d").users[0] == '"u1'
+    with pytest.raises(CorruptError, match=f"line {len(ROWS) + 1}: "):
+        prepare(write(tmp_path, SOURCES["csv"] + '"u1,i1,5\n'), "csv", str(tmp_path / "out"), "d")
+
+
+@pytest.mark.parametrize("nothing", ["", "null", "NULL", "NaN", "None", "\\N"])
+def test_what_stands_for_no_value_is_no_name(tmp_path: Path, nothing: str) -> None:
+    pytest.importorskip("polars")
+    with pytest.raises(CorruptError, match=f"line {len(ROWS) + 1}: ") as caught:
+        prepare(write(tmp_path, SOURCES["csv"] + f"{nothing},i1,5\n"), "csv", str(tmp_path / "out"), "d")
+    assert "leave such lines out" in (caught.value.hint or "")
+
+
+def test_whole_numbers_with_a_point_are_times_as_given(tmp_path: Path) -> None:
+    pytest.importorskip("polars")
+    text = "".join(f"{user},{item},{time}.0\n" for user, item, time in ROWS)
+    assert prepare(write(tmp_path, text), "csv", str(tmp_path / "out"), "d").times == "as given"
+    prepare(write(tmp_path, SOURCES["csv"], "raw2"), "csv", str(tmp_path / "plain"), "d")
+    assert (tmp_path / "out" / "d_train.txt").read_bytes() == (tmp_path / "plain" / "d_train.txt").read_bytes()
+
+
+@pytest.mark.parametrize("mark", [b"PK\x03\x04", b"BZh91AY&SY", b"\xfd7zXZ\x00"])
+def test_an_archive_is_told_from_lines_that_are_malformed(tmp_path: Path, mark: bytes) -> None:
+    pytest.importorskip("polars")
+    packed = write(tmp_path, mark + b"\n1,2,3\n", "packed")
+    with pytest.raises(UsageError, match="this is"):
+        prepare(packed, "csv", str(tmp_path / "out"), "d")
+    raw = write(tmp_path, SOURCES["amazon2014"])
+    with pytest.raises(UsageError, match="this is"):
+        prepare(raw, "amazon2014", str(tmp_path / "out"), "d", metadata=packed)
+    assert not (tmp_path / "out").exists()
+
+
+def test_flags_that_would_do_nothing_and_names_that_are_none_are_refused(tmp_path: Path) -> None:
+    pytest.importorskip("polars")
+    source = write(tmp_path, SOURCES["csv"])
+    for flags in (
+        ["--behavior", "buy"],
+        ["--item-field", "asin"],
+        ["--seed", "-1"],
+        ["--dataset", "a/b"],
+        ["--dataset", " "],
+    ):
+        done = CliRunner().invoke(
+            cli.app, ["prepare", source, "--dataset", "d", "--data-dir", str(tmp_path / "x"), *flags]
+        )
+        assert done.exit_code == 2, flags
+    meta = write(tmp_path, json.dumps({"asin": "other", "categories": [["C"]]}) + "\n", "meta")
+    raw = write(tmp_path, SOURCES["amazon2014"], "reviews")
+    with pytest.raises(UsageError, match="none of these items"):
+        prepare(raw, "amazon2014", str(tmp_path / "x"), "d", metadata=meta)
+    assert not (tmp_path / "x").exists()
+
+
+def test_an_encoding_that_was_guessed_is_said(tmp_path: Path) -> None:
+    """Big5 is GB 18030 too, of other words."""
+    pytest.importorskip("polars")
+    text = "".join(f"用戶{user},{item},{time}\n" for user, item, time in ROWS)
+    for encoding, said in (("big5", True), ("utf-8", False), ("utf-16", False)):
+        source = write(tmp_path, text.encode(encoding))
+        command = ["prepare", source, "--dataset", "d", "--data-dir", str(tmp_path / encoding)]
+        assert ("name another --encoding" in CliRunner().invoke(cli.app, command).output) == said
 
 
 @pytest.mark.parametrize("kind", list(SOURCES))
@@ -194,8 +277,9 @@ def test_only_page_views_of_taobao_count_unless_others_are_asked_for(tmp_path: P
         ).read_bytes()
     both = prepare(source, "taobao", str(tmp_path / "both"), "d", behaviors=("pv", "buy"))
     assert (both.read, both.left_out) == (2 * len(ROWS), len(ROWS))
-    with pytest.raises(CorruptError, match=f"holds no interactions of fav, and {3 * len(ROWS)} others"):
-        prepare(source, "taobao", str(tmp_path / "fav"), "d", behaviors=("fav",))
+    with pytest.raises(UsageError, match="no line has the behavior fav") as caught:
+        prepare(source, "taobao", str(tmp_path / "fav"), "d", behaviors=("pv", "fav"))
+    assert caught.value.hint == "choose from buy, cart, pv"
 
 
 def test_fractions_of_a_second_keep_their_order(tmp_path: Path) -> None:
