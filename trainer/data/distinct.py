@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 
-def distinct(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def compact(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Of ``ids`` [N], each from 0 on and below 2^32: the different ones [R], ascending; int32 [N], where each stands
     among them; and int32 [N], the places of ``ids`` sorted by what they hold, equal ones as they come."""
     ascending, order, first = _sorted(ids)

@@ -8,7 +8,7 @@ import numpy as np
 
 from ckpt_tools.errors import UsageError
 from trainer.config import TrainConfig
-from trainer.data.distinct import distinct
+from trainer.data.distinct import compact
 from trainer.data.interactions import Interactions
 from trainer.data.negatives import negatives_of
 from trainer.random_streams import RandomStream, generator, truncated_normal
@@ -81,7 +81,7 @@ class BatchSampler:
         ids = [history.ravel(), target, sampled]
         if self._config.reads_by_padding:
             ids.append(np.zeros(self._config.batch_size, np.int64))
-        rows, inverse, order = distinct(np.concatenate(ids))
+        rows, inverse, order = compact(np.concatenate(ids))
         return Batch(
             history=history,
             mask=mask,

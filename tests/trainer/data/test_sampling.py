@@ -7,7 +7,7 @@ import pytest
 from toys import ITEMS, small_config, write_split
 
 from ckpt_tools.errors import UsageError
-from trainer.data.distinct import distinct, first_places
+from trainer.data.distinct import compact, first_places
 from trainer.data.interactions import read_split
 from trainer.data.negatives import LogUniform, target_frequencies
 from trainer.data.sampling import BatchSampler
@@ -142,7 +142,7 @@ def test_expected_counts_are_those_of_tensorflows_sampler() -> None:
 
 def test_ids_are_told_apart_and_put_in_order_at_once() -> None:
     for ids in ([3], [0, 0, 0], [7, 2, 7, 5, 2, 7], list(np.random.default_rng(1).integers(0, 40, 300))):
-        rows, inverse, order = distinct(np.array(ids))
+        rows, inverse, order = compact(np.array(ids))
         expected, where = np.unique(ids, return_inverse=True)
         assert rows.tolist() == expected.tolist()
         assert inverse.tolist() == where.tolist()
