@@ -262,6 +262,9 @@ OF_TRAINER: Mapping[str, FindingId] = {
     "other-best": FindingId(
         _NOTE, "The newest best is of another validation split: the one of this split is taken.", _CHECK_DATA
     ),
+    "other-data": FindingId(
+        _WARNING, "The validation split is not the one that the run measured its best on.", _CHECK_DATA
+    ),
     "padding-id": FindingId(
         _WARNING, "Item id 0 occurs in the data, where it stands for padding.", "number the items from 1"
     ),

@@ -67,7 +67,7 @@ def settings_of(checkpoint: Checkpoint, lineage: ComiRecLineage, given: Mapping[
         raise UsageError(
             "; ".join(contradictions),
             path=checkpoint.prefix,
-            hint="leave these flags out to continue the run as it was, or start a new one with --exp-name",
+            hint="leave these flags out: of a run that is there they cannot be chosen",
         )
     dataset = known.get("dataset") or flags.get("dataset")
     if dataset is None:

@@ -128,7 +128,7 @@ def collect(experiment: Experiment) -> Evidence:
             problems.append(error)
     evidence = Evidence(tuple(rows), unread=next(filter(not_read, problems), None))
     said = map(unreadable, problems)
-    evidence = replace(evidence, findings=(*said, *_disagreements(evidence.evaluations)))
+    evidence = replace(evidence, findings=(*said, *_disagreements(evidence.rows)))
     suspect = suspect_direction(evidence)
     return replace(evidence, findings=(*evidence.findings, suspect)) if suspect else evidence
 
@@ -188,18 +188,29 @@ def _files(experiment: Experiment, problems: list[CkptError]) -> Iterator[str]:
         yield from (os.path.join(directory, name) for name, status in names.items() if not status.directory)
 
 
-def _disagreements(evaluations: Iterable[LoggedEvaluation]) -> Iterator[Finding]:
-    """Sources of one run that give different figures for the same step."""
-    by_step: dict[int, LoggedEvaluation] = {}
-    for evaluation in evaluations:
-        first = by_step.setdefault(evaluation.step, evaluation)
-        if evaluation.step and evaluation.source != first.source and not first.agrees_with(evaluation.recall):
-            message = (
-                f"logs disagree on step {evaluation.step}: {first.recall:.6f} in {os.path.basename(first.source)}, "
-                f"{evaluation.recall:.6f} in {os.path.basename(evaluation.source)}"
-            )
-            yield Finding("logs-disagree", "warning", message, evaluation.source)
-            return
+def _disagreements(rows: Iterable[LoggedEvaluation]) -> Iterator[Finding]:
+    """Sources of one run that give different figures for the same step. A run that went back to its best, or was
+    measured at another N, has several for one, of which each source tells some."""
+    by_step: dict[int, list[LoggedEvaluation]] = {}
+    for row in rows:
+        by_step.setdefault(row.step, []).append(row)
+    for step, found in by_step.items():
+        first = next((row for row in found if not row.resumed), None)
+        if not step or first is None:
+            continue
+        told = [row for row in found if row.source == first.source]
+        for row in found:
+            if row.source != first.source and not row.resumed and not any(map(row.agrees_with, _recalls(told))):
+                message = (
+                    f"logs disagree on step {step}: {first.recall:.6f} in {os.path.basename(first.source)}, "
+                    f"{row.recall:.6f} in {os.path.basename(row.source)}"
+                )
+                yield Finding("logs-disagree", "warning", message, row.source)
+                return
+
+
+def _recalls(rows: Iterable[LoggedEvaluation]) -> list[float]:
+    return [row.recall for row in rows]
 
 
 # ------------------------------------------------------------------------------------------ the sources

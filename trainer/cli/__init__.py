@@ -53,6 +53,7 @@ from trainer.evaluation import baselines, indexes
 from trainer.evaluation.baseline_records import Measured, keep, recalls
 from trainer.evaluation.closing import Closing, Extent, closing_report
 from trainer.evaluation.exporting import export as write_vectors
+from trainer.evaluation.exporting import require_no_saved_model
 from trainer.evaluation.full_report import report
 from trainer.evaluation.lists import lists_for, require_writer, write_lists
 from trainer.evaluation.measuring import first_true
@@ -82,6 +83,9 @@ app = typer.Typer(
 
 
 Readout = Literal["max", "target", "padding", "soft-target", "soft-padding", "mean", "first", "hard", "soft"]
+
+_MAX_STEPS = 1_000_000
+_KEPT = 2
 
 _PANELS = {
     "MODEL": "The model",
@@ -248,7 +252,7 @@ def train(
     exp_name: Annotated[
         str | None, _option("The run's name; asked for on a terminal.", "PLACES", "NAME", show_default=False)
     ] = None,
-    keep: Annotated[int, _option("How many newest states stay, beside the best.", "PLACES", "N")] = 2,
+    keep: Annotated[int, _option("How many newest states stay, beside the best.", "PLACES", "N")] = _KEPT,
     log_to: Annotated[
         Literal["mlflow", "wandb"] | None,
         _option("Also log to mlflow or wandb, if it is installed.", "PLACES", "NAME", show_default=False),
@@ -341,7 +345,16 @@ def train(
         steps = budget.until(start.run_state.step)
         return _run(start, target, steps, console, keep, closing, log_to, distribute=distribute, task=task)
 
-    finish(console, body)
+    def with_data() -> int:
+        try:
+            return body()
+        except CkptError as error:
+            # Advice to resume is given where nobody knows whether the data lies elsewhere; without it, it is refused.
+            if data_dir is not None and error.hint and "trainer train " in error.hint:
+                error.hint = error.hint.replace(" --resume", f" --resume --data-dir {shlex.quote(data_dir)}")
+            raise
+
+    finish(console, with_data)
 
 
 _Path = Annotated[str, typer.Argument(help="An experiment (best_model/...), or a checkpoint.", show_default=False)]
@@ -422,6 +435,12 @@ def evaluate(
                 f"--coef re-ranks what several interests fetch; {opened.config.model_type} has one, so nothing changes"
             )
             findings.append(Finding("not-re-ranked", "note", text))
+        if split == "valid" and opened.valid_digest not in (None, interactions.digest):
+            text = (
+                f"the run measured its best on another valid split ({str(opened.valid_digest)[:8]}, this is "
+                f"{interactions.digest[:8]}): its recall and these figures are of different users or ids"
+            )
+            findings.append(Finding("other-data", "warning", text, interactions.path))
         if opened.spread is not None:
             text = f"MIND draws routing noise at each evaluation: its recall is {opened.spread}"
             findings.append(Finding("routing-noise", "note", text))
@@ -506,7 +525,13 @@ def export(
             require("an index", "faiss")
         if saved_model:
             require("a SavedModel", "tensorflow")
+            require_no_saved_model(out)
         _require_lists(lists, with_seen)
+        if data_dir is not None:
+            if lists is None:
+                raise UsageError("--data-dir holds the names of --lists", hint="add --lists FILE, or leave it out")
+            if not local.is_directory(data_dir, follow=True):
+                raise NotFoundError("no such directory", path=data_dir, hint="leave it out for lists without names")
         if lists is not None and users is None:
             raise UsageError("--lists are of users", hint="name their file of user,item,time lines with --users")
         opened = open_model(path, {"num_interest": num_interest, "maxlen": maxlen}, None, needs_data=False)
@@ -706,18 +731,20 @@ def baseline(
             require_ids_below(part, count, error=UsageError)
         settings = baselines.Settings(neighbors, shrink, regularization)
         limit = int(memory * 2**30)
-        findings, figures, path = [], [], None
+        require_writable(_existing_parent(os.path.join(root, "baselines")))
+        findings, path = [], None
+        figures: list[Measured] = []
         for name in baselines.methods(method):
             try:
                 baselines.require_memory(name, count, settings, limit)
             except UnsafeError as error:
-                if method:
+                if method or (name == baselines.METHODS[-1] and not figures):
                     raise
                 findings.append(Finding("left-out", "warning", f"left out: {error}; {error.hint}"))
                 console.findings(findings[-1:])
                 continue
-            needed = baselines.memory_needed(name, count, settings) / 2**30
-            console.say(f"{name}: {count} items, at most {needed:.2f} GB of memory")
+            needed = baselines.gigabytes(baselines.memory_needed(name, count, settings))
+            console.say(f"{name}: {count} items, at most {needed} GB of memory")
             scores = baselines.fit(name, train, count, settings)
             for split, users in splits.items():
                 ranking = baselines.rank_by(scores, users, count, limit=top_n, progress=console.measured)
@@ -808,7 +835,7 @@ class _Budget:
 def _budget(max_iter: int | None, max_steps: str | None) -> _Budget:
     """Raises UsageError for both at once, or for anything but N and +N."""
     if max_steps is None:
-        return _Budget((1000 if max_iter is None else max_iter) * 1000, relative=False)
+        return _Budget(_MAX_STEPS if max_iter is None else max_iter * 1000, relative=False)
     if max_iter is not None:
         raise UsageError(f"--max-iter {max_iter} and --max-steps {max_steps} both limit the run", hint="give one")
     digits = max_steps.removeprefix("+")
@@ -874,7 +901,18 @@ def _run(
     with tracking(log_to if chief else None, target, start.config, console) as tracked:
         console.phase("building the model")
         outcome = run(start, target, max_steps, Listeners(console, tracked), team, keep=keep)
-        return _ended(start, target, outcome, console, closing, findings, tracked, chief=chief, trained=not there)
+        again = {
+            "--max-steps": (max_steps, _MAX_STEPS),
+            "--keep": (keep, _KEPT),
+            "--report": (closing, "auto"),
+            "--log-to": (log_to, None),
+        }
+        flags = "".join(f" {flag} {value}" for flag, (value, usual) in again.items() if value != usual)
+        if distribute:
+            flags += " --distribute"
+        return _ended(
+            start, target, outcome, console, closing, findings, tracked, chief=chief, trained=not there, flags=flags
+        )
 
 
 def _ended(
@@ -888,8 +926,9 @@ def _ended(
     *,
     chief: bool,
     trained: bool,
+    flags: str,
 ) -> int:
-    """What is said of a run when it is over, and its exit code."""
+    """What is said of a run when it is over, and its exit code. ``flags``: with which it goes on as it was started."""
     run_state = outcome.run_state
     best = (
         f"best recall {run_state.best_metric:.6f} at step {run_state.best_step}"
@@ -902,7 +941,7 @@ def _ended(
     console.findings(untrained)
     findings += untrained
     if outcome.reason == "interrupted":
-        going_on = f"trainer train {shlex.quote(target.path)} --resume --from latest{_elsewhere(start, target)}"
+        going_on = f"trainer train {shlex.quote(target.path)} --resume --from latest{_elsewhere(start, target)}{flags}"
         console.say(f"everything is saved; to go on: {going_on}")
     picture = draw(collect(target).curve, target.name, target.runs) if chief else None
     if picture is not None:

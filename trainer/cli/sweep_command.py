@@ -90,6 +90,7 @@ def sweep(
         directory = data_dir or usual_data_directory(root, dataset)
         work = sweeping.Sweep(exp_name, root, dataset, directory, max_steps, config)
         require_writable(root)
+        sweeping.require_comparable(work, plan)
 
         def train(start: StartingPoint, experiment: Experiment) -> bool:
             console.findings(start.findings)

@@ -12,6 +12,7 @@ of the history that is given: the same cut, the same ranks and the same metrics 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -72,11 +73,26 @@ def require_memory(method: Method, item_count: int, settings: Settings, limit: i
     """Raise UnsafeError when a method needs more than ``limit`` bytes."""
     needed = memory_needed(method, item_count, settings)
     if needed > limit:
+        less = [each for each in METHODS if memory_needed(each, item_count, settings) <= limit]
+        others = f"; within the limit: --method {' --method '.join(less)}" if less else ""
         raise UnsafeError(
-            f"{method} of {item_count} items needs {needed / 2**30:.1f} GB of memory, and the limit is "
-            f"{limit / 2**30:.1f} GB",
-            hint=f"--memory {-(-needed // 2**30)} allows it; --method popularity and item-knn need less",
+            f"{method} of {item_count} items needs {gigabytes(needed)} GB of memory, and the limit is "
+            f"{gigabytes(limit)} GB",
+            hint=f"--memory {_upwards(needed)} allows it{others}",
         )
+
+
+def gigabytes(size: int) -> str:
+    """Three digits at the most that say something: 509, 4, 0.0233."""
+    found = size / 2**30
+    return f"{found:.0f}" if found >= 100 else f"{found:.3g}"
+
+
+def _upwards(size: int) -> str:
+    """Gigabytes that are enough, as a flag takes them."""
+    found = size / 2**30
+    unit = 10.0 ** (math.floor(math.log10(found)) - 1)
+    return f"{math.ceil(found)}" if found >= 10 else f"{math.ceil(found / unit) * unit:.8g}"
 
 
 def fit(method: Method, train: Interactions, item_count: int, settings: Settings) -> Scores:

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ckpt_tools.fs import durable
+from ckpt_tools.errors import UsageError
+from ckpt_tools.fs import durable, local
 from trainer.data.interactions import read_interactions, require_ids_below
 from trainer.evaluation import indexes
 from trainer.evaluation.measuring import vectors_of
 from trainer.models.recommenders import Recommender
 
+SAVED_MODEL = "saved_model"
 _USERS_AT_ONCE = 512
 # So many vectors are searched for to see how an approximate index answers.
 _QUERIES = 200
@@ -71,6 +73,13 @@ def export(
             tried = indexes.tried(built, items, np.ascontiguousarray(few), top_n)
         written.append(_write(directory, "items.faiss", faiss.serialize_index(built).tobytes()))
     return Exported(tuple(written), tried)
+
+
+def require_no_saved_model(directory: str) -> None:
+    """Raise UsageError when there is one in the directory: asked before other files of an export are replaced."""
+    path = os.path.join(directory, SAVED_MODEL)
+    if local.is_there(path):
+        raise UsageError("there is a SavedModel already", path=path, hint="choose another directory, or remove it")
 
 
 def _write(directory: str, name: str, data: bytes) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ckpt_tools.errors import NotFoundError
 from ckpt_tools.lineages.comirec.lineage import ComiRecLineage
+from ckpt_tools.lineages.names import METRIC
 from ckpt_tools.runs.experiments import Experiment
 from ckpt_tools.runs.logs import collect
 from ckpt_tools.runs.opening import open_identified
@@ -21,13 +22,15 @@ from trainer.settings import Settings, notes, settings_of
 
 @dataclass(frozen=True)
 class Opened:
-    """``spread``: what MIND's routing noise does to its recall. ``data_dir`` is where its data was found, or None."""
+    """``spread``: what MIND's routing noise does to its recall. ``data_dir`` is where its data was found, or None.
+    ``valid_digest`` is of the split that the run measured its best on, None where that is not stored."""
 
     prefix: str
     settings: Settings
     model: Recommender
     data_dir: str | None
     spread: Spread | None = None
+    valid_digest: str | None = None
 
     @property
     def config(self) -> TrainConfig:
@@ -57,6 +60,7 @@ def open_model(path: str, given: Mapping[str, Any], data_dir: str | None, *, nee
         settings = settings_of(checkpoint, lineage, flags)
         validate(settings.config)
         weights = {name: lineage.read(checkpoint, name) for name in weight_names(settings.config)}
+        digest = lineage.document(checkpoint, METRIC).get("digest") if METRIC in lineage.canonical() else None
     if data_dir is None and needs_data:
         data_dir = default_data_dir(experiment.root if experiment else ".", settings.config.dataset)
     spread = None
@@ -65,7 +69,7 @@ def open_model(path: str, given: Mapping[str, Any], data_dir: str | None, *, nee
         if logged and "num_interest" in settings.defaulted and _depends_on_interests(settings.config):
             valid = _validation(data_dir, settings.config.dataset)
             settings, _, spread = reproduce(settings, weights, valid, logged)
-    return Opened(prefix, settings, numpy_model(settings.config, weights), data_dir, spread)
+    return Opened(prefix, settings, numpy_model(settings.config, weights), data_dir, spread, digest)
 
 
 def _depends_on_interests(config: TrainConfig) -> bool:

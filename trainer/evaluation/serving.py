@@ -8,12 +8,10 @@ import shutil
 import numpy as np
 import tensorflow as tf
 
-from ckpt_tools.errors import UsageError
-from ckpt_tools.fs import durable, local
+from ckpt_tools.fs import durable
+from trainer.evaluation.exporting import SAVED_MODEL, require_no_saved_model
 from trainer.models.recommenders import Recommender, model_class
 from trainer.models.tensors import TensorArrays
-
-NAME = "saved_model"
 
 
 class Served(tf.Module):  # type: ignore[misc]
@@ -85,9 +83,8 @@ def save(model: Recommender, directory: str, top_n: int) -> str:
 
     Raises UsageError when it is there already, StorageError.
     """
-    path = os.path.join(directory, NAME)
-    if local.is_there(path):
-        raise UsageError("there is a SavedModel already", path=path, hint="choose another directory, or remove it")
+    require_no_saved_model(directory)
+    path = os.path.join(directory, SAVED_MODEL)
     durable.make_directory(directory)
     draft = durable.temporary_name(path)
     try:

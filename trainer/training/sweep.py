@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -22,12 +22,12 @@ from ckpt_tools.runs.logs import Evidence
 from ckpt_tools.runs.opening import open_identified
 from trainer.checkpoints.run_state import RunState
 from trainer.checkpoints.saved_state import newest_run_state, read_saved_state
-from trainer.config import TrainConfig, experiment_name, flag
-from trainer.data.interactions import has_split, read_split
+from trainer.config import TrainConfig, experiment_name, flag, validate
+from trainer.data.interactions import has_split, items_needed, read_split
 from trainer.evaluation.closing import closing_report
 from trainer.settings import settings_of
 from trainer.training.starting_point import StartingPoint, new_run, resumed_run
-from trainer.training.trials import Result, Trial
+from trainer.training.trials import Result, Trial, in_words
 
 _MAX_BYTES = 1 << 26
 
@@ -50,15 +50,46 @@ class Sweep:
     def path(self) -> str:
         return os.path.join(self.root, "sweeps", f"{self.name}.jsonl")
 
-    @cached_property
+    @property
     def digests(self) -> dict[str, str]:
         """Of the splits that there are. Raises what reading them raises."""
+        return {split: digest for split, (digest, _) in self._splits.items()}
+
+    @property
+    def item_count(self) -> int:
+        """Rows of the item table of a new run. Raises what reading the data raises."""
+        return max(rows for _, rows in self._splits.values())
+
+    @cached_property
+    def _splits(self) -> dict[str, tuple[str, int]]:
         wanted = ("train", "valid", "test")
         there = [split for split in wanted if split != "test" or has_split(self.data_dir, self.dataset, split)]
-        return {split: read_split(self.data_dir, self.dataset, split).digest for split in there}
+        read = ((split, read_split(self.data_dir, self.dataset, split)) for split in there)
+        return {split: (interactions.digest, items_needed(interactions)) for split, interactions in read}
 
     def experiment(self, trial: Trial) -> Experiment:
         return Experiment(os.path.join(self.root, BEST_ROOT, experiment_name(self.config(trial), trial.name)))
+
+
+def require_comparable(sweep: Sweep, trials: Iterable[Trial]) -> None:
+    """Raise UsageError before anything is trained: for a setting that no run could use, for two settings that are one
+    run (a model with one interest has no number of them), and for recalls at several N, of which none is the best."""
+    settings: dict[TrainConfig, Trial] = {}
+    for trial in trials:
+        config = replace(sweep.config(trial), item_count=sweep.item_count)
+        validate(config)
+        sweep.experiment(trial)
+        same = settings.setdefault(config, trial)
+        if same.setting != trial.setting:
+            raise UsageError(
+                f"{in_words(same.setting)} and {in_words(trial.setting)} are the same run of {config.model_type}",
+                hint="leave one of them out",
+            )
+    if len(measured := sorted({config.top_n for config in settings})) > 1:
+        raise UsageError(
+            f"recall@{measured[0]} and recall@{measured[1]} cannot be compared",
+            hint=f"one for all runs: --set top_n={measured[0]}",
+        )
 
 
 def run(sweep: Sweep, trial: Trial, train: Train) -> Result | None:

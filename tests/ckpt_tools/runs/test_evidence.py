@@ -80,6 +80,17 @@ def test_sources_are_ranked_and_compared(tmp_path: Path) -> None:
     assert evidence.at_step(50) is None
 
 
+def test_a_log_that_tells_two_figures_of_a_step_agrees_with_one_that_tells_either(tmp_path: Path) -> None:
+    """A run goes back to its best with other batches, or is measured at another N."""
+    rows = [("eval", 50, 0.3), ("eval", 100, 0.1), ("resume", 50, 0.2), ("eval", 100, 0.4)]
+    lines = (f'{{"event": "{event}", "step": {step}, "recall": {recall}}}\n' for event, step, recall in rows)
+    evidence_of(tmp_path, "metrics.jsonl", "".join(lines))
+    log = "".join(
+        f"iter: {step}, train loss: 7.1, valid recall: {recall:.6f}\n" for step, recall in ((50, 0.2), (100, 0.4))
+    )
+    assert evidence_of(tmp_path, "train.log", log).findings == ()
+
+
 def test_backfill_from_logs(copy: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
     sample = next(s for s in EXPERIMENTS if not s.has_best_metric)
     assert run(["backfill", str(copy(sample)), "--from-logs", "--json"]) == 0

@@ -16,6 +16,7 @@ import termios
 import warnings
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -28,6 +29,7 @@ from trainer import cli
 from trainer.cli.console import Console
 from trainer.config import default_config, new_config
 from trainer.monitoring.curve import draw
+from trainer.monitoring.rows import LogRow
 
 SMALL = [
     *("--dataset", "toys", "--embedding_dim", "4", "--hidden-size", "4", "--num-interest", "2", "--maxlen", "6"),
@@ -303,6 +305,34 @@ def test_a_bug_says_so_with_its_own_exit_code(monkeypatch: pytest.MonkeyPatch, c
         cli.main()
     assert caught.value.code == 70
     assert "out of ideas" in capsys.readouterr().err
+
+
+def test_the_command_that_goes_on_is_the_one_that_began(
+    tmp_path: Path, data_dir: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(start: Any, experiment: Any, max_steps: int, *_: Any, **__: Any) -> Any:  # noqa: ARG001
+        first = LogRow("start", 0, None, 0.0, 0.0, 0.0, 0.0, 0, 0)
+        return SimpleNamespace(run_state=start.run_state, first=first, reason="interrupted")
+
+    monkeypatch.setattr(cli, "training_loop", lambda: interrupted)
+    going_on = "--resume --from latest --data-dir "
+    for flags, kept in (
+        ([], ""),
+        (["--max-steps", "300"], " --max-steps 300"),
+        (["--max-iter", "2", "--keep", "5", "--report", "none"], " --max-steps 2000 --keep 5 --report none"),
+    ):
+        done = new(tmp_path, data_dir, *flags)
+        assert done.exit_code == 130
+        assert f"{going_on}{data_dir}{kept}\n" in done.stdout.replace("\n", "") + "\n"
+
+
+def test_advice_to_resume_names_the_data_that_was_named(tmp_path: Path, data_dir: str) -> None:
+    folder = tmp_path / "best_model" / NAME
+    folder.mkdir(parents=True)
+    refused = trainer("--resume", folder, "--from", "latest", "--data-dir", data_dir)
+    assert refused.exit_code == 3
+    assert f"--resume --data-dir {data_dir}" in refused.stderr
+    assert "--data-dir" not in trainer("--resume", folder, "--from", "latest").stderr
 
 
 def test_an_interrupt_before_training_is_130(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -92,7 +94,14 @@ def test_the_command_keeps_its_figures_and_says_them_as_json(tmp_path: Path, dat
 def test_what_needs_too_much_memory_is_left_out_or_refused(tmp_path: Path, data_dir: str) -> None:
     asked = baseline(tmp_path, data_dir, "--method", "ease", "--memory", "0.000001")
     assert asked.exit_code == 4, asked.output
-    assert "--memory 1 allows it" in asked.stderr
+    needed = float(re.search("--memory ([0-9.]+) allows it", asked.stderr)[1])  # type: ignore[index]
+    assert baseline(tmp_path, data_dir, "--method", "ease", "--memory", needed, "--json").exit_code == 0
+    shutil.rmtree(tmp_path / "baselines")
+    assert "--method item-knn" not in asked.stderr, "it needs more too"
+    assert baseline(tmp_path, data_dir, "--memory", 0).exit_code == 4, "nothing was measured"
+    (tmp_path / "file").touch()
+    elsewhere = baseline(tmp_path / "file", data_dir)
+    assert (elsewhere.exit_code, elsewhere.stdout) == (5, ""), "found before anything is measured"
     assert not (tmp_path / "baselines").exists()
     unknown = baseline(tmp_path, data_dir, "--method", "svd")
     assert unknown.exit_code == 2

@@ -181,3 +181,12 @@ def test_a_saved_model_is_never_written_over(tmp_path: Path) -> None:
     result = run("export", path_of(DR), tmp_path, "--saved-model")
     assert result.exit_code == 2
     assert "there is a SavedModel already" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["saved_model"], "nor is what lies beside it"
+
+
+def test_names_that_nothing_has_are_not_looked_for_in_silence(tmp_path: Path) -> None:
+    alone = run("export", path_of(DR), tmp_path / "out", "--data-dir", DATA)
+    assert (alone.exit_code, "--lists" in alone.stderr) == (2, True)
+    lists = ["--users", f"{DATA}/book_test.txt", "--lists", tmp_path / "lists.jsonl"]
+    assert run("export", path_of(DR), tmp_path / "out", *lists, "--data-dir", tmp_path / "none").exit_code == 3
+    assert not list(tmp_path.iterdir())

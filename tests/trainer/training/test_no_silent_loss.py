@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 from running import begin, damage, resume, same_bits, tensors
 from toys import Recorder, small_config, tree
+from typer.testing import CliRunner
 
 from ckpt_tools.errors import BusyError, CkptError, MismatchError, UsageError
 from ckpt_tools.readers.location import prefixes_in
 from ckpt_tools.runs.experiments import Experiment
+from trainer import cli
 from trainer.naming import new_experiment
 from trainer.training.starting_point import new_run, resumed_run
 
@@ -51,6 +53,16 @@ def test_the_best_of_other_data_stays_beside_the_new_one_and_is_found_again(
     assert any(finding.id == "other-best" for finding in start.findings)
     resume(experiment, "best", data_dir, start.run_state.step)
     assert tensors(experiment.best_prefix())["best_metric"] == best["best_metric"], "the newest of the line again"
+
+
+def test_figures_of_other_data_are_not_given_in_silence(tmp_path: Path, data_dir: str) -> None:
+    experiment = begin(tmp_path / "root", data_dir, 10)
+    wrong = other_data(data_dir, tmp_path / "wrong", "valid")
+    for directory, split, found in ((data_dir, "valid", []), (wrong, "valid", ["other-data"]), (wrong, "test", [])):
+        arguments = ["evaluate", experiment.path, "--data-dir", directory, "--split", split, "--json"]
+        done = CliRunner().invoke(cli.app, arguments)
+        assert [finding["id"] for finding in json.loads(done.stdout)["findings"]] == found
+        assert done.exit_code == 0
 
 
 def test_other_training_data_is_noticed_and_needs_leave(tmp_path: Path, data_dir: str) -> None:

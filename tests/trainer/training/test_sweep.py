@@ -89,7 +89,8 @@ def sweep(
 ) -> tuple[int, dict[str, Any], str]:
     given = ["--dataset=toys", "--model-type=ComiRec-SA", "--exp-name=k", f"--grid={grid}", "--seeds=7,8"]
     places = [f"--root={root}", f"--data-dir={data_dir}", "--json"]
-    found = CliRunner().invoke(cli.app, ["sweep", *given, *FLAGS, *places, *arguments])
+    flags = [flag for flag in FLAGS if flag.partition("=")[2].partition("=")[0] != grid.partition("=")[0]]
+    found = CliRunner().invoke(cli.app, ["sweep", *given, *flags, *places, *arguments])
     return found.exit_code, json.loads(found.stdout), found.stderr
 
 
@@ -158,6 +159,23 @@ def _require_hparams(directory: Path) -> None:
     info = HParamsPluginData.FromString(content).session_start_info
     assert info.hparams["num_interest"].number_value == 2
     assert info.hparams["negatives"].string_value == "log-uniform"
+
+
+@pytest.mark.parametrize(
+    ("grid", "said"),
+    [
+        ("neg_num=3,1000", "1000 negatives for each of 16 users"),
+        ("readout=max,foo", "--readout foo is not known"),
+        ("top_n=5,10", "recall@5 and recall@10 cannot be compared"),
+        ("readout=hard,target", "readout hard and readout target are the same run"),
+    ],
+)
+def test_what_cannot_be_trained_or_compared_is_refused_before_the_first_run(
+    tmp_path: Path, data_dir: str, grid: str, said: str
+) -> None:
+    code, _, shown = sweep(tmp_path, data_dir, "--max-steps=10", grid=grid)
+    assert (code, list(tmp_path.iterdir())) == (2, [])
+    assert said in shown
 
 
 @pytest.mark.tensorflow
