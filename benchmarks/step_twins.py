@@ -7,7 +7,9 @@ negatives: the port's models, trained by
 - the Keras port (``step_port``), with the installed TensorFlow and Keras, its batches made beforehand, its negatives
   drawn within the step as it does;
 - PyTorch (``step_torch``) with sparse gradients and SparseAdam, batches and negatives made beforehand. Left out where
-  torch is not installed; nothing else here needs it (measured with ``pip install torch==2.13.0``, for the CPU).
+  torch is not installed; nothing else here needs it (measured with ``pip install torch==2.13.0``, for the CPU);
+- and, as what no step can be faster than, ``products``: the matrix products of the layers and of the loss alone, each
+  once forwards and twice backwards, by numpy on numbers that are there already.
 
 Each is a process of its own, so that none has the others' threads and settings; they take turns, some steps each, for
 several rounds. Before that the three compute the same: from the same weights and batch their losses agree, and this
@@ -29,6 +31,7 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import numpy as np
 from made_up import BOOKS, interactions
 
 from trainer.config import MODEL_TYPES, TrainConfig, default_config, override
@@ -39,6 +42,7 @@ from trainer.models.variables import initial_variables
 CATALOGUES = (12_112, BOOKS)
 ROUNDS, STEPS, WARM, COMPARED = 8, 10, 7, 3
 TRAIN = "--train"
+PRODUCTS = "products"
 TOLERANCE = 1e-4  # of a loss, in float32
 # New weights are so small that any model has the loss of guessing. These are not.
 SCALE = 20
@@ -50,6 +54,7 @@ def main() -> None:
         names.append("torch")
     else:
         print("torch is not installed: without its column")
+    names.append(PRODUCTS)
     running = {name: Contender(name) for name in names}
     for items in CATALOGUES:
         for model_type in sys.argv[1:] or MODEL_TYPES:
@@ -60,13 +65,14 @@ def main() -> None:
 
 
 def compare(model_type: str, items: int, running: Mapping[str, Contender]) -> None:
-    require_same({name: contender.begin(model_type, items) for name, contender in running.items()})
+    losses = {name: contender.begin(model_type, items) for name, contender in running.items()}
+    require_same({name: found for name, found in losses.items() if name != PRODUCTS})
     for _ in range(ROUNDS):
         for contender in running.values():
             contender.run()
     ours = running["ours"]
     for name, contender in running.items():
-        line = f"  {name:5}"
+        line = f"  {name:8}"
         for label, value in contender.figures().items():
             times = "" if contender is ours else f" ({value / ours.figures()[label]:5.2f} times ours)"
             line += f"  {label} {value:7.2f} ms{times}"
@@ -152,6 +158,8 @@ def made(
     name: str, config: TrainConfig, sampler: BatchSampler
 ) -> tuple[Callable[[int], float], Callable[[int], float]]:
     """A step by its number, and one with the sampler's negatives."""
+    if name == PRODUCTS:
+        return (products(config),) * 2
     variables = initial_variables(config)
     variables["model/item_embedding"] *= SCALE
     if name == "ours":
@@ -170,6 +178,33 @@ def made(
 
         contender = Torch(config, variables)
     return (lambda number: contender.step(ready[number])), (lambda number: contender.compared(ready[number]))
+
+
+def products(config: TrainConfig) -> Callable[[int], float]:
+    """Multiplies what a step has to multiply, and returns nothing of interest."""
+    users, length, dim, interests = config.batch_size, config.maxlen, config.embedding_dim, config.num_interest
+    items = users * length
+    layers: dict[str, list[tuple[int, int, int, int]]] = {  # how many, rows, inner, columns
+        "DNN": [(1, users, dim, dim)],
+        "GRU4REC": [(1, items, dim, 3 * dim), (length, users, dim, 3 * dim)],
+        "MIND": [(1, items, dim, dim), (1, users * interests, dim, dim)],
+        "ComiRec-DR": [(length, users, dim, interests * dim)],
+        "ComiRec-SA": [(1, items, dim, 4 * dim), (1, items, 4 * dim, interests)],
+    }
+    shapes = [*layers[config.model_type], (1, users, dim, config.sample_size)]
+    random = np.random.default_rng(0)
+    factors = [
+        [random.standard_normal((count, *shape)).astype(np.float32) for shape in ((m, k), (k, n), (m, n))]
+        for count, m, k, n in shapes
+    ]
+
+    def multiply(number: int) -> float:  # noqa: ARG001
+        for left, right, upstream in factors:
+            for one in range(len(left)):
+                left[one] @ right[one], upstream[one] @ right[one].T, left[one].T @ upstream[one]
+        return 0.0
+
+    return multiply
 
 
 if __name__ == "__main__":

@@ -138,7 +138,7 @@ def train(
             "How a new run trains: best, as the paper's trainer (paper), or as its Keras port (port).",
             "MODEL",
             "NAME",
-            "best for ComiRec-SA, else paper",
+            "best",
         ),
     ] = None,
     model_type: Annotated[
@@ -157,7 +157,9 @@ def train(
         bool | None,
         _option("MIND: end in a dense layer.", "MODEL", None, "dataset book", "--relu-projection/--no-relu"),
     ] = None,
-    learning_rate: Annotated[float | None, _option("Adam's.", "TRAINING", "RATE", "0.001; best 0.004")] = None,
+    learning_rate: Annotated[
+        float | None, _option("Adam's.", "TRAINING", "RATE", "0.004; DR, MIND 0.02; paper, port 0.001")
+    ] = None,
     batch_size: Annotated[int | None, _option("Users in a step.", "TRAINING", "N", "128; taobao 256")] = None,
     neg_num: Annotated[int | None, _option("Negatives for each user.", "TRAINING", "N", "10")] = None,
     readout: Annotated[

@@ -70,8 +70,15 @@ def test_a_new_run_is_of_the_best_recipe_unless_another_is_asked_for(
     assert {name: config[name] for name in expected} == expected
 
 
-def test_models_that_the_best_recipe_was_not_measured_on_begin_as_in_the_paper() -> None:
-    assert new_config(None, None, "toys", "ComiRec-DR", ITEMS) == default_config("toys", "ComiRec-DR", ITEMS, "paper")
+@pytest.mark.parametrize(
+    ("model_type", "rate"),
+    [("DNN", 0.004), ("GRU4REC", 0.004), ("MIND", 0.02), ("ComiRec-DR", 0.02), ("ComiRec-SA", 0.004)],
+)
+def test_every_model_begins_with_the_best_recipe_and_a_rate_of_its_own(model_type: str, rate: float) -> None:
+    begun = new_config(None, None, "toys", model_type, ITEMS)
+    assert (begun.history_dropout, begun.min_history, begun.learning_rate) == (0.3, 1, rate)
+    as_published = new_config("paper", None, "toys", model_type, ITEMS)
+    assert as_published == default_config("toys", model_type, ITEMS, "paper")
 
 
 @pytest.mark.tensorflow
@@ -289,7 +296,7 @@ def test_an_id_that_no_memory_has_room_for_is_refused(tmp_path: Path, data_dir: 
 def test_a_training_file_without_long_users_says_so(tmp_path: Path, data_dir: str) -> None:
     shutil.copytree(data_dir, tmp_path / "data")
     (tmp_path / "data" / "toys_train.txt").write_text("1,2,3\n1,3,4\n")
-    result = new(tmp_path / "root", str(tmp_path / "data"))
+    result = new(tmp_path / "root", str(tmp_path / "data"), "--recipe", "paper")
     assert result.exit_code == 2
     assert "no training user has 5 items or more" in result.stderr
     assert "or less" not in result.stderr
