@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shutil
 import sys
@@ -62,4 +63,10 @@ def training_loop() -> Callable[..., Outcome]:
     """``trainer.training.loop.train``, with TensorFlow, which takes seconds."""
     with _importing():
         from trainer.training.loop import train
+    logging.getLogger("tensorflow").addFilter(_is_news)
     return train
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Each run of a sweep traces its own functions once; TensorFlow takes them for one that is traced each time."""
+    return "triggered tf.function retracing" not in record.getMessage()

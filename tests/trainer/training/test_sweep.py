@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from pathlib import Path
 from typing import Any
@@ -176,6 +177,17 @@ def test_what_cannot_be_trained_or_compared_is_refused_before_the_first_run(
     code, _, shown = sweep(tmp_path, data_dir, "--max-steps=10", grid=grid)
     assert (code, list(tmp_path.iterdir())) == (2, [])
     assert said in shown
+
+
+@pytest.mark.tensorflow
+def test_the_functions_of_many_runs_are_no_warning(caplog: pytest.LogCaptureFixture) -> None:
+    command.training_loop()
+    log = logging.getLogger("tensorflow")
+    propagates, log.propagate = log.propagate, True
+    log.warning("5 out of the last 5 calls to <bound method> triggered tf.function retracing.")
+    log.warning("something else")
+    log.propagate = propagates
+    assert caplog.messages == ["something else"]
 
 
 @pytest.mark.tensorflow
