@@ -41,6 +41,9 @@ from trainer.models.variables import initial_variables
 
 CATALOGUES = (12_112, BOOKS)
 ROUNDS, STEPS, WARM, COMPARED = 8, 10, 7, 3
+# Before each turn, so that threads which the others leave waiting are asleep, and its own are awake: in training a step
+# follows a step.
+PAUSE, AWAKE = 0.2, 20
 TRAIN = "--train"
 PRODUCTS = "products"
 TOLERANCE = 1e-4  # of a loss, in float32
@@ -146,7 +149,10 @@ def train(name: str) -> None:
                 step(warming)
         else:
             answer = []
-            for number in range(number, number + STEPS):  # noqa: B020
+            time.sleep(PAUSE)
+            for waking in range(number, number + AWAKE):
+                step(waking)
+            for number in range(number + AWAKE, number + AWAKE + STEPS):  # noqa: B020
                 elapsed, processor = time.perf_counter(), time.process_time()
                 step(number)
                 answer.append((time.perf_counter() - elapsed, time.process_time() - processor))
@@ -167,7 +173,7 @@ def made(
 
         learner, ahead = Learner(config, variables), Prefetch(sampler)
         return (lambda number: learner.update(ahead(number)),) * 2
-    ready: list[Batch] = [sampler(number) for number in range(COMPARED + WARM + ROUNDS * STEPS)]
+    ready: list[Batch] = [sampler(number) for number in range(COMPARED + WARM + ROUNDS * (AWAKE + STEPS))]
     contender: Any
     if name == "port":
         from step_port import Port

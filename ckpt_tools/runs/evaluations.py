@@ -13,7 +13,8 @@ SIX_DIGITS = 0.5e-6 + 1e-8
 class LoggedEvaluation:
     """One evaluation as a source has it; ``step`` counts what that source counts, 0 when it does not say.
 
-    ``resumed``: made before the first step of a resumed run, of the model that it went on from.
+    ``resumed``: made before the first step of a resumed run, of the model that it went on from. ``measure``: at which N
+    and on which split, where the source says so.
     """
 
     step: int
@@ -23,6 +24,7 @@ class LoggedEvaluation:
     hitrate: float | None
     source: str
     resumed: bool = False
+    measure: str | None = None
 
     def agrees_with(self, recall: float) -> bool:
         """Whether a value is the logged one, to the six digits that logs print."""

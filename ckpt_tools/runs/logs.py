@@ -126,11 +126,34 @@ def collect(experiment: Experiment) -> Evidence:
             if error.path is None:
                 error.path = path
             problems.append(error)
+    rows = list(_of_last_measure(rows))
     evidence = Evidence(tuple(rows), unread=next(filter(not_read, problems), None))
     said = map(unreadable, problems)
     evidence = replace(evidence, findings=(*said, *_disagreements(evidence.rows)))
     suspect = suspect_direction(evidence)
     return replace(evidence, findings=(*evidence.findings, suspect)) if suspect else evidence
+
+
+def _of_last_measure(rows: Iterable[LoggedEvaluation]) -> Iterator[LoggedEvaluation]:
+    """The evaluations that can be compared with the last one: a run that was resumed at another N, or on another split,
+    has others, and sources that do not tell the measure have them too."""
+    rows = list(rows)
+    last = next((row.measure for row in reversed(rows) if row.measure), None)
+    others = _by_step(row for row in rows if row.measure not in (None, last))
+    comparable = _by_step(row for row in rows if row.measure == last)
+    for row in rows:
+        told = comparable.get(row.step, ()), others.get(row.step, ())
+        of_last, of_another = (any(map(row.agrees_with, recalls)) for recalls in told)
+        if row.measure == last or (row.measure is None and (of_last or not of_another)):
+            yield row
+
+
+def _by_step(rows: Iterable[LoggedEvaluation]) -> dict[int, list[float]]:
+    """The recalls of each step."""
+    recalls: dict[int, list[float]] = {}
+    for row in rows:
+        recalls.setdefault(row.step, []).append(row.recall)
+    return recalls
 
 
 def unreadable(error: CkptError) -> Finding:
@@ -272,7 +295,12 @@ def _from_metrics(path: str) -> Iterator[LoggedEvaluation]:
         counts = row.get("event") == "start" and row.get(BEST_METRIC) not in (0, 0.0)
         if counts or row.get("event") in ("eval", "resume"):
             for found in _row(row, row.get("step"), row.get("recall"), path):
-                yield replace(found, resumed=row["event"] == "resume")
+                measure = row.get("measure")
+                yield replace(
+                    found,
+                    resumed=row["event"] == "resume",
+                    measure=measure if isinstance(measure, str) else None,
+                )
 
 
 def _from_events(path: str) -> Iterator[LoggedEvaluation]:

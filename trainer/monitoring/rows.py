@@ -14,7 +14,8 @@ Event = Literal["start", "resume", "eval", "stop"]
 @dataclass(frozen=True)
 class LogRow:
     """One evaluation, as it is logged and printed. ``loss`` is the mean since the one before, None without a step; the
-    metrics are None where a run stopped between two evaluations."""
+    metrics are None where a run stopped between two evaluations. ``measure`` tells which metrics may be compared: at
+    which N, on which split."""
 
     event: Event
     step: int
@@ -25,9 +26,12 @@ class LogRow:
     best_metric: float
     best_step: int
     trials: int
+    measure: str | None = None
 
     @staticmethod
-    def of(event: Event, run_state: RunState, loss: float | None, metrics: Metrics | None) -> LogRow:
+    def of(
+        event: Event, run_state: RunState, loss: float | None, metrics: Metrics | None, measure: str | None = None
+    ) -> LogRow:
         return LogRow(
             event=event,
             step=run_state.step,
@@ -38,6 +42,7 @@ class LogRow:
             best_metric=run_state.best_metric,
             best_step=run_state.best_step,
             trials=run_state.trials,
+            measure=measure,
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -22,9 +22,9 @@ from trainer.checkpoints.saving import CheckpointLine
 from trainer.config import TrainConfig
 from trainer.data.prefetch import Prefetch
 from trainer.evaluation.ranking_metrics import Metrics
-from trainer.monitoring.rows import LogRow
+from trainer.monitoring.rows import Event, LogRow
 from trainer.monitoring.run_log import RunLog
-from trainer.training.resume_outcome import Best, metric_identity
+from trainer.training.resume_outcome import Best, identity_in_words, metric_identity
 from trainer.training.starting_point import StartingPoint
 from trainer.training.team import Learns, SingleProcess, Team
 
@@ -104,10 +104,11 @@ def _loop(
     stop_requested: Callable[[], bool],
 ) -> Outcome:
     config = start.config
-    metrics = start.first
+    metrics, measured_by = start.first, _measure(start)
     if start.line == "latest":
         log.rewind(run.run_state.step, _row_of_state(start))
-    first = row = LogRow.of("resume" if start.resumed_from else "start", run.run_state, None, metrics)
+    event: Event = "resume" if start.resumed_from else "start"
+    first = row = LogRow.of(event, run.run_state, None, metrics, measured_by)
     log.add(row)
     listener.evaluated(row)
     while (reason := _reason_to_stop(run.run_state, max_steps, stop_requested())) is None:
@@ -116,7 +117,7 @@ def _loop(
         if run.run_state.step % config.test_iter == 0:
             loss = run.run_state.mean_loss
             metrics = run.evaluate()
-            row = LogRow.of("eval", run.run_state, loss, metrics)
+            row = LogRow.of("eval", run.run_state, loss, metrics, measured_by)
             # Saved first and logged then: a log may lack a line, but never promises a checkpoint that is not there.
             if run.run_state.is_best and not run.has_better:
                 run.save_best()
@@ -126,7 +127,7 @@ def _loop(
     if run.unsaved:
         run.save_latest()
     measured = None if math.isnan(run.run_state.recall) else metrics
-    log.add(LogRow.of("stop", run.run_state, run.run_state.mean_loss, measured))
+    log.add(LogRow.of("stop", run.run_state, run.run_state.mean_loss, measured, measured_by))
     return Outcome(run.run_state, first, reason)
 
 
@@ -135,7 +136,12 @@ def _row_of_state(start: StartingPoint) -> LogRow | None:
     run_state = start.run_state
     if math.isnan(run_state.recall) or run_state.mean_loss is None:
         return None
-    return LogRow.of("eval", run_state, run_state.mean_loss, start.first)
+    return LogRow.of("eval", run_state, run_state.mean_loss, start.first, _measure(start))
+
+
+def _measure(start: StartingPoint) -> str:
+    """What the run's recalls are: only those of one N and one split can be compared."""
+    return identity_in_words(metric_identity(start.config, start.valid))
 
 
 def _reason_to_stop(run_state: RunState, max_steps: int, asked: bool) -> Reason | None:

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from ckpt_tools.errors import BusyError, CkptError, MismatchError, UsageError
 from ckpt_tools.readers.location import prefixes_in
 from ckpt_tools.runs.experiments import Experiment
+from ckpt_tools.runs.logs import collect
 from trainer import cli
 from trainer.naming import new_experiment
 from trainer.training.starting_point import new_run, resumed_run
@@ -53,6 +54,22 @@ def test_the_best_of_other_data_stays_beside_the_new_one_and_is_found_again(
     assert any(finding.id == "other-best" for finding in start.findings)
     resume(experiment, "best", data_dir, start.run_state.step)
     assert tensors(experiment.best_prefix())["best_metric"] == best["best_metric"], "the newest of the line again"
+
+
+def test_recalls_of_another_n_are_not_compared_with_those_of_now(tmp_path: Path, data_dir: str) -> None:
+    """Recall at a larger N is larger: the best of a run that went on at a smaller one would count as lost."""
+    experiment = begin(tmp_path / "root", data_dir, 30)
+    before = collect(experiment)
+    resume(experiment, "best", data_dir, 50, given={"top_n": 2})
+    found = collect(experiment)
+    assert len({row.measure for row in found.rows if row.measure}) == 1
+    assert found.findings == ()
+    assert before.best is not None
+    assert found.best is not None
+    assert found.best.recall < before.best.recall
+    assert found.best_in(stored=float(tensors(experiment.best_prefix())["best_metric"]), step=None) == "kept"
+    for source in ("metrics.jsonl", "tfevents"):
+        assert any(source in row.source and row.agrees_with(found.best.recall) for row in found.rows), source
 
 
 def test_figures_of_other_data_are_not_given_in_silence(tmp_path: Path, data_dir: str) -> None:
