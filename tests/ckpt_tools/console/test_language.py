@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from string import Formatter
@@ -21,6 +22,13 @@ from trainer import cli as trainer
 
 ROOT = Path(__file__).parents[3]
 HAN = re.compile(r"[\u4e00-\u9fff]")
+
+
+@pytest.fixture(autouse=True)
+def english_afterwards() -> Iterator[None]:
+    """The tests that come next in this process compare English."""
+    yield
+    language.choose("en")
 
 
 @cache
