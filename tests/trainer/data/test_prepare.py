@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from ckpt_tools.errors import CorruptError, UsageError
+from ckpt_tools.fs import durable
 from trainer import cli
 from trainer.data.interactions import read_categories, read_split
 from trainer.data.names import read_names
@@ -467,3 +468,29 @@ def test_every_format_has_a_public_set_whose_command_is_one_of_prepare(tmp_path:
         result = CliRunner().invoke(cli.app, [command, *arguments, "--data-dir", str(tmp_path / "out")])
         assert result.exit_code == 3, result.output
         assert one["file"] in result.stderr
+
+
+@pytest.mark.parametrize("writes", range(5))
+def test_one_who_is_stopped_while_writing_over_leaves_nothing_to_train_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: int
+) -> None:
+    """Half of one data set and half of another would train, and mean nothing."""
+    source, directory = tmp_path / "raw.csv", tmp_path / "data"
+    source.write_text("".join(f"u{user},i{item},{item}\n" for user in range(12) for item in range(6)))
+    prepare(str(source), "csv", str(directory), "d")
+    write, left = durable.write_atomic, writes
+
+    def stops(path: str, data: bytes) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise KeyboardInterrupt
+        write(path, data)
+
+    monkeypatch.setattr(durable, "write_atomic", stops)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(str(source), "csv", str(directory), "d", seed=7, overwrite=True)
+    assert not (directory / "d_train.txt").exists()
+    monkeypatch.undo()
+    prepare(str(source), "csv", str(directory), "d", seed=7, overwrite=True)
+    assert (directory / "d_train.txt").exists()
