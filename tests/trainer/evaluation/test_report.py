@@ -123,3 +123,11 @@ def test_export(tmp_path: Path) -> None:
     scores, _ = faiss.read_index(str(out / "items.faiss")).search(vectors[0], 3)
     np.testing.assert_allclose(scores[:, 0], (vectors[0] @ items.T).max(axis=1), rtol=1e-5)
     assert run("export", path_of(DR), out, "--users", tmp_path / "none").exit_code == 3
+    assert run("export", path_of(DR), out).exit_code == 0, "the same items: the index is still theirs"
+    before = (out / "item_vectors.npy").read_bytes()
+    another = next(entry for entry in LEFT_BEHIND if (entry["root"], entry["model_type"]) == ("tf2.15", "ComiRec-DR"))
+    refused = run("export", path_of(another), out)
+    assert refused.exit_code == 2
+    assert "items.faiss, user_vectors.npy, user_ids.npy of other item vectors would stay beside these" in refused.stderr
+    assert (out / "item_vectors.npy").read_bytes() == before
+    assert run("export", path_of(another), out, "--index", "flat", "--users", users).exit_code == 0
