@@ -20,7 +20,7 @@ import itertools
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -126,34 +126,40 @@ def collect(experiment: Experiment) -> Evidence:
             if error.path is None:
                 error.path = path
             problems.append(error)
-    rows = list(_of_last_measure(rows))
-    evidence = Evidence(tuple(rows), unread=next(filter(not_read, problems), None))
+    evidence = Evidence(tuple(_of_last_measure(rows)), unread=next(filter(not_read, problems), None))
     said = map(unreadable, problems)
     evidence = replace(evidence, findings=(*said, *_disagreements(evidence.rows)))
     suspect = suspect_direction(evidence)
     return replace(evidence, findings=(*evidence.findings, suspect)) if suspect else evidence
 
 
-def _of_last_measure(rows: Iterable[LoggedEvaluation]) -> Iterator[LoggedEvaluation]:
+def _of_last_measure(rows: Sequence[LoggedEvaluation]) -> list[LoggedEvaluation]:
     """The evaluations that can be compared with the last one: a run that was resumed at another N, or on another split,
     has others, and sources that do not tell the measure have them too."""
-    rows = list(rows)
     last = next((row.measure for row in reversed(rows) if row.measure), None)
     others = _by_step(row for row in rows if row.measure not in (None, last))
+    if not others:
+        return list(rows)
     comparable = _by_step(row for row in rows if row.measure == last)
-    for row in rows:
-        told = comparable.get(row.step, ()), others.get(row.step, ())
-        of_last, of_another = (any(map(row.agrees_with, recalls)) for recalls in told)
-        if row.measure == last or (row.measure is None and (of_last or not of_another)):
-            yield row
+
+    def is_comparable(row: LoggedEvaluation) -> bool:
+        if row.measure is not None:
+            return row.measure == last
+        return _told_in(comparable.get(row.step, ()), row) or not _told_in(others.get(row.step, ()), row)
+
+    return list(filter(is_comparable, rows))
 
 
-def _by_step(rows: Iterable[LoggedEvaluation]) -> dict[int, list[float]]:
-    """The recalls of each step."""
-    recalls: dict[int, list[float]] = {}
+def _by_step(rows: Iterable[LoggedEvaluation]) -> dict[int, list[LoggedEvaluation]]:
+    by_step: dict[int, list[LoggedEvaluation]] = {}
     for row in rows:
-        recalls.setdefault(row.step, []).append(row.recall)
-    return recalls
+        by_step.setdefault(row.step, []).append(row)
+    return by_step
+
+
+def _told_in(rows: Iterable[LoggedEvaluation], row: LoggedEvaluation) -> bool:
+    """Whether one of these rows has the recall of ``row``."""
+    return any(row.agrees_with(other.recall) for other in rows)
 
 
 def unreadable(error: CkptError) -> Finding:
@@ -214,26 +220,19 @@ def _files(experiment: Experiment, problems: list[CkptError]) -> Iterator[str]:
 def _disagreements(rows: Iterable[LoggedEvaluation]) -> Iterator[Finding]:
     """Sources of one run that give different figures for the same step. A run that went back to its best, or was
     measured at another N, has several for one, of which each source tells some."""
-    by_step: dict[int, list[LoggedEvaluation]] = {}
-    for row in rows:
-        by_step.setdefault(row.step, []).append(row)
-    for step, found in by_step.items():
+    for step, found in _by_step(rows).items():
         first = next((row for row in found if not row.resumed), None)
         if not step or first is None:
             continue
         told = [row for row in found if row.source == first.source]
         for row in found:
-            if row.source != first.source and not row.resumed and not any(map(row.agrees_with, _recalls(told))):
+            if row.source != first.source and not row.resumed and not _told_in(told, row):
                 message = (
                     f"logs disagree on step {step}: {first.recall:.6f} in {os.path.basename(first.source)}, "
                     f"{row.recall:.6f} in {os.path.basename(row.source)}"
                 )
                 yield Finding("logs-disagree", "warning", message, row.source)
                 return
-
-
-def _recalls(rows: Iterable[LoggedEvaluation]) -> list[float]:
-    return [row.recall for row in rows]
 
 
 # ------------------------------------------------------------------------------------------ the sources
