@@ -33,6 +33,9 @@ from ckpt_tools.runs.logs import Evidence
 from ckpt_tools.runs.opening import open_identified
 from trainer.checkpoints.saved_state import SavedState, read_saved_state, run_state_of
 
+# How many of the newest states stay.
+KEEP = 2
+
 
 def doomed(prefixes: Iterable[str], keep: int, experiment: Experiment | None = None) -> list[str]:
     """Of the checkpoints of a line, newest first, those that go so that ``keep`` of this trainer's stay.

@@ -29,6 +29,7 @@ from ckpt_tools.lineages.names import BEST_METRIC
 from ckpt_tools.operations.growing import read_item_map
 from ckpt_tools.runs.experiments import Experiment, usual_data_directory
 from ckpt_tools.runs.logs import collect
+from trainer.checkpoints.retention import KEEP
 from trainer.cli.console import Console
 from trainer.cli.listening import Listeners, tracking
 from trainer.cli.native import serving_module, training_loop
@@ -85,7 +86,6 @@ app = typer.Typer(
 Readout = Literal["max", "target", "padding", "soft-target", "soft-padding", "mean", "first", "hard", "soft"]
 
 _MAX_STEPS = 1_000_000
-_KEPT = 2
 
 _PANELS = {
     "MODEL": "The model",
@@ -254,7 +254,7 @@ def train(
     exp_name: Annotated[
         str | None, _option("The run's name; asked for on a terminal.", "PLACES", "NAME", show_default=False)
     ] = None,
-    keep: Annotated[int, _option("How many newest states stay, beside the best.", "PLACES", "N")] = _KEPT,
+    keep: Annotated[int, _option("How many newest states stay, beside the best.", "PLACES", "N")] = KEEP,
     log_to: Annotated[
         Literal["mlflow", "wandb"] | None,
         _option("Also log to mlflow or wandb, if it is installed.", "PLACES", "NAME", show_default=False),
@@ -905,7 +905,7 @@ def _run(
         outcome = run(start, target, max_steps, Listeners(console, tracked), team, keep=keep)
         again = {
             "--max-steps": (max_steps, _MAX_STEPS),
-            "--keep": (keep, _KEPT),
+            "--keep": (keep, KEEP),
             "--report": (closing, "auto"),
             "--log-to": (log_to, None),
         }

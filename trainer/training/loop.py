@@ -16,7 +16,7 @@ from ckpt_tools.errors import MismatchError
 from ckpt_tools.fs import durable
 from ckpt_tools.lineages.names import CONFIG, DATA, METRIC
 from ckpt_tools.runs.experiments import Experiment
-from trainer.checkpoints.retention import held_best
+from trainer.checkpoints.retention import KEEP, held_best
 from trainer.checkpoints.run_state import RunState
 from trainer.checkpoints.saving import CheckpointLine
 from trainer.config import TrainConfig
@@ -29,10 +29,6 @@ from trainer.training.starting_point import StartingPoint
 from trainer.training.team import Learns, SingleProcess, Team
 
 Reason = Literal["max-steps", "patience", "interrupted"]
-
-
-# How many of the newest states stay.
-KEEP = 2
 
 
 class Listener(Protocol):

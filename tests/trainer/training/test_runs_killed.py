@@ -25,7 +25,7 @@ from ckpt_tools.analysis.newest import newest_whole
 from ckpt_tools.errors import NotFoundError
 from ckpt_tools.readers.location import prefixes_in
 from ckpt_tools.runs.experiments import Experiment
-from trainer.training.loop import KEEP
+from trainer.checkpoints.retention import KEEP
 
 pytestmark = [pytest.mark.tensorflow]
 
