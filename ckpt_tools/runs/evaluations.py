@@ -7,6 +7,7 @@ from typing import Any
 
 # Half a unit of the last digit that the old trainers print, and the rounding of float32 on top of it.
 SIX_DIGITS = 0.5e-6 + 1e-8
+UNKNOWN_MEASURE = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +15,8 @@ class LoggedEvaluation:
     """One evaluation as a source has it; ``step`` counts what that source counts, 0 when it does not say.
 
     ``resumed``: made before the first step of a resumed run, of the model that it went on from. ``measure``: at which N
-    and on which split, where the source says so.
+    and on which split, where the source says so. ``measure_before``, of a resumed one: what the evaluations of the run
+    so far measure, `UNKNOWN_MEASURE` where whoever resumed it could not tell.
     """
 
     step: int
@@ -25,6 +27,7 @@ class LoggedEvaluation:
     source: str
     resumed: bool = False
     measure: str | None = None
+    measure_before: str | None = None
 
     def agrees_with(self, recall: float) -> bool:
         """Whether a value is the logged one, to the six digits that logs print."""

@@ -32,7 +32,7 @@ from ckpt_tools.format.filenames import INDEX
 from ckpt_tools.fs import paths
 from ckpt_tools.lineages.names import BEST_METRIC
 from ckpt_tools.runs.curve import Curve, join
-from ckpt_tools.runs.evaluations import SIX_DIGITS, LoggedEvaluation
+from ckpt_tools.runs.evaluations import SIX_DIGITS, UNKNOWN_MEASURE, LoggedEvaluation
 from ckpt_tools.runs.experiments import Experiment
 from ckpt_tools.runs.rotation import log_name, read_log
 
@@ -135,17 +135,21 @@ def collect(experiment: Experiment) -> Evidence:
 
 def _of_last_measure(rows: Sequence[LoggedEvaluation]) -> list[LoggedEvaluation]:
     """The evaluations that can be compared with the last one: a run that was resumed at another N, or on another split,
-    has others, and sources that do not tell the measure have them too."""
+    has others, and sources that do not tell the measure have them too. Of what another trainer logged the first resume
+    tells it."""
     last = next((row.measure for row in reversed(rows) if row.measure), None)
     others = _by_step(row for row in rows if row.measure not in (None, last))
-    if not others:
+    untold = next((row.measure_before for row in rows if row.measure_before), last)
+    if not others and untold == last:
         return list(rows)
     comparable = _by_step(row for row in rows if row.measure == last)
 
     def is_comparable(row: LoggedEvaluation) -> bool:
         if row.measure is not None:
             return row.measure == last
-        return _told_in(comparable.get(row.step, ()), row) or not _told_in(others.get(row.step, ()), row)
+        if _told_in(comparable.get(row.step, ()), row):
+            return True
+        return untold == last and not _told_in(others.get(row.step, ()), row)
 
     return list(filter(is_comparable, rows))
 
@@ -299,7 +303,15 @@ def _from_metrics(path: str) -> Iterator[LoggedEvaluation]:
                     found,
                     resumed=row["event"] == "resume",
                     measure=measure if isinstance(measure, str) else None,
+                    measure_before=_measure_before(row),
                 )
+
+
+def _measure_before(row: Mapping[str, object]) -> str | None:
+    if row.get("event") != "resume" or "measure_before" not in row:
+        return None
+    measure = row["measure_before"]
+    return measure if isinstance(measure, str) and measure else UNKNOWN_MEASURE
 
 
 def _from_events(path: str) -> Iterator[LoggedEvaluation]:

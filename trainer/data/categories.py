@@ -16,14 +16,16 @@ from typing import Any
 
 from ckpt_tools.errors import CorruptError, NotFoundError, UsageError
 from ckpt_tools.fs import local
-from trainer.data.raw import Format, is_gzip, literal
+from trainer.data.raw import Format, encoding_of, is_gzip, literal
 
+_BLOCK = 1 << 20
 _LONGEST_LINE = 64 << 20
 _FLAGS_FROM = 5  # u.item of MovieLens 100K: id|title|date|date|URL, and then 19 flags
 
 
-def categories_of(path: str, kind: Format, wanted: Collection[str]) -> dict[str, str]:
-    """Category by item's name, for those ``wanted`` that the file tells one of.
+def categories_of(path: str, kind: Format, wanted: Collection[str], encoding: str = "utf-8") -> dict[str, str]:
+    """Category by item's name, for those ``wanted`` that the file tells one of. A file that has no mark of its encoding
+    and is not UTF-8 is read as ``encoding``, that of the interactions.
 
     Raises NotFoundError, UsageError (a format without such a file, an archive, another data set's), CorruptError
     (nothing in it can be read).
@@ -38,7 +40,7 @@ def categories_of(path: str, kind: Format, wanted: Collection[str]) -> dict[str,
         raise NotFoundError("no such file", path=path)
     found: dict[str, str] = {}
     lines = parsed = 0
-    for line in _lines(path):
+    for line in _lines(path, encoding):
         lines += 1
         try:
             item, category = parse(line)
@@ -54,13 +56,16 @@ def categories_of(path: str, kind: Format, wanted: Collection[str]) -> dict[str,
     return found
 
 
-def _lines(path: str) -> Iterator[str]:
+def _lines(path: str, encoding: str) -> Iterator[str]:
     with open(path, "rb") as raw:
         stream: Any = gzip.open(raw) if is_gzip(raw, path) else raw  # noqa: SIM115
+        buffered = io.BufferedReader(stream, _BLOCK)
         try:
-            while line := stream.readline(_LONGEST_LINE):
-                if text := line.decode("utf-8-sig", "replace").strip():
-                    yield text
+            chosen = encoding_of(buffered, ("utf-8", encoding))
+            text = io.TextIOWrapper(buffered, encoding=chosen, errors="replace", newline="\n")
+            while line := text.readline(_LONGEST_LINE):
+                if line := line.strip():
+                    yield line
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise CorruptError("the gzip file is damaged or cut off", path=path) from error
 

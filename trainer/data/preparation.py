@@ -107,7 +107,7 @@ def prepare(
         written[split] = _lines(user[chosen], item[chosen], time[chosen])
     written["item_map"] = _lines(item_names, ids[ranked])
     written["user_map"] = _lines([columns.users[number] for number in old_users.tolist()], np.arange(people))
-    known = _categories(columns, ranked, item_names, kind, metadata)
+    known = _categories(columns, ranked, item_names, raw, metadata)
     if known is not None:
         numbers, named = known
         written["item_cate"] = _lines(list(numbers), list(numbers.values()))
@@ -209,7 +209,7 @@ def _read(raw: Source, progress: OnProgress | None) -> _Columns:
 
 
 def _categories(
-    columns: _Columns, ranked: Sequence[int], names: Sequence[Any], kind: Format, metadata: str | None
+    columns: _Columns, ranked: Sequence[int], names: Sequence[Any], source: Source, metadata: str | None
 ) -> tuple[dict[int, int], dict[str, int]] | None:
     """Category by item id, and the ids of named categories; None where nothing tells them."""
     if metadata is None:
@@ -217,7 +217,7 @@ def _categories(
             return None
         return {number: columns.category[old] for number, old in enumerate(ranked, 1)}, {}
     keys = [columns.parents.get(name, name) for name in names]
-    found = categories_of(metadata, kind, {*keys, *names})
+    found = categories_of(metadata, source.format, {*keys, *names}, source.read_as)
     named: dict[str, int] = {}
     numbers = {}
     for number, (name, key) in enumerate(zip(names, keys, strict=True), 1):

@@ -145,7 +145,7 @@ class _Blocks:
 
     def _decoded(self, stream: IO[bytes]) -> Iterator[bytes]:
         buffered = io.BufferedReader(stream, _BLOCK)  # type: ignore[type-var]
-        encoding = self._source.encoding or _encoding_of(buffered.peek(_BLOCK)[:_BLOCK])
+        encoding = self._source.encoding or encoding_of(buffered)
         self._source.read_as = encoding
         if encoding == "utf-8":
             yield from self._lines(buffered, b"\n")
@@ -211,11 +211,16 @@ def is_gzip(raw: IO[bytes], path: str) -> bool:
     return beginning.startswith(_GZIP)
 
 
-def _encoding_of(beginning: bytes) -> str:
+def encoding_of(file: io.BufferedReader, choices: Sequence[str] = ("utf-8", "gb18030")) -> str:
+    """The encoding that a file's mark names, else the first of the choices that its beginning is in, else UTF-8. One
+    that is known by its mark is no choice without it: nearly everything can be read as UTF-16. Reads nothing away."""
+    beginning = file.peek(_BLOCK)[:_BLOCK]
     for mark, encoding in _BOMS:
         if beginning.startswith(mark):
             return encoding
-    for encoding in ("utf-8", "gb18030"):
+    for encoding in choices:
+        if encoding in {marked for _, marked in _BOMS}:
+            continue
         try:
             codecs.getincrementaldecoder(encoding)().decode(beginning)
         except UnicodeDecodeError:

@@ -51,8 +51,8 @@ class ComiRecEvaluator:
         CorruptError (a malformed line, a damaged tensor).
         """
         settings, interactions, weights, logged = _opened(checkpoint, lineage, data_dir, split, top_n)
-        settings, metrics, spread = reproduce(settings, weights, interactions, logged, progress=progress)
-        return _measurement(metrics, spread, settings.config, interactions, split, top_n)
+        found = reproduce(settings, weights, interactions, logged, progress=progress)
+        return _measurement(found.metrics, found.spread, found.settings.config, interactions, split, top_n)
 
     def measure_graph(
         self,
@@ -90,7 +90,7 @@ class ComiRecEvaluator:
         """Each user's recall; MIND's routing noise is the same for all checkpoints. Raises what `measure` raises."""
         settings, interactions, weights, logged = _opened(checkpoint, lineage, data_dir, split, top_n)
         if logged and "num_interest" in settings.defaulted and settings.config.multi_interest:
-            settings, _, _ = reproduce(settings, weights, interactions, logged)
+            settings = reproduce(settings, weights, interactions, logged).settings
         model = numpy_model(settings.config, weights)
         ranking = rank(model, interactions, maxlen=settings.config.maxlen, limit=top_n)
         return UserMeasurement(METRIC, top_n, split, interactions.digest, ranking.recalls_at(top_n))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -26,6 +27,17 @@ _USUAL: Mapping[str, Sequence[int]] = {
     "top_n": (50, 20, 10, 100, 5, 200),
 }
 _SEEDS = 8
+
+
+class Reproduced(NamedTuple):
+    """Settings, what the weights measure under them, and how much noise moves it. ``logged_top_n`` is the N at which
+    they give a recall that was logged, None where none does: another one than the settings' where a flag asks for it.
+    """
+
+    settings: Settings
+    metrics: Metrics
+    spread: Spread | None
+    logged_top_n: int | None = None
 
 
 @dataclass(frozen=True)
@@ -77,30 +89,35 @@ def reproduce(
     logged: Sequence[float],
     *,
     progress: OnProgress | None = None,
-) -> tuple[Settings, Metrics, Spread | None]:
+) -> Reproduced:
     """The settings under which these weights give one of the ``logged`` recalls, and what they then measure.
 
     Only what nobody told is tried. When no usual value gives a logged recall, or nothing was logged, the settings stay
-    as they are.
+    as they are. An N that was told stays too; which one the logs have is found out all the same.
     """
     open_names = [name for name in _USUAL if name in settings.defaulted]
     if not settings.config.multi_interest:
         open_names = [name for name in open_names if name != "num_interest"]
-    first: tuple[Settings, Metrics, Spread | None] | None = None
+    first: Reproduced | None = None
     for tried in _tries(settings, open_names):
-        config = tried.config
-        limits = _USUAL["top_n"] if "top_n" in open_names and first is not None else (config.top_n,)
-        ranking = rank(numpy_model(config, weights), split, maxlen=config.maxlen, limit=max(limits), progress=progress)
+        told = tried.config.top_n
+        limits = (told,) if first is None else tuple(dict.fromkeys((told, *_USUAL["top_n"])))
+        model = numpy_model(tried.config, weights)
+        ranking = rank(model, split, maxlen=tried.config.maxlen, limit=max(limits), progress=progress)
         for top_n in limits:
             found = tried.with_found("top_n", top_n, tried.sources["top_n"])
             spread = spread_of(found.config, weights, split)
             metrics = ranking.at(top_n)
             if first is None:
-                first = found, metrics, spread
+                first = Reproduced(found, metrics, spread)
                 if not logged:
                     return first
             if agrees(metrics.recall, logged, spread):
-                return _sourced(found, open_names, metrics.recall), metrics, spread
+                if "top_n" in open_names or top_n == told:
+                    return Reproduced(_sourced(found, open_names, metrics.recall), metrics, spread, top_n)
+                names = [name for name in open_names if name != "top_n"]
+                sourced = _sourced(tried, names, metrics.recall)
+                return Reproduced(sourced, ranking.at(told), spread_of(tried.config, weights, split), top_n)
     assert first is not None
     return first
 

@@ -15,7 +15,8 @@ Event = Literal["start", "resume", "eval", "stop"]
 class LogRow:
     """One evaluation, as it is logged and printed. ``loss`` is the mean since the one before, None without a step; the
     metrics are None where a run stopped between two evaluations. ``measure`` tells which metrics may be compared: at
-    which N, on which split."""
+    which N, on which split; ``measure_before`` of a resume that of the run so far, whose log may not tell, None where
+    nothing does."""
 
     event: Event
     step: int
@@ -27,10 +28,16 @@ class LogRow:
     best_step: int
     trials: int
     measure: str | None = None
+    measure_before: str | None = None
 
     @staticmethod
     def of(
-        event: Event, run_state: RunState, loss: float | None, metrics: Metrics | None, measure: str | None = None
+        event: Event,
+        run_state: RunState,
+        loss: float | None,
+        metrics: Metrics | None,
+        measure: str | None = None,
+        measure_before: str | None = None,
     ) -> LogRow:
         return LogRow(
             event=event,
@@ -43,7 +50,9 @@ class LogRow:
             best_step=run_state.best_step,
             trials=run_state.trials,
             measure=measure,
+            measure_before=measure_before,
         )
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        row = asdict(self)
+        return row if self.event == "resume" else {key: row[key] for key in row if key != "measure_before"}

@@ -104,7 +104,7 @@ def _loop(
     if start.line == "latest":
         log.rewind(run.run_state.step, _row_of_state(start))
     event: Event = "resume" if start.resumed_from else "start"
-    first = row = LogRow.of(event, run.run_state, None, metrics, measured_by)
+    first = row = LogRow.of(event, run.run_state, None, metrics, measured_by, start.logged_before)
     log.add(row)
     listener.evaluated(row)
     while (reason := _reason_to_stop(run.run_state, max_steps, stop_requested())) is None:

@@ -72,17 +72,27 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Continuation:
-    """A loaded checkpoint whose weights were measured: ``first``, on the split ``valid``, with ``config``."""
+    """A loaded checkpoint whose weights were measured: ``first``, on the split ``valid``, with ``config``.
+    ``logged_top_n``: at which N they give the recall that another program stored or logged, None for none."""
 
     experiment: Experiment
     loaded: Loaded
     config: TrainConfig
     valid: Interactions
     first: Metrics
+    logged_top_n: int | None = None
 
     @property
     def identity(self) -> dict[str, Any]:
         return metric_identity(self.config, self.valid)
+
+    @property
+    def logged_identity(self) -> dict[str, Any] | None:
+        """What the recalls of the run so far are, as far as this measurement tells; None where it does not."""
+        stored = self.loaded.stored
+        if stored.measured_here:
+            return dict(stored.identity)
+        return None if self.logged_top_n is None else self.identity | {"top_n": self.logged_top_n}
 
 
 def metric_identity(config: TrainConfig, valid: Interactions) -> dict[str, Any]:
@@ -111,6 +121,8 @@ def decide(found: Continuation, *, objected: bool, spread: Spread | None) -> Dec
     stored, loaded = found.loaded.stored, found.loaded
     if not stored.comparable(found.identity):
         return _measured_again(found)
+    if found.logged_identity not in (None, found.identity):
+        return _at_another_n(found)
     run_state = _continued(stored, found.first.recall, believed=objected or is_noisy(stored, spread))
     if stored.line == "latest":
         return _with_its_best(found, run_state)
@@ -121,6 +133,19 @@ def decide(found: Continuation, *, objected: bool, spread: Spread | None) -> Dec
     if changed:
         return Decision(ResumeOutcome.SAVED_FIRST, run_state, Best(loaded.variables, run_state))
     return Decision(ResumeOutcome.AS_IT_WAS, run_state)
+
+
+@decides(Rule.LOGGED_RECALL)
+def _at_another_n(found: Continuation) -> Decision:
+    """Where a run of another program stands that is to be measured at another N than it was. Only its best is there."""
+    assert found.logged_identity is not None
+    run_state = found.loaded.stored.run_state.as_best(found.first.recall)
+    text = (
+        f"the run so far has {identity_in_words(found.logged_identity)}, which these weights give on this data; "
+        f"from here on it has {identity_in_words(found.identity)}, of which they give {run_state.best_metric:.6f}"
+    )
+    said = Finding("remeasured", "warning", text, found.loaded.prefix)
+    return Decision(ResumeOutcome.MEASURED_AGAIN, run_state, Best(found.loaded.variables, run_state), (said,))
 
 
 def is_noisy(stored: SavedState, spread: Spread | None) -> bool:

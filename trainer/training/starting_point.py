@@ -72,7 +72,8 @@ class StartingPoint:
     ``resumed_from`` is a prefix, None for a new run; ``line`` says which of the run's two lines it belongs to.
     ``unsaved_best`` is to be saved before the first step. ``seen``: the experiment's files when they were read.
     ``sources``: where each hyper-parameter came from. ``spread``: what MIND's routing noise does to the recall.
-    ``outcome``: what the resume found, None for a new run.
+    ``outcome``: what the resume found, None for a new run. ``logged_before``: what the recalls of the run so far are,
+    None where nothing tells.
     """
 
     config: TrainConfig
@@ -90,6 +91,7 @@ class StartingPoint:
     sources: Mapping[str, str] = field(default_factory=dict)
     spread: Spread | None = None
     outcome: ResumeOutcome | None = None
+    logged_before: str | None = None
 
     @decides(Rule.NOTHING_WRITTEN)
     def require_unchanged(self, experiment: Experiment) -> None:
@@ -176,14 +178,17 @@ def resumed_run(
     expected = [evaluation.recall for evaluation in evidence.evaluations] if stored.recall is None else [stored.recall]
     if stored.measured_here:  # then nothing is left to be found out
         expected = []
-    settings, first, spread = reproduce(settings, loaded.variables, valid, expected, progress=progress)
+    reproduced = reproduce(settings, loaded.variables, valid, expected, progress=progress)
+    settings, first, spread, logged_top_n = reproduced
     config = settings.config
     sampler = _sampler(config, train, valid, MismatchError)
     identity = metric_identity(config, valid)
-    objections = list(_objections(stored, first.recall, spread, evidence, identity))
+    # A recall that was logged at another N is one that these weights give.
+    objections = [] if logged_top_n else list(_objections(stored, first.recall, spread, evidence, identity))
     strangers = list(_other_training_data(stored, sampler, train))
     _require_leave(prefix, objections, strangers, accept_metric=accept_metric, accept_data=accept_data)
-    decision = decide(Continuation(experiment, loaded, config, valid, first), objected=bool(objections), spread=spread)
+    found = Continuation(experiment, loaded, config, valid, first, logged_top_n)
+    decision = decide(found, objected=bool(objections), spread=spread)
     if decision.outcome is ResumeOutcome.MEASURED_AGAIN:  # which says all of it
         objections = []
     run_state = decision.run_state
@@ -217,6 +222,7 @@ def resumed_run(
         sources=settings.sources,
         spread=spread,
         outcome=decision.outcome,
+        logged_before=None if found.logged_identity is None else identity_in_words(found.logged_identity),
     )
 
 

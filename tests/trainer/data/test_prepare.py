@@ -415,6 +415,20 @@ def test_the_three_forms_of_movielens(tmp_path: Path, separator: str) -> None:
     assert contents(tmp_path / "out") == contents(tmp_path / "plain")
 
 
+@pytest.mark.parametrize(
+    ("source", "about"), [("gbk", "gbk"), ("gbk", "utf-8"), ("gbk", "utf-16"), ("utf-8", "utf-8"), ("utf-16", "utf-8")]
+)
+def test_the_file_about_the_items_is_read_in_its_own_encoding(tmp_path: Path, source: str, about: str) -> None:
+    pytest.importorskip("polars")
+    text = "".join(f"用户{user[1:]},{item[1:]},3.5,{time}\n" for user, item, time in ROWS)
+    films = "movieId,title,genres\n" + "".join(f"{n:02},片名 ({n}),喜剧|战争\n" for n in range(1, 15))
+    raw, metadata = write(tmp_path, text.encode(source)), write(tmp_path, films.encode(about), "movies.csv")
+    done = prepare(raw, "movielens", str(tmp_path / "out"), "d", metadata=metadata)
+    assert done.categories == done.items == 10
+    assert (tmp_path / "out" / "d_cate_map.txt").read_text(encoding="utf-8") == "喜剧,1\n"
+    assert (tmp_path / "out" / "d_user_map.txt").read_text(encoding="utf-8").startswith("用户")
+
+
 def test_steam_games_have_genres(tmp_path: Path) -> None:
     pytest.importorskip("polars")
     about = "".join(f"{{u'id': u'i{n:02}', u'genres': [u'Action', u'Indie']}}\n" for n in range(1, 15))

@@ -15,8 +15,10 @@ from ckpt_tools.errors import MismatchError
 from ckpt_tools.lineages import identify
 from ckpt_tools.readers import open_checkpoint
 from ckpt_tools.runs.experiments import Experiment
+from ckpt_tools.runs.logs import collect
 from trainer.evaluation.evaluator import ComiRecEvaluator
 from trainer.settings import settings_of
+from trainer.training.resume_outcome import ResumeOutcome
 from trainer.training.starting_point import resumed_run
 
 NOISY = next(entry for entry in LEFT_BEHIND if (entry["root"], entry["model_type"]) == ("tf1.15", "MIND"))
@@ -81,8 +83,61 @@ def test_what_the_weights_cannot_tell_is_found_by_the_log(tmp_path: Path) -> Non
     start = resumed_run(experiment, "best", {}, data_dir=DATA)
     assert start.config.top_n == 20
     assert f"--top-n 20: gives the logged recall {at_20:.6f}" in [finding.message for finding in start.findings]
-    with pytest.raises(MismatchError):
-        resumed_run(experiment, "best", {"top_n": 50}, data_dir=DATA)  # a flag is believed
+    told = resumed_run(experiment, "best", {"top_n": 50}, data_dir=DATA)
+    assert (told.config.top_n, told.outcome) == (50, ResumeOutcome.MEASURED_AGAIN)  # a flag is believed
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("entry", [NOISY, *EXACT[:1], *EXACT[-1:]], ids=["noisy", EXACT_IDS[0], EXACT_IDS[-1]])
+def test_a_run_that_goes_on_at_another_n_has_the_recalls_of_that_n(tmp_path: Path, entry: dict[str, Any]) -> None:
+    """What the older trainer logged is recall@50, and says so nowhere: 0.2 at 50 is no better than 0.1 at 20."""
+    from trainer.training.loop import train
+
+    for name in ("best_model", "runs"):
+        source = EXPERIMENTS / entry["root"] / name / entry["experiment"]
+        if source.is_dir():
+            shutil.copytree(source, tmp_path / name / entry["experiment"])
+    experiment = Experiment.at(tmp_path / "best_model" / entry["experiment"])
+    logged = collect(experiment)
+    start = resumed_run(experiment, "best", {"top_n": 20, "test_iter": 5}, data_dir=DATA)
+    (said,) = (finding.message for finding in start.findings if finding.id == "remeasured")
+    assert "the run so far has recall@50 of a valid split" in said
+    assert f"of which they give {start.first.recall:.6f}" in said
+    assert start.run_state.best_metric == pytest.approx(start.first.recall, abs=1e-7)
+    outcome = train(start, experiment, max_steps=start.run_state.step + 10, listener=Recorder())
+    evidence = collect(experiment)
+    assert not {row.source for row in evidence.rows} & {row.source for row in logged.rows}
+    assert evidence.best is not None
+    assert evidence.best.recall == pytest.approx(outcome.run_state.best_metric, abs=1e-6)
+    assert not evidence.findings
+    # At the N of before, it is one history again, all of it.
+    start = resumed_run(experiment, "best", {"top_n": 50}, data_dir=DATA)
+    train(start, experiment, max_steps=start.run_state.step, listener=Recorder())
+    at_50 = collect(experiment)
+    assert {row.recall for row in logged.evaluations} <= {row.recall for row in at_50.evaluations}
+    assert not {row.recall for row in evidence.evaluations} & {row.recall for row in at_50.evaluations}
+
+
+@pytest.mark.tensorflow
+def test_recalls_on_data_that_was_accepted_are_not_compared_with_those_of_before(tmp_path: Path) -> None:
+    from trainer.training.loop import train
+
+    entry = next(entry for entry in EXACT if entry["model_type"] == "ComiRec-DR")
+    for name in ("best_model", "runs"):
+        shutil.copytree(EXPERIMENTS / entry["root"] / name, tmp_path / name)
+    shutil.copytree(DATA, tmp_path / "data")
+    valid = tmp_path / "data" / "book_valid.txt"
+    rows = [line.split(",") for line in valid.read_text().splitlines()]
+    valid.write_text("".join(f"{user},{1274 - int(item)},{time}\n" for user, item, time in rows))
+    experiment = Experiment.at(tmp_path / "best_model" / entry["experiment"])
+    before = collect(experiment).best
+    start = resumed_run(experiment, "best", {}, data_dir=str(tmp_path / "data"), accept_metric=True)
+    train(start, experiment, max_steps=start.run_state.step, listener=Recorder())
+    after = collect(experiment).best
+    assert before is not None
+    assert after is not None
+    assert after.recall == pytest.approx(start.first.recall, abs=1e-7)
+    assert after.recall < before.recall
 
 
 @pytest.mark.parametrize("entry", EXACT, ids=EXACT_IDS)
