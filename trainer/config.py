@@ -318,12 +318,17 @@ def flag(name: str) -> str:
 def experiment_name(config: TrainConfig, name: str) -> str:
     """The folder's name, as both older trainers spell it: ``book_ComiRec-DR_b128_lr0.005_d64_len20_test85``.
 
-    Raises UsageError when ``name`` or the dataset cannot be part of a folder's name.
+    Raises UsageError when ``name`` or the dataset cannot be part of a file's name.
     """
     for part in (config.dataset, name):
-        if not part or "/" in part or not part.isprintable() or part != part.strip():
-            raise UsageError(f"{part!r} cannot be part of a folder's name", hint="use letters, digits, - and _")
+        require_name(part)
     return (
         f"{config.dataset}_{config.model_type}_b{config.batch_size}_lr{config.learning_rate}"
         f"_d{config.embedding_dim}_len{config.maxlen}_{name}"
     )
+
+
+def require_name(text: str) -> None:
+    """Raise UsageError for what cannot be part of the name of a file or a folder, for those who have to type it."""
+    if not text or "/" in text or not text.isprintable() or text != text.strip():
+        raise UsageError(f"{text!r} cannot be part of a file's name", hint="use letters, digits, - and _")

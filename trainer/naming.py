@@ -44,21 +44,21 @@ def existing_experiment(path: str | None, root: str, name: str | None, given: Ma
     )
 
 
-def new_experiment(root: str, config: TrainConfig, name: str) -> Experiment:
+def new_experiment(root: str, config: TrainConfig, name: str, data_dir: str | None = None) -> Experiment:
     """The folder of a new run. Raises UsageError when a run of that name is there already."""
     experiment = Experiment(os.path.join(root, BEST_ROOT, experiment_name(config, name)))
-    require_unused(experiment)
+    require_unused(experiment, data_dir)
     return experiment
 
 
-def require_unused(experiment: Experiment) -> None:
+def require_unused(experiment: Experiment, data_dir: str | None = None) -> None:
     """Raise UsageError when there is a checkpoint or a log of this experiment. Asked again once it is locked: of two
     runs of one name that were started together, the second must not write over the first."""
     if any(found.name == experiment.name for found in find_experiments(experiment.root)):
         raise UsageError(
             "this experiment exists",
             path=experiment.path,
-            hint=f"trainer train {shlex.quote(experiment.path)} --resume; or choose another --exp-name",
+            hint=f"{resume_command(experiment.path, data_dir)}; or choose another --exp-name",
         )
     if local.is_directory(experiment.runs, follow=True) and os.listdir(experiment.runs):
         raise UsageError(
@@ -66,6 +66,17 @@ def require_unused(experiment: Experiment) -> None:
             path=experiment.runs,
             hint="choose another --exp-name, or remove that directory",
         )
+
+
+def resume_command(path: str, data_dir: str | None = None) -> str:
+    """What resumes the experiment at ``path``. ``data_dir`` as it was given: without it the data would be looked for
+    where it is not."""
+    return f"trainer train {shlex.quote(path)} --resume{data_flag(data_dir)}"
+
+
+def data_flag(data_dir: str | None) -> str:
+    """The flag that names a directory of data, to go on a command line; empty without one."""
+    return "" if data_dir is None else f" --data-dir {shlex.quote(data_dir)}"
 
 
 def _agrees(experiment: Experiment, given: Mapping[str, Any]) -> bool:

@@ -63,7 +63,7 @@ from trainer.extras import INSTALL, installed, require
 from trainer.monitoring import trackers
 from trainer.monitoring.curve import draw
 from trainer.monitoring.trackers import require_tracker
-from trainer.naming import existing_experiment, new_experiment
+from trainer.naming import data_flag, existing_experiment, new_experiment, resume_command
 from trainer.training.cluster import Task, task_of
 from trainer.training.starting_point import StartingPoint, new_run, resumed_run
 
@@ -330,7 +330,7 @@ def train(
                 raise UsageError(
                     "an experiment's folder is given to resume it",
                     path=experiment,
-                    hint=f"trainer train {shlex.quote(str(experiment))} --resume; or name a new run with --exp-name",
+                    hint=f"{resume_command(experiment, data_dir)}; or name a new run with --exp-name",
                 )
             stray = {
                 "--from": source,
@@ -347,16 +347,7 @@ def train(
         steps = budget.until(start.run_state.step)
         return _run(start, target, steps, console, keep, closing, log_to, distribute=distribute, task=task)
 
-    def with_data() -> int:
-        try:
-            return body()
-        except CkptError as error:
-            # Advice to resume is given where nobody knows whether the data lies elsewhere; without it, it is refused.
-            if data_dir is not None and error.hint and "trainer train " in error.hint:
-                error.hint = error.hint.replace(" --resume", f" --resume --data-dir {shlex.quote(data_dir)}")
-            raise
-
-    finish(console, with_data)
+    finish(console, body)
 
 
 _Path = Annotated[str, typer.Argument(help="An experiment (best_model/...), or a checkpoint.", show_default=False)]
@@ -865,7 +856,7 @@ def _new(
             name = typer.prompt("Experiment name", err=True)
     dataset = given["dataset"] or "book"
     config = override(new_config(recipe, given["variant"], dataset, given["model_type"], UNKNOWN_ITEM_COUNT), given)
-    target = new_experiment(root, config, name)
+    target = new_experiment(root, config, name, data_dir)
     data_dir = data_dir or default_data_dir(root, dataset)
     console.phase("reading the data")
     return target, new_run(config, data_dir, untrained_best=untrained_best, progress=console.measured)
@@ -873,10 +864,7 @@ def _new(
 
 def _elsewhere(start: StartingPoint, target: Experiment) -> str:
     """The flag without which the data of a run would be looked for where it is not; empty when it is not needed."""
-    usual = default_data_dir(target.root, start.config.dataset)
-    if os.path.abspath(start.data_dir) == os.path.abspath(usual):
-        return ""
-    return f" --data-dir {shlex.quote(start.data_dir)}"
+    return data_flag(start.data_elsewhere(target))
 
 
 def _run(

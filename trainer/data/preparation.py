@@ -17,6 +17,7 @@ import numpy as np
 
 from ckpt_tools.errors import CorruptError, UsageError
 from ckpt_tools.fs import durable, local
+from trainer.config import require_name
 from trainer.data.categories import categories_of
 from trainer.data.raw import Format, ItemField, OnProgress, Source
 
@@ -70,7 +71,7 @@ def prepare(
 
     Raises NotFoundError, CorruptError (with the line), UsageError (files are there already, too little is left).
     """
-    _require_name(dataset)
+    require_name(dataset)
     if not overwrite:
         _require_absent(directory, dataset)
     raw = Source(source, kind, behaviors, item_field, encoding)
@@ -133,11 +134,6 @@ def prepare(
         times="as given" if whole else "positions",
         categories=None if known is None else len(known[0]),
     )
-
-
-def _require_name(dataset: str) -> None:
-    if not dataset.strip() or "/" in dataset or not dataset.isprintable():
-        raise UsageError(f"{dataset!r} cannot be part of a file's name", hint="use letters, digits, - and _")
 
 
 def _require_absent(directory: str, dataset: str) -> None:

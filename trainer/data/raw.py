@@ -211,7 +211,7 @@ def is_gzip(raw: IO[bytes], path: str) -> bool:
     return beginning.startswith(_GZIP)
 
 
-def encoding_of(file: io.BufferedReader, choices: Sequence[str] = ("utf-8", "gb18030")) -> str:
+def encoding_of(file: io.BufferedReader[Any], choices: Sequence[str] = ("utf-8", "gb18030")) -> str:
     """The encoding that a file's mark names, else the first of the choices that its beginning is in, else UTF-8. One
     that is known by its mark is no choice without it: nearly everything can be read as UTF-16. Reads nothing away."""
     beginning = file.peek(_BLOCK)[:_BLOCK]

@@ -7,7 +7,6 @@ A resume follows the rules of `trainer.resume_rules`; each is marked where it is
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -48,7 +47,7 @@ from trainer.evaluation.measuring import OnProgress, first_true
 from trainer.evaluation.ranking_metrics import Metrics
 from trainer.evaluation.reproducing import Spread, agrees, reproduce
 from trainer.models.variables import initial_variables, restored_variables
-from trainer.naming import require_unused
+from trainer.naming import require_unused, resume_command
 from trainer.resume_rules import Rule, decides
 from trainer.settings import Settings, notes, settings_of
 from trainer.training.resume_outcome import (
@@ -93,12 +92,17 @@ class StartingPoint:
     outcome: ResumeOutcome | None = None
     logged_before: str | None = None
 
+    def data_elsewhere(self, experiment: Experiment) -> str | None:
+        """Where the data lies, if that is where nobody looks who is not told."""
+        usual = default_data_dir(experiment.root, self.config.dataset)
+        return None if os.path.abspath(self.data_dir) == os.path.abspath(usual) else self.data_dir
+
     @decides(Rule.NOTHING_WRITTEN)
     def require_unchanged(self, experiment: Experiment) -> None:
         """For whoever has locked the experiment. Raises UsageError when a new run is not alone with its name any more,
         BusyError when the checkpoints are not those that were read."""
         if self.resumed_from is None:
-            require_unused(experiment)
+            require_unused(experiment, self.data_elsewhere(experiment))
         elif snapshot(experiment) != self.seen:
             raise BusyError(
                 "another program has changed this experiment since it was read",
@@ -162,7 +166,7 @@ def resumed_run(
     CorruptError (damage).
     """
     seen = snapshot(experiment)
-    prefix, fallback = _prefix(experiment, line)
+    prefix, fallback = _prefix(experiment, line, data_dir)
     evidence = collect(experiment)
     loaded = _load(prefix, line, given, evidence)
     stop = _early_stop(experiment, loaded, continue_after_stop)
@@ -227,14 +231,14 @@ def resumed_run(
 
 
 @decides(Rule.LINE)
-def _prefix(experiment: Experiment, line: Line) -> tuple[str, tuple[Finding, ...]]:
+def _prefix(experiment: Experiment, line: Line, data_dir: str | None) -> tuple[str, tuple[Finding, ...]]:
     """The checkpoint to go on from, verified, and what to say when it is not the one that should be there."""
     if line == "best":
         try:
             return newest_whole(experiment.best_directory)
         except CkptError as error:
             if _has_whole_latest(experiment):
-                error.hint = f"go on from the newest state: {_resume(experiment)} --from latest"
+                error.hint = f"go on from the newest state: {resume_command(experiment.path, data_dir)} --from latest"
             raise
     if experiment.has_latest:
         return newest_whole(experiment.latest_line)
@@ -243,12 +247,8 @@ def _prefix(experiment: Experiment, line: Line) -> tuple[str, tuple[Finding, ...
     raise NotFoundError(
         "this experiment has no newest state: its trainer kept only the best",
         path=experiment.latest_line,
-        hint=_resume(experiment),
+        hint=resume_command(experiment.path, data_dir),
     )
-
-
-def _resume(experiment: Experiment) -> str:
-    return f"trainer train {shlex.quote(experiment.path)} --resume"
 
 
 def _has_whole_latest(experiment: Experiment) -> bool:

@@ -15,8 +15,8 @@ from ckpt_tools.format import json_text
 from trainer.config import TrainConfig, flag
 
 _TYPES = {field.name: str(field.type) for field in fields(TrainConfig)}
-# What a sweep is given by itself, or what the data decides.
-_NOT_SWEPT = ("dataset", "model_type", "seed", "item_count")
+# What a sweep is given by itself, what the data decides, and how item 0 is counted: that changes recall and no model.
+_NOT_SWEPT = ("dataset", "model_type", "seed", "item_count", "padding_place")
 # Of a file's name, with what stands before it (dataset, model and the sizes).
 _LONGEST_NAME = 120
 _MOST_TRIALS = 10_000

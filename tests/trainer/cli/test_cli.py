@@ -163,7 +163,7 @@ def test_a_run_and_its_resume_in_words_and_json(tmp_path: Path, data_dir: str) -
         (2, ["--batch-size", "100"], "use --neg-num 1"),
         (2, ["--batch-size", "100", "--neg-num", "1"], "use --batch-size 60 or less"),
         (2, ["--learning-rate", "nan"], "--learning-rate has to be a positive number"),
-        (2, ["--exp-name", "a/b"], "cannot be part of a folder's name"),
+        (2, ["--exp-name", "a/b"], "cannot be part of a file's name"),
         (2, ["--item-count", "60"], "has no row in the item table, which has 60"),
         (2, ["--resume", "--exp-name", "", "best_model/x"], "not both"),
         (3, ["--resume", "--exp-name", "other"], "no experiment is called 'other'; there are: none"),

@@ -113,7 +113,7 @@ def test_a_best_that_is_lost_is_said_and_the_current_weights_take_its_place(
     lose(experiment, how)
     with pytest.raises(CkptError) as caught:
         resumed_run(experiment, "best", {}, data_dir=data_dir)
-    assert caught.value.hint.endswith("--resume --from latest")
+    assert caught.value.hint.endswith(f"--resume --data-dir {data_dir} --from latest")
     start = resumed_run(experiment, "latest", {}, data_dir=data_dir)
     (lost,) = (finding.message for finding in start.findings if finding.id == "best-lost")
     assert f"the best model, {known['best_metric']:.6f} of step {known['state/best_step']}, is not in" in lost

@@ -34,6 +34,7 @@ def test_a_grid_is_every_combination() -> None:
         ("num_interest", "is not NAME=V1,V2"),
         ("interests=1", "there is no setting 'interests'"),
         ("seed=1", "there is no setting 'seed'"),
+        ("padding_place=true", "there is no setting 'padding_place'"),
         ("num_interest=1,two", "'two' is not a whole number"),
         ("relu_projection=yes", "is not true or false"),
     ],
