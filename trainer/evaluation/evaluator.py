@@ -22,7 +22,7 @@ from trainer.data.interactions import Interactions, find_dataset, read_split, sp
 from trainer.evaluation.graph_model import GraphModel
 from trainer.evaluation.measuring import METRIC, OnProgress, numpy_model, rank, weight_names
 from trainer.evaluation.ranking_metrics import Metrics
-from trainer.evaluation.reproducing import Spread, reproduce, spread_over
+from trainer.evaluation.reproducing import Spread, reproduce, spread_over, undecided
 from trainer.settings import Settings, settings_of
 
 
@@ -89,7 +89,7 @@ class ComiRecEvaluator:
     ) -> UserMeasurement:
         """Each user's recall; MIND's routing noise is the same for all checkpoints. Raises what `measure` raises."""
         settings, interactions, weights, logged = _opened(checkpoint, lineage, data_dir, split, top_n)
-        if logged and "num_interest" in settings.defaulted and settings.config.multi_interest:
+        if logged and "num_interest" in undecided(settings):
             settings = reproduce(settings, weights, interactions, logged).settings
         model = numpy_model(settings.config, weights)
         ranking = rank(model, interactions, maxlen=settings.config.maxlen, limit=top_n)
@@ -118,14 +118,15 @@ def _measurement(
 def _opened(
     checkpoint: Checkpoint, lineage: Lineage, data_dir: str, split: str, top_n: int
 ) -> tuple[Settings, Interactions, dict[str, np.ndarray], list[float]]:
-    """What a checkpoint is measured with: its settings, the users, its weights, and the recalls that its run logged."""
+    """What a checkpoint is measured with: its settings, the users, its weights, and the recalls that its run logged, if
+    they have something to tell."""
     if not isinstance(lineage, ComiRecLineage):
         raise UnsupportedError(f"cannot measure a model of {lineage.id}", path=checkpoint.prefix)
     dataset = lineage.hyper.get("dataset") or find_dataset(data_dir)
     settings = settings_of(checkpoint, lineage, {"dataset": dataset, "top_n": top_n})
     interactions = _read_once(data_dir, settings.config.dataset, split)
     weights = {name: lineage.read(checkpoint, name) for name in weight_names(settings.config)}
-    experiment = Experiment.containing(checkpoint.prefix)
+    experiment = Experiment.containing(checkpoint.prefix) if undecided(settings) else None
     logged = [row.recall for row in collect(experiment).evaluations] if experiment else []
     return settings, interactions, weights, logged
 

@@ -95,9 +95,7 @@ def reproduce(
     Only what nobody told is tried. When no usual value gives a logged recall, or nothing was logged, the settings stay
     as they are. An N that was told stays too; which one the logs have is found out all the same.
     """
-    open_names = [name for name in _USUAL if name in settings.defaulted]
-    if not settings.config.multi_interest:
-        open_names = [name for name in open_names if name != "num_interest"]
+    open_names = undecided(settings)
     first: Reproduced | None = None
     for tried in _tries(settings, open_names):
         told = tried.config.top_n
@@ -120,6 +118,12 @@ def reproduce(
                 return Reproduced(sourced, ranking.at(told), spread_of(tried.config, weights, split), top_n)
     assert first is not None
     return first
+
+
+def undecided(settings: Settings) -> list[str]:
+    """The hyper-parameters that nobody told and that a logged recall can tell."""
+    names = [name for name in _USUAL if name in settings.defaulted]
+    return names if settings.config.multi_interest else [name for name in names if name != "num_interest"]
 
 
 def _tries(settings: Settings, open_names: Sequence[str]) -> Iterator[Settings]:
