@@ -3,12 +3,17 @@
 Goals: at least 20 times faster than the dense reference for DNN and ComiRec-SA, 30 times for ComiRec-DR; at 3,700,000
 items at most 1.3 times the time at 37,000. The reference is literal: the routing of the original as a broadcast
 product, ``tf.nn.sampled_softmax_loss`` with its own sampler, and Keras's Adam over whole tables.
+
+Each is a process of its own, as a run is: the trainer settles TensorFlow's threads before TensorFlow starts, and asks
+it for deterministic operations, which the reference need not have.
 """
 
 from __future__ import annotations
 
 import os
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -102,29 +107,41 @@ def median_ms(step: Callable[[int], Any], warm: int, count: int) -> float:
     return 1000 * statistics.median(times)
 
 
-def our_step(model_type: str, items: int) -> float:
-    settings = config(model_type, items)
-    batches = Prefetch(BatchSampler(interactions(items, 20_000), settings))
+def our_ms(settings: TrainConfig, sampler: BatchSampler) -> float:
+    batches = Prefetch(sampler)
     learner = Learner(settings, initial_variables(settings))
     found = median_ms(lambda number: learner.update(batches(number)), 20, 100)
     batches.close()
     return found
 
 
+def dense_ms(settings: TrainConfig, sampler: BatchSampler) -> float:
+    return median_ms(dense_step(settings, sampler), 3, 12)
+
+
+CONTENDERS = {"ours": our_ms, "dense": dense_ms}
+
+
+def alone(contender: str, model_type: str, items: int = BOOKS) -> float:
+    """Milliseconds of a step, in a process of its own."""
+    command = [sys.executable, __file__, contender, model_type, str(items)]
+    return float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+
+
 def main() -> None:
-    # First the references: the trainer asks TensorFlow for deterministic operations, which they need not have.
-    dense = {}
-    for model_type in GOALS:
-        settings = config(model_type)
-        dense[model_type] = median_ms(dense_step(settings, BatchSampler(interactions(BOOKS, 20_000), settings)), 3, 12)
+    if len(sys.argv) > 1:
+        contender, model_type, items = sys.argv[1:]
+        settings = config(model_type, int(items))
+        print(CONTENDERS[contender](settings, BatchSampler(interactions(int(items), 20_000), settings)))
+        return
     for model_type, goal in GOALS.items():
-        ours = our_step(model_type, BOOKS)
+        dense, ours = alone("dense", model_type), alone("ours", model_type)
         print(
-            f"{model_type:10} {ours:7.1f} ms, dense reference {dense[model_type]:7.1f} ms: "
-            f"{dense[model_type] / ours:.1f} times faster (goal {goal})"
+            f"{model_type:10} {ours:7.1f} ms, dense reference {dense:7.1f} ms: "
+            f"{dense / ours:.1f} times faster (goal {goal})"
         )
     for model_type in GOALS:
-        small, large = our_step(model_type, 37_000), our_step(model_type, 3_700_000)
+        small, large = alone("ours", model_type, 37_000), alone("ours", model_type, 3_700_000)
         print(
             f"{model_type:10} {small:7.1f} ms at 37,000 items, {large:7.1f} ms at 3,700,000: {large / small:.2f} times "
             "(goal at most 1.3)"
