@@ -345,7 +345,7 @@ def _http_status(error: BaseException) -> int | None:
         if isinstance(response, dict):
             status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
         else:
-            status = getattr(each, "status", None) or getattr(each, "code", None)
+            status = each.status if hasattr(each, "status") else getattr(each, "code", None)
         if isinstance(status, int) and 400 <= status < 600:
             return status
     return None
