@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from ckpt_tools.errors import UsageError
-from trainer.originals import MULTI_INTEREST, TRAINERS, habits
+from trainer.originals import MULTI_INTEREST, TOP_N, TRAINERS, habits
 
 VARIANTS = ("paper", "keras")
 MODEL_TYPES = ("DNN", "GRU4REC", "MIND", "ComiRec-DR", "ComiRec-SA")
@@ -201,7 +201,7 @@ def default_config(dataset: str, model_type: str, item_count: int, variant: str 
         seed=19,
         test_iter=by_dataset.test_iter,
         patience=of_trainer["patience"],
-        top_n=50,
+        top_n=TOP_N,
         adam_epsilon=of_trainer["adam_epsilon"],
         repeated_rows=of_trainer["repeated_rows"],
         padding_place=False,

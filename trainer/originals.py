@@ -16,6 +16,7 @@ from typing import Any
 MULTI_INTEREST = ("MIND", "ComiRec-DR", "ComiRec-SA")
 # The older trainer that each variant of the models comes from.
 TRAINERS = {"paper": "comirec-tf1", "keras": "comirec-keras3"}
+TOP_N = 50
 PATIENCE = 50
 PATIENCE_OF_THE_PORT = 100
 

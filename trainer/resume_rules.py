@@ -35,7 +35,7 @@ class Rule(Enum):
     LOGGED_RECALL = (
         "If none is stored, the run's logs must contain the measured recall, within 1e-6; without logs it is taken as "
         "it is. It then becomes the best, and is saved before the first step. With ``--top-n`` they must contain it at "
-        "that N or at another usual one; the best is then measured again, which is reported."
+        "that N or, without noise, at another usual one; the best is then measured again, which is reported."
     )
     NOISE = (
         "MIND of the paper draws noise at each evaluation. A recall that somebody else logged or stored agrees when it "

@@ -151,7 +151,7 @@ def _damage(checkpoint: Checkpoint, thorough: bool) -> tuple[Finding, ...]:
 
 
 def _with_trainer(path: str, checkpoint: Checkpoint, lineage: ComiRecLineage, thorough: bool) -> Forecast:
-    needed = required_variables(lineage.model_type, lineage.variant)
+    needed = required_variables(lineage.model_type, lineage.variant, lineage.tensors)
     if lineage.step is not None or lineage.id == tf1.ID:
         needed.remove(STEP)  # TF 1 keeps it as powers of Adam's betas
     restored = [name for name in needed if name in lineage.tensors]
@@ -264,7 +264,7 @@ _OVERWRITES = "the first evaluation WILL overwrite the best model"
 def _with_old(path: str, checkpoint: Checkpoint, lineage: ComiRecLineage, name: str, keras: int) -> Forecast:
     weights, optimizer, best, sentence = _old_outcome(checkpoint, lineage, name, keras)
     restored = [n for n in lineage.tensors if (n.startswith("model/") and weights) or _is_moment(n, optimizer)]
-    needed = required_variables(lineage.model_type, lineage.variant)
+    needed = required_variables(lineage.model_type, lineage.variant, lineage.tensors)
     verdict: Verdict = "safe" if weights and optimizer and best else "at-risk"
     finding = Finding("old-trainer-loses", "error", sentence, path, fix=f"trainer train --resume {shlex.quote(path)}")
     return Forecast(

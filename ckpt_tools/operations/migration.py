@@ -110,7 +110,8 @@ def plan_migration(path: str) -> Migration:
         keep: dict[str, str] = {}
         values: dict[str, Value] = {}
         mapped: dict[str, tuple[str, ...]] = {}
-        for name in (*required_variables(lineage.model_type, lineage.variant), BEST_METRIC, SAVE_COUNTER):
+        needed = required_variables(lineage.model_type, lineage.variant, lineage.tensors)
+        for name in (*needed, BEST_METRIC, SAVE_COUNTER):
             source = lineage.tensors.get(name)
             if source is None:
                 if name in (STEP, BEST_METRIC, SAVE_COUNTER):

@@ -7,7 +7,6 @@ from typing import Any
 
 # Half a unit of the last digit that the old trainers print, and the rounding of float32 on top of it.
 SIX_DIGITS = 0.5e-6 + 1e-8
-UNKNOWN_MEASURE = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,8 +14,8 @@ class LoggedEvaluation:
     """One evaluation as a source has it; ``step`` counts what that source counts, 0 when it does not say.
 
     ``resumed``: made before the first step of a resumed run, of the model that it went on from. ``measure``: at which N
-    and on which split, where the source says so. ``measure_before``, of a resumed one: what the evaluations of the run
-    so far measure, `UNKNOWN_MEASURE` where whoever resumed it could not tell.
+    and on which split, where the source says so. ``measure_before``, of a resumed one: what another trainer's log of
+    the run measured, where that is known.
     """
 
     step: int

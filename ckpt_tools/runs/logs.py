@@ -32,7 +32,7 @@ from ckpt_tools.format.filenames import INDEX
 from ckpt_tools.fs import paths
 from ckpt_tools.lineages.names import BEST_METRIC
 from ckpt_tools.runs.curve import Curve, join
-from ckpt_tools.runs.evaluations import SIX_DIGITS, UNKNOWN_MEASURE, LoggedEvaluation
+from ckpt_tools.runs.evaluations import SIX_DIGITS, LoggedEvaluation
 from ckpt_tools.runs.experiments import Experiment
 from ckpt_tools.runs.rotation import log_name, read_log
 
@@ -298,20 +298,14 @@ def _from_metrics(path: str) -> Iterator[LoggedEvaluation]:
         counts = row.get("event") == "start" and row.get(BEST_METRIC) not in (0, 0.0)
         if counts or row.get("event") in ("eval", "resume"):
             for found in _row(row, row.get("step"), row.get("recall"), path):
-                measure = row.get("measure")
+                resumed = row["event"] == "resume"
+                measure, before = (row.get(key) for key in ("measure", "measure_before"))
                 yield replace(
                     found,
-                    resumed=row["event"] == "resume",
+                    resumed=resumed,
                     measure=measure if isinstance(measure, str) else None,
-                    measure_before=_measure_before(row),
+                    measure_before=before if resumed and isinstance(before, str) else None,
                 )
-
-
-def _measure_before(row: Mapping[str, object]) -> str | None:
-    if row.get("event") != "resume" or "measure_before" not in row:
-        return None
-    measure = row["measure_before"]
-    return measure if isinstance(measure, str) and measure else UNKNOWN_MEASURE
 
 
 def _from_events(path: str) -> Iterator[LoggedEvaluation]:

@@ -44,7 +44,7 @@ def categories_of(path: str, kind: Format, wanted: Collection[str], encoding: st
         lines += 1
         try:
             item, category = parse(line)
-        except (ValueError, KeyError, TypeError, IndexError, SyntaxError, RecursionError, MemoryError):
+        except (ValueError, KeyError, TypeError, IndexError, SyntaxError, RecursionError, MemoryError, csv.Error):
             continue  # real files have items without any category
         parsed += 1
         if item in wanted:
@@ -61,7 +61,9 @@ def _lines(path: str, encoding: str) -> Iterator[str]:
         stream: Any = gzip.open(raw) if is_gzip(raw, path) else raw  # noqa: SIM115
         buffered = io.BufferedReader(stream, _BLOCK)
         try:
-            chosen = encoding_of(buffered, ("utf-8", encoding))
+            # A beginning of ASCII alone is in every encoding, and tells of none.
+            plain = buffered.peek(_BLOCK).isascii()
+            chosen = encoding_of(buffered, (encoding, "utf-8") if plain else ("utf-8", encoding))
             text = io.TextIOWrapper(buffered, encoding=chosen, errors="replace", newline="\n")
             while line := text.readline(_LONGEST_LINE):
                 if line := line.strip():

@@ -68,7 +68,7 @@ def open_model(path: str, given: Mapping[str, Any], data_dir: str | None, *, nee
         logged = [row.recall for row in collect(experiment).evaluations] if experiment else []
         if logged and "num_interest" in settings.defaulted and _depends_on_interests(settings.config):
             valid = _validation(data_dir, settings.config.dataset)
-            settings, _, spread, _ = reproduce(settings, weights, valid, logged)
+            settings, _, spread, *_ = reproduce(settings, weights, valid, logged)
     return Opened(prefix, settings, numpy_model(settings.config, weights), data_dir, spread, digest)
 
 

@@ -31,13 +31,15 @@ _SEEDS = 8
 
 class Reproduced(NamedTuple):
     """Settings, what the weights measure under them, and how much noise moves it. ``logged_top_n`` is the N at which
-    they give a recall that was logged, None where none does: another one than the settings' where a flag asks for it.
+    they give ``logged``, a recall that was logged, None where they give none: another one than the settings' where a
+    flag asks for it.
     """
 
     settings: Settings
     metrics: Metrics
     spread: Spread | None
     logged_top_n: int | None = None
+    logged: float | None = None
 
 
 @dataclass(frozen=True)
@@ -93,13 +95,15 @@ def reproduce(
     """The settings under which these weights give one of the ``logged`` recalls, and what they then measure.
 
     Only what nobody told is tried. When no usual value gives a logged recall, or nothing was logged, the settings stay
-    as they are. An N that was told stays too; which one the logs have is found out all the same.
+    as they are. An N that was told stays too; which one the logs have is found out all the same, but where noise moves
+    the recall: then nearly every N gives something that was logged.
     """
     open_names = undecided(settings)
     first: Reproduced | None = None
     for tried in _tries(settings, open_names):
         told = tried.config.top_n
-        limits = (told,) if first is None else tuple(dict.fromkeys((told, *_USUAL["top_n"])))
+        others = () if tried.config.draws_routing_noise and "top_n" not in open_names else _USUAL["top_n"]
+        limits = (told,) if first is None else tuple(dict.fromkeys((told, *others)))
         model = numpy_model(tried.config, weights)
         ranking = rank(model, split, maxlen=tried.config.maxlen, limit=max(limits), progress=progress)
         for top_n in limits:
@@ -112,10 +116,10 @@ def reproduce(
                     return first
             if agrees(metrics.recall, logged, spread):
                 if "top_n" in open_names or top_n == told:
-                    return Reproduced(_sourced(found, open_names, metrics.recall), metrics, spread, top_n)
-                names = [name for name in open_names if name != "top_n"]
-                sourced = _sourced(tried, names, metrics.recall)
-                return Reproduced(sourced, ranking.at(told), spread_of(tried.config, weights, split), top_n)
+                    sourced = _sourced(found, open_names, metrics.recall)
+                    return Reproduced(sourced, metrics, spread, top_n, metrics.recall)
+                sourced = _sourced(tried, open_names, metrics.recall)
+                return Reproduced(sourced, ranking.at(told), spread, top_n, metrics.recall)
     assert first is not None
     return first
 

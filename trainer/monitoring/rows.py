@@ -15,8 +15,8 @@ Event = Literal["start", "resume", "eval", "stop"]
 class LogRow:
     """One evaluation, as it is logged and printed. ``loss`` is the mean since the one before, None without a step; the
     metrics are None where a run stopped between two evaluations. ``measure`` tells which metrics may be compared: at
-    which N, on which split; ``measure_before`` of a resume that of the run so far, whose log may not tell, None where
-    nothing does."""
+    which N, on which split; ``measure_before`` of a resume that of another trainer's log, which does not tell, None
+    where nothing does."""
 
     event: Event
     step: int

@@ -233,6 +233,11 @@ class _Run:
         """Everything a checkpoint holds, by canonical name."""
         return {**self._learner.stored(), **self._described(self.run_state)}
 
+    def _logged_before(self) -> dict[str, str]:
+        """In every checkpoint: the log's row that tells it may be lost, when the run is killed before its first one."""
+        known = self._start.logged_before
+        return {} if known is None else {"logged_before": known}
+
     def _described(self, run_state: RunState) -> dict[str, Any]:
         """What a checkpoint holds beside the learner's variables."""
         identity = metric_identity(self._config, self._start.valid)
@@ -240,7 +245,7 @@ class _Run:
             **run_state.to_tensors(),
             METRIC: dumps(identity, sort_keys=True),
             CONFIG: self._config.to_json(),
-            DATA: dumps({"train": self._start.sampler.digest}),
+            DATA: dumps({"train": self._start.sampler.digest} | self._logged_before()),
         }
 
 

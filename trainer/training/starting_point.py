@@ -48,6 +48,7 @@ from trainer.evaluation.ranking_metrics import Metrics
 from trainer.evaluation.reproducing import Spread, agrees, reproduce
 from trainer.models.variables import initial_variables, restored_variables
 from trainer.naming import require_unused, resume_command
+from trainer.originals import TOP_N
 from trainer.resume_rules import Rule, decides
 from trainer.settings import Settings, notes, settings_of
 from trainer.training.resume_outcome import (
@@ -71,8 +72,8 @@ class StartingPoint:
     ``resumed_from`` is a prefix, None for a new run; ``line`` says which of the run's two lines it belongs to.
     ``unsaved_best`` is to be saved before the first step. ``seen``: the experiment's files when they were read.
     ``sources``: where each hyper-parameter came from. ``spread``: what MIND's routing noise does to the recall.
-    ``outcome``: what the resume found, None for a new run. ``logged_before``: what the recalls of the run so far are,
-    None where nothing tells.
+    ``outcome``: what the resume found, None for a new run. ``logged_before``: what another trainer's log of the run
+    measured, None where nothing tells.
     """
 
     config: TrainConfig
@@ -183,7 +184,7 @@ def resumed_run(
     if stored.measured_here:  # then nothing is left to be found out
         expected = []
     reproduced = reproduce(settings, loaded.variables, valid, expected, progress=progress)
-    settings, first, spread, logged_top_n = reproduced
+    settings, first, spread, logged_top_n, logged = reproduced
     config = settings.config
     sampler = _sampler(config, train, valid, MismatchError)
     identity = metric_identity(config, valid)
@@ -226,8 +227,17 @@ def resumed_run(
         sources=settings.sources,
         spread=spread,
         outcome=decision.outcome,
-        logged_before=None if found.logged_identity is None else identity_in_words(found.logged_identity),
+        logged_before=stored.logged_before or _logged_before(found, spread, evidence, logged),
     )
+
+
+def _logged_before(found: Continuation, spread: Spread | None, evidence: Evidence, logged: float | None) -> str | None:
+    """What the run's log measured: at the N at which these weights give a recall that is in it. A recall that is stored
+    beside it tells nothing of the log. Where noise moves the recall nearly every N would do: it has to be the usual."""
+    if found.loaded.stored.measured_here or found.logged_identity is None or logged is None:
+        return None
+    in_log = found.logged_top_n == TOP_N if spread is not None else evidence.matching(logged) is not None
+    return identity_in_words(found.logged_identity) if in_log else None
 
 
 @decides(Rule.LINE)

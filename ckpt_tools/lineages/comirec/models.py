@@ -11,7 +11,7 @@ ComiRec-SA  model/position_embedding [1, L, D], model/attention/{hidden, heads}/
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
 from ckpt_tools.errors import CorruptError
@@ -46,12 +46,15 @@ MODEL_VARIABLES = {
     ),
 }
 ITEM_BIAS = "model/item_bias"
+_OPTIONAL = {"MIND": ("model/capsule/proj/kernel", "model/capsule/proj/bias")}
 _PAPER_ONLY = {"model/capsule/bilinear/bias", "model/position_embedding"}
 
 
-def required_variables(model_type: str, variant: str) -> list[str]:
-    """The canonical names that a run cannot go on without: the model's variables, their moments, Adam's step."""
+def required_variables(model_type: str, variant: str, there: Container[str] = ()) -> list[str]:
+    """The canonical names that a run cannot go on without: the model's variables, their moments, Adam's step. Of
+    variables that a model may do without, those ``there``: MIND's projection."""
     weights = [name for name in MODEL_VARIABLES[model_type] if variant == "paper" or name not in _PAPER_ONLY]
+    weights += [name for name in _OPTIONAL.get(model_type, ()) if name in there]
     trainable = [ITEM_EMBEDDING, *weights]
     moments = [moment_name(moment, name) for moment in MOMENTS for name in trainable]
     return [ITEM_BIAS, *trainable, *moments, STEP]

@@ -429,6 +429,27 @@ def test_the_file_about_the_items_is_read_in_its_own_encoding(tmp_path: Path, so
     assert (tmp_path / "out" / "d_user_map.txt").read_text(encoding="utf-8").startswith("用户")
 
 
+def test_a_file_about_the_items_that_begins_with_ascii_is_read_as_it_is_named(tmp_path: Path) -> None:
+    pytest.importorskip("polars")
+    text = "".join(f"{user[1:]},{item[1:]},3.5,{time}\n" for user, item, time in ROWS)
+    padding = "".join(f"{n},Film,Drama\n" for n in range(1000, 90_000))
+    films = padding + "".join(f"{n:02},片名 ({n}),喜剧\n" for n in range(1, 15))
+    metadata = write(tmp_path, films.encode("gbk"), "movies.csv")
+    prepare(write(tmp_path, text), "movielens", str(tmp_path / "out"), "d", metadata=metadata, encoding="gbk")
+    assert (tmp_path / "out" / "d_cate_map.txt").read_text(encoding="utf-8") == "喜剧,1\n"
+
+
+def test_a_broken_line_about_an_item_is_none(tmp_path: Path) -> None:
+    pytest.importorskip("polars")
+    text = "".join(f"{user[1:]},{item[1:]},3.5,{time}\n" for user, item, time in ROWS)
+    films = "1,a\rb,Drama\n" + "".join(f'{n:02},"Film ({n})",Drama\n' for n in range(1, 15))
+    films += f"99,{'x' * 200_000},Drama\n"
+    done = prepare(
+        write(tmp_path, text), "movielens", str(tmp_path / "out"), "d", metadata=write(tmp_path, films, "movies.csv")
+    )
+    assert done.categories == done.items == 10
+
+
 def test_steam_games_have_genres(tmp_path: Path) -> None:
     pytest.importorskip("polars")
     about = "".join(f"{{u'id': u'i{n:02}', u'genres': [u'Action', u'Indie']}}\n" for n in range(1, 15))

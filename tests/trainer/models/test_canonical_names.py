@@ -24,6 +24,12 @@ def test_a_run_cannot_go_on_without_exactly_the_variables_of_its_model(model_typ
     assert model_type_of(variables) == model_type
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_projection_that_is_there_is_one_of_them(variant: str) -> None:
+    variables = initial_variables(small_config("MIND", variant=variant, relu_projection=True))
+    assert {*required_variables("MIND", variant, variables), LEARNING_RATE} == set(variables)
+
+
 def test_each_model_is_known_to_both() -> None:
     assert set(MODEL_VARIABLES) == set(MODEL_TYPES)
 
@@ -32,7 +38,8 @@ def test_each_model_is_known_to_both() -> None:
 def test_a_migrated_checkpoint_has_the_variables_of_the_trainer_and_its_state(sample: Sample) -> None:
     migration = plan_migration(str(sample.path))
     model_type, variant = migration.lineage.model_type, migration.lineage.variant
-    variables = initial_variables(small_config(model_type, variant=variant))
+    projected = "model/capsule/proj/kernel" in migration.lineage.tensors
+    variables = initial_variables(small_config(model_type, variant=variant, relu_projection=projected))
     state = {BEST_METRIC, SAVE_COUNTER, METRIC, CONFIG, *(name for name, _ in STORED.values())}
     written = {change.key for change in migration.plan.changes} - {OBJECT_GRAPH_KEY}
     names = {key.removesuffix(VALUE_SUFFIX) for key in written} | set(migration.mapped)
