@@ -33,6 +33,15 @@ def main():
         json.dump(found, file)
 
 
+def made_by(kind, config, *sizes):
+    """A model of either trainer: its sizes in this order, then the number of interests, where there are several."""
+    given = [config[size] for size in sizes]
+    if config["model_type"] in ("MIND", "ComiRec-DR", "ComiRec-SA"):
+        given.append(config["num_interest"])
+    options = {"relu_layer": config["relu_projection"]} if config["model_type"] == "MIND" else {}
+    return kind(*given, config["maxlen"], **options)
+
+
 def of_tensorflow_1(experiment, config):
     """The original: a session. Its sampler and its noise are replaced by what is fed."""
     import model
@@ -48,11 +57,7 @@ def of_tensorflow_1(experiment, config):
     tf.nn.sampled_softmax_loss = lambda *given: own(*given, sampled_values=values)
     tf.truncated_normal = lambda *_, **__: fed["noise"]
     name = "Model_" + config["model_type"].replace("-", "_")
-    sizes = [config[key] for key in ("item_count", "embedding_dim", "hidden_size", "batch_size")]
-    if config["model_type"] in ("MIND", "ComiRec-DR", "ComiRec-SA"):
-        sizes.append(config["num_interest"])
-    options = {"relu_layer": config["relu_projection"]} if config["model_type"] == "MIND" else {}
-    made = getattr(model, name)(*sizes, config["maxlen"], **options)
+    made = made_by(getattr(model, name), config, "item_count", "embedding_dim", "hidden_size", "batch_size")
     session = tf.Session()
     session.run(tf.global_variables_initializer())
     made.restore(session, experiment + "/")
@@ -78,11 +83,7 @@ def of_keras(experiment, config):
     import model
 
     name = "KerasModel" + config["model_type"].replace("-", "")
-    sizes = [config[key] for key in ("item_count", "embedding_dim", "hidden_size")]
-    if config["model_type"] in ("MIND", "ComiRec-DR", "ComiRec-SA"):
-        sizes.append(config["num_interest"])
-    options = {"relu_layer": config["relu_projection"]} if config["model_type"] == "MIND" else {}
-    made = getattr(model, name)(*sizes, config["maxlen"], **options)
+    made = made_by(getattr(model, name), config, "item_count", "embedding_dim", "hidden_size")
     adam = tf.keras.optimizers.Adam(config["learning_rate"])
     length = config["maxlen"]
     made([tf.zeros([2], tf.int32), tf.zeros([2, length], tf.int32), tf.ones([2, length])])

@@ -345,7 +345,9 @@ def _http_status(error: BaseException) -> int | None:
         if isinstance(response, dict):
             status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
         else:
-            status = each.status if hasattr(each, "status") else getattr(each, "code", None)
+            status = getattr(each, "status", None)
+            if status is None:  # aiohttp's errors have both, and the second one is deprecated
+                status = getattr(each, "code", None)
         if isinstance(status, int) and 400 <= status < 600:
             return status
     return None

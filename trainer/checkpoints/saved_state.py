@@ -27,14 +27,14 @@ Line = Literal["best", "latest"]
 class SavedState:
     """``recall`` of exactly these weights, None where the checkpoint does not tell. ``identity``: what makes a recall
     comparable (name, N, split, digest of the split), empty where it is not stored. ``train_digest`` is of the training
-    data, None where it is not stored. ``logged_before``: what another trainer's log of this run measured, in words."""
+    data, None where it is not stored. ``measure_before``: what another trainer's log of this run measured, in words."""
 
     run_state: RunState
     recall: float | None
     identity: Mapping[str, Any]
     line: Line
     train_digest: str | None = None
-    logged_before: str | None = None
+    measure_before: str | None = None
 
     @property
     def measured_here(self) -> bool:
@@ -59,7 +59,7 @@ def read_saved_state(checkpoint: Checkpoint, lineage: Lineage, line: Line, evide
         if line == "best" and lineage.best_metric.status == "present":
             recall = run_state.best_metric  # after a backfill there is this one alone
         data = lineage.document(checkpoint, DATA) if DATA in lineage.canonical() else {}
-        return SavedState(run_state, recall, identity, line, data.get("train"), data.get("logged_before"))
+        return SavedState(run_state, recall, identity, line, data.get("train"), data.get("measure_before"))
     step = lineage.step
     if step is None:
         step = evidence.best.step if evidence.best else 0

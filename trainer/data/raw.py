@@ -218,8 +218,9 @@ def encoding_of(file: io.BufferedReader[Any], choices: Sequence[str] = ("utf-8",
     for mark, encoding in _BOMS:
         if beginning.startswith(mark):
             return encoding
+    marked = [encoding for _, encoding in _BOMS]
     for encoding in choices:
-        if encoding in {marked for _, marked in _BOMS}:
+        if encoding in marked:
             continue
         try:
             codecs.getincrementaldecoder(encoding)().decode(beginning)

@@ -15,7 +15,7 @@ from ckpt_tools.runs.opening import open_identified
 from trainer.config import TrainConfig, validate
 from trainer.data.interactions import Interactions, default_data_dir, find_dataset, read_split
 from trainer.evaluation.measuring import numpy_model, weight_names
-from trainer.evaluation.reproducing import Spread, equal_interests, reproduce
+from trainer.evaluation.reproducing import Spread, equal_interests, reproduce, undecided
 from trainer.models.recommenders import Recommender
 from trainer.settings import Settings, notes, settings_of
 
@@ -66,15 +66,11 @@ def open_model(path: str, given: Mapping[str, Any], data_dir: str | None, *, nee
     spread = None
     if data_dir is not None:
         logged = [row.recall for row in collect(experiment).evaluations] if experiment else []
-        if logged and "num_interest" in settings.defaulted and _depends_on_interests(settings.config):
+        if logged and "num_interest" in undecided(settings) and not equal_interests(settings.config):
             valid = _validation(data_dir, settings.config.dataset)
-            settings, _, spread, *_ = reproduce(settings, weights, valid, logged)
+            reproduced = reproduce(settings, weights, valid, logged)
+            settings, spread = reproduced.settings, reproduced.spread
     return Opened(prefix, settings, numpy_model(settings.config, weights), data_dir, spread, digest)
-
-
-def _depends_on_interests(config: TrainConfig) -> bool:
-    """Whether a recall tells the number of interests: all that MIND of the Keras port has are equal."""
-    return config.multi_interest and not equal_interests(config)
 
 
 def _validation(data_dir: str, dataset: str) -> Interactions:

@@ -115,11 +115,8 @@ def reproduce(
                 if not logged:
                     return first
             if agrees(metrics.recall, logged, spread):
-                if "top_n" in open_names or top_n == told:
-                    sourced = _sourced(found, open_names, metrics.recall)
-                    return Reproduced(sourced, metrics, spread, top_n, metrics.recall)
-                sourced = _sourced(tried, open_names, metrics.recall)
-                return Reproduced(sourced, ranking.at(told), spread, top_n, metrics.recall)
+                kept = _sourced(found if "top_n" in open_names else tried, open_names, metrics.recall)
+                return Reproduced(kept, ranking.at(kept.config.top_n), spread, top_n, metrics.recall)
     assert first is not None
     return first
 

@@ -104,7 +104,7 @@ def _loop(
     if start.line == "latest":
         log.rewind(run.run_state.step, _row_of_state(start))
     event: Event = "resume" if start.resumed_from else "start"
-    first = row = LogRow.of(event, run.run_state, None, metrics, measured_by, start.logged_before)
+    first = row = LogRow.of(event, run.run_state, None, metrics, measured_by, start.measure_before)
     log.add(row)
     listener.evaluated(row)
     while (reason := _reason_to_stop(run.run_state, max_steps, stop_requested())) is None:
@@ -233,10 +233,10 @@ class _Run:
         """Everything a checkpoint holds, by canonical name."""
         return {**self._learner.stored(), **self._described(self.run_state)}
 
-    def _logged_before(self) -> dict[str, str]:
+    def _measure_before(self) -> dict[str, str]:
         """In every checkpoint: the log's row that tells it may be lost, when the run is killed before its first one."""
-        known = self._start.logged_before
-        return {} if known is None else {"logged_before": known}
+        known = self._start.measure_before
+        return {} if known is None else {"measure_before": known}
 
     def _described(self, run_state: RunState) -> dict[str, Any]:
         """What a checkpoint holds beside the learner's variables."""
@@ -245,7 +245,7 @@ class _Run:
             **run_state.to_tensors(),
             METRIC: dumps(identity, sort_keys=True),
             CONFIG: self._config.to_json(),
-            DATA: dumps({"train": self._start.sampler.digest} | self._logged_before()),
+            DATA: dumps({"train": self._start.sampler.digest} | self._measure_before()),
         }
 
 

@@ -88,10 +88,7 @@ class Continuation:
 
     @property
     def logged_identity(self) -> dict[str, Any] | None:
-        """What the recalls of the run so far are, as far as this measurement tells; None where it does not."""
-        stored = self.loaded.stored
-        if stored.measured_here:
-            return dict(stored.identity)
+        """What that recall is, None for none."""
         return None if self.logged_top_n is None else self.identity | {"top_n": self.logged_top_n}
 
 

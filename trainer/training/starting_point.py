@@ -72,7 +72,7 @@ class StartingPoint:
     ``resumed_from`` is a prefix, None for a new run; ``line`` says which of the run's two lines it belongs to.
     ``unsaved_best`` is to be saved before the first step. ``seen``: the experiment's files when they were read.
     ``sources``: where each hyper-parameter came from. ``spread``: what MIND's routing noise does to the recall.
-    ``outcome``: what the resume found, None for a new run. ``logged_before``: what another trainer's log of the run
+    ``outcome``: what the resume found, None for a new run. ``measure_before``: what another trainer's log of the run
     measured, None where nothing tells.
     """
 
@@ -91,7 +91,7 @@ class StartingPoint:
     sources: Mapping[str, str] = field(default_factory=dict)
     spread: Spread | None = None
     outcome: ResumeOutcome | None = None
-    logged_before: str | None = None
+    measure_before: str | None = None
 
     def data_elsewhere(self, experiment: Experiment) -> str | None:
         """Where the data lies, if that is where nobody looks who is not told."""
@@ -227,17 +227,18 @@ def resumed_run(
         sources=settings.sources,
         spread=spread,
         outcome=decision.outcome,
-        logged_before=stored.logged_before or _logged_before(found, spread, evidence, logged),
+        measure_before=stored.measure_before or _measure_before(found, spread, evidence, logged),
     )
 
 
-def _logged_before(found: Continuation, spread: Spread | None, evidence: Evidence, logged: float | None) -> str | None:
+def _measure_before(found: Continuation, spread: Spread | None, evidence: Evidence, logged: float | None) -> str | None:
     """What the run's log measured: at the N at which these weights give a recall that is in it. A recall that is stored
     beside it tells nothing of the log. Where noise moves the recall nearly every N would do: it has to be the usual."""
-    if found.loaded.stored.measured_here or found.logged_identity is None or logged is None:
+    identity = found.logged_identity
+    if identity is None or logged is None:
         return None
     in_log = found.logged_top_n == TOP_N if spread is not None else evidence.matching(logged) is not None
-    return identity_in_words(found.logged_identity) if in_log else None
+    return identity_in_words(identity) if in_log else None
 
 
 @decides(Rule.LINE)

@@ -125,9 +125,9 @@ def test_a_noisy_run_goes_on_at_another_n_only_with_leave() -> None:
     experiment = Experiment.at(path_of(NOISY))
     with pytest.raises(MismatchError, match="which the run never logged"):
         resumed_run(experiment, "best", {"top_n": 5}, data_dir=DATA)
-    assert resumed_run(experiment, "best", {"top_n": 5}, data_dir=DATA, accept_metric=True).logged_before is None
+    assert resumed_run(experiment, "best", {"top_n": 5}, data_dir=DATA, accept_metric=True).measure_before is None
     start = resumed_run(experiment, "best", {}, data_dir=DATA)
-    assert (start.logged_before or "").startswith("recall@50 of a valid split")
+    assert (start.measure_before or "").startswith("recall@50 of a valid split")
 
 
 @pytest.mark.tensorflow
@@ -142,8 +142,8 @@ def test_a_run_that_was_killed_before_its_first_row_still_knows_what_its_log_mea
     train(start, experiment, max_steps=start.run_state.step, listener=Recorder())
     os.remove(Path(experiment.runs) / "metrics.jsonl")
     again = resumed_run(experiment, "best", {}, data_dir=DATA)
-    assert again.logged_before == start.logged_before
-    assert (again.logged_before or "").startswith("recall@50 of a valid split")
+    assert again.measure_before == start.measure_before
+    assert (again.measure_before or "").startswith("recall@50 of a valid split")
     assert again.config.top_n == 20
 
 
@@ -155,7 +155,7 @@ def test_a_stored_recall_of_another_n_tells_nothing_of_the_log(tmp_path: Path) -
     assert run(["backfill", experiment.path, "--data", DATA, "--top-n", "20", "--force", "--quiet"]) in (0, 1)
     at_20 = resumed_run(experiment, "best", {"top_n": 20}, data_dir=DATA)
     at_50 = resumed_run(experiment, "best", {"top_n": 50}, data_dir=DATA)
-    assert (at_20.logged_before, at_50.logged_before) == (None, None)
+    assert (at_20.measure_before, at_50.measure_before) == (None, None)
     assert at_50.run_state.best_metric == pytest.approx(at_50.first.recall, abs=1e-7)
 
 
